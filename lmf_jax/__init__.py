@@ -1,0 +1,1 @@
+"""Training of image classifiers on imbalanced medical data in pure JAX."""

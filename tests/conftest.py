@@ -1,0 +1,26 @@
+"""What every test runs under: four forced CPU devices, strict promotion, a compilation cache."""
+
+import os
+import tempfile
+
+# Before jax is imported: the device count is read once.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+)
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), "lmf-jax-test-compilations")
+)
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+from jaxtyping import install_import_hook  # noqa: E402
+
+# The annotated shapes are checked on every call that a test makes.
+install_import_hook("lmf_jax", "beartype.beartype")
+
+from absl import flags  # noqa: E402
+
+if not flags.FLAGS.is_parsed():  # Grain's worker processes read absl flags
+    flags.FLAGS.mark_as_parsed()
