@@ -1,0 +1,251 @@
+"""The settings of a run: the only place where a flag, its default and its help text are written.
+
+A section is a group of flags; :class:`Config` is all of them, flat. ``None`` means that the dataset
+brings its own value, and else the paper's applies (:meth:`Config.resolve`).
+"""
+
+import contextlib
+import dataclasses
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from lmf_jax.errors import UserError
+from lmf_jax.losses.objective import COSINE_LOSSES, LOSSES
+
+DEFAULT_DATA_DIR = "~/.cache/lmf-jax/data"
+
+PAPER_DEFAULTS: dict[str, Any] = {
+    "image_size": 224,
+    "epochs": 100,
+    "batch_size": 32,
+    "learning_rate": 1e-4,
+    "decay_epochs": 30,
+    "augment": "none",
+}
+"""What Sadi et al. trained with, for every dataset that brings no value of its own."""
+
+_LOSS_HELP = "The loss:\n" + "\n".join(f"{name}: {text}." for name, text in LOSSES.items())
+
+RUN_ONLY = {"resume": True}
+"""Marks a field that says where and how to run, not what: a resumed run may change it."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is learnt from."""
+
+    dataset: str = "digits_lt"
+    """The dataset; digits_lt needs no download."""
+    data_dir: str = field(default=DEFAULT_DATA_DIR, metadata=RUN_ONLY)
+    """The folder of prepared datasets and image caches."""
+    split: Literal["paper", "grouped"] = "paper"
+    """How images are divided: by class as in the paper, or so that no lesion or patient is on two
+    sides."""
+    split_seed: int = 0
+    """The seed of the split; --seed never moves it."""
+    imbalance_ratio: float | None = None
+    """digits_lt: the largest over the smallest training class (its own: 20)."""
+    image_size: int | None = None
+    """Side of the square image in pixels (paper: 224)."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is trained."""
+
+    model: Literal["resnet50", "densenet121", "efficientnet_v2_s"] = "resnet50"
+    """The architecture, as in torchvision."""
+    head: Literal["linear", "cosine"] = "linear"
+    """The classifier: linear as in the LMF paper, or the normalised one that LDAM was published
+    with (for ldam, ldam-drw and lmf)."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """The type of the computation; parameters and batch statistics are always float32."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is minimised."""
+
+    loss: Annotated[str, tyro.conf.arg(help=_LOSS_HELP, metavar="{" + ",".join(LOSSES) + "}")] = (
+        "lmf"
+    )
+    form: Literal["released", "paper", "paper-v1"] = "released"
+    """How the losses of the LMF paper are averaged: as its code does, as it is printed, or as its
+    first version is printed."""
+    alpha: float = 1.0
+    """lmf: weight of the LDAM part."""
+    beta: float = 1.0
+    """lmf: weight of the focal part."""
+    gamma: float = 1.5
+    """focal, lmf: focusing parameter."""
+    scale: float | None = None
+    """ldam, ldam-drw, lmf: scale of the logits (by itself: 30 as released, 1 as printed)."""
+    max_margin: float = 0.5
+    """ldam, ldam-drw, focal, lmf: margin of the rarest class."""
+    tau: float = 1.0
+    """logit-adjustment: strength."""
+    effective_number_beta: float = 0.9999
+    """class-balanced, ldam-drw: beta of the effective number of samples."""
+    drw_start: float = 0.8
+    """ldam-drw: share of the training after which classes are re-weighted."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How it is trained."""
+
+    epochs: int | None = None
+    """Passes over the training part (paper: 100)."""
+    batch_size: int | None = None
+    """Images per step, over all devices (paper: 32)."""
+    optimizer: Literal["adamw", "adam-l2"] = "adamw"
+    """AdamW, or the paper's Adam with coupled L2."""
+    learning_rate: float | None = None
+    """Learning rate of the first epochs (paper: 1e-4)."""
+    decay_epochs: int | None = None
+    """The learning rate is multiplied by --decay-factor every so many epochs (paper: 30)."""
+    decay_factor: float = 0.1
+    """See --decay-epochs."""
+    weight_decay: float = 5e-4
+    """Weight decay on all parameters, as in PyTorch and the paper."""
+    accumulate: int = 1
+    """Micro-batches that a batch is computed in, to save memory."""
+    augment: Literal["none", "shift", "flip", "dihedral"] | None = None
+    """Random augmentation on the device: shifts by up to 1/8 of the side, mirror images, or mirror
+    images and quarter turns (paper: none)."""
+    mixup: float = 0.0
+    """Mix pairs of images by a share drawn from Beta(mixup, mixup); 0: off."""
+    cutmix: float = 0.0
+    """Paste a box of one image into another, its area drawn from Beta(cutmix, cutmix); 0: off."""
+    ema_decay: float = 0.0
+    """Validate, test and keep an exponential moving average of the weights; 0: off."""
+    early_stopping: int = 0
+    """Stop after so many epochs without a better validation macro F1; 0: off."""
+    seed: int = 0
+    """Fixes the initial weights, the order of the images and every random draw."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where it runs."""
+
+    run_dir: str | None = field(default=None, metadata=RUN_ONLY)
+    """The folder of the run (by itself: runs/<dataset>-<model>-<loss>-<seed>)."""
+    resume: bool = field(default=False, metadata=RUN_ONLY)
+    """Go on with the run in --run-dir where it stopped."""
+    distributed: Literal["auto", "off"] = field(default="off", metadata=RUN_ONLY)
+    """auto: this process is one of several that train together (TPU pod, Slurm, or by hand)."""
+    coordinator_address: str | None = field(default=None, metadata=RUN_ONLY)
+    """Host and port of the first process, where the cluster does not say."""
+    num_processes: int | None = field(default=None, metadata=RUN_ONLY)
+    """Number of processes, where the cluster does not say."""
+    process_id: int | None = field(default=None, metadata=RUN_ONLY)
+    """Number of this process from 0, where the cluster does not say."""
+
+
+@dataclass(frozen=True)
+class Config(Data, Model, Loss, Training, Run):
+    """All settings of a run."""
+
+    def resolve(self, dataset_defaults: Mapping[str, Any]) -> "Config":
+        """Return the settings with every ``None`` replaced by the dataset's or the paper's value."""
+        values = {**PAPER_DEFAULTS, **dataset_defaults}
+        missing = {name: value for name, value in values.items() if getattr(self, name) is None}
+        return dataclasses.replace(self, **missing)
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run can have; the message names the flag."""
+        _check(self, "loss", self.loss in LOSSES, f"one of {', '.join(LOSSES)}")
+        for name in ("alpha", "beta", "gamma", "tau", "weight_decay", "mixup", "cutmix"):
+            _check(self, name, 0 <= getattr(self, name) < math.inf, "a number of at least 0")
+        for name in ("scale", "max_margin", "learning_rate"):
+            value = getattr(self, name)
+            _check(self, name, value is None or 0 < value < math.inf, "a number above 0")
+        for name in ("epochs", "batch_size", "accumulate", "decay_epochs", "num_processes"):
+            value = getattr(self, name)
+            _check(self, name, value is None or value >= 1, "a whole number of at least 1")
+        for name in ("early_stopping", "split_seed", "seed", "process_id"):
+            value = getattr(self, name)
+            _check(self, name, value is None or value >= 0, "a whole number of at least 0")
+        for name in ("ema_decay", "effective_number_beta"):
+            _check(self, name, 0 <= getattr(self, name) < 1, "a number in [0, 1)")
+        for name in ("drw_start", "decay_factor"):
+            _check(self, name, 0 <= getattr(self, name) <= 1, "a number in [0, 1]")
+        ratio, size = self.imbalance_ratio, self.image_size
+        _check(self, "imbalance_ratio", ratio is None or 1 <= ratio < math.inf, "at least 1")
+        _check(self, "image_size", size is None or size >= 32, "at least 32 pixels")
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        if self.head == "cosine" and self.loss not in COSINE_LOSSES:
+            raise UserError(
+                f"--head cosine does not go with --loss {self.loss}; "
+                f"use one of {', '.join(sorted(COSINE_LOSSES))}, or --head linear."
+            )
+        if self.mixup and self.cutmix:
+            raise UserError("--mixup and --cutmix were both given; choose one.")
+        if self.batch_size is not None and self.batch_size % self.accumulate:
+            raise UserError(
+                f"--accumulate {self.accumulate} does not divide --batch-size {self.batch_size}; "
+                "choose a divisor."
+            )
+        if self.resume and self.run_dir is None:
+            raise UserError("--resume needs --run-dir, the folder of the run to go on with.")
+
+
+def parse_config(arguments: Sequence[str] | None = None) -> Config:
+    """Return the settings that a command line asks for.
+
+    Args:
+        arguments: the words after the program's name; those of this process if not given.
+
+    Raises:
+        UserError: if a flag is unknown or its value is not what the flag takes.
+        SystemExit: with code 0, after printing the help that ``--help`` asks for.
+    """
+    groups = dataclasses.make_dataclass(
+        "Flags",
+        [
+            (section.__name__.lower(), section, field(default_factory=section))
+            for section in Config.__bases__
+        ],
+    )
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(shown):
+            flags = tyro.cli(
+                groups,
+                prog="train.py",
+                args=arguments,
+                description="Train, test and report.",
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UserError(_one_line(shown.getvalue())) from None
+    sections = vars(flags).values()
+    return Config(**{name: value for section in sections for name, value in vars(section).items()})
+
+
+def _one_line(panel: str) -> str:
+    """Return the message inside the panel that tyro draws, which logs and pipes cannot use."""
+    rows = [re.sub(r"[│╭╮╰╯]", " ", row).strip() for row in panel.splitlines()]
+    message = []
+    for row in rows[1:]:
+        if re.match(r"^─+", row) or row.startswith(("Perhaps", "Argument helptext")):
+            break
+        message.append(row)
+    return " ".join(" ".join(message).split()).rstrip(".") + "; --help lists the flags."
+
+
+def _check(config: Config, name: str, holds: bool, expected: str) -> None:
+    if not holds:
+        flag = "--" + name.replace("_", "-")
+        raise UserError(f"{flag} is {getattr(config, name)}; expected {expected}.")

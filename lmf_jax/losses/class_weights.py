@@ -1,0 +1,145 @@
+"""Numbers per class that come from the class counts of the training part: margins and weights."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Shaped
+
+ClassCounts = Shaped[Array | np.ndarray, " classes"] | Sequence[int] | Sequence[float]
+"""Training examples per class, indexed by class id; every class holds at least one."""
+
+
+def class_margins(
+    class_counts: ClassCounts, *, max_margin: float = 0.5
+) -> Float[Array, " classes"]:
+    r"""Margins of LDAM: the rarer the class, the larger its distance to the decision boundary.
+
+    .. math:: \Delta_j = C / n_j^{1/4}
+
+    with the constant :math:`C` chosen so that the largest margin is ``max_margin``.
+
+    Args:
+        class_counts: training examples per class, ``[C]``, by class id.
+        max_margin: margin of the rarest class, above 0; the authors of LDAM and of LMF use 0.5.
+
+    Returns:
+        Margins ``[C]``, in units of the logits before scaling.
+
+    Raises:
+        ValueError: if a count is not a number, not positive or there are fewer than two classes,
+            or if ``max_margin`` is not positive.
+
+    Reference:
+        Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss,
+        NeurIPS 2019; Eq. (4) of Sadi et al., LMFLoss, 2022.
+    """
+    if not max_margin > 0:
+        raise ValueError(f"max_margin is {max_margin}; expected a number above 0.")
+    counts = check_class_counts(class_counts)
+    margins = counts**-0.25
+    return _as_weights(margins * (max_margin / margins.max()))
+
+
+def inverse_frequency_weights(class_counts: ClassCounts) -> Float[Array, " classes"]:
+    r"""Weights of WCCE, :math:`w_j = \sum_i n_i / (K n_j)`: all 1 where the classes are balanced.
+
+    Args:
+        class_counts: training examples per class, ``[C]``, by class id.
+
+    Returns:
+        Weights ``[C]``.
+
+    Raises:
+        ValueError: as :func:`class_margins`.
+
+    Reference:
+        Eq. (2) of Sadi et al., with the weights that scikit-learn calls "balanced".
+    """
+    counts = check_class_counts(class_counts)
+    return _as_weights(counts.sum() / (len(counts) * counts))
+
+
+def balanced_weights(class_counts: ClassCounts) -> Float[Array, " classes"]:
+    r"""Weights of BWCCE, :math:`w_j = (1 - n_j / \sum_i n_i) / (K - 1)`: they sum to 1.
+
+    Args:
+        class_counts: training examples per class, ``[C]``, by class id.
+
+    Returns:
+        Weights ``[C]``.
+
+    Raises:
+        ValueError: as :func:`class_margins`.
+
+    Reference:
+        Eq. (3) of Sadi et al.
+    """
+    counts = check_class_counts(class_counts)
+    return _as_weights((1 - counts / counts.sum()) / (len(counts) - 1))
+
+
+def effective_number_weights(
+    class_counts: ClassCounts, *, effective_number_beta: float = 0.9999
+) -> Float[Array, " classes"]:
+    r"""Class-balanced weights :math:`(1 - b) / (1 - b^{n_j})`, scaled so that they sum to ``C``.
+
+    Args:
+        class_counts: training examples per class, ``[C]``, by class id.
+        effective_number_beta: the :math:`b` of the paper, in [0, 1): 0 weighs all classes alike,
+            towards 1 the weights approach the inverse frequency.
+
+    Returns:
+        Weights ``[C]``.
+
+    Raises:
+        ValueError: as :func:`class_margins`, or if ``effective_number_beta`` is outside [0, 1).
+
+    Reference:
+        Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019.
+    """
+    if not 0 <= effective_number_beta < 1:
+        raise ValueError(
+            f"effective_number_beta is {effective_number_beta}; expected a number in [0, 1)."
+        )
+    counts = check_class_counts(class_counts)
+    # expm1 and log1p keep the digits that 1 - b**n loses where b is close to 1.
+    log_beta = np.log1p(effective_number_beta - 1) if effective_number_beta > 0 else -np.inf
+    weights = 1 / -np.expm1(counts * log_beta)
+    return _as_weights(weights * (len(counts) / weights.sum()))
+
+
+def check_class_counts(class_counts: ClassCounts) -> np.ndarray:
+    """Return the counts as float64 ``[C]``; refuse counts that no margin or weight can come from.
+
+    Raises:
+        ValueError: if they are not one positive, finite number for each of two or more classes.
+        TypeError: if they are being traced: counts belong to the dataset, not to the program.
+    """
+    if isinstance(class_counts, jax.core.Tracer):
+        raise TypeError(
+            "class_counts is traced by jit, grad or vmap; compute margins and weights "
+            "outside and pass them in."
+        )
+    counts = np.asarray(class_counts, dtype=np.float64)
+    if counts.ndim != 1 or len(counts) < 2:
+        raise ValueError(
+            f"class_counts has shape {counts.shape}; expected one count for each of two or more "
+            "classes."
+        )
+    for class_id, count in enumerate(counts):
+        if not np.isfinite(count):
+            raise ValueError(
+                f"class_counts holds {count} for class {class_id}; expected a finite number."
+            )
+        if count <= 0:
+            raise ValueError(
+                f"Class {class_id} has {count:g} training examples, so its margin or weight would "
+                "be infinite; leave the class out or give it examples."
+            )
+    return counts
+
+
+def _as_weights(weights: np.ndarray) -> Float[Array, " classes"]:
+    return jnp.asarray(weights, dtype=jnp.result_type(float))

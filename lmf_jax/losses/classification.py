@@ -1,0 +1,380 @@
+r"""Losses of single-label classification: pure functions, one value per example.
+
+Everything here is said in one number per example, the log odds against its label ``y``,
+
+.. math:: d = \log \sum_{j \ne y} e^{z_j} - z_y ,
+
+because :math:`p_y = \sigma(-d)`: cross entropy is :math:`\mathrm{softplus}(d)` and
+:math:`\log(1 - p_y)` is :math:`-\mathrm{softplus}(-d)`. Both keep all their digits where
+:math:`p_y` rounds to 0 or 1, and so do their gradients and Hessians.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
+
+from lmf_jax.losses.class_weights import ClassCounts, check_class_counts
+
+
+def cross_entropy_loss(
+    logits: Float[ArrayLike, "*batch classes"],
+    labels: Int[ArrayLike, "*batch"],
+    class_weights: Float[ArrayLike, " classes"] | None = None,
+    *,
+    where: Bool[ArrayLike, "..."] | None = None,
+) -> Float[Array, "*batch"]:
+    r"""Softmax cross entropy (CCE, WCCE, BWCCE), :math:`-w_y \log p_y`.
+
+    Args:
+        logits: unnormalised log probabilities ``[..., C]``; half precision is computed in float32.
+        labels: class ids ``[...]`` in ``[0, C)``; a label outside gives NaN.
+        class_weights: ``[C]``, not negative; all 1 if not given.
+        where: mask in the shape of ``labels`` or of its leading axes; a masked example gives
+            exactly 0 with gradient 0, whatever its logits and label are.
+
+    Returns:
+        One value per example ``[...]``, not reduced.
+
+    Raises:
+        TypeError: if ``logits`` are not floats, ``labels`` not integers or ``where`` not booleans.
+        ValueError: if shapes or lengths do not match or a weight is negative or not finite.
+
+    Reference:
+        Eq. (2) of Sadi et al., LMFLoss, 2022, before the mean.
+    """
+    logits, labels, where = _check_batch(logits, labels, where)
+    weights = _check_class_vector("class_weights", class_weights, logits)
+    return _map_examples(_cross_entropy, logits, labels, where, weights)
+
+
+def focal_loss(
+    logits: Float[ArrayLike, "*batch classes"],
+    labels: Int[ArrayLike, "*batch"],
+    class_weights: Float[ArrayLike, " classes"] | None = None,
+    *,
+    gamma: float | Float[Array, ""] = 1.5,
+    where: Bool[ArrayLike, "..."] | None = None,
+) -> Float[Array, "*batch"]:
+    r"""Softmax focal loss, :math:`-\alpha_y (1 - p_y)^\gamma \log p_y`.
+
+    Args:
+        logits: ``[..., C]``, as :func:`cross_entropy_loss`.
+        labels: ``[...]``, as :func:`cross_entropy_loss`.
+        class_weights: the :math:`\alpha_t` of Eq. (7), ``[C]``; all 1 if not given.
+        gamma: focusing parameter, at least 0; at 0 this is cross entropy.
+        where: as :func:`cross_entropy_loss`.
+
+    Returns:
+        One value per example ``[...]``, not reduced.
+
+    Raises:
+        TypeError, ValueError: as :func:`cross_entropy_loss`; also if ``gamma`` is negative.
+
+    Reference:
+        Lin et al., Focal Loss for Dense Object Detection, ICCV 2017; Eq. (6) and (7) of Sadi et
+        al., who use ``gamma=1.5`` and the margins of LDAM as class weights.
+    """
+    _check_not_negative(gamma=gamma)
+    logits, labels, where = _check_batch(logits, labels, where)
+    weights = _check_class_vector("class_weights", class_weights, logits)
+    return _map_examples(_focal, logits, labels, where, weights, gamma)
+
+
+def ldam_loss(
+    logits: Float[ArrayLike, "*batch classes"],
+    labels: Int[ArrayLike, "*batch"],
+    margins: Float[ArrayLike, " classes"],
+    *,
+    scale: float | Float[Array, ""] = 30.0,
+    where: Bool[ArrayLike, "..."] | None = None,
+) -> Float[Array, "*batch"]:
+    r"""Label-distribution-aware margin loss.
+
+    .. math:: -\log \frac{e^{s (z_y - \Delta_y)}}{e^{s (z_y - \Delta_y)} + \sum_{j \ne y} e^{s z_j}}
+
+    Args:
+        logits: ``[..., C]``, as :func:`cross_entropy_loss`.
+        labels: ``[...]``, as :func:`cross_entropy_loss`.
+        margins: :math:`\Delta`, ``[C]``, from :func:`lmf_jax.class_margins`.
+        scale: :math:`s`, above 0; 30 in the code of LDAM and of LMF, 1 in Eq. (5).
+        where: as :func:`cross_entropy_loss`.
+
+    Returns:
+        One value per example ``[...]``, not reduced.
+
+    Raises:
+        TypeError, ValueError: as :func:`cross_entropy_loss`; also if ``scale`` is not above 0.
+
+    Reference:
+        Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss,
+        NeurIPS 2019; Eq. (5) of Sadi et al.
+    """
+    _check_positive(scale=scale)
+    logits, labels, where = _check_batch(logits, labels, where)
+    margins = _check_class_vector("margins", margins, logits)
+    return _map_examples(_ldam, logits, labels, where, margins, scale)
+
+
+def lmf_loss(
+    logits: Float[ArrayLike, "*batch classes"],
+    labels: Int[ArrayLike, "*batch"],
+    margins: Float[ArrayLike, " classes"],
+    *,
+    alpha: float | Float[Array, ""] = 1.0,
+    beta: float | Float[Array, ""] = 1.0,
+    gamma: float | Float[Array, ""] = 1.5,
+    scale: float | Float[Array, ""] = 30.0,
+    where: Bool[ArrayLike, "..."] | None = None,
+) -> Float[Array, "*batch"]:
+    r"""Large margin aware focal loss, :math:`\alpha L_{LDAM} + \beta L_{focal}`.
+
+    The focal part is weighted by the margins. With ``scale=1`` this is Eq. (8) as printed. The
+    batch loss of the authors' code divides the two parts differently: see
+    :func:`lmf_jax.losses.make_objective`.
+
+    Args:
+        logits: ``[..., C]``, as :func:`cross_entropy_loss`.
+        labels: ``[...]``, as :func:`cross_entropy_loss`.
+        margins: ``[C]``, from :func:`lmf_jax.class_margins`.
+        alpha: weight of the LDAM part, at least 0; the paper finds 0.5 to 2 best.
+        beta: weight of the focal part, at least 0; likewise.
+        gamma: focusing parameter of the focal part, at least 0.
+        scale: scale of the logits in the LDAM part, above 0.
+        where: as :func:`cross_entropy_loss`.
+
+    Returns:
+        One value per example ``[...]``, not reduced.
+
+    Raises:
+        TypeError, ValueError: as :func:`cross_entropy_loss`; also if ``alpha``, ``beta`` or
+            ``gamma`` is negative or ``scale`` is not above 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from lmf_jax import class_margins, lmf_loss
+        >>> margins = class_margins([100, 20, 5])
+        >>> lmf_loss(jnp.array([[2.0, 0.5, -1.0]]), jnp.array([2]), margins).round(3)
+        Array([106.553], dtype=float32)
+
+    Reference:
+        Eq. (8) of Sadi et al., LMFLoss: A Hybrid Loss for Imbalanced Medical Image
+        Classification, arXiv 2212.12741.
+    """
+    _check_not_negative(alpha=alpha, beta=beta, gamma=gamma)
+    _check_positive(scale=scale)
+    logits, labels, where = _check_batch(logits, labels, where)
+    margins = _check_class_vector("margins", margins, logits)
+    return _map_examples(_lmf, logits, labels, where, margins, alpha, beta, gamma, scale)
+
+
+def balanced_softmax_loss(
+    logits: Float[ArrayLike, "*batch classes"],
+    labels: Int[ArrayLike, "*batch"],
+    class_counts: ClassCounts,
+    *,
+    where: Bool[ArrayLike, "..."] | None = None,
+) -> Float[Array, "*batch"]:
+    r"""Cross entropy of a softmax that knows the class counts, :math:`p_j \propto n_j e^{z_j}`.
+
+    Args:
+        logits: ``[..., C]``, as :func:`cross_entropy_loss`.
+        labels: ``[...]``, as :func:`cross_entropy_loss`.
+        class_counts: training examples per class, ``[C]``.
+        where: as :func:`cross_entropy_loss`.
+
+    Returns:
+        One value per example ``[...]``, not reduced; the same as logit adjustment at ``tau=1``.
+
+    Raises:
+        TypeError, ValueError: as :func:`cross_entropy_loss` and :func:`lmf_jax.class_margins`.
+
+    Reference:
+        Ren et al., Balanced Meta-Softmax for Long-Tailed Visual Recognition, NeurIPS 2020.
+    """
+    return logit_adjusted_loss(logits, labels, class_counts, tau=1.0, where=where)
+
+
+def logit_adjusted_loss(
+    logits: Float[ArrayLike, "*batch classes"],
+    labels: Int[ArrayLike, "*batch"],
+    class_counts: ClassCounts,
+    *,
+    tau: float | Float[Array, ""] = 1.0,
+    where: Bool[ArrayLike, "..."] | None = None,
+) -> Float[Array, "*batch"]:
+    r"""Cross entropy of the logits :math:`z_j + \tau \log \pi_j`, :math:`\pi` the class priors.
+
+    Args:
+        logits: ``[..., C]``, as :func:`cross_entropy_loss`.
+        labels: ``[...]``, as :func:`cross_entropy_loss`.
+        class_counts: training examples per class, ``[C]``.
+        tau: strength of the adjustment, at least 0; at 0 this is cross entropy.
+        where: as :func:`cross_entropy_loss`.
+
+    Returns:
+        One value per example ``[...]``, not reduced.
+
+    Raises:
+        TypeError, ValueError: as :func:`cross_entropy_loss` and :func:`lmf_jax.class_margins`;
+            also if ``tau`` is negative.
+
+    Reference:
+        Menon et al., Long-tail learning via logit adjustment, ICLR 2021, Eq. (10).
+    """
+    _check_not_negative(tau=tau)
+    logits, labels, where = _check_batch(logits, labels, where)
+    counts = check_class_counts(class_counts)
+    priors = _check_class_vector("class_counts", np.log(counts / counts.sum()), logits, signed=True)
+    return _map_examples(_logit_adjusted, logits, labels, where, priors, tau)
+
+
+# One example: logits [C], label [] -> []
+
+
+def _cross_entropy(logits: Array, label: Array, class_weights: Array) -> Array:
+    return _pick(class_weights, label) * jax.nn.softplus(_log_odds_against(logits, label))
+
+
+def _focal(logits: Array, label: Array, class_weights: Array, gamma: Array) -> Array:
+    log_odds = _log_odds_against(logits, label)
+    # (1 - p)**gamma in log space: the power itself has no finite slope at 0 for gamma < 1.
+    focus = jnp.exp(-gamma * jax.nn.softplus(-log_odds))
+    return _pick(class_weights, label) * focus * jax.nn.softplus(log_odds)
+
+
+def _ldam(logits: Array, label: Array, margins: Array, scale: Array) -> Array:
+    margin = _pick(margins, label)
+    return jax.nn.softplus(_log_odds_against(scale * logits, label) + scale * margin)
+
+
+def _lmf(
+    logits: Array,
+    label: Array,
+    margins: Array,
+    alpha: Array,
+    beta: Array,
+    gamma: Array,
+    scale: Array,
+) -> Array:
+    ldam = _ldam(logits, label, margins, scale)
+    return alpha * ldam + beta * _focal(logits, label, margins, gamma)
+
+
+def _logit_adjusted(logits: Array, label: Array, log_priors: Array, tau: Array) -> Array:
+    return jax.nn.softplus(_log_odds_against(logits + tau * log_priors, label))
+
+
+def _log_odds_against(logits: Float[Array, " classes"], label: Int[Array, ""]) -> Float[Array, ""]:
+    others = jnp.arange(len(logits)) != label
+    return jax.nn.logsumexp(logits, where=others) - _pick(logits, label)
+
+
+def _pick(values: Float[Array, " classes"], label: Int[Array, ""]) -> Float[Array, ""]:
+    # A masked sum and not values[label]: its gradient is no scatter, which is slow everywhere.
+    return jnp.sum(values, where=jnp.arange(len(values)) == label)
+
+
+# From one example to all
+
+
+@partial(jax.jit, static_argnums=0)
+def _map_examples(
+    example_loss: Callable[..., Array],
+    logits: Float[Array, "*batch classes"],
+    labels: Int[Array, "*batch"],
+    where: Bool[Array, "*batch"] | None,
+    *parameters: ArrayLike,
+) -> Float[Array, "*batch"]:
+    """Apply the loss of one example to all; one jitted program per loss and shape."""
+    if where is not None:
+        # Before the loss, so that a masked NaN reaches neither the value nor the gradient.
+        logits = jnp.where(where[..., None], logits, 0)
+        labels = jnp.where(where, labels, 0)
+    num_classes = logits.shape[-1]
+    one = partial(_example, example_loss, parameters)
+    values = jnp.vectorize(one, signature="(c),()->()")(logits, labels)
+    # No error can be raised inside jit, and a clipped label would be a wrong number.
+    values = jnp.where((labels >= 0) & (labels < num_classes), values, jnp.nan)
+    return values if where is None else jnp.where(where, values, 0)
+
+
+def _example(
+    example_loss: Callable[..., Array], parameters: tuple, logits: Array, label: Array
+) -> Array:
+    return example_loss(logits, label, *(jnp.asarray(p, logits.dtype) for p in parameters))
+
+
+# Checks, before anything is traced
+
+
+def _check_batch(
+    logits: ArrayLike, labels: ArrayLike, where: ArrayLike | None
+) -> tuple[Array, Array, Array | None]:
+    """Return arrays that fit each other, logits in float32 or float64, or say what does not fit."""
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
+    if not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise TypeError(f"logits are {logits.dtype}; expected floating point numbers.")
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"labels are {labels.dtype}; expected integers, the class ids.")
+    if logits.ndim == 0 or logits.shape[-1] < 2:
+        raise ValueError(
+            f"logits have shape {logits.shape}; expected [..., C] with C of two or more classes."
+        )
+    if logits.shape[:-1] != labels.shape:
+        raise ValueError(
+            f"logits have shape {logits.shape} and labels {labels.shape}; expected the shape of "
+            "the labels and one more axis, the classes."
+        )
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    return logits, labels, None if where is None else _check_mask(where, labels)
+
+
+def _check_mask(where: ArrayLike, labels: Array) -> Bool[Array, "*batch"]:
+    where = jnp.asarray(where)
+    if where.dtype != jnp.bool_:
+        raise TypeError(f"where is {where.dtype}; expected booleans.")
+    if where.shape != labels.shape[: where.ndim]:
+        raise ValueError(
+            f"where has shape {where.shape} and labels {labels.shape}; expected the shape of the "
+            "labels or of their leading axes."
+        )
+    trailing = (1,) * (labels.ndim - where.ndim)
+    return jnp.broadcast_to(where.reshape(where.shape + trailing), labels.shape)
+
+
+def _check_class_vector(
+    name: str, values: ArrayLike | None, logits: Array, *, signed: bool = False
+) -> Float[Array, " classes"]:
+    num_classes = logits.shape[-1]
+    if values is None:
+        return jnp.ones(num_classes, logits.dtype)
+    if jnp.shape(values) != (num_classes,):
+        raise ValueError(
+            f"{name} has shape {jnp.shape(values)} and logits {logits.shape}; expected one number "
+            f"for each of the {num_classes} classes."
+        )
+    if not isinstance(values, jax.core.Tracer):
+        numbers = np.asarray(values, np.float64)
+        for class_id in np.flatnonzero(~np.isfinite(numbers) | (not signed) & (numbers < 0)):
+            raise ValueError(
+                f"{name} holds {numbers[class_id]} for class {class_id}; expected a finite number "
+                "that is not negative."
+            )
+    return jnp.asarray(values, logits.dtype)
+
+
+def _check_not_negative(**numbers: ArrayLike) -> None:
+    for name, number in numbers.items():
+        if not isinstance(number, jax.core.Tracer) and not number >= 0:
+            raise ValueError(f"{name} is {number}; expected a number of at least 0.")
+
+
+def _check_positive(**numbers: ArrayLike) -> None:
+    for name, number in numbers.items():
+        if not isinstance(number, jax.core.Tracer) and not number > 0:
+            raise ValueError(f"{name} is {number}; expected a number above 0.")

@@ -1,0 +1,264 @@
+"""The scalar that training minimises: a loss, its weights and how a batch is averaged.
+
+An objective is a sum of terms ``coefficient * sum(weight * value) / sum(weight)``. The numerators
+add up over devices and micro-batches; the denominators need the labels alone, so they are summed
+over the whole batch first. That is why N devices give exactly what one device gives.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from lmf_jax.losses.class_weights import (
+    ClassCounts,
+    balanced_weights,
+    check_class_counts,
+    class_margins,
+    effective_number_weights,
+    inverse_frequency_weights,
+)
+from lmf_jax.losses.classification import (
+    cross_entropy_loss,
+    focal_loss,
+    ldam_loss,
+    logit_adjusted_loss,
+)
+
+Form = Literal["released", "paper", "paper-v1"]
+
+LOSSES = {
+    "ce": "cross entropy (CCE)",
+    "wcce": "cross entropy weighted by inverse class frequency (Sadi et al. 2022, Eq. 2)",
+    "bwcce": "balanced weighted cross entropy, weights sum to 1 (Sadi et al. 2022, Eq. 3)",
+    "focal": "focal loss weighted by the margins (Lin et al. 2017; Sadi et al. 2022, Eq. 7)",
+    "ldam": "label-distribution-aware margins (Cao et al. 2019; Sadi et al. 2022, Eq. 5)",
+    "ldam-drw": "LDAM with deferred re-weighting by effective number (Cao et al. 2019)",
+    "lmf": "alpha * LDAM + beta * focal (Sadi et al. 2022, Eq. 8)",
+    "balanced-softmax": "softmax that knows the class counts (Ren et al. 2020)",
+    "logit-adjustment": "logits shifted by tau * log prior (Menon et al. 2021)",
+    "class-balanced": "cross entropy weighted by effective number (Cui et al. 2019)",
+}
+"""Every loss by the name that :func:`make_objective` and ``--loss`` take, with its source."""
+
+COSINE_LOSSES = frozenset({"ldam", "ldam-drw", "lmf"})
+"""The losses with a scale of their own, without which cosines in [-1, 1] cannot be learnt from."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One weighted mean, ``coefficient * sum(weight * value) / sum(weight)``."""
+
+    coefficient: float
+    loss: Callable[..., Float[Array, "..."]]
+    """``loss(logits, labels, where=where)``: one value per example."""
+    class_weights: Float[Array, " classes"] | None = None
+    """The weight of an example is that of its class; 1 if not given."""
+    weights_from: float = 0.0
+    """Share of the training, in [0, 1], that is over before the class weights apply."""
+
+    def weights(
+        self,
+        labels: Int[Array, "..."],
+        where: Bool[Array, "..."] | None,
+        progress: float | Float[Array, ""],
+    ) -> Float[Array, "..."]:
+        """Return the weight of each example, in the shape of ``labels``; 0 where masked."""
+        weights = jnp.ones(labels.shape, jnp.result_type(float))
+        if self.class_weights is not None:
+            of_label = self.class_weights[jnp.where(labels < 0, 0, labels)]
+            weights = jnp.where(progress >= self.weights_from, of_label, weights)
+        if where is None:
+            return weights
+        trailing = (1,) * (labels.ndim - where.ndim)
+        return jnp.where(where.reshape(where.shape + trailing), weights, 0)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss over a batch: pure, differentiable, the same on any number of devices."""
+
+    terms: tuple[Term, ...]
+
+    def denominators(
+        self,
+        labels: Int[Array, "..."],
+        where: Bool[Array, "..."] | None = None,
+        axis_name: str | None = None,
+        *,
+        progress: float | Float[Array, ""] = 1.0,
+    ) -> Float[Array, " terms"]:
+        """Return the sum of the weights of each term, over all devices of ``axis_name``.
+
+        Args:
+            labels: class ids ``[...]``, of the whole accumulated batch under accumulation.
+            where: mask in the shape of ``labels`` or of its leading axes.
+            axis_name: the mapped axis to sum over.
+            progress: as in :meth:`__call__`.
+        """
+        sums = jnp.stack([jnp.sum(t.weights(labels, where, progress)) for t in self.terms])
+        return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+
+    def __call__(
+        self,
+        logits: Float[Array, "*batch classes"],
+        labels: Int[Array, "*batch"],
+        where: Bool[Array, "..."] | None = None,
+        axis_name: str | None = None,
+        *,
+        denominators: Float[Array, " terms"] | None = None,
+        progress: float | Float[Array, ""] = 1.0,
+    ) -> Float[Array, ""]:
+        """Return the batch loss or, with ``axis_name``, this device's share of it.
+
+        ``psum`` of the shares is the loss of the global batch, ``psum`` of their gradients its
+        gradient.
+
+        Args:
+            logits: ``[..., C]``.
+            labels: class ids ``[...]``.
+            where: mask in the shape of ``labels`` or of its leading axes; a fully masked batch
+                has loss 0.
+            axis_name: the mapped axis that the batch is spread over.
+            denominators: from :meth:`denominators`, where ``labels`` are a part of the batch only.
+            progress: share of the training that is over, in [0, 1]; deferred re-weighting alone
+                looks at it.
+        """
+        if denominators is None:
+            denominators = self.denominators(labels, where, axis_name, progress=progress)
+        total = jnp.zeros((), jnp.promote_types(logits.dtype, jnp.float32))
+        for term, denominator in zip(self.terms, denominators, strict=True):
+            values = term.loss(logits, labels, where=where)
+            weights = term.weights(labels, where, progress).astype(values.dtype)
+            safe = jnp.where(denominator > 0, denominator, 1).astype(values.dtype)
+            total += term.coefficient * jnp.sum(weights * values) / safe
+        return total
+
+
+def make_objective(
+    name: str,
+    class_counts: ClassCounts,
+    *,
+    form: Form = "released",
+    head: Literal["linear", "cosine"] = "linear",
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    gamma: float = 1.5,
+    scale: float | None = None,
+    max_margin: float = 0.5,
+    tau: float = 1.0,
+    effective_number_beta: float = 0.9999,
+    drw_start: float = 0.8,
+) -> Objective:
+    """Make the objective of a loss for a training set with these class counts.
+
+    The form decides how the losses of the LMF paper are averaged:
+
+    - ``"released"``: what the authors' code computes and their tables come from. LDAM is scaled by
+      30, weighted by the margins and divided by the sum of these weights; the focal part is
+      weighted by the margins and divided by N; weighted cross entropy is divided by the sum of
+      the weights.
+    - ``"paper"``: the equations of the final version as printed. LDAM has scale 1 and no weights;
+      every sum is divided by N.
+    - ``"paper-v1"``: as ``"paper"``, but the focal part has no class weights (Eq. 1 and 3 of the
+      first version).
+
+    Args:
+        name: one of :data:`LOSSES`.
+        class_counts: training examples per class, ``[C]``, by class id.
+        form: see above; the losses of other papers have one form only.
+        head: ``"cosine"`` if the logits are cosines: the focal part then sees ``scale`` times them.
+        alpha: weight of the LDAM part of LMF, at least 0.
+        beta: weight of the focal part of LMF, at least 0.
+        gamma: focusing parameter, at least 0.
+        scale: scale of the logits in LDAM, above 0; by default 30, and 1 in the paper's forms.
+        max_margin: margin of the rarest class, above 0.
+        tau: strength of logit adjustment, at least 0.
+        effective_number_beta: in [0, 1), for ``"class-balanced"`` and ``"ldam-drw"``.
+        drw_start: share of the training after which ``"ldam-drw"`` re-weights, in [0, 1]; the
+            authors re-weight from epoch 160 of 200 on.
+
+    Raises:
+        ValueError: if the name, the form or the head is unknown, or a number is out of its range.
+    """
+    _check_choice("loss", name, tuple(LOSSES))
+    _check_choice("form", form, get_args(Form))
+    _check_choice("head", head, ("linear", "cosine"))
+    _check_range("alpha", alpha, alpha >= 0 and np.isfinite(alpha), "a number of at least 0")
+    _check_range("beta", beta, beta >= 0 and np.isfinite(beta), "a number of at least 0")
+    _check_range("gamma", gamma, gamma >= 0 and np.isfinite(gamma), "a number of at least 0")
+    _check_range("tau", tau, tau >= 0 and np.isfinite(tau), "a number of at least 0")
+    _check_range("scale", scale, scale is None or 0 < scale < np.inf, "a number above 0")
+    _check_range("drw_start", drw_start, 0 <= drw_start <= 1, "a number in [0, 1]")
+    if head == "cosine" and name not in COSINE_LOSSES:
+        raise ValueError(
+            f"The cosine head was given with loss {name!r}; its logits need the scale that only "
+            f"{', '.join(sorted(COSINE_LOSSES))} have: choose one of them or the linear head."
+        )
+    check_class_counts(class_counts)
+    margins = class_margins(class_counts, max_margin=max_margin)
+    if scale is None:
+        scale = 30.0 if form == "released" or name == "ldam-drw" else 1.0
+
+    def weighted_cross_entropy(class_weights: Float[Array, " classes"]) -> Term:
+        if form == "released":
+            return Term(1.0, cross_entropy_loss, class_weights)
+        return Term(1.0, partial(cross_entropy_loss, class_weights=class_weights))
+
+    def ldam(coefficient: float) -> Term:
+        loss = partial(ldam_loss, margins=margins, scale=scale)
+        return Term(coefficient, loss, margins if form == "released" else None)
+
+    def focal(coefficient: float) -> Term:
+        class_weights = None if form == "paper-v1" else margins
+        loss = partial(focal_loss, class_weights=class_weights, gamma=gamma)
+        return Term(coefficient, partial(_scaled, loss, scale) if head == "cosine" else loss)
+
+    match name:
+        case "ce":
+            terms = [Term(1.0, cross_entropy_loss)]
+        case "wcce":
+            terms = [weighted_cross_entropy(inverse_frequency_weights(class_counts))]
+        case "bwcce":
+            terms = [weighted_cross_entropy(balanced_weights(class_counts))]
+        case "focal":
+            terms = [focal(1.0)]
+        case "ldam":
+            terms = [ldam(1.0)]
+        case "ldam-drw":
+            loss = partial(ldam_loss, margins=margins, scale=scale)
+            weights = effective_number_weights(
+                class_counts, effective_number_beta=effective_number_beta
+            )
+            terms = [Term(1.0, loss, weights, weights_from=drw_start)]
+        case "lmf":
+            terms = [ldam(alpha), focal(beta)]
+        case "balanced-softmax":
+            terms = [Term(1.0, partial(logit_adjusted_loss, class_counts=class_counts))]
+        case "logit-adjustment":
+            terms = [Term(1.0, partial(logit_adjusted_loss, class_counts=class_counts, tau=tau))]
+        case "class-balanced":
+            weights = effective_number_weights(
+                class_counts, effective_number_beta=effective_number_beta
+            )
+            terms = [Term(1.0, cross_entropy_loss, weights)]
+    return Objective(tuple(terms))
+
+
+def _scaled(loss: Callable[..., Array], scale: float, logits: Array, *args: Array, **kwargs: Array):
+    return loss(scale * logits, *args, **kwargs)
+
+
+def _check_choice(name: str, given: str, choices: tuple[str, ...]) -> None:
+    if given not in choices:
+        raise ValueError(f"Unknown {name} {given!r}; expected one of {', '.join(choices)}.")
+
+
+def _check_range(name: str, given: float | None, holds: bool, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} is {given}; expected {expected}.")
