@@ -1,0 +1,1 @@
+"""Metrics of test predictions, figures, and the report of a finished run."""

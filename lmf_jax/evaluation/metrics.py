@@ -1,0 +1,206 @@
+"""Accuracy, precision, recall and F1, all of them read off one confusion matrix.
+
+The confusion matrix is the sum over examples: matrices of batches, devices or resamples add up, and
+the metrics are computed once from the sum. A mean of metrics over batches is never taken.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int, Integer
+
+Fraction = Float[Array, ""] | np.floating
+FractionPerClass = Float[Array | np.ndarray, " classes"]
+CountPerClass = Integer[Array | np.ndarray, " classes"]
+
+
+class ClassificationMetrics(NamedTuple):
+    """Metrics of one confusion matrix; fractions in [0, 1], ``support`` in examples."""
+
+    accuracy: Fraction
+    macro_precision: Fraction
+    macro_recall: Fraction
+    macro_f1: Fraction
+    precision: FractionPerClass
+    recall: FractionPerClass
+    f1: FractionPerClass
+    support: CountPerClass
+
+
+def confusion_matrix(
+    labels: Integer[ArrayLike, "*batch"],
+    predictions: Integer[ArrayLike, "*batch"],
+    *,
+    num_classes: int,
+    where: Bool[ArrayLike, "..."] | None = None,
+) -> Int[Array, "{num_classes} {num_classes}"]:
+    """Count how often each true class was predicted as each class.
+
+    Works under ``jit`` and ``vmap`` (thousands of resamples at once) with ``num_classes`` static.
+    A trace cannot look at values, so an entry whose label or prediction lies outside
+    ``[0, num_classes)`` is left out; the sum of the matrix tells how many were counted.
+
+    Args:
+        labels: class ids ``[...]``: ``[n]`` for images, ``[B, H, W]`` for pixels.
+        predictions: predicted class ids, in the shape of ``labels``.
+        num_classes: number of classes ``C`` of the dataset.
+        where: mask in the shape of ``labels`` or of its leading axes, True where an entry counts.
+
+    Returns:
+        Counts ``[C, C]``: row = true class, column = predicted class.
+
+    Raises:
+        ValueError: if the shapes do not match.
+    """
+    # Narrow integers such as uint8 would overflow in the number of the cell.
+    labels = jnp.asarray(labels).astype(jnp.int32)
+    predictions = jnp.asarray(predictions).astype(jnp.int32)
+    if labels.shape != predictions.shape:
+        raise ValueError(
+            f"labels have shape {labels.shape} and predictions {predictions.shape}; expected one "
+            "prediction for each label."
+        )
+    counted = (labels >= 0) & (labels < num_classes)
+    counted &= (predictions >= 0) & (predictions < num_classes)
+    if where is not None:
+        counted &= _expand_mask(where, labels.shape)
+    num_cells = num_classes**2
+    # bincount drops what lies beyond its length.
+    cells = jnp.where(counted, labels * num_classes + predictions, num_cells)
+    return jnp.bincount(cells.ravel(), length=num_cells).reshape(num_classes, num_classes)
+
+
+def classification_metrics(
+    confusion: Integer[Array | np.ndarray, "classes classes"],
+) -> ClassificationMetrics:
+    """Compute accuracy and precision, recall and F1 per class and as macro means.
+
+    A metric whose denominator is zero is 0, as ``zero_division=0`` in scikit-learn. The macro means
+    run over all classes of the matrix, also one that has no example in this part of the data or is
+    never predicted: the mean then means the same on every part and every resample. (scikit-learn
+    does so with ``labels=range(C)``; its default leaves out a class that is neither present nor
+    predicted.) The metrics of an empty matrix are all 0.
+
+    Args:
+        confusion: counts ``[C, C]``, row = true class. A NumPy matrix gives float64 results, a
+            JAX one the default float; both work, and JAX also under ``jit`` and ``vmap``.
+
+    Returns:
+        The metrics; those per class have shape ``[C]``.
+    """
+    correct = confusion.diagonal()
+    support = confusion.sum(axis=1)
+    predicted = confusion.sum(axis=0)
+    # Where a denominator is zero its numerator is too: raised to 1 it gives the wanted 0.
+    precision = correct / predicted.clip(min=1)
+    recall = correct / support.clip(min=1)
+    f1 = 2 * correct / (support + predicted).clip(min=1)
+    return ClassificationMetrics(
+        accuracy=correct.sum() / confusion.sum().clip(min=1),
+        macro_precision=precision.mean(),
+        macro_recall=recall.mean(),
+        macro_f1=f1.mean(),
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        support=support,
+    )
+
+
+def predicted_classes(logits: Float[np.ndarray, "n classes"]) -> Int[np.ndarray, " n"]:
+    """Return the class of the largest logit; of equal ones the first.
+
+    Args:
+        logits: scores ``[n, C]``.
+
+    Returns:
+        Class ids ``[n]``.
+
+    Raises:
+        ValueError: if a logit is NaN: it has no largest, and argmax would answer all the same.
+    """
+    num_undefined = int(np.isnan(logits).any(axis=-1).sum())
+    if num_undefined:
+        raise ValueError(
+            f"The logits of {num_undefined} of {len(logits)} examples hold NaN, so they predict no "
+            "class; look for a diverged training or broken weights."
+        )
+    return logits.argmax(axis=-1)
+
+
+def test_summary(
+    labels: Integer[np.ndarray, " n"],
+    logits: Float[np.ndarray, "n classes"],
+    class_names: Sequence[str],
+) -> dict[str, Any]:
+    """Summarise the predictions of a part of the data, as ``test.json`` holds them.
+
+    Args:
+        labels: class ids ``[n]``.
+        logits: scores ``[n, C]``.
+        class_names: the ``C`` names by class id, all different.
+
+    Returns:
+        ``accuracy``, ``macro_precision``, ``macro_recall``, ``macro_f1`` and ``per_class``: for
+        each name ``precision``, ``recall``, ``f1`` and ``support``; Python floats in [0, 1] and
+        integers. See :func:`classification_metrics` for classes without examples.
+
+    Raises:
+        ValueError: if there is no example, a logit is NaN, a label is no class id, or the class
+            names do not match the logits.
+    """
+    num_classes = logits.shape[-1]
+    _check_class_names(class_names, num_classes)
+    _check_labels(labels, num_classes)
+    confusion = confusion_matrix(labels, predicted_classes(logits), num_classes=num_classes)
+    # NumPy has float64 whether or not JAX may use it.
+    metrics = classification_metrics(np.asarray(confusion))
+    return {
+        "accuracy": float(metrics.accuracy),
+        "macro_precision": float(metrics.macro_precision),
+        "macro_recall": float(metrics.macro_recall),
+        "macro_f1": float(metrics.macro_f1),
+        "per_class": {
+            name: {
+                "precision": float(metrics.precision[class_id]),
+                "recall": float(metrics.recall[class_id]),
+                "f1": float(metrics.f1[class_id]),
+                "support": int(metrics.support[class_id]),
+            }
+            for class_id, name in enumerate(class_names)
+        },
+    }
+
+
+def _expand_mask(where: Bool[ArrayLike, "..."], shape: tuple[int, ...]) -> Bool[Array, "..."]:
+    where = jnp.asarray(where)
+    if where.shape != shape[: where.ndim]:
+        raise ValueError(
+            f"where has shape {where.shape} and labels {shape}; expected the shape of the labels "
+            "or of their leading axes."
+        )
+    return where.reshape(where.shape + (1,) * (len(shape) - where.ndim))
+
+
+def _check_class_names(class_names: Sequence[str], num_classes: int) -> None:
+    if len(class_names) != num_classes:
+        raise ValueError(
+            f"There are {len(class_names)} class names for logits of {num_classes} classes; "
+            "expected one name for each class."
+        )
+    repeated = sorted({name for name in class_names if list(class_names).count(name) > 1})
+    if repeated:
+        raise ValueError(f"The class names repeat {', '.join(repeated)}; each must be unique.")
+
+
+def _check_labels(labels: Integer[np.ndarray, " n"], num_classes: int) -> None:
+    if len(labels) == 0:
+        raise ValueError("There are no examples to summarise; expected at least one label.")
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(
+            f"The labels run from {labels.min()} to {labels.max()}; expected class ids from 0 to "
+            f"{num_classes - 1}."
+        )

@@ -1,0 +1,190 @@
+"""Metrics against scikit-learn, and what they do where scikit-learn has no say."""
+
+import inspect
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sklearn_metrics
+
+from lmf_jax.evaluation.metrics import (
+    classification_metrics,
+    confusion_matrix,
+    predicted_classes,
+)
+from lmf_jax.evaluation.metrics import test_summary as summarise  # pytest would collect test_*
+
+PARTS = st.integers(2, 6).flatmap(
+    lambda num_classes: st.tuples(
+        st.just(num_classes),
+        st.lists(
+            st.tuples(st.integers(0, num_classes - 1), st.integers(0, num_classes - 1)),
+            min_size=1,
+            max_size=40,
+        ),
+    )
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(PARTS)
+@example((3, [(0, 1), (1, 1), (2, 1)]))  # one class predicted for all
+@example((4, [(0, 2), (2, 0)]))  # classes 1 and 3 absent
+@example((2, [(1, 0)]))  # nothing right
+def test_metrics_equal_scikit_learn(part):
+    num_classes, pairs = part
+    labels, predictions = np.array(pairs).T
+    classes = np.arange(num_classes)
+
+    confusion = confusion_matrix(labels, predictions, num_classes=num_classes)
+    np.testing.assert_array_equal(
+        confusion, sklearn_metrics.confusion_matrix(labels, predictions, labels=classes)
+    )
+
+    def expected(average):
+        return sklearn_metrics.precision_recall_fscore_support(
+            labels, predictions, labels=classes, average=average, zero_division=0
+        )
+
+    metrics = classification_metrics(np.asarray(confusion))
+    precision, recall, f1, support = expected(None)
+    np.testing.assert_allclose(metrics.precision, precision, rtol=1e-12)
+    np.testing.assert_allclose(metrics.recall, recall, rtol=1e-12)
+    np.testing.assert_allclose(metrics.f1, f1, rtol=1e-12)
+    np.testing.assert_array_equal(metrics.support, support)
+    macro = (metrics.macro_precision, metrics.macro_recall, metrics.macro_f1)
+    np.testing.assert_allclose(macro, expected("macro")[:3], rtol=1e-12)
+    np.testing.assert_allclose(metrics.accuracy, np.mean(labels == predictions), rtol=1e-12)
+
+
+def test_rows_are_true_classes():
+    confusion = confusion_matrix(np.array([0, 0, 1]), np.array([1, 1, 0]), num_classes=2)
+    np.testing.assert_array_equal(confusion, [[0, 2], [1, 0]])
+    assert jnp.issubdtype(confusion.dtype, jnp.integer)
+
+
+def test_masked_equals_left_out():
+    labels, predictions = np.array([0, 1, 2, 2, -1]), np.array([0, 2, 2, 1, 7])
+    where = np.array([True, True, False, True, False])
+    np.testing.assert_array_equal(
+        confusion_matrix(labels, predictions, num_classes=3, where=where),
+        confusion_matrix(labels[where], predictions[where], num_classes=3),
+    )
+
+
+def test_mask_of_the_leading_axis_covers_whole_images():
+    labels = np.arange(24).reshape(2, 3, 4) % 3
+    np.testing.assert_array_equal(
+        confusion_matrix(labels, labels, num_classes=3, where=np.array([False, True])),
+        confusion_matrix(labels[1], labels[1], num_classes=3),
+    )
+
+
+def test_class_ids_outside_are_not_counted_as_another_class():
+    labels, predictions = np.array([-1, 3, 0, 0, 1]), np.array([0, 0, -1, 3, 1])
+    confusion = confusion_matrix(labels, predictions, num_classes=3)
+    np.testing.assert_array_equal(confusion, np.diag([0, 1, 0]))
+
+
+def test_narrow_labels_do_not_overflow():
+    labels = np.full(3, 19, np.uint8)
+    assert confusion_matrix(labels, labels, num_classes=20)[19, 19] == 3
+
+
+def test_confusion_matrices_of_batches_add_up():
+    rng = np.random.default_rng(0)
+    labels, predictions = rng.integers(0, 5, (2, 60))
+    batches = zip(labels.reshape(4, 15), predictions.reshape(4, 15), strict=True)
+    total = sum(confusion_matrix(*batch, num_classes=5) for batch in batches)
+    np.testing.assert_array_equal(total, confusion_matrix(labels, predictions, num_classes=5))
+
+
+def test_resamples_under_jit_and_vmap_equal_a_loop():
+    rng = np.random.default_rng(1)
+    labels, predictions = rng.integers(0, 4, (2, 50))
+    resamples = rng.integers(0, 50, (8, 50))
+
+    def macro_f1(rows):
+        confusion = confusion_matrix(labels[rows], predictions[rows], num_classes=4)
+        return classification_metrics(confusion).macro_f1
+
+    one_by_one = [macro_f1(rows) for rows in resamples]
+    labels, predictions = jnp.asarray(labels), jnp.asarray(predictions)
+    at_once = jax.jit(jax.vmap(macro_f1))(jnp.asarray(resamples))
+    np.testing.assert_allclose(at_once, one_by_one, rtol=1e-6)
+    assert len(set(np.asarray(at_once).tolist())) > 1
+
+
+def test_macro_mean_counts_an_absent_class_as_zero():
+    metrics = classification_metrics(np.diag([5, 5, 0]))
+    assert metrics.accuracy == 1
+    assert metrics.macro_f1 == pytest.approx(2 / 3)
+
+
+def test_empty_confusion_matrix_gives_zeros():
+    for matrix in (np.zeros((3, 3), int), jnp.zeros((3, 3), int)):
+        assert all(np.all(np.asarray(value) == 0) for value in classification_metrics(matrix))
+
+
+# jaxtyping refuses wrong shapes in these tests; a user without it meets the sentences below.
+def test_shapes_that_do_not_match_are_named():
+    labels = np.array([0, 1])
+    with pytest.raises(ValueError, match=r"labels have shape \(2,\) and predictions \(1,\)"):
+        inspect.unwrap(confusion_matrix)(labels, labels[:1], num_classes=2)
+    with pytest.raises(ValueError, match=r"where has shape \(1,\) and labels \(2,\)"):
+        confusion_matrix(labels, labels, num_classes=2, where=np.array([True]))
+
+
+def test_predicted_classes_takes_the_largest_logit():
+    logits = np.array([[0.0, 2.0], [3.0, 3.0], [-np.inf, -5.0]])
+    np.testing.assert_array_equal(predicted_classes(logits), [1, 0, 1])
+
+
+def test_nan_logits_are_refused_with_their_number():
+    logits = np.zeros((4, 3))
+    logits[1, 2] = logits[3, 0] = logits[3, 1] = np.nan
+    with pytest.raises(ValueError, match="2 of 4 examples hold NaN"):
+        summarise(np.zeros(4, int), logits, ["a", "b", "c"])
+
+
+def test_summary_has_the_form_of_test_json():
+    labels = np.array([0, 0, 1, 2])
+    logits = np.eye(4, dtype=np.float32)[[0, 1, 1, 1]]
+    summary = summarise(labels, logits, ["nevus", "melanoma", "scar", "absent"])
+    assert json.loads(json.dumps(summary)) == {
+        "accuracy": 0.5,
+        "macro_precision": pytest.approx((1 + 1 / 3) / 4),
+        "macro_recall": pytest.approx(1.5 / 4),
+        "macro_f1": pytest.approx((2 / 3 + 1 / 2) / 4),
+        "per_class": {
+            "nevus": {"precision": 1, "recall": 0.5, "f1": pytest.approx(2 / 3), "support": 2},
+            "melanoma": {"precision": pytest.approx(1 / 3), "recall": 1, "f1": 0.5, "support": 1},
+            "scar": {"precision": 0, "recall": 0, "f1": 0, "support": 1},
+            "absent": {"precision": 0, "recall": 0, "f1": 0, "support": 0},
+        },
+    }
+
+
+def test_summary_keeps_the_digits_of_a_python_float():
+    labels = np.array([0, 0, 0])
+    summary = summarise(labels, np.eye(2)[[0, 1, 1]], ["a", "b"])
+    assert summary["accuracy"] == 1 / 3
+
+
+@pytest.mark.parametrize(
+    ("labels", "class_names", "message"),
+    [
+        ([0, 1], ["a", "b", "c"], "3 class names for logits of 2 classes"),
+        ([0, 1], ["a", "a"], "repeat a"),
+        ([0, 2], ["a", "b"], "from 0 to 2; expected class ids from 0 to 1"),
+        ([-1, 1], ["a", "b"], "from -1 to 1"),
+        ([], ["a", "b"], "no examples"),
+    ],
+)
+def test_summary_refuses_what_does_not_fit(labels, class_names, message):
+    with pytest.raises(ValueError, match=message):
+        summarise(np.array(labels, int), np.zeros((len(labels), 2)), class_names)
