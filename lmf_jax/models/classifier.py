@@ -1,0 +1,167 @@
+"""A backbone and a head make a classifier; the two heads."""
+
+from typing import Literal, get_args
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from lmf_jax.models.layers import Dropout, Initializer, parameter_dtype
+
+HeadName = Literal["linear", "cosine"]
+
+
+class LinearHead(nn.Module):
+    """Logits as an affine function of the features.
+
+    Attributes:
+        num_classes: number of classes.
+        kernel_init: initialiser of the weights `[features, num_classes]`.
+        bias_init: initialiser of the bias `[num_classes]`.
+        dtype: dtype of the computation and of the parameters.
+    """
+
+    num_classes: int
+    kernel_init: Initializer
+    bias_init: Initializer = nn.initializers.zeros
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, features: Float[Array, "batch features"]) -> Float[Array, "batch classes"]:
+        """Multiplies by the weights and adds the bias."""
+        shape = (features.shape[-1], self.num_classes)
+        kernel = self.param("kernel", self.kernel_init, shape, self.dtype)
+        bias = self.param("bias", self.bias_init, (self.num_classes,), self.dtype)
+        # TPUs and GPUs may round the factors of a float32 product; the logits are worth the bits.
+        return jnp.dot(features, kernel, precision=lax.Precision.HIGHEST) + bias[None]
+
+
+class CosineHead(nn.Module):
+    """Logits as the cosines between the features and one learned direction per class.
+
+    The cosines lie in [-1, 1]; the loss brings the scale. A feature vector of zeros has the cosine
+    0 with everything, and a finite gradient.
+
+    Attributes:
+        num_classes: number of classes.
+        dtype: dtype of the computation and of the parameters.
+
+    Source: the normalised classifier of Cao et al., "Learning imbalanced datasets with
+    label-distribution-aware margin loss", 2019, arXiv 1906.07413.
+    """
+
+    num_classes: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, features: Float[Array, "batch features"]) -> Float[Array, "batch classes"]:
+        """Multiplies the features and the weights, both scaled to length 1."""
+        unit_normal = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+        shape = (features.shape[-1], self.num_classes)
+        kernel = self.param("kernel", unit_normal, shape, self.dtype)
+        cosines = jnp.dot(
+            _unit_vectors(features, axis=1),
+            _unit_vectors(kernel, axis=0),
+            precision=lax.Precision.HIGHEST,
+        )
+        return jnp.clip(cosines, -1, 1)
+
+
+def _unit_vectors(vectors: Float[Array, "rows columns"], axis: int) -> Float[Array, "rows columns"]:
+    """The vectors along `axis` scaled to length 1; those too short to have a direction, as is."""
+    squares = jnp.square(vectors).sum(axis, keepdims=True)
+    has_direction = squares > jnp.finfo(vectors.dtype).tiny
+    return vectors * lax.rsqrt(jnp.where(has_direction, squares, 1))
+
+
+def make_head(
+    name: HeadName,
+    num_classes: int,
+    dtype: DTypeLike,
+    *,
+    kernel_init: Initializer,
+    bias_init: Initializer = nn.initializers.zeros,
+) -> nn.Module:
+    """The head of that name, for a model that computes in `dtype`.
+
+    Args:
+        name: "linear" or "cosine".
+        num_classes: number of classes.
+        dtype: dtype of the model's computation; the head computes in at least float32.
+        kernel_init: initialiser of the linear head's weights.
+        bias_init: initialiser of the linear head's bias.
+
+    Raises:
+        ValueError: if there is no head of that name.
+    """
+    if name == "linear":
+        return LinearHead(num_classes, kernel_init, bias_init, parameter_dtype(dtype))
+    if name == "cosine":
+        return CosineHead(num_classes, parameter_dtype(dtype))
+    raise ValueError(f"Unknown head {name!r}; expected one of {', '.join(get_args(HeadName))}.")
+
+
+class Classifier(nn.Module):
+    """An image classifier: backbone, mean over the map, dropout, head.
+
+    Attributes:
+        backbone: module `(images, train) -> [batch, height, width, features]`.
+        head: module `[batch, features] -> [batch, num_classes]`.
+        dropout_rate: probability that a pooled feature is dropped in training.
+        axis_name: the mapped axis over whose devices the batch is spread, or None.
+
+    The parameters lie under "backbone" and "head". `features` and `classify` are the two halves of
+    the call, for those who need the maps between them (class activation maps, embeddings).
+    """
+
+    backbone: nn.Module
+    head: nn.Module
+    dropout_rate: float = 0.0
+    axis_name: str | None = None
+
+    def setup(self) -> None:
+        """Makes the dropout layer."""
+        self.dropout = Dropout(self.dropout_rate, axis_name=self.axis_name)
+
+    def __call__(
+        self, images: Float[Array, "batch height width 3"], train: bool = False
+    ) -> Float[Array, "batch classes"]:
+        """Logits of the images.
+
+        Args:
+            images: `[batch, height, width, 3]`, float, already normalised.
+            train: whether to normalise by the batch's statistics, update the running ones (the
+                collection "batch_stats" has to be mutable) and drop at random (the stream
+                "dropout" has to be given where a rate is not zero).
+
+        Returns:
+            Logits `[batch, num_classes]`, float32 (float64 if the model computes in float64).
+
+        Raises:
+            ValueError: if the images are not float `[batch, height, width, 3]`.
+        """
+        return self.classify(self.features(images, train), train)
+
+    def features(
+        self, images: Float[Array, "batch height width 3"], train: bool = False
+    ) -> Float[Array, "batch map_height map_width features"]:
+        """The backbone's last map."""
+        if (
+            images.ndim != 4
+            or images.shape[-1] != 3
+            or not jnp.issubdtype(images.dtype, jnp.floating)
+        ):
+            raise ValueError(
+                f"Images have shape {images.shape} and dtype {images.dtype}; expected normalised "
+                "floating-point images [batch, height, width, 3]."
+            )
+        return self.backbone(images, train)
+
+    def classify(
+        self, features: Float[Array, "batch map_height map_width features"], train: bool = False
+    ) -> Float[Array, "batch classes"]:
+        """Logits from the backbone's last map."""
+        pooled = features.astype(parameter_dtype(features.dtype)).mean((1, 2))
+        return self.head(self.dropout(pooled, train))

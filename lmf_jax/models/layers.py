@@ -1,0 +1,230 @@
+"""Layers shared by the models: convolution, batch norm, dropout, pooling."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Shaped
+
+from lmf_jax.models.convolution import convolve
+
+Initializer = Callable[..., Array]
+
+
+def parameter_dtype(dtype: DTypeLike) -> jnp.dtype:
+    """Dtype of parameters, batch statistics and logits of a model that computes in `dtype`.
+
+    At least float32: half precision saves time in the layers, and nothing in the parameters.
+    """
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+class Conv(nn.Module):
+    """Convolution with a square kernel and zero padding, `torch.nn.Conv2d`'s arithmetic.
+
+    Attributes:
+        features: number of output channels.
+        kernel_size: rows and columns of the kernel, in pixels.
+        stride: step between outputs, in pixels.
+        depthwise: whether each channel is convolved on its own.
+        use_bias: whether a learned bias is added to each output channel.
+        kernel_init: initialiser of the kernel.
+        dtype: dtype of the computation.
+
+    The padding keeps the size of the map at stride 1: `(kernel_size - 1) // 2` on each side.
+    """
+
+    features: int
+    kernel_size: int = 1
+    stride: int = 1
+    depthwise: bool = False
+    use_bias: bool = False
+    kernel_init: Initializer = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch out_height out_width features"]:
+        """Convolves the images and adds the bias, if there is one."""
+        channels = 1 if self.depthwise else images.shape[-1]
+        shape = (self.kernel_size, self.kernel_size, channels, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, parameter_dtype(self.dtype))
+        side = (self.kernel_size - 1) // 2
+        outputs = convolve(
+            images.astype(self.dtype),
+            kernel.astype(self.dtype),
+            stride=self.stride,
+            padding=((side, side), (side, side)),
+        )
+        if not self.use_bias:
+            return outputs
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), kernel.dtype)
+        return outputs + bias.astype(self.dtype)[None, None, None]
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last, `torch.nn.BatchNorm2d`'s arithmetic.
+
+    In training the batch is normalised by its own mean and biased variance, while the running
+    variance takes in the unbiased one (`n / (n - 1)` times as large), as PyTorch does and
+    `flax.linen.BatchNorm` does not. The variance is the mean squared distance from the mean, found
+    in a second pass: the one-pass form `E[x^2] - E[x]^2` cancels in float32.
+
+    Attributes:
+        epsilon: added to the variance before the square root.
+        momentum: weight of the old running statistics (PyTorch's momentum 0.1 is 0.9 here).
+        dtype: dtype of the output; statistics are computed in at least float32.
+        axis_name: the mapped axis over whose devices the batch is spread; its statistics are those
+            of the whole batch. None: the batch is all here.
+
+    Source: Ioffe and Szegedy, "Batch normalization", 2015, arXiv 1502.03167.
+    """
+
+    epsilon: float = 1e-5
+    momentum: float = 0.9
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, inputs: Float[Array, "*batch channels"], train: bool
+    ) -> Float[Array, "*batch channels"]:
+        """Normalises by the batch's statistics when `train`, else by the running ones."""
+        shape, dtype = inputs.shape[-1:], parameter_dtype(self.dtype)
+        scale = self.param("scale", nn.initializers.ones, shape, dtype)
+        bias = self.param("bias", nn.initializers.zeros, shape, dtype)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, dtype)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape, dtype)
+
+        inputs = inputs.astype(dtype)
+        if train and not self.is_initializing():
+            mean, var, unbiased_var = self.batch_statistics(inputs)
+            running_mean.value = self.running_average(running_mean.value, mean)
+            running_var.value = self.running_average(running_var.value, unbiased_var)
+        else:
+            mean, var = running_mean.value, running_var.value
+        factor = scale * lax.rsqrt(var + self.epsilon)
+        return (
+            (inputs - _per_channel(mean, inputs)) * _per_channel(factor, inputs)
+            + _per_channel(bias, inputs)
+        ).astype(self.dtype)
+
+    def batch_statistics(
+        self, inputs: Float[Array, "*batch channels"]
+    ) -> tuple[Float[Array, "channels"], Float[Array, "channels"], Float[Array, "channels"]]:
+        """Mean, biased and unbiased variance of each channel over the whole batch."""
+        axes = tuple(range(inputs.ndim - 1))
+        count = inputs.size // inputs.shape[-1]
+        if self.axis_name is not None:
+            count *= lax.axis_size(self.axis_name)
+        if count < 2:
+            raise ValueError(
+                f"Batch norm got one value per channel (input of shape {inputs.shape}) and needs "
+                "two to train: use a larger batch or larger images."
+            )
+        mean = self.global_mean(inputs.mean(axes))
+        var = self.global_mean(jnp.square(inputs - _per_channel(mean, inputs)).mean(axes))
+        return mean, var, var * (count / (count - 1))
+
+    def global_mean(self, local_mean: Float[Array, "channels"]) -> Float[Array, "channels"]:
+        """Mean over the devices, each of which holds equally many examples."""
+        return local_mean if self.axis_name is None else lax.pmean(local_mean, self.axis_name)
+
+    def running_average(
+        self, old: Float[Array, "channels"], new: Float[Array, "channels"]
+    ) -> Float[Array, "channels"]:
+        """The running statistic after one more batch."""
+        return self.momentum * old + (1 - self.momentum) * new
+
+
+def _per_channel(values: Array, inputs: Array) -> Array:
+    return values.reshape((1,) * (inputs.ndim - 1) + values.shape)
+
+
+class Dropout(nn.Module):
+    """Dropout whose draws depend on the key, the module and the example's place in the batch.
+
+    The place is counted over the whole batch, so any number of devices draws the same.
+
+    Attributes:
+        rate: probability that a value is set to zero; the kept ones are divided by `1 - rate`.
+        whole_examples: whether one draw decides for a whole example (stochastic depth) and not for
+            each of its values.
+        axis_name: the mapped axis over whose devices the batch is spread, or None.
+
+    Sources: Srivastava et al., "Dropout", JMLR 2014; Huang et al., "Deep networks with stochastic
+    depth", 2016, arXiv 1603.09382.
+    """
+
+    rate: float
+    whole_examples: bool = False
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, inputs: Float[Array, "batch *rest"], train: bool
+    ) -> Float[Array, "batch *rest"]:
+        """Drops at random when `train`; returns the inputs otherwise."""
+        if not train or self.rate == 0:
+            return inputs
+        shape = (1,) * (inputs.ndim - 1) if self.whole_examples else inputs.shape[1:]
+        keys = self.example_keys(inputs.shape[0])
+        keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, shape))(keys)
+        return jnp.where(keep, inputs / (1 - self.rate), jnp.zeros_like(inputs))
+
+    def example_keys(self, local_batch: int) -> Shaped[Array, "batch ..."]:
+        """One key per example, from its place in the batch over all devices."""
+        first = 0
+        if self.axis_name is not None and not self.is_initializing():
+            first = lax.axis_index(self.axis_name) * local_batch
+        key = self.make_rng("dropout")
+        return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(local_batch))
+
+
+class ConvNorm(nn.Module):
+    """A convolution without bias, then batch norm.
+
+    Attributes:
+        features: number of output channels.
+        kernel_size: rows and columns of the kernel, in pixels.
+        stride: step between outputs, in pixels.
+        depthwise: whether each channel is convolved on its own.
+        epsilon: of the batch norm.
+        dtype: dtype of the computation.
+        axis_name: the mapped axis over whose devices the batch is spread, or None.
+    """
+
+    features: int
+    kernel_size: int = 1
+    stride: int = 1
+    depthwise: bool = False
+    epsilon: float = 1e-5
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, inputs: Float[Array, "batch height width channels"], train: bool
+    ) -> Float[Array, "batch out_height out_width features"]:
+        """Convolves and normalises."""
+        conv = Conv(
+            self.features,
+            self.kernel_size,
+            self.stride,
+            depthwise=self.depthwise,
+            dtype=self.dtype,
+            name="conv",
+        )
+        norm = BatchNorm(self.epsilon, dtype=self.dtype, axis_name=self.axis_name, name="norm")
+        return norm(conv(inputs), train)
+
+
+def max_pool(
+    images: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch out_height out_width channels"]:
+    """Largest value of each 3x3 window, at every second pixel, with a border that never wins."""
+    return nn.max_pool(images, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))

@@ -1,0 +1,46 @@
+"""Models by name."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from lmf_jax.models.classifier import Classifier, HeadName
+from lmf_jax.models.resnet import resnet50
+
+MODELS: dict[str, Callable[..., Classifier]] = {
+    "resnet50": resnet50,
+}
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int,
+    dtype: DTypeLike = jnp.float32,
+    axis_name: str | None = None,
+    head: HeadName = "linear",
+) -> Classifier:
+    """Makes an image classifier, with torchvision's architecture, constants and initialisers.
+
+    `model.init(key, images)` gives the variables `{"params", "batch_stats"}`;
+    `model.apply(variables, images)` the logits in evaluation, and
+    `model.apply(variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key})` the
+    logits in training and the new batch statistics. Images are float `[batch, height, width, 3]`,
+    already normalised; logits are `[batch, num_classes]`.
+
+    Args:
+        name: "resnet50", "densenet121" or "efficientnet_v2_s".
+        num_classes: number of classes.
+        dtype: dtype of the computation. Parameters, batch statistics and logits stay float32 at
+            `jnp.bfloat16`, and are float64 at `jnp.float64`.
+        axis_name: name of the `jax.pmap` axis over whose devices each batch is spread: batch
+            statistics and random draws are then those of the whole batch. None: no such axis.
+        head: "linear", or "cosine" for cosines in [-1, 1] between features and class directions.
+
+    Raises:
+        ValueError: if there is no model or no head of that name.
+    """
+    if name not in MODELS:
+        raise ValueError(f"Unknown model {name!r}; expected one of {', '.join(MODELS)}.")
+    return MODELS[name](num_classes=num_classes, dtype=dtype, axis_name=axis_name, head=head)

@@ -1,0 +1,101 @@
+"""ResNet-50 (He et al., "Deep residual learning for image recognition", 2015, arXiv 1512.03385).
+
+The variant of torchvision: the stride of a bottleneck lies in its 3x3 convolution.
+"""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from lmf_jax.models.classifier import Classifier, HeadName, make_head
+from lmf_jax.models.layers import ConvNorm, max_pool
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions around a shortcut; the output has `4 * width` channels.
+
+    Attributes:
+        width: number of channels of the 3x3 convolution.
+        stride: step of the 3x3 convolution, in pixels.
+        dtype: dtype of the computation.
+        axis_name: the mapped axis over whose devices the batch is spread, or None.
+    """
+
+    width: int
+    stride: int = 1
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, inputs: Float[Array, "batch height width channels"], train: bool
+    ) -> Float[Array, "batch out_height out_width features"]:
+        """Adds the convolutions to the shortcut."""
+        conv = partial(ConvNorm, dtype=self.dtype, axis_name=self.axis_name)
+        features = 4 * self.width
+        x = nn.relu(conv(self.width, name="conv1")(inputs, train))
+        x = nn.relu(conv(self.width, 3, self.stride, name="conv2")(x, train))
+        x = conv(features, name="conv3")(x, train)
+        if self.stride == 1 and inputs.shape[-1] == features:
+            return nn.relu(x + inputs)
+        return nn.relu(x + conv(features, 1, self.stride, name="downsample")(inputs, train))
+
+
+class ResNet(nn.Module):
+    """The convolutional part of a ResNet of bottlenecks.
+
+    Attributes:
+        stage_sizes: number of bottlenecks in each stage; each stage but the first halves the map.
+        width: width of the first stage; each further stage has twice the width.
+        dtype: dtype of the computation.
+        axis_name: the mapped axis over whose devices the batch is spread, or None.
+    """
+
+    stage_sizes: tuple[int, ...] = (3, 4, 6, 3)
+    width: int = 64
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
+
+    @property
+    def num_features(self) -> int:
+        """Number of channels of the last map."""
+        return 4 * self.width * 2 ** (len(self.stage_sizes) - 1)
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width 3"], train: bool
+    ) -> Float[Array, "batch map_height map_width features"]:
+        """The last map, 32 times smaller than the images if there are four stages."""
+        common = {"dtype": self.dtype, "axis_name": self.axis_name}
+        x = nn.relu(ConvNorm(self.width, 7, 2, **common, name="conv1")(images, train))
+        x = max_pool(x)
+        for stage, size in enumerate(self.stage_sizes):
+            for block in range(size):
+                stride = 2 if stage > 0 and block == 0 else 1
+                name = f"layer{stage + 1}_{block}"
+                x = Bottleneck(self.width * 2**stage, stride, **common, name=name)(x, train)
+        return x
+
+
+def resnet50(
+    *, num_classes: int, dtype: DTypeLike, axis_name: str | None, head: HeadName
+) -> Classifier:
+    """ResNet-50; the arguments are those of `lmf_jax.models.create_model`."""
+    backbone = ResNet(dtype=dtype, axis_name=axis_name)
+    limit = backbone.num_features**-0.5
+    uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # within +-limit
+    return Classifier(
+        backbone,
+        make_head(
+            head,
+            num_classes,
+            dtype,
+            kernel_init=uniform,
+            bias_init=partial(jax.random.uniform, minval=-limit, maxval=limit),
+        ),
+        axis_name=axis_name,
+    )
