@@ -1,0 +1,156 @@
+"""From the name of a dataset to its examples, its classes and the rows of its three parts."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Int32, Int64, Shaped
+
+from data.prepared import Prepared, open_prepared
+from data.splits import PARTS, long_tail, paper_split
+from lmf_jax.config import DEFAULT_DATA_DIR
+from lmf_jax.errors import UserError
+
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "digits_lt": {"image_size": 32, "imbalance_ratio": 20.0},
+}
+"""Every dataset's own values for settings that the person left open.
+
+A dataset with an ``imbalance_ratio`` is balanced as it comes and is thinned to a long tail.
+"""
+
+
+class ImageSource(Protocol):
+    """Random access to encoded images by row number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> bytes: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A dataset with its split.
+
+    Attributes:
+        name: Its name, as given on the command line.
+        class_names: Name of every class, by class id.
+        ids: Name of every example, unicode [n].
+        labels: Class id of every example, [n].
+        groups: Patient or lesion of every example, unicode [n]; None where the dataset has none.
+        source: The encoded image of every example.
+        rows: Sorted row numbers of "train", "validation" and "test".
+        defaults: The dataset's own values for settings that the person left open.
+        content_fingerprint: SHA-256, in hex, over everything but the split.
+        fingerprint: SHA-256, in hex, over everything and the rows of each part: two runs with the
+            same one saw the same data.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    ids: Shaped[np.ndarray, " n"]
+    labels: Int32[np.ndarray, " n"]
+    groups: Shaped[np.ndarray, " n"] | None
+    source: ImageSource
+    rows: dict[str, Int64[np.ndarray, " _"]]
+    defaults: dict[str, Any]
+    content_fingerprint: str
+    fingerprint: str
+
+    def class_counts(self, part: str) -> Int64[np.ndarray, " classes"]:
+        """Returns how many examples of each class a part has, by class id.
+
+        Args:
+            part: "train", "validation" or "test".
+        """
+        labels = self.labels[self.rows[part]]
+        return np.bincount(labels, minlength=len(self.class_names)).astype(np.int64)
+
+
+def load_dataset(
+    name: str,
+    *,
+    data_dir: str | Path = DEFAULT_DATA_DIR,
+    split: str = "paper",
+    split_seed: int = 0,
+    imbalance_ratio: float | None = None,
+) -> Dataset:
+    """Opens a dataset and splits it; prepares it on first use.
+
+    Args:
+        name: Name of the dataset: digits_lt.
+        data_dir: The folder of prepared datasets; "~" is the home folder.
+        split: "paper" (by class, 70 : 15 : 15) or "grouped" (the same, but no patient or lesion
+            in two parts).
+        split_seed: Decides the split alone; any whole number from 0.
+        imbalance_ratio: Size of the first class over that of the last in training and validation
+            rows, from 1. None takes the dataset's own; only a balanced dataset has one.
+
+    Returns:
+        The dataset. It depends on nothing but these arguments.
+
+    Raises:
+        UserError: If a name is unknown, an argument does not fit the dataset, or ``data_dir``
+            cannot be written.
+    """
+    if name not in DEFAULTS:
+        raise UserError(f"There is no dataset named {name!r}; choose one of {_listed(DEFAULTS)}.")
+    defaults = dict(DEFAULTS[name])
+    ratio = _imbalance_ratio(name, defaults, imbalance_ratio)
+    prepared = open_prepared(name, Path(data_dir).expanduser())
+    rows = _split_rows(name, prepared, split, split_seed)
+    if ratio is not None:
+        for part in ("train", "validation"):
+            rows[part] = long_tail(rows[part], prepared.labels, ratio, split_seed)
+    return Dataset(
+        name=name,
+        class_names=prepared.class_names,
+        ids=prepared.ids,
+        labels=prepared.labels,
+        groups=prepared.groups,
+        source=prepared.source,
+        rows=rows,
+        defaults=defaults,
+        content_fingerprint=prepared.fingerprint,
+        fingerprint=_fingerprint(prepared.fingerprint, rows),
+    )
+
+
+def _imbalance_ratio(
+    name: str, defaults: Mapping[str, Any], imbalance_ratio: float | None
+) -> float | None:
+    """Returns the ratio to thin to, or None for a dataset that stays as it comes."""
+    if imbalance_ratio is None:
+        return defaults.get("imbalance_ratio")
+    if "imbalance_ratio" not in defaults:
+        raise UserError(f"{name} is imbalanced as it comes; leave --imbalance-ratio out.")
+    if not 1 <= imbalance_ratio < np.inf:
+        raise UserError(f"--imbalance-ratio must be a number from 1, got {imbalance_ratio}.")
+    return imbalance_ratio
+
+
+def _split_rows(
+    name: str, prepared: Prepared, split: str, split_seed: int
+) -> dict[str, Int64[np.ndarray, " _"]]:
+    if split_seed < 0:
+        raise UserError(f"--split-seed must be a whole number from 0, got {split_seed}.")
+    if split == "paper":
+        return paper_split(prepared.labels, split_seed)
+    if split == "grouped":
+        raise UserError(f"{name} names no patients or lesions to group by; use --split paper.")
+    raise UserError(f"There is no split named {split!r}; choose paper or grouped.")
+
+
+def _fingerprint(content_fingerprint: str, rows: Mapping[str, Int64[np.ndarray, " _"]]) -> str:
+    digest = hashlib.sha256(content_fingerprint.encode())
+    for part in PARTS:
+        digest.update(f"{part} {len(rows[part])} ".encode())
+        digest.update(rows[part].astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def _listed(names: Mapping[str, Any]) -> str:
+    return ", ".join(sorted(names))

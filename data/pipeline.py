@@ -1,0 +1,162 @@
+"""Grain pipelines from an image array to the batches of one process.
+
+Order first, cut last: the global batches are formed over positions, each process takes its block of
+every global batch, and only then are pixels read. So any number of processes sees the same global
+batches in the same order, and a position in the stream is one number that holds for all of them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypedDict
+
+import grain
+import numpy as np
+from jaxtyping import Bool, Int, Int32, UInt8
+
+
+class TrainBatch(TypedDict):
+    """One process's block of a global training batch."""
+
+    image: UInt8[np.ndarray, "batch height width 3"]
+    label: Int32[np.ndarray, " batch"]
+
+
+class EvaluationBatch(TypedDict):
+    """One process's block of a global evaluation batch; ``mask`` is False for padding."""
+
+    image: UInt8[np.ndarray, "batch height width 3"]
+    label: Int32[np.ndarray, " batch"]
+    mask: Bool[np.ndarray, " batch"]
+
+
+def steps_per_epoch(num_examples: int, batch_size: int) -> int:
+    """Returns how many full batches make an epoch: at least one.
+
+    Args:
+        num_examples: Number of training examples.
+        batch_size: Global batch size.
+    """
+    return max(1, num_examples // batch_size)
+
+
+def train_batches(
+    images: UInt8[np.ndarray, "n height width 3"],
+    labels: Int[np.ndarray, " n"],
+    rows: Int[np.ndarray, " m"],
+    *,
+    batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.DatasetIterator[TrainBatch]:
+    """Returns an endless stream of full, shuffled training batches.
+
+    Every pass over the rows has an order of its own, and batches are cut from the stream of all
+    passes: one may span two passes, none is short, and the batch may be larger than the dataset.
+
+    ``get_state()`` counts the batches that were handed out. It can be set on a stream of any
+    process count: 100 batches with one process go on as the 101st with two.
+
+    Args:
+        images: All images of the dataset, [n, height, width, 3]; may be memory-mapped.
+        labels: Class of every image, [n].
+        rows: Rows to train on, [m].
+        batch_size: Global batch size, a multiple of ``process_count``.
+        seed: Decides the order; any whole number from 0.
+        process_index: This process's number.
+        process_count: Number of processes.
+
+    Returns:
+        An iterator over ``{"image": [b, height, width, 3], "label": [b]}`` with
+        b = batch_size // process_count, which Grain's checkpoint handlers can save.
+
+    Raises:
+        ValueError: If there are no rows, or the batch size does not divide.
+    """
+    if len(rows) == 0:
+        raise ValueError("There are no rows to train on.")
+    block = _process_block(batch_size, process_index, process_count)
+
+    def read(positions: Int[np.ndarray, " batch_size"]) -> TrainBatch:
+        mine = rows[positions[block]]
+        return {"image": np.asarray(images[mine]), "label": labels[mine].astype(np.int32)}
+
+    positions = grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat().batch(batch_size)
+    # Read threads only add overhead to a copy out of memory.
+    reading = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    return iter(positions.map(read).to_iter_dataset(reading))
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationBatches:
+    """The batches of :func:`evaluation_batches`; every pass over them starts anew."""
+
+    images: UInt8[np.ndarray, "n height width 3"]
+    labels: Int[np.ndarray, " n"]
+    rows: Int[np.ndarray, " m"]
+    batch_size: int
+    block: slice
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[EvaluationBatch]:
+        for start in range(0, len(self.rows), self.batch_size):
+            yield self._padded(self.rows[start : start + self.batch_size][self.block])
+
+    def _padded(self, rows: Int[np.ndarray, " k"]) -> EvaluationBatch:
+        size = self.block.stop - self.block.start
+        image = np.zeros((size, *self.images.shape[1:]), np.uint8)
+        label = np.zeros(size, np.int32)
+        image[: len(rows)] = self.images[rows]
+        label[: len(rows)] = self.labels[rows]
+        return {"image": image, "label": label, "mask": np.arange(size) < len(rows)}
+
+
+def evaluation_batches(
+    images: UInt8[np.ndarray, "n height width 3"],
+    labels: Int[np.ndarray, " n"],
+    rows: Int[np.ndarray, " m"],
+    *,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> EvaluationBatches:
+    """Returns batches that cover every row exactly once over all processes, in row order.
+
+    Global batch i holds ``rows[i * B : (i + 1) * B]``, and process p of P gets examples
+    ``p * B // P`` to ``(p + 1) * B // P`` of it: put the blocks of all processes one after the
+    other, drop what is masked, and the rows are back in order. The last global batch is filled up
+    with zero images of label 0 under ``mask`` False, so every process has equally many batches of
+    equal size; some of its blocks may be padding alone.
+
+    Args:
+        images: All images of the dataset, [n, height, width, 3]; may be memory-mapped.
+        labels: Class of every image, [n].
+        rows: Rows to evaluate, [m].
+        batch_size: Global batch size, a multiple of ``process_count``.
+        process_index: This process's number.
+        process_count: Number of processes.
+
+    Returns:
+        ceil(m / batch_size) batches ``{"image": [b, height, width, 3], "label": [b], "mask": [b]}``
+        with b = batch_size // process_count; they can be gone through any number of times.
+
+    Raises:
+        ValueError: If the batch size does not divide.
+    """
+    block = _process_block(batch_size, process_index, process_count)
+    return EvaluationBatches(images, labels, rows, batch_size, block)
+
+
+def _process_block(batch_size: int, process_index: int, process_count: int) -> slice:
+    """Returns where the examples of one process lie in a global batch."""
+    if batch_size < 1 or batch_size % process_count:
+        raise ValueError(
+            f"A batch of {batch_size} examples cannot be shared equally by {process_count} "
+            "processes; choose a multiple."
+        )
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"There is no process {process_index} among {process_count}.")
+    size = batch_size // process_count
+    return slice(process_index * size, (process_index + 1) * size)

@@ -1,0 +1,140 @@
+"""Opens a dataset that TensorFlow Datasets prepared as ArrayRecord, and prepares it on first use.
+
+TensorFlow itself is never imported. Every builder stands in ``data/<name>/`` and yields the
+features ``image`` (encoded bytes), ``label``, ``id`` and, where several images belong to one
+patient or lesion, ``group``, in an order that does not depend on the file system.
+"""
+
+import contextlib
+import hashlib
+import importlib
+import io
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32, Shaped
+
+from data.storage import building, replacing
+
+INDEX_FILE = "index.npz"
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """Random access to the encoded bytes of every image, by row number."""
+
+    examples: Any  # tfds's data source, which has no public type
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, row: int) -> bytes:
+        """Returns the bytes of one image file, as they were given to the builder."""
+        return self.examples[row]["image"]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """All examples of a dataset, before any split.
+
+    Attributes:
+        class_names: Name of every class, by class id.
+        ids: Name of every example, unicode [n].
+        labels: Class id of every example, [n].
+        groups: Patient or lesion of every example, unicode [n]; None where the dataset has none.
+        source: The encoded images.
+        fingerprint: SHA-256, in hex, over class names, ids, labels, groups and encoded images.
+    """
+
+    class_names: tuple[str, ...]
+    ids: Shaped[np.ndarray, " n"]
+    labels: Int32[np.ndarray, " n"]
+    groups: Shaped[np.ndarray, " n"] | None
+    source: EncodedImages
+    fingerprint: str
+
+
+def open_prepared(name: str, data_dir: Path) -> Prepared:
+    """Opens the dataset of that name under ``data_dir``; prepares it if it is not there.
+
+    Any number of processes may call this at once: one prepares, the others wait for it.
+
+    Args:
+        name: Name of the dataset, and of its folder under ``data/``.
+        data_dir: The folder of prepared datasets.
+
+    Raises:
+        UserError: If ``data_dir`` cannot be written and the dataset is not there.
+    """
+    import tensorflow_datasets as tfds
+
+    builder_class = importlib.import_module(f"data.{name}.{name}_dataset_builder").Builder
+    builder = builder_class(data_dir=data_dir, file_format="array_record")
+    folder = Path(builder.data_dir)
+    if not folder.exists():
+        with building(folder):
+            _prepare(builder)
+        builder = builder_class(data_dir=data_dir, file_format="array_record")
+    class_names = tuple(builder.info.features["label"].names)
+    examples = builder.as_data_source("all", decoders={"image": tfds.decode.SkipDecoding()})
+    index = _read_index(folder / INDEX_FILE, examples, class_names)
+    return Prepared(
+        class_names=class_names,
+        ids=index["ids"],
+        labels=index["labels"],
+        groups=index.get("groups"),
+        source=EncodedImages(examples),
+        fingerprint=str(index["fingerprint"]),
+    )
+
+
+def _prepare(builder: Any) -> None:
+    """Writes the dataset's files; does nothing if another process has just done so."""
+    import tensorflow_datasets as tfds
+
+    tfds.display_progress_bar(sys.stderr.isatty())
+    # tfds announces itself on standard output, which belongs to the command that runs.
+    with contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare()
+
+
+def _read_index(path: Path, examples: Any, class_names: tuple[str, ...]) -> Mapping[str, Any]:
+    """Returns what is needed of all examples at once; reads every image only the first time."""
+    if not path.exists():
+        with building(path):
+            if not path.exists():
+                with replacing(path) as file:
+                    np.savez(file, **_make_index(examples, class_names))
+    with np.load(path, allow_pickle=False) as stored:
+        return dict(stored)
+
+
+def _make_index(examples: Any, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """Collects ids, labels and groups, and hashes them together with the encoded images."""
+    ids, labels, groups = [], [], []
+    digest = hashlib.sha256()
+    for class_name in class_names:
+        _hash_fields(digest, class_name.encode())
+    for example in examples:
+        group = example.get("group", b"")
+        _hash_fields(digest, example["id"], b"%d" % example["label"], group, example["image"])
+        ids.append(example["id"].decode())
+        labels.append(example["label"])
+        groups.append(group.decode())
+    index = {
+        "ids": np.array(ids),
+        "labels": np.array(labels, np.int32),
+        "fingerprint": np.array(digest.hexdigest()),
+    }
+    return index | ({"groups": np.array(groups)} if any(groups) else {})
+
+
+def _hash_fields(digest: Any, *fields: bytes) -> None:
+    """Adds each field with its length, so that no two lists of fields hash alike."""
+    for field in fields:
+        digest.update(len(field).to_bytes(8, "little"))
+        digest.update(field)

@@ -1,0 +1,61 @@
+"""Files that are built once, by one of many processes, and are either whole or not there."""
+
+import contextlib
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from lmf_jax.errors import UserError
+
+
+@contextlib.contextmanager
+def building(path: Path) -> Iterator[None]:
+    """Holds the right to build ``path``; a second process waits here until the first is done.
+
+    The lock goes with its holder, so a killed process blocks nobody. Where a disk knows no locks,
+    nobody waits; then what is built has to take its place in one step, and the last one wins.
+
+    Args:
+        path: The file or folder to be built; its parent folder is made.
+
+    Yields:
+        Nothing. Look again whether ``path`` is there: another process may have built it.
+
+    Raises:
+        UserError: If the disk refuses.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path.with_name(f".{path.name}.lock"), "a") as lock:
+            with contextlib.suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}); make room there or give "
+            "another folder with --data-dir."
+        ) from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Opens a temporary file that takes the place of ``path`` when the block ends without error.
+
+    Args:
+        path: The file to write, in an existing folder.
+
+    Yields:
+        The temporary file, beside ``path`` and open for writing.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
