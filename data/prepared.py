@@ -99,7 +99,12 @@ def _prepare(builder: Any) -> None:
     tfds.display_progress_bar(sys.stderr.isatty())
     # tfds announces itself on standard output, which belongs to the command that runs.
     with contextlib.redirect_stdout(io.StringIO()):
-        builder.download_and_prepare()
+        try:
+            builder.download_and_prepare()
+        except OSError:
+            # On a disk without locks another process may have put the same files there first.
+            if not Path(builder.data_dir).exists():
+                raise
 
 
 def _read_index(path: Path, examples: Any, class_names: tuple[str, ...]) -> Mapping[str, Any]:

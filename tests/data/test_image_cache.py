@@ -1,0 +1,169 @@
+"""Decoding as a viewer shows it, and a cache that is whole or not there."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data import Dataset, cached_images
+from data.image_cache import decode_image
+from lmf_jax.errors import UserError
+
+
+def encode(image: Image.Image, format: str = "png", **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format=format, **options)
+    return file.getvalue()
+
+
+def made_up_dataset(digits: Dataset, encoded: list[bytes]) -> Dataset:
+    ids = np.array([f"image-{row}" for row in range(len(encoded))])
+    return replace(
+        digits,
+        ids=ids,
+        labels=np.zeros(len(encoded), np.int32),
+        source=encoded,
+        content_fingerprint="0" * 64,
+    )
+
+
+def corner_colours(image: Image.Image, format: str = "png", **options) -> list[tuple]:
+    """Returns the decoded colours of a 2x2 image: top left, top right, bottom left, right."""
+    decoded = decode_image(encode(image, format, **options), image_size=2)
+    assert decoded.shape == (2, 2, 3)
+    assert decoded.dtype == np.uint8
+    return [tuple(colour) for colour in decoded.reshape(4, 3).tolist()]
+
+
+def test_the_cache_is_what_pillow_decodes(digits: Dataset, data_dir: Path) -> None:
+    images = cached_images(digits, 32, data_dir)
+    assert images.shape == (1797, 32, 32, 3)
+    assert images.dtype == np.uint8
+    for row in (0, 300, 1796):
+        image = Image.open(io.BytesIO(digits.source[row])).convert("RGB")
+        expected = image.resize((32, 32), Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(images[row], np.asarray(expected))
+
+
+def test_the_cache_is_a_read_only_memory_map(digits: Dataset, data_dir: Path) -> None:
+    images = cached_images(digits, 32, data_dir)
+    assert isinstance(images, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        images[0] = 0
+
+
+def test_a_finished_cache_is_opened_and_not_decoded_again(digits: Dataset, tmp_path: Path) -> None:
+    dataset = made_up_dataset(digits, [encode(Image.new("L", (8, 8), 50))])
+    first = cached_images(dataset, 4, tmp_path)
+    unreadable = replace(dataset, source=[b""], rows={}, fingerprint="another split")
+    np.testing.assert_array_equal(cached_images(unreadable, 4, tmp_path), first)
+
+
+@pytest.mark.parametrize("size", [0, 40, 128, -1])
+def test_a_cache_that_was_cut_short_is_rebuilt(digits: Dataset, tmp_path: Path, size: int) -> None:
+    dataset = made_up_dataset(digits, [encode(Image.new("L", (8, 8), 50))])
+    whole = np.array(cached_images(dataset, 8, tmp_path))
+    (path,) = (tmp_path / "images").glob("*.npy")
+    content = path.read_bytes()
+    path.write_bytes(content[:size])
+    np.testing.assert_array_equal(cached_images(dataset, 8, tmp_path), whole)
+    assert path.read_bytes() == content
+
+
+def test_sizes_have_caches_of_their_own(digits: Dataset, tmp_path: Path) -> None:
+    dataset = made_up_dataset(digits, [encode(Image.new("L", (8, 8), 50))])
+    assert cached_images(dataset, 4, tmp_path).shape == (1, 4, 4, 3)
+    assert cached_images(dataset, 6, tmp_path).shape == (1, 6, 6, 3)
+
+
+def test_more_images_than_one_chunk_stay_in_row_order(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data.image_cache.CHUNK", 4)
+    encoded = [encode(Image.new("L", (3, 3), row)) for row in range(11)]
+    images = cached_images(made_up_dataset(digits, encoded), 2, tmp_path)
+    assert images[:, 0, 0, 0].tolist() == list(range(11))
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (b"no image at all", "no known format"),
+        (b"", "no known format"),
+        (encode(Image.new("RGB", (64, 64), "red"), "jpeg")[:400], "Truncated"),
+        (encode(Image.new("F", (4, 4), 0.5), "tiff"), "floating-point"),
+        (encode(Image.new("I", (4, 4), 70000), "tiff"), "outside 0..65535"),
+    ],
+)
+def test_an_image_that_cannot_be_decoded_is_named_and_leaves_no_cache(
+    digits: Dataset, tmp_path: Path, broken: bytes, reason: str
+) -> None:
+    dataset = made_up_dataset(digits, [encode(Image.new("L", (8, 8))), broken])
+    with pytest.raises(UserError, match=rf"image-1 of digits_lt .*decoded \(.*{reason}"):
+        cached_images(dataset, 8, tmp_path)
+    assert [path for path in (tmp_path / "images").iterdir() if path.suffix != ".lock"] == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(digits: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/data.* cannot be written .*--data-dir"):
+        cached_images(digits, 8, tmp_path / "file" / "data")
+
+
+def test_an_image_size_below_one_is_refused(digits: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least 1 pixel, got 0"):
+        cached_images(digits, 0, tmp_path)
+
+
+def test_exif_rotation_is_applied() -> None:
+    image = Image.new("RGB", (2, 2))
+    image.putdata([(10, 0, 0), (20, 0, 0), (30, 0, 0), (40, 0, 0)])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned clockwise by a quarter
+    colours = corner_colours(image, exif=exif)
+    assert [red for red, _, _ in colours] == [30, 10, 40, 20]
+
+
+def test_grey_becomes_rgb() -> None:
+    image = Image.new("L", (2, 2), 77)
+    assert corner_colours(image) == [(77, 77, 77)] * 4
+
+
+def test_a_palette_becomes_its_colours() -> None:
+    image = Image.new("P", (2, 2), 1)
+    image.putpalette([0, 0, 0, 200, 100, 50])
+    assert corner_colours(image) == [(200, 100, 50)] * 4
+
+
+def test_transparent_parts_are_laid_on_white() -> None:
+    image = Image.new("RGBA", (2, 2), (255, 0, 0, 0))
+    assert corner_colours(image) == [(255, 255, 255)] * 4
+    image = Image.new("LA", (2, 2), (0, 255))
+    assert corner_colours(image) == [(0, 0, 0)] * 4
+
+
+def test_a_transparent_palette_entry_is_laid_on_white() -> None:
+    image = Image.new("P", (2, 2), 1)
+    image.putpalette([0, 0, 0, 200, 100, 50])
+    assert corner_colours(image, transparency=1) == [(255, 255, 255)] * 4
+
+
+@pytest.mark.parametrize("format", ["png", "tiff"])
+def test_16_bit_grey_is_scaled_from_its_full_range(format: str) -> None:
+    image = Image.fromarray(np.array([[0, 257], [32768, 65535]], np.uint16))
+    assert [red for red, _, _ in corner_colours(image, format)] == [0, 1, 128, 255]
+
+
+def test_32_bit_integers_count_as_16_bit_grey() -> None:
+    image = Image.new("I", (2, 2), 65535)
+    assert corner_colours(image, "tiff") == [(255, 255, 255)] * 4
+
+
+def test_shrinking_is_antialiased() -> None:
+    stripes = np.zeros((64, 64), np.uint8)
+    stripes[:, ::2] = 255
+    decoded = decode_image(encode(Image.fromarray(stripes)), image_size=8)
+    assert np.abs(decoded.astype(int) - 128).max() < 8

@@ -1,0 +1,175 @@
+"""Batches: order, coverage, process counts and saved positions."""
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pytest
+
+from data import evaluation_batches, steps_per_epoch, train_batches
+
+NUM_IMAGES = 120
+# Every pixel of image i is i, and its label follows from i: a mix-up cannot go unseen.
+IMAGES = np.broadcast_to(
+    np.arange(NUM_IMAGES, dtype=np.uint8)[:, None, None, None], (NUM_IMAGES, 4, 5, 3)
+)
+LABELS = (np.arange(NUM_IMAGES) * 7 % 10).astype(np.int32)
+ROWS = np.arange(10, 94, 2)  # 42 rows
+
+
+def stream(batch_size: int = 12, seed: int = 0, rows: np.ndarray = ROWS, **processes: int):
+    return train_batches(IMAGES, LABELS, rows, batch_size=batch_size, seed=seed, **processes)
+
+
+def rows_of(batch: dict) -> list[int]:
+    """Returns which images a batch holds, after checking that its labels belong to them."""
+    rows = batch["image"][:, 0, 0, 0]
+    np.testing.assert_array_equal(batch["image"], IMAGES[rows])
+    np.testing.assert_array_equal(batch["label"], LABELS[rows])
+    return rows.tolist()
+
+
+def take(batches: Iterator, count: int) -> list[list[int]]:
+    return [rows_of(next(batches)) for _ in range(count)]
+
+
+def joined(blocks: Iterable[list[int]]) -> list[int]:
+    return list(itertools.chain.from_iterable(blocks))
+
+
+def test_train_batches_are_full_and_typed() -> None:
+    batches = stream()
+    for _ in range(9):
+        batch = next(batches)
+        assert batch["image"].shape == (12, 4, 5, 3)
+        assert (batch["image"].dtype, batch["label"].dtype) == (np.uint8, np.int32)
+        assert type(batch["image"]) is np.ndarray
+        assert set(rows_of(batch)) <= set(ROWS)
+
+
+def test_every_epoch_covers_each_row_once_and_in_a_new_order() -> None:
+    batches = stream(batch_size=14)
+    epochs = [joined(take(batches, 3)) for _ in range(4)]
+    for epoch in epochs:
+        assert sorted(epoch) == ROWS.tolist()
+        assert epoch != ROWS.tolist()
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+def test_batches_are_cut_from_the_stream_of_all_epochs() -> None:
+    seen = joined(take(stream(batch_size=12), 7))
+    assert sorted(seen) == sorted(ROWS.tolist() * 2)
+    assert sorted(seen[:42]) == ROWS.tolist()
+
+
+def test_a_batch_larger_than_the_dataset_repeats_rows() -> None:
+    (batch,) = take(stream(batch_size=8, rows=np.array([3, 50, 7])), 1)
+    assert sorted(batch[:3]) == sorted(batch[3:6]) == [3, 7, 50]
+
+
+def test_the_seed_decides_the_order() -> None:
+    assert take(stream(seed=1), 4) == take(stream(seed=1), 4)
+    assert take(stream(seed=1), 4) != take(stream(seed=2), 4)
+
+
+@pytest.mark.parametrize("process_count", [2, 3, 4])
+def test_any_number_of_processes_sees_the_same_global_batches(process_count: int) -> None:
+    streams = [
+        stream(process_index=process, process_count=process_count)
+        for process in range(process_count)
+    ]
+    for whole in take(stream(), 8):
+        blocks = [rows_of(next(batches)) for batches in streams]
+        assert [len(block) for block in blocks] == [12 // process_count] * process_count
+        assert joined(blocks) == whole
+
+
+def test_a_saved_position_continues_exactly() -> None:
+    batches = stream()
+    take(batches, 5)
+    state = json.loads(json.dumps(batches.get_state()))
+    expected = take(batches, 6)
+    fresh = stream()
+    fresh.set_state(state)
+    assert take(fresh, 6) == expected
+
+
+def test_a_saved_position_counts_what_was_handed_out() -> None:
+    batches = stream()
+    states = []
+    for _ in range(4):
+        states.append(json.dumps(batches.get_state()))
+        next(batches)
+    batches.set_state(json.loads(states[2]))
+    assert take(batches, 1) == take(stream(), 3)[2:]
+
+
+def test_a_position_saved_with_one_process_continues_with_two() -> None:
+    alone = stream()
+    take(alone, 5)
+    pair = [stream(process_index=process, process_count=2) for process in range(2)]
+    for batches in pair:
+        batches.set_state(alone.get_state())
+    for whole in take(alone, 6):
+        assert rows_of(next(pair[0])) + rows_of(next(pair[1])) == whole
+
+
+@pytest.mark.parametrize("process_count", [1, 2, 3, 4])
+@pytest.mark.parametrize("num_rows", [0, 1, 11, 12, 13, 25, 42])
+def test_evaluation_covers_each_row_once_and_in_order(num_rows: int, process_count: int) -> None:
+    rows = ROWS[:num_rows]
+    blocks = [
+        list(
+            evaluation_batches(
+                IMAGES,
+                LABELS,
+                rows,
+                batch_size=12,
+                process_index=process,
+                process_count=process_count,
+            )
+        )
+        for process in range(process_count)
+    ]
+    assert {len(of_process) for of_process in blocks} == {-(-num_rows // 12)}
+    seen = []
+    for of_step in zip(*blocks, strict=True):
+        for batch in of_step:
+            mask = batch["mask"]
+            assert mask.dtype == np.bool_
+            assert batch["image"].shape == (12 // process_count, 4, 5, 3)
+            assert not batch["image"][~mask].any()
+            assert not batch["label"][~mask].any()
+            seen += rows_of({"image": batch["image"][mask], "label": batch["label"][mask]})
+    assert seen == rows.tolist()
+
+
+def test_evaluation_batches_can_be_read_again() -> None:
+    batches = evaluation_batches(IMAGES, LABELS, ROWS, batch_size=10)
+    assert len(batches) == 5
+    first, second = (np.concatenate([batch["label"] for batch in batches]) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert first.dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    "batches", [stream, lambda **options: evaluation_batches(IMAGES, LABELS, ROWS, **options)]
+)
+def test_a_batch_that_processes_cannot_share_is_refused(batches) -> None:
+    with pytest.raises(ValueError, match="10 examples cannot be shared equally by 4 processes"):
+        batches(batch_size=10, process_count=4)
+    with pytest.raises(ValueError, match="no process 2 among 2"):
+        batches(batch_size=10, process_index=2, process_count=2)
+
+
+def test_training_on_no_rows_is_refused() -> None:
+    with pytest.raises(ValueError, match="no rows to train on"):
+        stream(rows=np.array([], np.int64))
+
+
+@pytest.mark.parametrize(
+    ("num_examples", "steps"), [(434, 13), (64, 2), (63, 1), (32, 1), (31, 1), (1, 1)]
+)
+def test_steps_per_epoch(num_examples: int, steps: int) -> None:
+    assert steps_per_epoch(num_examples, batch_size=32) == steps

@@ -1,0 +1,120 @@
+"""The split rule against the paper's tables, and the long tail."""
+
+import numpy as np
+import pytest
+
+from data.splits import PARTS, long_tail, paper_split
+
+HAM10000 = {  # class sizes, and the training sizes of the paper's Table 1
+    "nv": (6705, 4693),
+    "mel": (1113, 779),
+    "bkl": (1099, 769),
+    "bcc": (514, 360),
+    "akiec": (327, 229),
+    "vasc": (142, 100),
+    "df": (115, 81),
+}
+
+
+def labels_of(counts: list[int]) -> np.ndarray:
+    labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    return np.random.default_rng(0).permutation(labels)
+
+
+def counts_in(labels: np.ndarray, rows: np.ndarray) -> list[int]:
+    return np.bincount(labels[rows], minlength=labels.max() + 1).tolist()
+
+
+def test_paper_split_gives_the_papers_counts_on_ham10000() -> None:
+    sizes, train_sizes = map(list, zip(*HAM10000.values(), strict=True))
+    labels = labels_of(sizes)
+    rows = paper_split(labels, seed=0)
+    assert counts_in(labels, rows["train"]) == train_sizes
+    held_out = [(n - train) // 2 for n, train in zip(sizes, train_sizes, strict=True)]
+    assert counts_in(labels, rows["validation"]) == held_out
+    assert counts_in(labels, rows["test"]) == held_out
+
+
+def test_paper_split_puts_every_row_in_exactly_one_part() -> None:
+    labels = labels_of([50, 3, 17, 1])
+    rows = paper_split(labels, seed=5)
+    assert tuple(rows) == PARTS
+    assert sorted(np.concatenate(list(rows.values()))) == list(range(71))
+    for part in PARTS:
+        assert rows[part].dtype == np.int64
+        assert np.all(np.diff(rows[part]) > 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "held_out"), [(1, 0), (3, 0), (4, 1), (10, 2), (30, 5), (50, 8), (70, 11), (100, 15)]
+)
+def test_paper_split_rounds_a_half_up(size: int, held_out: int) -> None:
+    rows = paper_split(np.zeros(size, np.int32), seed=0)
+    assert [len(rows[part]) for part in PARTS] == [size - 2 * held_out, held_out, held_out]
+
+
+def test_paper_split_is_the_same_on_every_machine() -> None:
+    rows = paper_split(np.array([0, 1] * 10, np.int32), seed=3)
+    assert rows["validation"].tolist() == [0, 8, 15, 17]
+    assert rows["test"].tolist() == [7, 11, 14, 18]
+
+
+def test_paper_split_moves_with_its_seed_alone() -> None:
+    labels = labels_of([200, 40])
+    first, again, other = (paper_split(labels, seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first["test"], again["test"])
+    assert not np.array_equal(first["test"], other["test"])
+
+
+def test_a_class_is_split_alike_whatever_the_other_classes_are() -> None:
+    alone = paper_split(np.zeros(40, np.int32), seed=0)
+    beside = paper_split(np.repeat(np.array([0, 1], np.int32), [40, 60]), seed=0)
+    for part in PARTS:
+        np.testing.assert_array_equal(alone[part], beside[part][beside[part] < 40])
+
+
+def test_long_tail_follows_the_exponential_profile() -> None:
+    labels = labels_of([1000] * 5)
+    kept = long_tail(np.arange(5000), labels, imbalance_ratio=100.0, seed=0)
+    assert counts_in(labels, kept) == [1000, 316, 100, 32, 10]
+    assert kept.dtype == np.int64
+    assert np.all(np.diff(kept) > 0)
+
+
+def test_long_tail_keeps_one_example_and_never_more_than_there_are() -> None:
+    labels = labels_of([90, 100, 5, 20])
+    kept = long_tail(np.arange(215), labels, imbalance_ratio=1000.0, seed=0)
+    assert counts_in(labels, kept) == [90, 10, 1, 1]
+
+
+def test_long_tail_of_ratio_one_keeps_every_row() -> None:
+    labels = labels_of([10, 12, 3])
+    rows = np.arange(0, 25, 2)
+    np.testing.assert_array_equal(long_tail(rows, labels, imbalance_ratio=1.0, seed=0), rows)
+
+
+def test_long_tail_of_a_larger_ratio_keeps_some_of_the_same_rows() -> None:
+    labels = labels_of([300] * 4)
+    rows = np.arange(1200)
+    milder, steeper = (long_tail(rows, labels, ratio, seed=1) for ratio in (10.0, 50.0))
+    assert set(steeper) < set(milder)
+
+
+def test_long_tail_takes_its_rows_from_those_given_and_moves_with_its_seed() -> None:
+    labels = labels_of([100] * 3)
+    rows = np.arange(0, 300, 3)
+    first, again, other = (long_tail(rows, labels, 10.0, seed) for seed in (0, 0, 1))
+    assert set(first) < set(rows)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.0, -3.0, float("nan"), float("inf")])
+def test_long_tail_refuses_a_ratio_below_one(ratio: float) -> None:
+    with pytest.raises(ValueError, match="finite number from 1"):
+        long_tail(np.arange(4), np.array([0, 0, 1, 1], np.int32), ratio, seed=0)
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(ValueError, match="whole number from 0, got -1"):
+        paper_split(np.zeros(5, np.int32), seed=-1)
