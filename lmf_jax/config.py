@@ -32,7 +32,7 @@ PAPER_DEFAULTS: dict[str, Any] = {
 
 _LOSS_HELP = "The loss:\n" + "\n".join(f"{name}: {text}." for name, text in LOSSES.items())
 
-RUN_ONLY = {"resume": True}
+RUN_ONLY = {"run_only": True}
 """Marks a field that says where and how to run, not what: a resumed run may change it."""
 
 
@@ -154,7 +154,7 @@ class Config(Data, Model, Loss, Training, Run):
     """All settings of a run."""
 
     def resolve(self, dataset_defaults: Mapping[str, Any]) -> "Config":
-        """Return the settings with every ``None`` replaced by the dataset's or the paper's value."""
+        """Return the settings with each ``None`` replaced by the dataset's or the paper's value."""
         values = {**PAPER_DEFAULTS, **dataset_defaults}
         missing = {name: value for name, value in values.items() if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)
@@ -199,23 +199,24 @@ class Config(Data, Model, Loss, Training, Run):
             raise UserError("--resume needs --run-dir, the folder of the run to go on with.")
 
 
-def parse_config(arguments: Sequence[str] | None = None) -> Config:
+def parse_config(
+    arguments: Sequence[str] | None = None, *, defaults: Config | None = None
+) -> Config:
     """Return the settings that a command line asks for.
 
     Args:
         arguments: the words after the program's name; those of this process if not given.
+        defaults: what holds where the command line is silent, such as the settings of a run to
+            resume; the defaults of :class:`Config` if not given.
 
     Raises:
         UserError: if a flag is unknown or its value is not what the flag takes.
         SystemExit: with code 0, after printing the help that ``--help`` asks for.
     """
     groups = dataclasses.make_dataclass(
-        "Flags",
-        [
-            (section.__name__.lower(), section, field(default_factory=section))
-            for section in Config.__bases__
-        ],
+        "Flags", [(section.__name__.lower(), section) for section in Config.__bases__]
     )
+    sections = [_section(section, defaults or Config()) for section in Config.__bases__]
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown):
@@ -223,15 +224,22 @@ def parse_config(arguments: Sequence[str] | None = None) -> Config:
                 groups,
                 prog="train.py",
                 args=arguments,
+                default=groups(*sections),
                 description="Train, test and report.",
-                config=(tyro.conf.OmitArgPrefixes,),
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
             )
     except SystemExit as stop:
         if not stop.code:
             raise
         raise UserError(_one_line(shown.getvalue())) from None
-    sections = vars(flags).values()
-    return Config(**{name: value for section in sections for name, value in vars(section).items()})
+    given = [vars(section) for section in vars(flags).values()]
+    return Config(**{name: value for section in given for name, value in section.items()})
+
+
+def _section(section: type, config: Config) -> Any:
+    return section(
+        **{field.name: getattr(config, field.name) for field in dataclasses.fields(section)}
+    )
 
 
 def _one_line(panel: str) -> str:

@@ -1,0 +1,189 @@
+"""The folder of a run: its name, its settings and the files that grow while it runs."""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from lmf_jax.config import Config
+from lmf_jax.errors import UserError
+from lmf_jax.evaluation.metrics import test_summary
+
+_PACKAGES = ("lmf-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def open_run(config: Config, dataset: Mapping[str, Any]) -> Path:
+    """Make the folder of a new run, or check that a resumed run is the same run.
+
+    Args:
+        config: resolved settings.
+        dataset: ``name``, ``fingerprint``, ``class_names`` and ``class_counts`` by part.
+
+    Returns:
+        The folder, with ``config.json`` in it.
+
+    Raises:
+        UserError: if a given folder exists and is not resumed, or is resumed with other settings
+            or data, or cannot be written.
+    """
+    if config.resume:
+        folder = Path(config.run_dir or "")
+        _check_same_run(_read_json(folder / "config.json"), config, dataset)
+        return folder
+    folder = _new_folder(config)
+    record = {
+        "config": dataclasses.asdict(config) | {"run_dir": str(folder)},
+        "dataset": dict(dataset),
+        "versions": {"python": platform.python_version()} | _package_versions(),
+        "git_commit": _git_commit(),
+        "device": {
+            "platform": jax.devices()[0].platform,
+            "kind": jax.devices()[0].device_kind,
+            "count": jax.device_count(),
+            "process_count": jax.process_count(),
+        },
+    }
+    if jax.process_index() == 0:
+        write_atomically(folder / "config.json", json.dumps(record, indent=2) + "\n")
+    return folder
+
+
+def read_config(run_dir: str | Path) -> Config:
+    """Return the settings that a run was started with.
+
+    Raises:
+        UserError: if the folder holds no run, or one of another version.
+    """
+    path = Path(run_dir) / "config.json"
+    try:
+        return Config(**_read_json(path)["config"])
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{path} is not the record of a run of this version: {error}.") from error
+
+
+def write_test(
+    run_dir: Path,
+    ids: Shaped[np.ndarray, " n"],
+    labels: Int[np.ndarray, " n"],
+    logits: Float[np.ndarray, "n classes"],
+    class_names: Sequence[str],
+) -> dict[str, Any]:
+    """Write ``predictions.npz`` and ``test.json``, and return what the latter holds.
+
+    Args:
+        run_dir: the folder of the run.
+        ids: name of each test example, unicode.
+        labels: class id of each.
+        logits: what the model said of each.
+        class_names: by class id.
+    """
+    temporary = run_dir / "predictions.tmp.npz"
+    np.savez(temporary, ids=ids, labels=labels, logits=logits)
+    os.replace(temporary, run_dir / "predictions.npz")
+    results = test_summary(labels, logits, class_names)
+    write_atomically(run_dir / "test.json", json.dumps(results, indent=2) + "\n")
+    return results
+
+
+def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Replace a file by these rows, one JSON object a line."""
+    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file, none if there is no file."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _new_folder(config: Config) -> Path:
+    if config.run_dir is not None:
+        folder = Path(config.run_dir)
+        _make_folder(folder)
+        return folder
+    name = f"runs/{config.dataset.replace(':', '-')}-{config.model}-{config.loss}-{config.seed}"
+    folder, number = Path(name), 2
+    while folder.exists():
+        folder, number = Path(f"{name}-{number}"), number + 1
+    _make_folder(folder)
+    return folder
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise UserError(
+            f"The run folder {folder} exists; give another --run-dir, or --resume to go on with it."
+        ) from None
+    except OSError as error:
+        raise UserError(f"The run folder {folder} cannot be made: {error.strerror}.") from error
+
+
+def _check_same_run(record: Mapping[str, Any], config: Config, dataset: Mapping[str, Any]) -> None:
+    saved = record["config"]
+    differences = [
+        f"{field.name} {saved.get(field.name)} (now {getattr(config, field.name)})"
+        for field in dataclasses.fields(config)
+        if not field.metadata.get("run_only")
+        and saved.get(field.name) != getattr(config, field.name)
+    ]
+    if record["dataset"]["fingerprint"] != dataset["fingerprint"]:
+        differences.append("the images, labels or split of the dataset")
+    if differences:
+        raise UserError(
+            f"The run in {config.run_dir} was started with other settings: "
+            f"{', '.join(differences)}; resume with the same, or start a new run."
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(
+            f"There is no run in {path.parent}: {path.name} is missing; check --run-dir."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from error
+
+
+def _package_versions() -> dict[str, str]:
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the checkout that this code runs from, with ``+`` if it was changed."""
+    where = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(where), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,29 @@
+"""What must happen once, before JAX looks at the devices."""
+
+import logging
+from pathlib import Path
+
+import jax
+from absl import flags
+
+from lmf_jax.config import Config
+
+COMPILATION_CACHE = "~/.cache/lmf-jax/compilations"
+
+
+def start_up(config: Config) -> None:
+    """Join the other processes, if any, and let compiled programs be found again.
+
+    Args:
+        config: the settings; ``distributed`` and its three companions say whether and how this
+            process meets the others. What is left open, JAX finds out from the cluster.
+    """
+    if not flags.FLAGS.is_parsed():  # Grain reads flags that only absl programs parse
+        flags.FLAGS.mark_as_parsed()
+    logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax tells of every file it writes
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(Path(COMPILATION_CACHE).expanduser()))
+    if config.distributed == "auto":
+        jax.distributed.initialize(
+            config.coordinator_address, config.num_processes, config.process_id
+        )

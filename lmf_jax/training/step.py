@@ -1,0 +1,280 @@
+"""One step of training and of prediction: pure, and mapped over all devices.
+
+The step knows nothing of the task: it takes whatever logits the model returns and whatever
+objective reduces them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
+
+from lmf_jax.losses import Objective
+from lmf_jax.training.augment import (
+    augment_images,
+    cutmix,
+    mixup,
+    normalise,
+    roll_global_batch,
+)
+
+AXIS = "batch"
+"""The name of the mapped axis; synchronised layers of a model need it."""
+
+Variables = Mapping[str, PyTree]
+Batch = Mapping[str, Array | np.ndarray]
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """Everything that a step changes; with the settings and the input position, the whole run."""
+
+    step: Int[Array, ""]
+    """Updates done so far."""
+    params: PyTree[Float[Array, "..."]]
+    batch_stats: PyTree[Float[Array, "..."]]
+    opt_state: PyTree
+    ema: PyTree[Float[Array, "..."]] | None
+    """Moving average of ``{"params", "batch_stats"}``, or None."""
+    loss_sum: Float[Array, ""]
+    """Sum of the batch losses of the current epoch so far."""
+    nonfinite_step: Int[Array, ""]
+    """The first update with a loss or gradient that is not finite; -1 if there was none."""
+
+    @property
+    def evaluation_variables(self) -> Variables:
+        """The variables to validate, test and predict with."""
+        if self.ema is not None:
+            return self.ema
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """What a train step does besides the model, the objective and the optimizer."""
+
+    steps_per_epoch: int
+    total_steps: int
+    seed: int
+    dtype: Any = jnp.float32
+    augment: Literal["none", "shift", "flip", "dihedral"] = "none"
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    accumulate: int = 1
+    ema_decay: float = 0.0
+
+
+def create_train_state(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image_shape: tuple[int, int, int],
+    settings: StepSettings,
+) -> TrainState:
+    """Return the state before the first step; a function of the model and the seed alone.
+
+    Args:
+        model: a module without a mapped axis, since initialisation runs outside of ``pmap``.
+        optimizer: as given to :func:`make_train_step`.
+        image_shape: ``(H, W, 3)``.
+        settings: as given to :func:`make_train_step`.
+    """
+
+    @jax.jit
+    def create() -> TrainState:
+        images = jnp.zeros((1, *image_shape), settings.dtype)
+        variables = model.init(jax.random.key(settings.seed), images, train=False)
+        params, batch_stats = variables["params"], variables.get("batch_stats", {})
+        averaged = {"params": params, "batch_stats": batch_stats}
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=optimizer.init(params),
+            ema=jax.tree.map(jnp.copy, averaged) if settings.ema_decay else None,
+            loss_sum=jnp.zeros((), jnp.promote_types(settings.dtype, jnp.float32)),
+            nonfinite_step=jnp.full((), -1, jnp.int32),
+        )
+
+    return create()
+
+
+def make_train_step(
+    model: nn.Module,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    settings: StepSettings,
+) -> Callable[[TrainState, Batch], TrainState]:
+    """Return the mapped train step; it takes the batch spread over devices and gives up its state.
+
+    The batch is ``{"image": uint8 [D, B/D, H, W, 3], "label": int32 [D, B/D]}``. N devices compute
+    what one device computes: BatchNorm statistics, loss denominators, loss and gradients are those
+    of the global batch, and random draws follow the position in it.
+
+    Args:
+        model: a module whose synchronised layers use :data:`AXIS`.
+        objective: from :func:`lmf_jax.losses.make_objective`.
+        optimizer: from :func:`lmf_jax.training.optimizer.make_optimizer`.
+        settings: see :class:`StepSettings`.
+    """
+    base_key = jax.random.fold_in(jax.random.key(settings.seed), 1)  # 0 would be the initial key's
+
+    def train_step(state: TrainState, batch: Batch) -> TrainState:
+        key = jax.random.fold_in(base_key, state.step)
+        progress = state.step / settings.total_steps
+        denominators = objective.denominators(batch["label"], axis_name=AXIS, progress=progress)
+
+        def loss_of(
+            params: PyTree, batch_stats: PyTree, micro_key: Array, images: Array, labels: Array
+        ) -> tuple[Array, PyTree]:
+            """Return this device's share of the loss, and the new batch statistics."""
+            inputs, label_sets = _prepare(micro_key, images, labels, settings)
+            logits, updated = model.apply(
+                {"params": params, "batch_stats": batch_stats},
+                inputs,
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": jax.random.fold_in(micro_key, 2)},
+            )
+            # Mixing permutes the labels of the batch, so all label sets share the denominators.
+            loss = sum(
+                share * objective(logits, y, denominators=denominators, progress=progress)
+                for share, y in label_sets
+            )
+            return loss, updated.get("batch_stats", {})
+
+        def add_micro_batch(carry: tuple, micro: tuple) -> tuple[tuple, None]:
+            batch_stats, loss, gradients = carry
+            value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
+            (share, batch_stats), new = value_and_grad(state.params, batch_stats, *micro)
+            return (batch_stats, loss + share, jax.tree.map(jnp.add, gradients, new)), None
+
+        start = (
+            state.batch_stats,
+            jnp.zeros_like(state.loss_sum),
+            jax.tree.map(jnp.zeros_like, state.params),
+        )
+        micro_batches = _micro_batches(key, batch, settings.accumulate)
+        if settings.accumulate == 1:
+            total, _ = add_micro_batch(start, jax.tree.map(lambda x: x[0], micro_batches))
+        else:
+            total, _ = jax.lax.scan(add_micro_batch, start, micro_batches)
+        batch_stats, *shares = total
+        loss, gradients = jax.lax.psum(shares, AXIS)
+        return _apply_gradients(state, loss, gradients, batch_stats, optimizer, settings)
+
+    return _over_devices(train_step, donate_state=True, spread_output=False)
+
+
+def make_predict_step(
+    model: nn.Module, dtype: Any = jnp.float32
+) -> Callable[[Variables, UInt8[Array, "devices batch h w 3"]], Float[Array, "devices batch ..."]]:
+    """Return the mapped forward pass in evaluation mode, from images to logits.
+
+    Args:
+        model: the module that was trained.
+        dtype: type of its inputs.
+    """
+
+    def predict_step(variables: Variables, images: Array) -> Array:
+        return model.apply(variables, normalise(images, dtype), train=False)
+
+    return _over_devices(predict_step, donate_state=False, spread_output=True)
+
+
+def spread_over_devices(batch: Batch) -> dict[str, Array]:
+    """Put this process's part of a batch on its devices: ``[b, ...]`` becomes ``[D, b/D, ...]``."""
+    devices = jax.local_devices()
+    sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
+    return {
+        name: jax.device_put(values.reshape(len(devices), -1, *values.shape[1:]), sharding)
+        for name, values in batch.items()
+    }
+
+
+def example_keys(key: Key[Array, ""], count: int) -> Key[Array, " count"]:
+    """Return a key for each of this device's examples, by its position in the global batch."""
+    positions = jax.lax.axis_index(AXIS) * count + jnp.arange(count, dtype=jnp.int32)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, positions)
+
+
+def _over_devices(step: Callable, *, donate_state: bool, spread_output: bool) -> Callable:
+    """Map a step over all devices: the one place that knows how."""
+    return jax.pmap(
+        step,
+        axis_name=AXIS,
+        in_axes=(None, 0),
+        out_axes=0 if spread_output else None,
+        donate_argnums=0 if donate_state else (),
+    )
+
+
+def _micro_batches(
+    key: Key[Array, ""], batch: Batch, count: int
+) -> tuple[Key[Array, " count"], UInt8[Array, "count ..."], Int[Array, "count ..."]]:
+    """Cut a device's batch into micro-batches, each with its key.
+
+    Every ``count``-th example of the global batch goes to the same micro-batch, so that its members
+    and their positions do not depend on the number of devices.
+    """
+
+    def cut(values: Array) -> Array:
+        return values.reshape(-1, count, *values.shape[1:]).swapaxes(0, 1)
+
+    return jax.random.split(key, count), cut(batch["image"]), cut(batch["label"])
+
+
+def _prepare(
+    key: Key[Array, ""],
+    images: UInt8[Array, "batch h w 3"],
+    labels: Int[Array, " batch"],
+    settings: StepSettings,
+) -> tuple[Float[Array, "batch h w 3"], list[tuple[float | Array, Array]]]:
+    """Augment, normalise and mix; return the inputs and the labels with their shares."""
+    keys = example_keys(jax.random.fold_in(key, 0), len(images))
+    inputs = normalise(augment_images(settings.augment, keys, images), settings.dtype)
+    if not settings.mixup and not settings.cutmix:
+        return inputs, [(1.0, labels)]
+    partners = roll_global_batch(inputs, AXIS)
+    mix, strength = (mixup, settings.mixup) if settings.mixup else (cutmix, settings.cutmix)
+    inputs, share = mix(jax.random.fold_in(key, 1), inputs, partners, strength)
+    share = share.astype(jnp.promote_types(settings.dtype, jnp.float32))
+    return inputs, [(share, labels), (1 - share, roll_global_batch(labels, AXIS))]
+
+
+def _apply_gradients(
+    state: TrainState,
+    loss: Float[Array, ""],
+    gradients: PyTree,
+    batch_stats: PyTree,
+    optimizer: optax.GradientTransformation,
+    settings: StepSettings,
+) -> TrainState:
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = state.ema
+    if ema is not None:
+        new = {"params": params, "batch_stats": batch_stats}
+        ema = optax.incremental_update(new, ema, 1 - settings.ema_decay)
+    first_of_epoch = state.step % settings.steps_per_epoch == 0
+    return TrainState(
+        step=state.step + 1,
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+        ema=ema,
+        loss_sum=jnp.where(first_of_epoch, 0, state.loss_sum) + loss,
+        nonfinite_step=_first_nonfinite(state, loss, gradients),
+    )
+
+
+def _first_nonfinite(state: TrainState, loss: Array, gradients: PyTree) -> Int[Array, ""]:
+    finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradients))
+    first = (state.nonfinite_step < 0) & ~finite
+    return jnp.where(first, state.step, state.nonfinite_step)

@@ -1,0 +1,77 @@
+"""Train, test and report: ``python train.py --loss lmf --alpha 1 --beta 0.5``."""
+
+import sys
+
+import jax
+from lmf_jax.evaluation.report import format_test_table, write_report
+
+from data.datasets import Dataset, load_dataset
+from data.image_cache import cached_images
+from data.pipeline import evaluation_batches, train_batches
+from lmf_jax.config import parse_config
+from lmf_jax.errors import UserError
+from lmf_jax.training.loop import fit, make_program, predict
+from lmf_jax.training.run_folder import open_run, read_config, write_test
+from lmf_jax.training.start_up import start_up
+
+
+def main() -> None:
+    """Run what the command line asks for, from the dataset to the report."""
+    config = parse_config()
+    if config.resume:
+        config = parse_config(defaults=read_config(config.run_dir))
+    start_up(config)
+    dataset = load_dataset(
+        config.dataset,
+        data_dir=config.data_dir,
+        split=config.split,
+        split_seed=config.split_seed,
+        imbalance_ratio=config.imbalance_ratio,
+    )
+    config = config.resolve(dataset.defaults)
+    program = make_program(config, dataset.class_counts("train"))
+    run_dir = open_run(config, describe(dataset))
+    print(f"{config.model} with loss {config.loss} on {config.dataset}; run folder {run_dir}")
+
+    images = cached_images(dataset, config.image_size, config.data_dir)
+    share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    training = train_batches(
+        images,
+        dataset.labels,
+        dataset.rows["train"],
+        batch_size=config.batch_size,
+        seed=config.seed,
+        **share,
+    )
+    validation, test = (
+        evaluation_batches(
+            images, dataset.labels, dataset.rows[part], batch_size=config.batch_size, **share
+        )
+        for part in ("validation", "test")
+    )
+    variables = fit(config, program, run_dir, training, validation)
+
+    logits, labels = predict(program.predict_step, variables, test)
+    if jax.process_index() == 0:
+        ids = dataset.ids[dataset.rows["test"]]
+        results = write_test(run_dir, ids, labels, logits, dataset.class_names)
+        print(format_test_table(results, dataset.class_counts("train")))
+        print(f"report: {write_report(run_dir)}")
+
+
+def describe(dataset: Dataset) -> dict[str, object]:
+    """Return what the run folder records of the dataset."""
+    return {
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "class_names": list(dataset.class_names),
+        "class_counts": {part: dataset.class_counts(part).tolist() for part in dataset.rows},
+    }
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
