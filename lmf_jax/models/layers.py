@@ -169,7 +169,7 @@ class Dropout(nn.Module):
         self, inputs: Float[Array, "batch *rest"], train: bool
     ) -> Float[Array, "batch *rest"]:
         """Drops at random when `train`; returns the inputs otherwise."""
-        if not train or self.rate == 0:
+        if not train or self.rate == 0 or self.is_initializing():
             return inputs
         shape = (1,) * (inputs.ndim - 1) if self.whole_examples else inputs.shape[1:]
         keys = self.example_keys(inputs.shape[0])
@@ -178,11 +178,10 @@ class Dropout(nn.Module):
 
     def example_keys(self, local_batch: int) -> Shaped[Array, "batch ..."]:
         """One key per example, from its place in the batch over all devices."""
-        first = 0
-        if self.axis_name is not None and not self.is_initializing():
-            first = lax.axis_index(self.axis_name) * local_batch
-        key = self.make_rng("dropout")
-        return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(local_batch))
+        places = jnp.arange(local_batch)
+        if self.axis_name is not None:
+            places = places + lax.axis_index(self.axis_name) * local_batch
+        return jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("dropout"), places)
 
 
 class ConvNorm(nn.Module):
@@ -227,4 +226,33 @@ def max_pool(
     images: Float[Array, "batch height width channels"],
 ) -> Float[Array, "batch out_height out_width channels"]:
     """Largest value of each 3x3 window, at every second pixel, with a border that never wins."""
+    return lax.platform_dependent(images, cpu=_separable_max_pool, default=_window_max_pool)
+
+
+def _window_max_pool(images: Array) -> Array:
     return nn.max_pool(images, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+
+def _separable_max_pool(images: Array) -> Array:
+    """Columns, then rows: on a CPU the gradient of `nn.max_pool` is a slow loop over windows."""
+    for axis in (2, 1):
+        border = [(1, 1) if a == axis else (0, 0) for a in range(images.ndim)]
+        padded = jnp.pad(images, border, constant_values=-jnp.inf)
+        last = padded.shape[axis] - 3
+        first, second, third = (
+            lax.slice_in_dim(padded, start, start + last + 1, 2, axis) for start in range(3)
+        )
+        images = _earlier_max(_earlier_max(first, second), third)
+    return images
+
+
+def _earlier_max(earlier: Array, later: Array) -> Array:
+    """The larger value; among equals the earlier, which alone gets the gradient, as in windows."""
+    return jnp.where((later > earlier) | jnp.isnan(later), later, earlier)
+
+
+def average_pool(
+    images: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch out_height out_width channels"]:
+    """Mean of each 2x2 square; an odd last row or column is left out."""
+    return nn.avg_pool(images, (2, 2), strides=(2, 2))

@@ -6,10 +6,14 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from lmf_jax.models.classifier import Classifier, HeadName
+from lmf_jax.models.densenet import densenet121
+from lmf_jax.models.efficientnet_v2 import efficientnet_v2_s
 from lmf_jax.models.resnet import resnet50
 
 MODELS: dict[str, Callable[..., Classifier]] = {
     "resnet50": resnet50,
+    "densenet121": densenet121,
+    "efficientnet_v2_s": efficientnet_v2_s,
 }
 
 

@@ -70,14 +70,15 @@ class ResNet(nn.Module):
         self, images: Float[Array, "batch height width 3"], train: bool
     ) -> Float[Array, "batch map_height map_width features"]:
         """The last map, 32 times smaller than the images if there are four stages."""
-        common = {"dtype": self.dtype, "axis_name": self.axis_name}
-        x = nn.relu(ConvNorm(self.width, 7, 2, **common, name="conv1")(images, train))
+        conv = partial(ConvNorm, dtype=self.dtype, axis_name=self.axis_name)
+        bottleneck = partial(Bottleneck, dtype=self.dtype, axis_name=self.axis_name)
+        x = nn.relu(conv(self.width, 7, 2, name="conv1")(images, train))
         x = max_pool(x)
         for stage, size in enumerate(self.stage_sizes):
             for block in range(size):
                 stride = 2 if stage > 0 and block == 0 else 1
                 name = f"layer{stage + 1}_{block}"
-                x = Bottleneck(self.width * 2**stage, stride, **common, name=name)(x, train)
+                x = bottleneck(self.width * 2**stage, stride, name=name)(x, train)
         return x
 
 

@@ -1,0 +1,122 @@
+"""DenseNet-121 (Huang et al., "Densely connected convolutional networks", 2016, arXiv 1608.06993).
+
+The variant of torchvision: bottlenecks, and a batch norm and ReLU after the last dense block.
+"""
+
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from lmf_jax.models.classifier import Classifier, HeadName, make_head
+from lmf_jax.models.layers import BatchNorm, Conv, average_pool, max_pool
+
+_KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+
+
+class NormConv(nn.Module):
+    """Batch norm, ReLU and a convolution without bias.
+
+    Attributes:
+        features: number of output channels.
+        kernel_size: rows and columns of the kernel, in pixels.
+        dtype: dtype of the computation.
+        axis_name: the mapped axis over whose devices the batch is spread, or None.
+    """
+
+    features: int
+    kernel_size: int = 1
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, inputs: Float[Array, "batch height width channels"], train: bool
+    ) -> Float[Array, "batch height width features"]:
+        """Normalises, rectifies and convolves."""
+        norm = BatchNorm(dtype=self.dtype, axis_name=self.axis_name, name="norm")
+        conv = Conv(
+            self.features,
+            self.kernel_size,
+            kernel_init=_KERNEL_INIT,
+            dtype=self.dtype,
+            name="conv",
+        )
+        return conv(nn.relu(norm(inputs, train)))
+
+
+class DenseLayer(nn.Module):
+    """A bottleneck of `4 * growth_rate` channels whose result is appended to its inputs.
+
+    Attributes:
+        growth_rate: number of channels that the layer adds.
+        dtype: dtype of the computation.
+        axis_name: the mapped axis over whose devices the batch is spread, or None.
+    """
+
+    growth_rate: int
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, inputs: Float[Array, "batch height width channels"], train: bool
+    ) -> Float[Array, "batch height width more_channels"]:
+        """The inputs, then the new channels."""
+        norm_conv = partial(NormConv, dtype=self.dtype, axis_name=self.axis_name)
+        x = norm_conv(4 * self.growth_rate, name="conv1")(inputs, train)
+        x = norm_conv(self.growth_rate, 3, name="conv2")(x, train)
+        return jnp.concatenate([inputs, x], axis=-1)
+
+
+class DenseNet(nn.Module):
+    """The convolutional part of a DenseNet with bottlenecks and halving transitions.
+
+    Attributes:
+        block_sizes: number of layers in each dense block; between two blocks stands a transition
+            that halves the map and the number of channels.
+        growth_rate: number of channels that each layer adds.
+        width: number of channels before the first block.
+        dtype: dtype of the computation.
+        axis_name: the mapped axis over whose devices the batch is spread, or None.
+    """
+
+    block_sizes: tuple[int, ...] = (6, 12, 24, 16)
+    growth_rate: int = 32
+    width: int = 64
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width 3"], train: bool
+    ) -> Float[Array, "batch map_height map_width features"]:
+        """The last map, 32 times smaller than the images if there are four blocks."""
+        norm = partial(BatchNorm, dtype=self.dtype, axis_name=self.axis_name)
+        norm_conv = partial(NormConv, dtype=self.dtype, axis_name=self.axis_name)
+        dense_layer = partial(
+            DenseLayer, self.growth_rate, dtype=self.dtype, axis_name=self.axis_name
+        )
+        x = Conv(self.width, 7, 2, kernel_init=_KERNEL_INIT, dtype=self.dtype, name="conv0")(images)
+        x = max_pool(nn.relu(norm(name="norm0")(x, train)))
+        for block, size in enumerate(self.block_sizes, start=1):
+            for layer in range(1, size + 1):
+                x = dense_layer(name=f"denseblock{block}_{layer}")(x, train)
+            if block < len(self.block_sizes):
+                x = norm_conv(x.shape[-1] // 2, name=f"transition{block}")(x, train)
+                x = average_pool(x)
+        return nn.relu(norm(name="norm5")(x, train))
+
+
+def densenet121(
+    *, num_classes: int, dtype: DTypeLike, axis_name: str | None, head: HeadName
+) -> Classifier:
+    """DenseNet-121; the arguments are those of `lmf_jax.models.create_model`."""
+    uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+    return Classifier(
+        DenseNet(dtype=dtype, axis_name=axis_name),
+        make_head(head, num_classes, dtype, kernel_init=uniform),
+        axis_name=axis_name,
+    )

@@ -1,0 +1,175 @@
+"""EfficientNetV2-S (Tan and Le, "EfficientNetV2", 2021, arXiv 2104.00298).
+
+The variant of torchvision: all maps are padded alike on both sides.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from lmf_jax.models.classifier import Classifier, HeadName, make_head
+from lmf_jax.models.layers import Conv, ConvNorm, Dropout
+
+EPSILON = 1e-3
+"""Of every batch norm; torchvision sets it for this family alone."""
+
+
+class Stage(NamedTuple):
+    """A row of Table 4 of the paper: blocks of one kind and width.
+
+    Attributes:
+        fused: whether one 3x3 convolution takes the place of the expansion and the depthwise
+            convolution (Fused-MBConv), without squeeze and excitation.
+        expansion: how many times more channels the block has inside.
+        stride: step of the stage's first block, in pixels.
+        features: number of output channels.
+        size: number of blocks.
+    """
+
+    fused: bool
+    expansion: int
+    stride: int
+    features: int
+    size: int
+
+
+STAGES_S = (
+    Stage(fused=True, expansion=1, stride=1, features=24, size=2),
+    Stage(fused=True, expansion=4, stride=2, features=48, size=4),
+    Stage(fused=True, expansion=4, stride=2, features=64, size=4),
+    Stage(fused=False, expansion=4, stride=2, features=128, size=6),
+    Stage(fused=False, expansion=6, stride=1, features=160, size=9),
+    Stage(fused=False, expansion=6, stride=2, features=256, size=15),
+)
+"""The stages of EfficientNetV2-S."""
+
+
+class SqueezeExcitation(nn.Module):
+    """Scales each channel by a gate in (0, 1) that is computed from the means of all channels.
+
+    Attributes:
+        squeezed_features: number of channels between the two layers of the gate.
+        dtype: dtype of the computation.
+
+    Source: Hu et al., "Squeeze-and-excitation networks", 2017, arXiv 1709.01507.
+    """
+
+    squeezed_features: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, inputs: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
+        """Computes the gates and applies them."""
+        conv = partial(Conv, use_bias=True, dtype=self.dtype)
+        x = inputs.mean((1, 2), keepdims=True)
+        x = nn.silu(conv(self.squeezed_features, name="fc1")(x))
+        x = conv(inputs.shape[-1], name="fc2")(x)
+        return nn.sigmoid(x) * inputs
+
+
+class Block(nn.Module):
+    """An inverted bottleneck, added to its inputs where it keeps their shape.
+
+    Attributes:
+        stage: the row of the table that the block belongs to.
+        stride: step of the block, in pixels.
+        drop_rate: probability that an example skips the block in training (stochastic depth).
+        dtype: dtype of the computation.
+        axis_name: the mapped axis over whose devices the batch is spread, or None.
+    """
+
+    stage: Stage
+    stride: int = 1
+    drop_rate: float = 0.0
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, inputs: Float[Array, "batch height width channels"], train: bool
+    ) -> Float[Array, "batch out_height out_width features"]:
+        """Adds what the convolutions make of the inputs to the inputs."""
+        x = self.fused(inputs, train) if self.stage.fused else self.separable(inputs, train)
+        if self.stride > 1 or x.shape != inputs.shape:
+            return x
+        skip = Dropout(self.drop_rate, whole_examples=True, axis_name=self.axis_name)
+        return inputs + skip(x, train)
+
+    def fused(self, inputs: Array, train: bool) -> Array:
+        """A 3x3 convolution to the expanded channels and a projection; one alone if none expand."""
+        conv, features = self.conv(), self.stage.features
+        if self.stage.expansion == 1:
+            return nn.silu(conv(features, 3, self.stride, name="expand")(inputs, train))
+        expanded = inputs.shape[-1] * self.stage.expansion
+        x = nn.silu(conv(expanded, 3, self.stride, name="expand")(inputs, train))
+        return conv(features, name="project")(x, train)
+
+    def separable(self, inputs: Array, train: bool) -> Array:
+        """Expansion, 3x3 depthwise convolution, squeeze and excitation, projection."""
+        conv, channels = self.conv(), inputs.shape[-1]
+        expanded = channels * self.stage.expansion
+        x = nn.silu(conv(expanded, name="expand")(inputs, train))
+        x = conv(expanded, 3, self.stride, depthwise=True, name="depthwise")(x, train)
+        x = SqueezeExcitation(channels // 4, self.dtype, name="gate")(nn.silu(x))
+        return conv(self.stage.features, name="project")(x, train)
+
+    def conv(self) -> Callable[..., ConvNorm]:
+        """Makes convolutions with the block's batch norm and dtype."""
+        return partial(ConvNorm, epsilon=EPSILON, dtype=self.dtype, axis_name=self.axis_name)
+
+
+class EfficientNetV2(nn.Module):
+    """The convolutional part of an EfficientNetV2.
+
+    Attributes:
+        stages: the rows of the table between the first and the last convolution.
+        width: number of channels of the first convolution.
+        num_features: number of channels of the last convolution.
+        drop_rate: stochastic depth: the probability that an example skips a block grows linearly
+            over the blocks from 0 and would reach `drop_rate` after the last.
+        dtype: dtype of the computation.
+        axis_name: the mapped axis over whose devices the batch is spread, or None.
+    """
+
+    stages: tuple[Stage, ...] = STAGES_S
+    width: int = 24
+    num_features: int = 1280
+    drop_rate: float = 0.2
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width 3"], train: bool
+    ) -> Float[Array, "batch map_height map_width features"]:
+        """The last map, 32 times smaller than the images."""
+        conv = partial(ConvNorm, epsilon=EPSILON, dtype=self.dtype, axis_name=self.axis_name)
+        block = partial(Block, dtype=self.dtype, axis_name=self.axis_name)
+        x = nn.silu(conv(self.width, 3, 2, name="first")(images, train))
+        blocks = [(s, b) for s, stage in enumerate(self.stages) for b in range(stage.size)]
+        for depth, (s, b) in enumerate(blocks):
+            stage = self.stages[s]
+            stride = stage.stride if b == 0 else 1
+            drop_rate = self.drop_rate * depth / len(blocks)
+            x = block(stage, stride, drop_rate, name=f"stage{s + 1}_{b}")(x, train)
+        return nn.silu(conv(self.num_features, name="last")(x, train))
+
+
+def efficientnet_v2_s(
+    *, num_classes: int, dtype: DTypeLike, axis_name: str | None, head: HeadName
+) -> Classifier:
+    """EfficientNetV2-S; the arguments are those of `lmf_jax.models.create_model`."""
+    uniform = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
+    return Classifier(
+        EfficientNetV2(dtype=dtype, axis_name=axis_name),
+        make_head(head, num_classes, dtype, kernel_init=uniform),
+        dropout_rate=0.2,
+        axis_name=axis_name,
+    )
