@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
@@ -23,12 +23,13 @@ A dataset with an ``imbalance_ratio`` is balanced as it comes and is thinned to 
 """
 
 
+@runtime_checkable
 class ImageSource(Protocol):
     """Random access to encoded images by row number."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, row: int) -> bytes: ...
+    def __getitem__(self, row: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,9 @@
 """Grain pipelines from an image array to the batches of one process.
 
-Order first, cut last: the global batches are formed over positions, each process takes its block of
-every global batch, and only then are pixels read. So any number of processes sees the same global
-batches in the same order, and a position in the stream is one number that holds for all of them.
+Order first, cut last: there is one endless order of the training rows, decided by the seed alone. A
+global batch is the next ``batch_size`` of it, and process p of P reads the p-th of its P equal
+blocks. So any number of processes sees the same global batches in the same order, and a position in
+the stream is one number that holds for all of them.
 """
 
 from collections.abc import Iterator
@@ -55,7 +56,7 @@ def train_batches(
     passes: one may span two passes, none is short, and the batch may be larger than the dataset.
 
     ``get_state()`` counts the batches that were handed out. It can be set on a stream of any
-    process count: 100 batches with one process go on as the 101st with two.
+    process count: after 100 batches with one process, two processes go on with the 101st.
 
     Args:
         images: All images of the dataset, [n, height, width, 3]; may be memory-mapped.
@@ -75,16 +76,18 @@ def train_batches(
     """
     if len(rows) == 0:
         raise ValueError("There are no rows to train on.")
-    block = _process_block(batch_size, process_index, process_count)
+    block_size = _block_size(batch_size, process_index, process_count)
 
-    def read(positions: Int[np.ndarray, " batch_size"]) -> TrainBatch:
-        mine = rows[positions[block]]
+    def read(positions: Int[np.ndarray, " block"]) -> TrainBatch:
+        mine = rows[positions]
         return {"image": np.asarray(images[mine]), "label": labels[mine].astype(np.int32)}
 
-    positions = grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat().batch(batch_size)
+    order = grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat()
+    # Blocks p, p + P, p + 2P, ... of the one order are this process's share of the global batches.
+    blocks = order.batch(block_size)[process_index::process_count]
     # Read threads only add overhead to a copy out of memory.
     reading = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    return iter(positions.map(read).to_iter_dataset(reading))
+    return iter(blocks.map(read).to_iter_dataset(reading))
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,22 +98,23 @@ class EvaluationBatches:
     labels: Int[np.ndarray, " n"]
     rows: Int[np.ndarray, " m"]
     batch_size: int
-    block: slice
+    block_start: int
+    block_size: int
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
         for start in range(0, len(self.rows), self.batch_size):
-            yield self._padded(self.rows[start : start + self.batch_size][self.block])
+            block = start + self.block_start
+            yield self._padded(self.rows[block : block + self.block_size])
 
     def _padded(self, rows: Int[np.ndarray, " k"]) -> EvaluationBatch:
-        size = self.block.stop - self.block.start
-        image = np.zeros((size, *self.images.shape[1:]), np.uint8)
-        label = np.zeros(size, np.int32)
+        image = np.zeros((self.block_size, *self.images.shape[1:]), np.uint8)
+        label = np.zeros(self.block_size, np.int32)
         image[: len(rows)] = self.images[rows]
         label[: len(rows)] = self.labels[rows]
-        return {"image": image, "label": label, "mask": np.arange(size) < len(rows)}
+        return {"image": image, "label": label, "mask": np.arange(self.block_size) < len(rows)}
 
 
 def evaluation_batches(
@@ -145,12 +149,14 @@ def evaluation_batches(
     Raises:
         ValueError: If the batch size does not divide.
     """
-    block = _process_block(batch_size, process_index, process_count)
-    return EvaluationBatches(images, labels, rows, batch_size, block)
+    block_size = _block_size(batch_size, process_index, process_count)
+    return EvaluationBatches(
+        images, labels, rows, batch_size, process_index * block_size, block_size
+    )
 
 
-def _process_block(batch_size: int, process_index: int, process_count: int) -> slice:
-    """Returns where the examples of one process lie in a global batch."""
+def _block_size(batch_size: int, process_index: int, process_count: int) -> int:
+    """Returns how many examples of a global batch are this process's."""
     if batch_size < 1 or batch_size % process_count:
         raise ValueError(
             f"A batch of {batch_size} examples cannot be shared equally by {process_count} "
@@ -158,5 +164,4 @@ def _process_block(batch_size: int, process_index: int, process_count: int) -> s
         )
     if not 0 <= process_index < process_count:
         raise ValueError(f"There is no process {process_index} among {process_count}.")
-    size = batch_size // process_count
-    return slice(process_index * size, (process_index + 1) * size)
+    return batch_size // process_count

@@ -75,7 +75,7 @@ def test_digits_have_a_long_tail_and_a_whole_test_part(digits: Dataset) -> None:
 
 
 def test_the_imbalance_ratio_leaves_the_test_part_alone(digits: Dataset, data_dir: Path) -> None:
-    balanced = load_dataset("digits_lt", data_dir=data_dir, imbalance_ratio=1)
+    balanced = load_dataset("digits_lt", data_dir=data_dir, imbalance_ratio=1.0)
     np.testing.assert_array_equal(balanced.rows["test"], digits.rows["test"])
     assert set(digits.rows["train"]) < set(balanced.rows["train"])
     assert sum(len(rows) for rows in balanced.rows.values()) == 1797
@@ -89,7 +89,7 @@ def test_the_fingerprint_is_the_same_on_every_machine(digits: Dataset) -> None:
 def test_the_fingerprint_covers_the_split(digits: Dataset, data_dir: Path) -> None:
     again = load_dataset("digits_lt", data_dir=str(data_dir))
     reseeded = load_dataset("digits_lt", data_dir=data_dir, split_seed=1)
-    steeper = load_dataset("digits_lt", data_dir=data_dir, imbalance_ratio=21)
+    steeper = load_dataset("digits_lt", data_dir=data_dir, imbalance_ratio=21.0)
     assert again.fingerprint == digits.fingerprint
     assert len({digits.fingerprint, reseeded.fingerprint, steeper.fingerprint}) == 3
     assert digits.content_fingerprint == reseeded.content_fingerprint
@@ -158,7 +158,7 @@ def test_an_imbalance_ratio_needs_a_dataset_that_has_one(
     monkeypatch.setattr("data.datasets.DEFAULTS", {"digits_lt": {"image_size": 32}})
     assert len(load_dataset("digits_lt", data_dir=data_dir).rows["train"]) == 1259
     with pytest.raises(UserError, match="digits_lt is imbalanced as it comes"):
-        load_dataset("digits_lt", data_dir=data_dir, imbalance_ratio=20)
+        load_dataset("digits_lt", data_dir=data_dir, imbalance_ratio=20.0)
 
 
 def test_a_data_dir_that_cannot_be_written_is_named(tmp_path: Path) -> None:
