@@ -1,0 +1,224 @@
+"""The report of a finished run: a self-contained HTML file, and a table for the terminal."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Integer
+
+from lmf_jax.evaluation.metrics import confusion_matrix, predicted_classes
+from lmf_jax.evaluation.run_folder import FinishedRun, best_epoch, read_run
+from lmf_jax.losses.class_weights import class_margins
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def write_report(run_dir: str | Path) -> Path:
+    """Write ``figures/*.png`` and ``report.html`` into the folder of a finished run.
+
+    The report is a single file: figures and style are inside it, and it loads nothing from
+    elsewhere. It is made from the files of the folder alone and can be written again at any time.
+
+    Args:
+        run_dir: the folder that ``train.py`` wrote.
+
+    Returns:
+        The path of ``report.html``.
+
+    Raises:
+        UserError: if the folder or one of its files is missing or broken; it names the file.
+    """
+    run_dir = Path(run_dir)
+    run = read_run(run_dir)
+    confusion = _confusion(run)
+    figures = _save_figures(run_dir / "figures", _draw_figures(run, confusion))
+    path = run_dir / "report.html"
+    path.write_text(_render(run, confusion, figures), encoding="utf-8")
+    return path
+
+
+def format_test_table(test: Mapping[str, Any], train_counts: Sequence[int]) -> str:
+    """Lay out the test metrics of each class as plain text, at most 80 columns wide.
+
+    Args:
+        test: the metrics in the form of ``test.json``.
+        train_counts: training images per class, in the order of the classes in ``test``.
+
+    Returns:
+        A line per class, then the macro means and the accuracy; no newline at the end.
+    """
+    per_class = test["per_class"]
+    numbers = [
+        _table_numbers(metrics, metrics["support"], train_count)
+        for metrics, train_count in zip(per_class.values(), train_counts, strict=True)
+    ]
+    macro = {name: test[f"macro_{name}"] for name in ("precision", "recall", "f1")}
+    support = sum(metrics["support"] for metrics in per_class.values())
+    rows = [
+        ("class", ("precision", "recall", "f1", "test", "train")),
+        *zip(per_class, numbers, strict=True),
+        ("macro mean", _table_numbers(macro, support, sum(train_counts))),
+        ("accuracy", ("", "", format_fraction(test["accuracy"]), "", "")),
+    ]
+    return _align(rows)
+
+
+def _table_numbers(metrics: Mapping[str, float], test: int, train: int) -> tuple[str, ...]:
+    fractions = (format_fraction(metrics[name]) for name in ("precision", "recall", "f1"))
+    return (*fractions, format_count(test), format_count(train))
+
+
+def _align(rows: Sequence[tuple[str, tuple[str, ...]]]) -> str:
+    """Left-align the names, shortened to leave 80 columns, and right-align the numbers."""
+    widths = [
+        max(len(text) for text in column) for column in zip(*(n for _, n in rows), strict=True)
+    ]
+    name_width = min(80 - sum(2 + width for width in widths), max(len(name) for name, _ in rows))
+    lines = []
+    for name, numbers in rows:
+        name = " ".join(name.split())
+        name = name if len(name) <= name_width else name[: name_width - 1] + "…"
+        cells = (f"  {text:>{width}}" for text, width in zip(numbers, widths, strict=True))
+        lines.append((f"{name:<{name_width}}" + "".join(cells)).rstrip())
+    rule = "-" * (name_width + sum(2 + width for width in widths))
+    return "\n".join([lines[0], rule, *lines[1:-2], rule, *lines[-2:]])
+
+
+def _confusion(run: FinishedRun) -> Integer[np.ndarray, "classes classes"]:
+    predictions = predicted_classes(run.logits)
+    num_classes = run.logits.shape[-1]
+    return np.asarray(confusion_matrix(run.labels, predictions, num_classes=num_classes))
+
+
+def _draw_figures(
+    run: FinishedRun, confusion: Integer[np.ndarray, "classes classes"]
+) -> dict[str, "Figure"]:
+    # Imported here because training prints its table without any need of matplotlib.
+    from lmf_jax.evaluation import figures
+
+    class_names = run.dataset["class_names"]
+    class_counts = run.dataset["class_counts"]
+    return {
+        "per_class_f1": figures.draw_per_class_f1(run.test["per_class"], class_counts["train"]),
+        "confusion_matrix": figures.draw_confusion_matrix(confusion, class_names),
+        "training_curves": figures.draw_training_curves(run.history),
+        "class_distribution": figures.draw_class_distribution(
+            class_counts, class_names, _margins(run)
+        ),
+    }
+
+
+def _margins(run: FinishedRun) -> list[float] | None:
+    train_counts = run.dataset["class_counts"]["train"]
+    if min(train_counts) < 1:
+        return None
+    margins = class_margins(train_counts, max_margin=run.config["max_margin"])
+    return [float(margin) for margin in margins]
+
+
+def _save_figures(folder: Path, figures: Mapping[str, "Figure"]) -> dict[str, dict[str, Any]]:
+    """Save each figure; return its PNG in base64 and its width in inches, for the template."""
+    from lmf_jax.evaluation.figures import save_figure
+
+    folder.mkdir(exist_ok=True)
+    saved = {}
+    for name, figure in figures.items():
+        path = folder / f"{name}.png"
+        save_figure(figure, path)
+        png = base64.b64encode(path.read_bytes()).decode("ascii")
+        saved[name] = {"png": png, "width": figure.get_figwidth()}
+    return saved
+
+
+def _render(
+    run: FinishedRun,
+    confusion: Integer[np.ndarray, "classes classes"],
+    figures: Mapping[str, Mapping[str, Any]],
+) -> str:
+    # Imported here for the same reason as matplotlib.
+    from jinja2 import Environment, StrictUndefined
+
+    # Class names and settings are text from outside: autoescape keeps them text.
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        fraction=format_fraction, count=format_count, setting=format_setting, time=format_duration
+    )
+    source = resources.files("lmf_jax.evaluation").joinpath("report.html.j2").read_text("utf-8")
+    return environment.from_string(source).render(
+        run=run,
+        classes=_class_rows(run),
+        confusions=_largest_confusions(confusion, run.dataset["class_names"]),
+        best=best_epoch(run.history),
+        seconds=sum(entry["seconds"] for entry in run.timing),
+        images_per_second=median(entry["images_per_second"] for entry in run.timing),
+        figures=figures,
+    )
+
+
+def _class_rows(run: FinishedRun) -> list[dict[str, Any]]:
+    """Return name, training count and test metrics of each class, by class id."""
+    train_counts = run.dataset["class_counts"]["train"]
+    return [
+        {"name": name, "train": train_count, **metrics}
+        for (name, metrics), train_count in zip(
+            run.test["per_class"].items(), train_counts, strict=True
+        )
+    ]
+
+
+def _largest_confusions(
+    confusion: Integer[np.ndarray, "classes classes"], class_names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return up to three errors, largest first by their share of the true class.
+
+    By share, because by count the errors on a frequent class would hide those on a rare one.
+    """
+    support = confusion.sum(axis=1)
+    shares = confusion / support.clip(min=1)[:, None]
+    np.fill_diagonal(shares, 0)
+    largest = np.argsort(-shares, axis=None, kind="stable")[:3]
+    return [
+        {
+            "true": class_names[row],
+            "predicted": class_names[column],
+            "count": int(confusion[row, column]),
+            "support": int(support[row]),
+        }
+        for row, column in zip(*np.unravel_index(largest, shares.shape), strict=True)
+        if shares[row, column] > 0
+    ]
+
+
+def format_fraction(value: float) -> str:
+    """Write a metric with three decimals: 0.8734 -> ``0.873``."""
+    return f"{value:.3f}"
+
+
+def format_count(value: int) -> str:
+    """Write a number of images: 10015 -> ``10,015``."""
+    return f"{value:,}"
+
+
+def format_duration(seconds: float) -> str:
+    """Write a duration in its two largest units: 4210 -> ``1 h 10 min``."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+def format_setting(value: Any) -> str:
+    """Write a setting of the configuration as a person would: True -> ``yes``, None -> ``none``."""
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    if isinstance(value, (list, tuple)):
+        return ", ".join(format_setting(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
