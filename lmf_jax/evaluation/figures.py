@@ -6,6 +6,7 @@ letters are chosen so that a figure can be read at the width of a phone and in g
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from lmf_jax.evaluation.run_folder import best_epoch
+from lmf_jax.evaluation.run_folder import EpochMetrics, best_epoch
 
 # Slate, two blues and vermilion: told apart by people of every colour vision, and by lightness.
 INK, MUTED, GRID = "#1f2933", "#66727f", "#e4e8ec"
@@ -60,7 +61,7 @@ STYLE: list[Any] = [
 
 
 @style.context(STYLE)
-def draw_training_curves(history: Sequence[Mapping[str, float]]) -> Figure:
+def draw_training_curves(history: Sequence[EpochMetrics]) -> Figure:
     """Draw the losses above validation accuracy and macro F1, over the epochs.
 
     The best epoch is marked, and each step down of the learning rate. A schedule that falls
@@ -94,14 +95,14 @@ def draw_training_curves(history: Sequence[Mapping[str, float]]) -> Figure:
     return figure
 
 
-def _plot_curve(axes: Axes, history: Sequence[Mapping[str, float]], key: str, **line: Any) -> None:
+def _plot_curve(axes: Axes, history: Sequence[EpochMetrics], key: str, **line: Any) -> None:
     epochs = [entry["epoch"] for entry in history]
     # A line through one or a few epochs would be hard to see or invisible.
     marker = "o" if len(epochs) <= 20 else None
     axes.plot(epochs, [entry[key] for entry in history], marker=marker, markersize=3.5, **line)
 
 
-def _mark_learning_rate_drops(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
+def _mark_learning_rate_drops(axes: Axes, history: Sequence[EpochMetrics]) -> None:
     drops = learning_rate_drops(history)
     if drops:
         axes.vlines(
@@ -117,7 +118,7 @@ def _mark_learning_rate_drops(axes: Axes, history: Sequence[Mapping[str, float]]
         )
 
 
-def _mark_best_epoch(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
+def _mark_best_epoch(axes: Axes, history: Sequence[EpochMetrics]) -> None:
     best = best_epoch(history)
     axes.plot(best["epoch"], best["val_macro_f1"], "o", color=VERMILION, markersize=7, zorder=3)
     axes.annotate(
@@ -131,8 +132,8 @@ def _mark_best_epoch(axes: Axes, history: Sequence[Mapping[str, float]]) -> None
     )
 
 
-def learning_rate_drops(history: Sequence[Mapping[str, float]]) -> list[int]:
-    """Return the epochs in which the learning rate stepped down after having been constant.
+def learning_rate_drops(history: Sequence[EpochMetrics]) -> list[int]:
+    """Return the epochs in which the learning rate stepped down after two epochs at one rate.
 
     Args:
         history: mappings with ``epoch`` and ``learning_rate``, in order.
@@ -141,11 +142,12 @@ def learning_rate_drops(history: Sequence[Mapping[str, float]]) -> list[int]:
         The first epoch at each lower rate.
     """
     rates = [entry["learning_rate"] for entry in history]
-    before = [rates[0], *rates] if rates else []
     return [
         int(history[i]["epoch"])
-        for i in range(1, len(rates))
-        if rates[i] < rates[i - 1] and np.isclose(before[i], rates[i - 1])
+        for i in range(2, len(rates))
+        if isclose(rates[i - 2], rates[i - 1])
+        and rates[i] < rates[i - 1]
+        and not isclose(rates[i - 1], rates[i])
     ]
 
 
@@ -201,7 +203,7 @@ def _write_counts(
 
 @style.context(STYLE)
 def draw_per_class_f1(
-    per_class: Mapping[str, Mapping[str, float]], train_counts: Sequence[int]
+    per_class: Mapping[str, Mapping[str, float | int]], train_counts: Sequence[int]
 ) -> Figure:
     """Draw the F1 of each class as a bar, from the most to the least frequent class in training.
 

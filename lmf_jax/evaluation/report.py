@@ -68,7 +68,7 @@ def format_test_table(test: Mapping[str, Any], train_counts: Sequence[int]) -> s
     return _align(rows)
 
 
-def _table_numbers(metrics: Mapping[str, float], test: int, train: int) -> tuple[str, ...]:
+def _table_numbers(metrics: Mapping[str, float | int], test: int, train: int) -> tuple[str, ...]:
     fractions = (format_fraction(metrics[name]) for name in ("precision", "recall", "f1"))
     return (*fractions, format_count(test), format_count(train))
 
@@ -196,7 +196,7 @@ def _largest_confusions(
     ]
 
 
-def format_fraction(value: float) -> str:
+def format_fraction(value: float | int) -> str:
     """Write a metric with three decimals: 0.8734 -> ``0.873``."""
     return f"{value:.3f}"
 
@@ -206,7 +206,7 @@ def format_count(value: int) -> str:
     return f"{value:,}"
 
 
-def format_duration(seconds: float) -> str:
+def format_duration(seconds: float | int) -> str:
     """Write a duration in its two largest units: 4210 -> ``1 h 10 min``."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

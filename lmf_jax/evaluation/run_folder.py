@@ -12,6 +12,9 @@ from jaxtyping import Float, Integer, Shaped
 
 from lmf_jax.errors import UserError
 
+EpochMetrics = Mapping[str, float | int]
+"""A line of ``metrics.jsonl``: the epoch, its losses, validation metrics and learning rate."""
+
 
 @dataclass(frozen=True)
 class FinishedRun:
@@ -37,7 +40,7 @@ class FinishedRun:
     versions: Mapping[str, str]
     git_commit: str | None
     device: Mapping[str, Any]
-    history: Sequence[Mapping[str, Any]]
+    history: Sequence[EpochMetrics]
     timing: Sequence[Mapping[str, Any]]
     ids: Shaped[np.ndarray, " n"]
     labels: Integer[np.ndarray, " n"]
@@ -81,7 +84,7 @@ def read_run(run_dir: str | Path) -> FinishedRun:
     )
 
 
-def best_epoch(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+def best_epoch(history: Sequence[EpochMetrics]) -> EpochMetrics:
     """Return the line of the epoch with the largest validation macro F1; of equal ones the first.
 
     Args:
@@ -125,7 +128,8 @@ def _read_lines(path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
 
 def _read_predictions(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here because NumPy leaves a file open that turns out to be no archive.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             ids, labels, logits = (arrays[name] for name in ("ids", "labels", "logits"))
     except FileNotFoundError:
         raise _missing(path) from None

@@ -1,0 +1,106 @@
+"""The folder of a finished run of ten classes, as training leaves it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lmf_jax.evaluation.metrics import test_summary as summarise
+from lmf_jax.evaluation.report import write_report
+
+CLASS_NAMES = [
+    "Melanocytic nevi",
+    "<b>x & y</b>",
+    "cost of $a_b$ in {x}",
+    "Actinic keratoses and intraepithelial carcinoma (Bowen's disease)",
+    *(f"class {i}" for i in range(4, 10)),
+]
+CLASS_COUNTS = {
+    "train": [5000, 700, 500, 300, 200, 150, 100, 60, 40, 20],
+    "validation": [1000, 150, 100, 60, 43, 32, 21, 13, 9, 4],
+    "test": [1000, 150, 100, 60, 43, 32, 21, 13, 9, 4],
+}
+EPOCHS = 6
+
+
+def make_record() -> dict[str, Any]:
+    return {
+        "config": {
+            "dataset": "made-up",
+            "model": "resnet50",
+            "loss": "lmf",
+            "alpha": 1.0,
+            "epochs": EPOCHS,
+            "learning_rate": 1e-4,
+            "max_margin": 0.5,
+            "resume": False,
+            "scale": None,
+            "seed": 3,
+        },
+        "dataset": {
+            "name": "made-up",
+            "fingerprint": "sha256:0123abcd",
+            "class_names": CLASS_NAMES,
+            "class_counts": CLASS_COUNTS,
+        },
+        "versions": {"lmf_jax": "0.1.0", "python": "3.11.7", "jax": "0.10.2"},
+        "git_commit": None,
+        "device": {"platform": "tpu", "kind": "TPU v5e", "count": 8, "process_count": 2},
+    }
+
+
+def make_history() -> list[dict[str, Any]]:
+    """Six epochs: the fourth is the best, and the learning rate drops before it."""
+    macro_f1 = [0.31, 0.42, 0.55, 0.84, 0.81, 0.83]
+    return [
+        {
+            "epoch": i + 1,
+            "train_loss": 5.0 / (i + 1),
+            "val_loss": 6.0 / (i + 1),
+            "val_accuracy": 0.5 + 0.05 * i,
+            "val_macro_f1": macro_f1[i],
+            "learning_rate": 1e-4 if i < 3 else 1e-5,
+        }
+        for i in range(EPOCHS)
+    ]
+
+
+def make_predictions() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(len(CLASS_NAMES)), CLASS_COUNTS["test"])
+    logits = rng.normal(size=(len(labels), len(CLASS_NAMES))).astype(np.float32)
+    logits[np.arange(len(labels)), labels] += 2
+    return {
+        "ids": np.array([f"image_{i}" for i in range(len(labels))]),
+        "labels": labels,
+        "logits": logits,
+    }
+
+
+def write_run(folder: Path) -> None:
+    predictions = make_predictions()
+    timing = [{"epoch": i + 1, "seconds": 700.0, "images_per_second": 10.1} for i in range(EPOCHS)]
+    test = summarise(predictions["labels"], predictions["logits"], CLASS_NAMES)
+    (folder / "config.json").write_text(json.dumps(make_record()))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in make_history()))
+    (folder / "timing.jsonl").write_text("".join(json.dumps(e) + "\n" for e in timing))
+    (folder / "test.json").write_text(json.dumps(test))
+    np.savez(folder / "predictions.npz", **predictions)
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """A run without a report, for tests that change it."""
+    write_run(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def reported_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with its report, for tests that only read it."""
+    folder = tmp_path_factory.mktemp("run")
+    write_run(folder)
+    write_report(folder)
+    return folder

@@ -1,0 +1,254 @@
+"""The report is whole, self-contained and safe; the terminal's table is aligned."""
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from lmf_jax.errors import UserError
+from lmf_jax.evaluation import read_run
+from lmf_jax.evaluation.report import (
+    format_count,
+    format_duration,
+    format_fraction,
+    format_setting,
+    format_test_table,
+    write_report,
+)
+
+FIGURES = ["class_distribution", "confusion_matrix", "per_class_f1", "training_curves"]
+VOID_TAGS = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Collects the elements and the visible text, and fails on tags that do not match."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.elements, self.words = [], [], []
+        self.feed(html)
+        self.close()
+        assert not self.open
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID_TAGS:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def html(reported_run):
+    return (reported_run / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(html):
+    return Page(html)
+
+
+def test_report_and_figures_are_written_into_the_run_folder(reported_run):
+    assert sorted(path.stem for path in (reported_run / "figures").iterdir()) == FIGURES
+
+
+def test_report_can_be_written_again(reported_run, html):
+    assert write_report(str(reported_run)) == reported_run / "report.html"
+    assert (reported_run / "report.html").read_text(encoding="utf-8") == html
+
+
+def test_figures_are_embedded_pictures(reported_run, page):
+    images = [attributes for tag, attributes in page.elements if tag == "img"]
+    prefix = "data:image/png;base64,"
+    assert all(image["src"].startswith(prefix) and image["alt"] for image in images)
+    embedded = {base64.b64decode(image["src"].removeprefix(prefix)) for image in images}
+    files = {path.read_bytes() for path in (reported_run / "figures").glob("*.png")}
+    assert embedded == files and len(files) == 4
+    assert all(png.startswith(b"\x89PNG") and len(png) > 10_000 for png in files)
+
+
+def test_report_loads_nothing_from_elsewhere(html, page):
+    assert "http://" not in html and "https://" not in html
+    for tag, attributes in page.elements:
+        assert tag not in {"script", "link", "iframe", "a"}
+        assert attributes.get("src", "data:").startswith("data:")
+    assert not re.search(r"url\(|@import", html)
+
+
+def test_class_names_stay_text(html, page):
+    assert "<b>" not in html
+    assert "b" not in {tag for tag, _ in page.elements}
+    assert "<b>x & y</b>" in page.text
+    assert "cost of $a_b$ in {x}" in page.text
+
+
+def test_result_comes_first(reported_run, page):
+    test = read_run(reported_run).test
+    first_screen = page.text.split("Classes", 1)[0]
+    for expected in (
+        "made-up",
+        "resnet50",
+        "lmf",
+        f"Macro F1 {test['macro_f1']:.3f}",
+        f"Accuracy {test['accuracy']:.3f}",
+        "1,432 test images of 10 classes",
+        "250 times the size of the rarest",
+    ):
+        assert expected in first_screen
+
+
+def test_every_class_has_its_metrics_and_counts(reported_run, page):
+    run = read_run(reported_run)
+    for name, train_count in zip(
+        run.dataset["class_names"], run.dataset["class_counts"]["train"], strict=True
+    ):
+        metrics = run.test["per_class"][name]
+        row = (
+            f"{name} {metrics['precision']:.3f} {metrics['recall']:.3f} {metrics['f1']:.3f} "
+            f"{metrics['support']:,} {train_count:,}"
+        )
+        assert row in page.text
+
+
+def test_provenance_and_settings_are_all_there(page):
+    for expected in (
+        "learning_rate 0.0001",
+        "resume no",
+        "scale none",
+        "Dataset fingerprint sha256:0123abcd",
+        "Git commit not in a git checkout",
+        "Device 8 \N{MULTIPLICATION SIGN} TPU v5e (tpu)",
+        "Processes 2",
+        "Training time 1 h 10 min",
+        "Speed 10 images/s",
+        "jax 0.10.2",
+        "Best validation macro F1 0.840 in epoch 4 of 6",
+    ):
+        assert expected in page.text
+
+
+def predict(run_dir, predictions):
+    """Let the run have predicted these classes for the true classes [0, 0, 1, 2, ..., 8]."""
+    labels = np.array([0, 0, *range(1, 9)])
+    path = run_dir / "predictions.npz"
+    np.savez(path, ids=labels.astype(str), labels=labels, logits=np.eye(10)[predictions])
+    test = json.loads((run_dir / "test.json").read_text())
+    for class_id, metrics in enumerate(test["per_class"].values()):
+        metrics["support"] = int((labels == class_id).sum())
+    (run_dir / "test.json").write_text(json.dumps(test))
+
+
+def test_largest_errors_are_ranked_by_their_share_of_the_true_class(run_dir):
+    predict(run_dir, [1, 0, 1, 2, 3, 5, 5, 6, 7, 8])
+    text = Page(write_report(run_dir).read_text()).text
+    assert "true class: class 4 taken for class 5 (1 of 1); Melanocytic nevi taken for" in text
+    assert "(1 of 2)." in text
+
+
+def test_faultless_test_and_absent_class_are_said(run_dir):
+    predict(run_dir, [0, 0, 1, 2, 3, 4, 5, 6, 7, 8])
+    text = Page(write_report(run_dir).read_text()).text
+    assert "Every test image was classified correctly." in text
+    assert "counted as 0 in the macro mean: class 9." in text
+
+
+def test_class_without_training_images_has_no_margins(run_dir):
+    record = json.loads((run_dir / "config.json").read_text())
+    record["dataset"]["class_counts"]["train"][-1] = 0
+    (run_dir / "config.json").write_text(json.dumps(record))
+    assert "times the size" not in Page(write_report(run_dir).read_text()).text
+
+
+def test_report_of_an_incomplete_run_names_the_file(run_dir):
+    (run_dir / "test.json").unlink()
+    with pytest.raises(UserError, match=r"test\.json is missing"):
+        write_report(run_dir)
+    assert not (run_dir / "report.html").exists()
+
+
+PER_CLASS = {
+    "Melanocytic nevi": {"precision": 0.99, "recall": 0.985, "f1": 0.9873, "support": 1006},
+    "Actinic keratoses and intraepithelial carcinoma (Bowen's disease)": {
+        "precision": 0.0,
+        "recall": 1.0,
+        "f1": 0.0,
+        "support": 49,
+    },
+}
+TEST = {
+    "accuracy": 0.9,
+    "macro_precision": 0.495,
+    "macro_recall": 0.9925,
+    "macro_f1": 0.49365,
+    "per_class": PER_CLASS,
+}
+
+
+def test_table_is_aligned_and_fits_80_columns():
+    lines = format_test_table(TEST, [12345, 229]).split("\n")
+    assert lines[0].split() == ["class", "precision", "recall", "f1", "test", "train"]
+    assert " ".join(lines[2].split()) == "Melanocytic nevi 0.990 0.985 0.987 1,006 12,345"
+    assert lines[3].startswith("Actinic keratoses and") and "…  " in lines[3]
+    assert " ".join(lines[-2].split()) == "macro mean 0.495 0.993 0.494 1,055 12,574"
+    assert lines[-1].split() == ["accuracy", "0.900"]
+    assert max(map(len, lines)) == 80
+    rows = [line for line in lines[:-1] if not line.startswith("-")]
+    assert {len(row) for row in rows} == {80}
+    assert lines[-1].index("0.900") == lines[2].index("0.987")
+
+
+def test_table_of_short_names_is_narrow():
+    per_class = dict(zip("ab", PER_CLASS.values(), strict=True))
+    table = format_test_table(TEST | {"per_class": per_class}, [1, 2])
+    assert max(map(len, table.split("\n"))) < 60
+
+
+def test_name_cannot_break_the_table():
+    per_class = dict(zip(["a\nb", "c"], PER_CLASS.values(), strict=True))
+    lines = format_test_table(TEST | {"per_class": per_class}, [1, 2]).split("\n")
+    assert len(lines) == 7 and lines[2].startswith("a b ")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (format_fraction(0.8734), "0.873"),
+        (format_fraction(1), "1.000"),
+        (format_count(10015), "10,015"),
+        (format_duration(59.4), "59 s"),
+        (format_duration(60), "1 min 0 s"),
+        (format_duration(3599.6), "1 h 0 min"),
+        (format_duration(4210), "1 h 10 min"),
+        (format_setting(None), "none"),
+        (format_setting(True), "yes"),
+        (format_setting(1e-4), "0.0001"),
+        (format_setting(0.9999), "0.9999"),
+        (format_setting(["a", 2]), "a, 2"),
+    ],
+)
+def test_numbers_are_written_one_way(text, expected):
+    assert text == expected
+
+
+def test_matplotlib_and_jinja2_load_only_for_a_report():
+    code = (
+        "import sys, lmf_jax.evaluation;"
+        "print(sorted({'matplotlib', 'jinja2', 'flax', 'data'} & set(sys.modules)))"
+    )
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
