@@ -1,14 +1,10 @@
 """Numbers per class that come from the class counts of the training part: margins and weights."""
 
-from collections.abc import Sequence
-
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float
 
-ClassCounts = Shaped[Array | np.ndarray, " classes"] | Sequence[int] | Sequence[float]
-"""Training examples per class, indexed by class id; every class holds at least one."""
+from lmf_jax.losses.checks import ClassCounts, check_class_counts, check_positive
 
 
 def class_margins(
@@ -35,8 +31,7 @@ def class_margins(
         Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss,
         NeurIPS 2019; Eq. (4) of Sadi et al., LMFLoss, 2022.
     """
-    if not max_margin > 0:
-        raise ValueError(f"max_margin is {max_margin}; expected a number above 0.")
+    check_positive(max_margin=max_margin)
     counts = check_class_counts(class_counts)
     margins = counts**-0.25
     return _as_weights(margins * (max_margin / margins.max()))
@@ -108,37 +103,6 @@ def effective_number_weights(
     log_beta = np.log1p(effective_number_beta - 1) if effective_number_beta > 0 else -np.inf
     weights = 1 / -np.expm1(counts * log_beta)
     return _as_weights(weights * (len(counts) / weights.sum()))
-
-
-def check_class_counts(class_counts: ClassCounts) -> np.ndarray:
-    """Return the counts as float64 ``[C]``; refuse counts that no margin or weight can come from.
-
-    Raises:
-        ValueError: if they are not one positive, finite number for each of two or more classes.
-        TypeError: if they are being traced: counts belong to the dataset, not to the program.
-    """
-    if isinstance(class_counts, jax.core.Tracer):
-        raise TypeError(
-            "class_counts is traced by jit, grad or vmap; compute margins and weights "
-            "outside and pass them in."
-        )
-    counts = np.asarray(class_counts, dtype=np.float64)
-    if counts.ndim != 1 or len(counts) < 2:
-        raise ValueError(
-            f"class_counts has shape {counts.shape}; expected one count for each of two or more "
-            "classes."
-        )
-    for class_id, count in enumerate(counts):
-        if not np.isfinite(count):
-            raise ValueError(
-                f"class_counts holds {count} for class {class_id}; expected a finite number."
-            )
-        if count <= 0:
-            raise ValueError(
-                f"Class {class_id} has {count:g} training examples, so its margin or weight would "
-                "be infinite; leave the class out or give it examples."
-            )
-    return counts
 
 
 def _as_weights(weights: np.ndarray) -> Float[Array, " classes"]:

@@ -18,7 +18,14 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from lmf_jax.losses.class_weights import ClassCounts, check_class_counts
+from lmf_jax.losses.checks import (
+    check_batch,
+    check_class_counts,
+    check_class_vector,
+    check_not_negative,
+    check_positive,
+)
+from lmf_jax.losses.class_weights import ClassCounts
 
 
 def cross_entropy_loss(
@@ -47,8 +54,8 @@ def cross_entropy_loss(
     Reference:
         Eq. (2) of Sadi et al., LMFLoss, 2022, before the mean.
     """
-    logits, labels, where = _check_batch(logits, labels, where)
-    weights = _check_class_vector("class_weights", class_weights, logits)
+    logits, labels, where = check_batch(logits, labels, where)
+    weights = check_class_vector("class_weights", class_weights, logits)
     return _map_examples(_cross_entropy, logits, labels, where, weights)
 
 
@@ -79,9 +86,9 @@ def focal_loss(
         Lin et al., Focal Loss for Dense Object Detection, ICCV 2017; Eq. (6) and (7) of Sadi et
         al., who use ``gamma=1.5`` and the margins of LDAM as class weights.
     """
-    _check_not_negative(gamma=gamma)
-    logits, labels, where = _check_batch(logits, labels, where)
-    weights = _check_class_vector("class_weights", class_weights, logits)
+    check_not_negative(gamma=gamma)
+    logits, labels, where = check_batch(logits, labels, where)
+    weights = check_class_vector("class_weights", class_weights, logits)
     return _map_examples(_focal, logits, labels, where, weights, gamma)
 
 
@@ -114,9 +121,9 @@ def ldam_loss(
         Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss,
         NeurIPS 2019; Eq. (5) of Sadi et al.
     """
-    _check_positive(scale=scale)
-    logits, labels, where = _check_batch(logits, labels, where)
-    margins = _check_class_vector("margins", margins, logits)
+    check_positive(scale=scale)
+    logits, labels, where = check_batch(logits, labels, where)
+    margins = check_class_vector("margins", margins, logits)
     return _map_examples(_ldam, logits, labels, where, margins, scale)
 
 
@@ -158,17 +165,18 @@ def lmf_loss(
         >>> import jax.numpy as jnp
         >>> from lmf_jax import class_margins, lmf_loss
         >>> margins = class_margins([100, 20, 5])
-        >>> lmf_loss(jnp.array([[2.0, 0.5, -1.0]]), jnp.array([2]), margins).round(3)
-        Array([106.553], dtype=float32)
+        >>> loss = lmf_loss(jnp.array([[2.0, 0.5, -1.0]]), jnp.array([2]), margins)
+        >>> print(f"{loss[0]:.2f}")
+        106.53
 
     Reference:
         Eq. (8) of Sadi et al., LMFLoss: A Hybrid Loss for Imbalanced Medical Image
         Classification, arXiv 2212.12741.
     """
-    _check_not_negative(alpha=alpha, beta=beta, gamma=gamma)
-    _check_positive(scale=scale)
-    logits, labels, where = _check_batch(logits, labels, where)
-    margins = _check_class_vector("margins", margins, logits)
+    check_not_negative(alpha=alpha, beta=beta, gamma=gamma)
+    check_positive(scale=scale)
+    logits, labels, where = check_batch(logits, labels, where)
+    margins = check_class_vector("margins", margins, logits)
     return _map_examples(_lmf, logits, labels, where, margins, alpha, beta, gamma, scale)
 
 
@@ -226,10 +234,10 @@ def logit_adjusted_loss(
     Reference:
         Menon et al., Long-tail learning via logit adjustment, ICLR 2021, Eq. (10).
     """
-    _check_not_negative(tau=tau)
-    logits, labels, where = _check_batch(logits, labels, where)
+    check_not_negative(tau=tau)
+    logits, labels, where = check_batch(logits, labels, where)
     counts = check_class_counts(class_counts)
-    priors = _check_class_vector("class_counts", np.log(counts / counts.sum()), logits, signed=True)
+    priors = check_class_vector("class_counts", np.log(counts / counts.sum()), logits, signed=True)
     return _map_examples(_logit_adjusted, logits, labels, where, priors, tau)
 
 
@@ -270,13 +278,13 @@ def _logit_adjusted(logits: Array, label: Array, log_priors: Array, tau: Array) 
 
 
 def _log_odds_against(logits: Float[Array, " classes"], label: Int[Array, ""]) -> Float[Array, ""]:
-    others = jnp.arange(len(logits)) != label
+    others = jnp.arange(len(logits), dtype=label.dtype) != label
     return jax.nn.logsumexp(logits, where=others) - _pick(logits, label)
 
 
 def _pick(values: Float[Array, " classes"], label: Int[Array, ""]) -> Float[Array, ""]:
     # A masked sum and not values[label]: its gradient is no scatter, which is slow everywhere.
-    return jnp.sum(values, where=jnp.arange(len(values)) == label)
+    return jnp.sum(values, where=jnp.arange(len(values), dtype=label.dtype) == label)
 
 
 # From one example to all
@@ -307,74 +315,3 @@ def _example(
     example_loss: Callable[..., Array], parameters: tuple, logits: Array, label: Array
 ) -> Array:
     return example_loss(logits, label, *(jnp.asarray(p, logits.dtype) for p in parameters))
-
-
-# Checks, before anything is traced
-
-
-def _check_batch(
-    logits: ArrayLike, labels: ArrayLike, where: ArrayLike | None
-) -> tuple[Array, Array, Array | None]:
-    """Return arrays that fit each other, logits in float32 or float64, or say what does not fit."""
-    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
-    if not jnp.issubdtype(logits.dtype, jnp.floating):
-        raise TypeError(f"logits are {logits.dtype}; expected floating point numbers.")
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"labels are {labels.dtype}; expected integers, the class ids.")
-    if logits.ndim == 0 or logits.shape[-1] < 2:
-        raise ValueError(
-            f"logits have shape {logits.shape}; expected [..., C] with C of two or more classes."
-        )
-    if logits.shape[:-1] != labels.shape:
-        raise ValueError(
-            f"logits have shape {logits.shape} and labels {labels.shape}; expected the shape of "
-            "the labels and one more axis, the classes."
-        )
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    return logits, labels, None if where is None else _check_mask(where, labels)
-
-
-def _check_mask(where: ArrayLike, labels: Array) -> Bool[Array, "*batch"]:
-    where = jnp.asarray(where)
-    if where.dtype != jnp.bool_:
-        raise TypeError(f"where is {where.dtype}; expected booleans.")
-    if where.shape != labels.shape[: where.ndim]:
-        raise ValueError(
-            f"where has shape {where.shape} and labels {labels.shape}; expected the shape of the "
-            "labels or of their leading axes."
-        )
-    trailing = (1,) * (labels.ndim - where.ndim)
-    return jnp.broadcast_to(where.reshape(where.shape + trailing), labels.shape)
-
-
-def _check_class_vector(
-    name: str, values: ArrayLike | None, logits: Array, *, signed: bool = False
-) -> Float[Array, " classes"]:
-    num_classes = logits.shape[-1]
-    if values is None:
-        return jnp.ones(num_classes, logits.dtype)
-    if jnp.shape(values) != (num_classes,):
-        raise ValueError(
-            f"{name} has shape {jnp.shape(values)} and logits {logits.shape}; expected one number "
-            f"for each of the {num_classes} classes."
-        )
-    if not isinstance(values, jax.core.Tracer):
-        numbers = np.asarray(values, np.float64)
-        for class_id in np.flatnonzero(~np.isfinite(numbers) | (not signed) & (numbers < 0)):
-            raise ValueError(
-                f"{name} holds {numbers[class_id]} for class {class_id}; expected a finite number "
-                "that is not negative."
-            )
-    return jnp.asarray(values, logits.dtype)
-
-
-def _check_not_negative(**numbers: ArrayLike) -> None:
-    for name, number in numbers.items():
-        if not isinstance(number, jax.core.Tracer) and not number >= 0:
-            raise ValueError(f"{name} is {number}; expected a number of at least 0.")
-
-
-def _check_positive(**numbers: ArrayLike) -> None:
-    for name, number in numbers.items():
-        if not isinstance(number, jax.core.Tracer) and not number > 0:
-            raise ValueError(f"{name} is {number}; expected a number above 0.")

@@ -12,13 +12,19 @@ from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from lmf_jax.losses.class_weights import (
+from lmf_jax.losses.checks import (
     ClassCounts,
-    balanced_weights,
+    at_least_float32,
+    check_choice,
     check_class_counts,
+    check_fraction,
+    check_not_negative,
+    check_positive,
+)
+from lmf_jax.losses.class_weights import (
+    balanced_weights,
     class_margins,
     effective_number_weights,
     inverse_frequency_weights,
@@ -31,6 +37,7 @@ from lmf_jax.losses.classification import (
 )
 
 Form = Literal["released", "paper", "paper-v1"]
+Head = Literal["linear", "cosine"]
 
 LOSSES = {
     "ce": "cross entropy (CCE)",
@@ -50,7 +57,7 @@ COSINE_LOSSES = frozenset({"ldam", "ldam-drw", "lmf"})
 """The losses with a scale of their own, without which cosines in [-1, 1] cannot be learnt from."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # by identity, so that jit can hash it
 class Term:
     """One weighted mean, ``coefficient * sum(weight * value) / sum(weight)``."""
 
@@ -79,7 +86,7 @@ class Term:
         return jnp.where(where.reshape(where.shape + trailing), weights, 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # by identity, so that jit can hash it
 class Objective:
     """A loss over a batch: pure, differentiable, the same on any number of devices."""
 
@@ -131,7 +138,7 @@ class Objective:
         """
         if denominators is None:
             denominators = self.denominators(labels, where, axis_name, progress=progress)
-        total = jnp.zeros((), jnp.promote_types(logits.dtype, jnp.float32))
+        total = jnp.zeros((), at_least_float32(logits.dtype))
         for term, denominator in zip(self.terms, denominators, strict=True):
             values = term.loss(logits, labels, where=where)
             weights = term.weights(labels, where, progress).astype(values.dtype)
@@ -145,7 +152,7 @@ def make_objective(
     class_counts: ClassCounts,
     *,
     form: Form = "released",
-    head: Literal["linear", "cosine"] = "linear",
+    head: Head = "linear",
     alpha: float = 1.0,
     beta: float = 1.0,
     gamma: float = 1.5,
@@ -186,15 +193,12 @@ def make_objective(
     Raises:
         ValueError: if the name, the form or the head is unknown, or a number is out of its range.
     """
-    _check_choice("loss", name, tuple(LOSSES))
-    _check_choice("form", form, get_args(Form))
-    _check_choice("head", head, ("linear", "cosine"))
-    _check_range("alpha", alpha, alpha >= 0 and np.isfinite(alpha), "a number of at least 0")
-    _check_range("beta", beta, beta >= 0 and np.isfinite(beta), "a number of at least 0")
-    _check_range("gamma", gamma, gamma >= 0 and np.isfinite(gamma), "a number of at least 0")
-    _check_range("tau", tau, tau >= 0 and np.isfinite(tau), "a number of at least 0")
-    _check_range("scale", scale, scale is None or 0 < scale < np.inf, "a number above 0")
-    _check_range("drw_start", drw_start, 0 <= drw_start <= 1, "a number in [0, 1]")
+    check_choice("loss", name, tuple(LOSSES))
+    check_choice("form", form, get_args(Form))
+    check_choice("head", head, get_args(Head))
+    check_not_negative(alpha=alpha, beta=beta, gamma=gamma, tau=tau)
+    check_positive(max_margin=max_margin, **({} if scale is None else {"scale": scale}))
+    check_fraction(drw_start=drw_start)
     if head == "cosine" and name not in COSINE_LOSSES:
         raise ValueError(
             f"The cosine head was given with loss {name!r}; its logits need the scale that only "
@@ -250,15 +254,12 @@ def make_objective(
     return Objective(tuple(terms))
 
 
-def _scaled(loss: Callable[..., Array], scale: float, logits: Array, *args: Array, **kwargs: Array):
-    return loss(scale * logits, *args, **kwargs)
-
-
-def _check_choice(name: str, given: str, choices: tuple[str, ...]) -> None:
-    if given not in choices:
-        raise ValueError(f"Unknown {name} {given!r}; expected one of {', '.join(choices)}.")
-
-
-def _check_range(name: str, given: float | None, holds: bool, expected: str) -> None:
-    if not holds:
-        raise ValueError(f"{name} is {given}; expected {expected}.")
+def _scaled(
+    loss: Callable[..., Array],
+    scale: float,
+    logits: Float[Array, "*batch classes"],
+    labels: Int[Array, "*batch"],
+    *,
+    where: Bool[Array, "..."] | None = None,
+) -> Float[Array, "*batch"]:
+    return loss(scale * logits, labels, where=where)

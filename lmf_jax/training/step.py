@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 
 from lmf_jax.losses import Objective
+from lmf_jax.models.layers import parameter_dtype
 from lmf_jax.training.augment import (
     augment_images,
     cutmix,
@@ -98,7 +99,7 @@ def create_train_state(
             batch_stats=batch_stats,
             opt_state=optimizer.init(params),
             ema=jax.tree.map(jnp.copy, averaged) if settings.ema_decay else None,
-            loss_sum=jnp.zeros((), jnp.promote_types(settings.dtype, jnp.float32)),
+            loss_sum=jnp.zeros((), parameter_dtype(settings.dtype)),
             nonfinite_step=jnp.full((), -1, jnp.int32),
         )
 
@@ -244,7 +245,7 @@ def _prepare(
     partners = roll_global_batch(inputs, AXIS)
     mix, strength = (mixup, settings.mixup) if settings.mixup else (cutmix, settings.cutmix)
     inputs, share = mix(jax.random.fold_in(key, 1), inputs, partners, strength)
-    share = share.astype(jnp.promote_types(settings.dtype, jnp.float32))
+    share = share.astype(parameter_dtype(settings.dtype))
     return inputs, [(share, labels), (1 - share, roll_global_batch(labels, AXIS))]
 
 

@@ -1,0 +1,192 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import config as jaxtyping_config
+
+from lmf_jax import class_margins, focal_loss, ldam_loss
+from lmf_jax.losses import (
+    LOSSES,
+    effective_number_weights,
+    make_objective,
+)
+from lmf_jax.losses.objective import COSINE_LOSSES
+
+COUNTS = [100, 20, 5]
+LOGITS = jnp.array([[2, 0.5, -1], [0.1, 0.3, 0.2], [-0.4, 1.2, 0.9], [1, -1, 0.8]])
+LABELS = jnp.array([0, 1, 2, 2])
+
+GOLDEN = [
+    ("ldam", {}, 15.8533730308),
+    ("ldam", {"scale": 1.0}, 1.1032403180),
+    ("focal", {}, 0.1527994055),
+    ("focal", {"form": "paper-v1"}, 0.3456899636),
+    ("lmf", {}, 16.0061724363),
+    ("lmf", {"alpha": 1.5}, 23.9328589517),
+    ("lmf", {"form": "paper"}, 1.1597731360),
+    ("lmf", {"form": "paper-v1"}, 1.3526636942),
+    ("ce", {}, 0.7693132095),
+    ("bwcce", {}, 0.8954503369),
+    ("bwcce", {"form": "paper"}, 0.3313166247),
+    ("wcce", {}, 0.9115434653),
+    ("wcce", {"form": "paper"}, 4.3678124377),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "expected"), GOLDEN)
+def test_golden_values(name, settings, expected):
+    objective = make_objective(name, COUNTS, **settings)
+    np.testing.assert_allclose(objective(LOGITS, LABELS), expected, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(objective)(LOGITS, LABELS), expected, rtol=1e-6)
+
+
+def test_the_released_lmf_equals_the_authors_two_reductions_in_pytorch():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    rng = np.random.default_rng(0)
+    logits = torch.tensor(rng.normal(size=(64, 7)) * 2, requires_grad=True)
+    labels = torch.tensor(rng.integers(0, 7, 64))
+    counts = [4693, 779, 769, 360, 229, 100, 81]
+    margins = torch.tensor(counts).double() ** -0.25
+    margins = margins * 0.5 / margins.max()
+    one_hot = torch.nn.functional.one_hot(labels, 7)
+    ldam = torch.nn.functional.cross_entropy(
+        30 * (logits - margins * one_hot), labels, weight=margins
+    )
+    log_p = torch.log_softmax(logits, -1).gather(1, labels[:, None])[:, 0]
+    focal = (-margins[labels] * (1 - log_p.exp()) ** 1.5 * log_p).mean()
+    loss = 1.0 * ldam + 0.5 * focal
+    loss.backward()
+
+    with jax.enable_x64(True):
+        objective = make_objective("lmf", counts, beta=0.5)
+        value, gradient = jax.value_and_grad(objective)(
+            jnp.asarray(logits.detach().numpy()), jnp.asarray(labels.numpy())
+        )
+        np.testing.assert_allclose(value, loss.item(), rtol=1e-12)
+        np.testing.assert_allclose(gradient, logits.grad, rtol=1e-9, atol=1e-14)
+
+
+def batch(size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    rng = np.random.default_rng(size)
+    logits = jnp.asarray(rng.normal(size=(size, 3)), jnp.float32)
+    labels = jnp.asarray(rng.integers(0, 3, size), jnp.int32)
+    where = jnp.asarray(rng.random(size) < 0.7).at[:3].set(False)  # one device sees only padding
+    return logits.at[0].set(jnp.nan), labels.at[1].set(-5), where
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [(name, "released") for name in LOSSES] + [("lmf", "paper"), ("lmf", "paper-v1")],
+)
+@pytest.mark.parametrize("devices", [1, 2, 3, 4])
+def test_any_number_of_devices_gives_the_value_and_gradient_of_the_whole(name, form, devices):
+    objective = make_objective(name, COUNTS, form=form, alpha=1.0, beta=0.5)
+    logits, labels, where = batch(12)
+    expected = jax.value_and_grad(objective)(logits, labels, where)
+
+    def share(z, y, w):
+        return jax.value_and_grad(partial(objective, axis_name="batch"))(z, y, w)
+
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("batch",))
+    spread = PartitionSpec("batch")
+    shares = jax.shard_map(
+        lambda *x: jax.tree.map(lambda leaf: leaf[None], share(*x)),
+        mesh=mesh,
+        in_specs=spread,
+        out_specs=spread,
+        check_vma=False,
+    )
+    values, gradients = jax.jit(shares)(logits, labels, where)
+    np.testing.assert_allclose(values.sum(), expected[0], rtol=1e-6)
+    # Each device holds the gradient of its own rows.
+    np.testing.assert_allclose(gradients.reshape(12, 3), expected[1], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_masked_batch_is_the_batch_without_the_masked(name):
+    objective = make_objective(name, COUNTS)
+    logits, labels, where = batch(12)
+    left_out = objective(logits[where], labels[where])
+    np.testing.assert_allclose(objective(logits, labels, where), left_out, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_fully_masked_batch_is_zero_with_zero_gradient(name):
+    objective = make_objective(name, COUNTS)
+    nothing = jnp.zeros(4, bool)
+    value, gradient = jax.value_and_grad(objective)(LOGITS * jnp.nan, LABELS, nothing)
+    assert value == 0
+    np.testing.assert_array_equal(gradient, 0)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_micro_batches_add_up_with_the_denominators_of_the_whole(name):
+    objective = make_objective(name, COUNTS)
+    denominators = objective.denominators(LABELS)
+    parts = [
+        objective(LOGITS[i : i + 2], LABELS[i : i + 2], denominators=denominators) for i in (0, 2)
+    ]
+    np.testing.assert_allclose(sum(parts), objective(LOGITS, LABELS), rtol=1e-6)
+
+
+def test_a_mask_over_images_masks_dense_maps():
+    objective = make_objective("lmf", COUNTS)
+    logits = jnp.stack([LOGITS, LOGITS * jnp.nan])
+    labels = jnp.stack([LABELS, LABELS])
+    value = objective(logits, labels, jnp.array([True, False]))
+    np.testing.assert_allclose(value, objective(LOGITS, LABELS), rtol=1e-6)
+
+
+def test_deferred_reweighting_starts_when_it_is_due():
+    drw = make_objective("ldam-drw", COUNTS, drw_start=0.8)
+    plain = make_objective("ldam", COUNTS, form="paper", scale=30.0)
+    np.testing.assert_allclose(drw(LOGITS, LABELS, progress=0.79), plain(LOGITS, LABELS), rtol=1e-6)
+    margins = class_margins(COUNTS)
+    weights = effective_number_weights(COUNTS)[LABELS]
+    values = ldam_loss(LOGITS, LABELS, margins)
+    expected = (weights * values).sum() / weights.sum()
+    np.testing.assert_allclose(drw(LOGITS, LABELS, progress=0.8), expected, rtol=1e-6)
+
+
+def test_with_the_cosine_head_the_focal_part_sees_scaled_cosines():
+    cosines = LOGITS / 3
+    margins = class_margins(COUNTS)
+    objective = make_objective("lmf", COUNTS, head="cosine", alpha=0.0, beta=2.0, scale=16.0)
+    expected = 2 * focal_loss(16.0 * cosines, LABELS, margins).mean()
+    np.testing.assert_allclose(objective(cosines, LABELS), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(set(LOSSES) - COSINE_LOSSES))
+def test_the_cosine_head_is_refused_by_losses_without_a_scale(name):
+    with pytest.raises(ValueError, match=r"cosine head.*ldam, ldam-drw, lmf"):
+        make_objective(name, COUNTS, head="cosine")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("lmfl", {}, "Unknown loss 'lmfl'; expected one of ce, wcce"),
+        ("lmf", {"form": "printed"}, "Unknown form 'printed'"),
+        ("lmf", {"head": "sphere"}, "Unknown head 'sphere'"),
+        ("lmf", {"alpha": -1.0}, r"alpha is -1\.0"),
+        ("lmf", {"beta": float("nan")}, "beta is nan"),
+        ("lmf", {"gamma": -0.5}, r"gamma is -0\.5"),
+        ("lmf", {"scale": 0.0}, r"scale is 0\.0"),
+        ("lmf", {"max_margin": 0.0}, r"max_margin is 0\.0"),
+        ("logit-adjustment", {"tau": -1.0}, r"tau is -1\.0"),
+        ("ldam-drw", {"drw_start": 1.5}, r"drw_start is 1\.5"),
+        ("class-balanced", {"effective_number_beta": 1.0}, r"effective_number_beta is 1\.0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(name, settings, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
+    with pytest.raises(ValueError, match=message):
+        make_objective(name, COUNTS, **settings)
+
+
+def test_a_class_without_training_examples_is_named():
+    with pytest.raises(ValueError, match="Class 1 has 0 training examples"):
+        make_objective("ce", [10, 0, 5])
