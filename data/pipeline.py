@@ -80,7 +80,7 @@ def train_batches(
 
     def read(positions: Int[np.ndarray, " block"]) -> TrainBatch:
         mine = rows[positions]
-        return {"image": np.asarray(images[mine]), "label": labels[mine].astype(np.int32)}
+        return {"image": images[mine], "label": labels[mine].astype(np.int32)}
 
     order = grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat()
     # Blocks p, p + P, p + 2P, ... of the one order are this process's share of the global batches.

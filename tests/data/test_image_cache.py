@@ -77,6 +77,7 @@ def test_sizes_have_caches_of_their_own(digits: Dataset, tmp_path: Path) -> None
     dataset = made_up_dataset(digits, [encode(Image.new("L", (8, 8), 50))])
     assert cached_images(dataset, 4, tmp_path).shape == (1, 4, 4, 3)
     assert cached_images(dataset, 6, tmp_path).shape == (1, 6, 6, 3)
+    assert len(list((tmp_path / "images").glob("*.npy"))) == 2
 
 
 def test_more_images_than_one_chunk_stay_in_row_order(
@@ -153,7 +154,7 @@ def test_a_transparent_palette_entry_is_laid_on_white() -> None:
 
 @pytest.mark.parametrize("format", ["png", "tiff"])
 def test_16_bit_grey_is_scaled_from_its_full_range(format: str) -> None:
-    image = Image.fromarray(np.array([[0, 257], [32768, 65535]], np.uint16))
+    image = Image.fromarray(np.array([[0, 129], [32768, 65535]], np.uint16))
     assert [red for red, _, _ in corner_colours(image, format)] == [0, 1, 128, 255]
 
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,8 +45,17 @@ def test_train_batches_are_full_and_typed() -> None:
         batch = next(batches)
         assert batch["image"].shape == (12, 4, 5, 3)
         assert (batch["image"].dtype, batch["label"].dtype) == (np.uint8, np.int32)
-        assert type(batch["image"]) is np.ndarray
         assert set(rows_of(batch)) <= set(ROWS)
+
+
+def test_batches_of_a_memory_map_are_plain_arrays(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", IMAGES)
+    images = np.load(tmp_path / "images.npy", mmap_mode="r")
+    training = next(train_batches(images, LABELS, ROWS, batch_size=12, seed=0))
+    evaluation = next(iter(evaluation_batches(images, LABELS, ROWS, batch_size=12)))
+    assert type(training["image"]) is type(evaluation["image"]) is np.ndarray
+    assert set(rows_of(training)) <= set(ROWS)
+    assert rows_of(evaluation) == ROWS[:12].tolist()
 
 
 def test_every_epoch_covers_each_row_once_and_in_a_new_order() -> None:

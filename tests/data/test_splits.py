@@ -87,6 +87,13 @@ def test_long_tail_keeps_one_example_and_never_more_than_there_are() -> None:
     assert counts_in(labels, kept) == [90, 10, 1, 1]
 
 
+def test_long_tail_leaves_a_class_without_rows_empty() -> None:
+    labels = labels_of([20, 5, 20])
+    rows = np.flatnonzero(labels != 1)
+    kept = long_tail(rows, labels, imbalance_ratio=4.0, seed=0)
+    assert counts_in(labels, kept) == [20, 0, 5]
+
+
 def test_long_tail_of_ratio_one_keeps_every_row() -> None:
     labels = labels_of([10, 12, 3])
     rows = np.arange(0, 25, 2)
