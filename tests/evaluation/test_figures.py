@@ -147,7 +147,7 @@ def test_class_distribution_of_similar_counts_is_linear_and_needs_no_margins():
 
 
 def test_class_names_are_never_read_as_formulas(tmp_path):
-    names = ["$\\frac{", "cost $a_b$", "a\nb"]
+    names = ["$\\frac{$", "cost $a_b$", "a\nb"]
     per_class = dict(zip(names, PER_CLASS.values(), strict=True))
     saved(figures.draw_per_class_f1(per_class, COUNTS["train"]), tmp_path)
     saved(figures.draw_confusion_matrix(np.eye(3, dtype=int), names), tmp_path)

@@ -103,6 +103,7 @@ def test_incomplete_epoch_is_named_by_its_line(run_dir):
         (lambda arrays: arrays | {"ids": arrays["ids"][1:]}, "do not fit"),
         (lambda arrays: arrays | {"labels": arrays["labels"] + 1}, "class ids from 0 to 9"),
         (lambda arrays: arrays | {"logits": arrays["logits"] * np.nan}, "its logits hold NaN"),
+        (lambda arrays: arrays | {"ids": arrays["ids"].astype(object)}, "cannot be read"),
         (lambda arrays: {"labels": arrays["labels"]}, "cannot be read"),
         (lambda arrays: {name: array[:0] for name, array in arrays.items()}, "class ids"),
     ],
