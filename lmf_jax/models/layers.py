@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Key
 
 from lmf_jax.models.convolution import convolve
 
@@ -19,7 +19,7 @@ def parameter_dtype(dtype: DTypeLike) -> jnp.dtype:
 
     At least float32: half precision saves time in the layers, and nothing in the parameters.
     """
-    return jnp.promote_types(dtype, jnp.float32)
+    return jnp.dtype(jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32)
 
 
 class Conv(nn.Module):
@@ -172,16 +172,19 @@ class Dropout(nn.Module):
         if not train or self.rate == 0 or self.is_initializing():
             return inputs
         shape = (1,) * (inputs.ndim - 1) if self.whole_examples else inputs.shape[1:]
-        keys = self.example_keys(inputs.shape[0])
+        keys = example_keys(self.make_rng("dropout"), inputs.shape[0], self.axis_name)
         keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, shape))(keys)
         return jnp.where(keep, inputs / (1 - self.rate), jnp.zeros_like(inputs))
 
-    def example_keys(self, local_batch: int) -> Shaped[Array, "batch ..."]:
-        """One key per example, from its place in the batch over all devices."""
-        places = jnp.arange(local_batch)
-        if self.axis_name is not None:
-            places = places + lax.axis_index(self.axis_name) * local_batch
-        return jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("dropout"), places)
+
+def example_keys(
+    key: Key[Array, ""], local_batch: int, axis_name: str | None
+) -> Key[Array, " {local_batch}"]:
+    """One key per example, from its place in the batch over all devices."""
+    places = jnp.arange(local_batch, dtype=jnp.int32)
+    if axis_name is not None:
+        places = places + lax.axis_index(axis_name) * local_batch
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, places)
 
 
 class ConvNorm(nn.Module):
