@@ -150,7 +150,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Config(Data, Model, Loss, Training, Run):
+class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last base's fields first
     """All settings of a run."""
 
     def resolve(self, dataset_defaults: Mapping[str, Any]) -> "Config":
@@ -213,10 +213,9 @@ def parse_config(
         UserError: if a flag is unknown or its value is not what the flag takes.
         SystemExit: with code 0, after printing the help that ``--help`` asks for.
     """
-    groups = dataclasses.make_dataclass(
-        "Flags", [(section.__name__.lower(), section) for section in Config.__bases__]
-    )
-    sections = [_section(section, defaults or Config()) for section in Config.__bases__]
+    sections = Config.__bases__[::-1]
+    groups = dataclasses.make_dataclass("Flags", [(s.__name__.lower(), s) for s in sections])
+    values = [_section(section, defaults or Config()) for section in sections]
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown):
@@ -224,7 +223,7 @@ def parse_config(
                 groups,
                 prog="train.py",
                 args=arguments,
-                default=groups(*sections),
+                default=groups(*values),
                 description="Train, test and report.",
                 config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
             )

@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def normalise(images: UInt8[Array, "*batch 3"], dtype: jnp.dtype) -> Float[Array, "*batch 3"]:
+def normalise(images: UInt8[Array, "*batch 3"], dtype: DTypeLike) -> Float[Array, "*batch 3"]:
     """Return images in the range that ImageNet models are trained in, ``(x / 255 - mean) / std``.
 
     Args:

@@ -1,25 +1,22 @@
 """Checkpoints: the train state, the input position and the metrics so far, as one bundle.
 
-The newest two and the best one are kept. The best is the first epoch with the highest validation
-macro F1.
+The newest two are kept, and the best: the first epoch with the highest validation macro F1.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import (
-    AnyPreservationPolicy,
-    BestN,
-    LatestN,
-)
+from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from lmf_jax.errors import UserError
+from lmf_jax.evaluation.run_folder import best_epoch
 from lmf_jax.training.step import TrainState, Variables
 
-History = list[dict[str, float]]
+History = list[dict[str, float | int]]
 """One row per finished epoch, as in ``metrics.jsonl``."""
 
 
@@ -28,38 +25,35 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         """Open the folder, which is made if needed."""
-        # A best_fn together with max_to_keep would delete the newest when the score falls.
-        best = BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
+        self._policy = _NewestAndBest()
         self._manager = ocp.CheckpointManager(
             folder.absolute(),
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=AnyPreservationPolicy([LatestN(2), best])
-            ),
+            options=ocp.CheckpointManagerOptions(preservation_policy=self._policy),
             item_names=("state", "record"),
         )
 
     def save(
         self, step: int, state: TrainState, input_state: Mapping[str, Any], history: History
     ) -> None:
-        """Save in the background; a checkpoint at the end of an epoch competes for the best.
+        """Save in the background; nothing happens if the step is saved already.
 
         Args:
             step: updates done so far.
             state: the state after them; it may be given up to the next step at once.
             input_state: the position of the input after them.
-            history: rows of the finished epochs; the last one is of this step if an epoch ends
-                here.
+            history: rows of the finished epochs.
         """
         if step in self._manager.all_steps():
             return
-        ends_epoch = bool(history) and history[-1]["step"] == step
+        if history:
+            self._policy.best_step = best_epoch(history)["step"]
+        record = {"input": dict(input_state), "history": history}
         self._manager.save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(_global_arrays(state)),
-                record=ocp.args.JsonSave({"input": dict(input_state), "history": history}),
+                record=ocp.args.JsonSave(record),
             ),
-            metrics=history[-1] if ends_epoch else None,
         )
 
     def restore_latest(self, like: TrainState) -> tuple[TrainState, dict[str, Any], History]:
@@ -76,34 +70,31 @@ class Checkpoints:
             raise UserError(
                 f"There is no checkpoint in {self._manager.directory}; start the run anew."
             )
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(_abstract(like)), record=ocp.args.JsonRestore()
-            ),
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardRestore(_abstract(like)), record=ocp.args.JsonRestore()
         )
+        restored = self._manager.restore(step, args=arguments)
         return restored["state"], restored["record"]["input"], restored["record"]["history"]
 
     def restore_best(self, like: TrainState, history: History) -> Variables:
-        """Return the variables to evaluate with, from the best epoch."""
-        best = max(history, key=_score)
-        restored = self._manager.restore(
-            int(best["step"]),
-            args=ocp.args.Composite(state=ocp.args.StandardRestore(_abstract(like))),
-        )
+        """Return the variables to evaluate with, from the best epoch of the history."""
+        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(_abstract(like)))
+        restored = self._manager.restore(best_epoch(history)["step"], args=arguments)
         return restored["state"].evaluation_variables
-
-    def wait(self) -> None:
-        """Return when everything saved is on the disk."""
-        self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Finish saving and give up the folder."""
         self._manager.close()
 
 
-def _score(row: Mapping[str, float]) -> tuple[float, float]:
-    return row["val_macro_f1"], -row["epoch"]
+@dataclass
+class _NewestAndBest(PreservationPolicy):
+    # Orbax's own BestN forgets the scores of earlier checkpoints when the folder is opened again.
+    best_step: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        newest = {checkpoint.step for checkpoint in checkpoints[-2:]}
+        return [c.step in newest or c.step == self.best_step for c in checkpoints]
 
 
 def _abstract(state: TrainState) -> TrainState:

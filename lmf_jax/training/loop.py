@@ -11,11 +11,11 @@ A run that was saved in the middle of an epoch goes on in the middle of it.
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,7 @@ CHECK_EVERY = 50
 """Steps between two looks at the device for a loss that is not finite; each look waits for it."""
 
 
+@runtime_checkable
 class BatchStream(Protocol):
     """An endless iterator over training batches whose position can be read and set."""
 
@@ -142,40 +143,39 @@ def fit(
         TrainingStopped: if a loss or gradient is not finite; the last good checkpoint stays.
         Interrupted: after Ctrl-C, with everything saved.
     """
-    per_epoch = program.settings.steps_per_epoch
-    checkpoints = Checkpoints(run_dir / "checkpoints")
+    per_epoch, total = program.settings.steps_per_epoch, program.settings.total_steps
     state, history = program.initial_state(), []
-    if config.resume:
-        state, input_state, history = checkpoints.restore_latest(state)
-        train_batches.set_state(input_state)
-    first_step = int(state.step)
-    images = (program.settings.total_steps - first_step) * config.batch_size
-    with _interruptible() as interrupted, Progress(run_dir, config.epochs, images) as progress:
-        batches = prefetch(train_batches)
-        for step in range(first_step + 1, program.settings.total_steps + 1):
-            if _is_stale(history, config.early_stopping):
-                break
-            batch, input_state = next(batches)
-            state = program.train_step(state, batch)
-            if step == first_step + 1:
-                _check_finite(state, per_epoch)
-                progress.compiled()
-            ends_epoch, stops = step % per_epoch == 0, interrupted()
-            if ends_epoch or stops or step % CHECK_EVERY == 0:
-                _check_finite(state, per_epoch)
-            progress.add(config.batch_size)
-            if ends_epoch:
-                history = [*history, _validate(program, state, step, validation_batches)]
-            if ends_epoch or stops:
-                checkpoints.save(step, state, input_state, history)
-            if ends_epoch:
-                progress.end_epoch(history)
-            if stops:
-                checkpoints.close()
-                raise _interruption(run_dir, step, per_epoch)
-    best = checkpoints.restore_best(state, history)
-    checkpoints.close()
-    return best
+    with closing(Checkpoints(run_dir / "checkpoints")) as checkpoints:
+        if config.resume:
+            state, input_state, history = checkpoints.restore_latest(state)
+            train_batches.set_state(input_state)
+        first = int(state.step) + 1
+        images = (total - first + 1) * config.batch_size
+        with (
+            _interruptible() as interrupted,
+            closing(Progress(run_dir, config.epochs, images)) as progress,
+        ):
+            batches = prefetch(train_batches)
+            for step in range(first, total + 1):
+                if _is_stale(history, config.early_stopping):
+                    break
+                batch, input_state = next(batches)
+                state = program.train_step(state, batch)
+                ends_epoch, stops = step % per_epoch == 0, interrupted()
+                if ends_epoch or stops or step == first or step % CHECK_EVERY == 0:
+                    _check_finite(state, per_epoch)
+                if step == first:
+                    progress.compiled()
+                progress.add(config.batch_size)
+                if ends_epoch:
+                    history = [*history, _validate(program, state, step, validation_batches)]
+                if ends_epoch or stops:
+                    checkpoints.save(step, state, input_state, history)
+                if ends_epoch:
+                    progress.end_epoch(history)
+                if stops:
+                    raise _interruption(run_dir, step, per_epoch)
+        return checkpoints.restore_best(state, history)
 
 
 def prefetch(
@@ -247,7 +247,7 @@ def _objective(config: Config, class_counts: Sequence[int]) -> Objective:
 
 def _validate(
     program: Program, state: TrainState, step: int, batches: Iterable[Batch]
-) -> dict[str, float]:
+) -> dict[str, float | int]:
     """Return the row of the epoch that ends with this step."""
     per_epoch = program.settings.steps_per_epoch
     logits, labels = predict(program.predict_step, state.evaluation_variables, batches)

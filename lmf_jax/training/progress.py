@@ -4,13 +4,12 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import jax
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from lmf_jax.training.checkpoint import History
 from lmf_jax.training.run_folder import read_json_lines, write_json_lines
 
 
@@ -37,12 +36,8 @@ class Progress:
         )
         self._last = time.perf_counter()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Take the bar away and finish the files."""
         self._bar.close()
         if self._writer is not None:
             self._writer.close()
@@ -62,7 +57,7 @@ class Progress:
         self._last = now
         self._bar.update(images)
 
-    def end_epoch(self, history: list[dict[str, float]]) -> None:
+    def end_epoch(self, history: History) -> None:
         """Print and write the last row, whose epoch has just ended; count time from here on."""
         if self._speaks:
             rate = self._images / self._seconds
@@ -71,7 +66,7 @@ class Progress:
         self._seconds, self._images = 0.0, 0
         self._last = time.perf_counter()
 
-    def _write_files(self, history: list[dict[str, float]], rate: float) -> None:
+    def _write_files(self, history: History, rate: float) -> None:
         row = history[-1]
         timing = {
             "epoch": row["epoch"],
@@ -85,7 +80,7 @@ class Progress:
         for name, value in (row | {"images_per_second": rate}).items():
             self._writer.add_scalar(name, value, row["step"])
 
-    def _print_line(self, row: Mapping[str, float], rate: float) -> None:
+    def _print_line(self, row: Mapping[str, float | int], rate: float) -> None:
         tqdm.write(
             f"epoch {row['epoch']:{len(str(self._epochs))}}/{self._epochs}"
             f"  train loss {row['train_loss']:.4f}  val loss {row['val_loss']:.4f}"

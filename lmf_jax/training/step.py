@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 
 from lmf_jax.losses import Objective
-from lmf_jax.models.layers import parameter_dtype
+from lmf_jax.models.layers import example_keys, parameter_dtype
 from lmf_jax.training.augment import (
     augment_images,
     cutmix,
@@ -35,19 +35,25 @@ Batch = Mapping[str, Array | np.ndarray]
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """Everything that a step changes; with the settings and the input position, the whole run."""
+    """Everything that a step changes; with the settings and the input position, the whole run.
 
-    step: Int[Array, ""]
-    """Updates done so far."""
-    params: PyTree[Float[Array, "..."]]
-    batch_stats: PyTree[Float[Array, "..."]]
+    The fields are not typed by shape: tree transformations put other things than arrays here.
+    """
+
+    step: Any
+    """Updates done so far, int32 ``[]``."""
+    params: PyTree
+    """Parameters, float32 (float64 where the model computes in it)."""
+    batch_stats: PyTree
+    """Running mean and variance of every BatchNorm, in the type of the parameters."""
     opt_state: PyTree
-    ema: PyTree[Float[Array, "..."]] | None
+    """State of the optimizer."""
+    ema: PyTree | None
     """Moving average of ``{"params", "batch_stats"}``, or None."""
-    loss_sum: Float[Array, ""]
-    """Sum of the batch losses of the current epoch so far."""
-    nonfinite_step: Int[Array, ""]
-    """The first update with a loss or gradient that is not finite; -1 if there was none."""
+    loss_sum: Any
+    """Sum of the batch losses of the current epoch so far, float ``[]``."""
+    nonfinite_step: Any
+    """The first update with a loss or gradient that is not finite, int32 ``[]``; -1 if none."""
 
     @property
     def evaluation_variables(self) -> Variables:
@@ -199,12 +205,6 @@ def spread_over_devices(batch: Batch) -> dict[str, Array]:
     }
 
 
-def example_keys(key: Key[Array, ""], count: int) -> Key[Array, " count"]:
-    """Return a key for each of this device's examples, by its position in the global batch."""
-    positions = jax.lax.axis_index(AXIS) * count + jnp.arange(count, dtype=jnp.int32)
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, positions)
-
-
 def _over_devices(step: Callable, *, donate_state: bool, spread_output: bool) -> Callable:
     """Map a step over all devices: the one place that knows how."""
     return jax.pmap(
@@ -238,7 +238,7 @@ def _prepare(
     settings: StepSettings,
 ) -> tuple[Float[Array, "batch h w 3"], list[tuple[float | Array, Array]]]:
     """Augment, normalise and mix; return the inputs and the labels with their shares."""
-    keys = example_keys(jax.random.fold_in(key, 0), len(images))
+    keys = example_keys(jax.random.fold_in(key, 0), len(images), AXIS)
     inputs = normalise(augment_images(settings.augment, keys, images), settings.dtype)
     if not settings.mixup and not settings.cutmix:
         return inputs, [(1.0, labels)]
@@ -257,7 +257,8 @@ def _apply_gradients(
     optimizer: optax.GradientTransformation,
     settings: StepSettings,
 ) -> TrainState:
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to whole powers
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
     if ema is not None:
@@ -276,6 +277,6 @@ def _apply_gradients(
 
 
 def _first_nonfinite(state: TrainState, loss: Array, gradients: PyTree) -> Int[Array, ""]:
-    finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradients))
+    finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradients))
     first = (state.nonfinite_step < 0) & ~finite
     return jnp.where(first, state.step, state.nonfinite_step)

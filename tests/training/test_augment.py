@@ -1,0 +1,81 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lmf_jax.training import augment
+
+KEY = jax.random.key(0)
+IMAGE = jnp.asarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8))
+
+
+def draws(augmentation, count=200):
+    return np.asarray(jax.vmap(augmentation, (0, None))(jax.random.split(KEY, count), IMAGE))
+
+
+def distinct(images):
+    return {np.asarray(image).tobytes() for image in images}
+
+
+def test_images_are_normalised_as_torchvision_does():
+    white = augment.normalise(jnp.full((2, 4, 4, 3), 255, jnp.uint8), jnp.float32)
+    np.testing.assert_allclose(white[0, 0, 0], [2.2489, 2.4286, 2.64], rtol=1e-4)
+    assert augment.normalise(jnp.asarray(IMAGE), jnp.bfloat16).dtype == jnp.bfloat16
+
+
+def test_shift_reaches_an_eighth_of_the_side_in_every_direction():
+    shifted = draws(augment.shift)
+    padded = np.pad(IMAGE, ((2, 2), (2, 2), (0, 0)), mode="edge")
+    expected = [padded[top : top + 16, left : left + 16] for top in range(5) for left in range(5)]
+    assert distinct(shifted) == distinct(expected)
+
+
+def test_flip_mirrors_half_of_the_images():
+    flipped = draws(augment.flip)
+    assert distinct(flipped) == distinct([IMAGE, IMAGE[:, ::-1]])
+    share = np.mean([np.array_equal(image, IMAGE) for image in flipped])
+    assert 0.4 < share < 0.6
+
+
+def test_dihedral_gives_all_eight_ways_to_lay_a_square():
+    turned = [np.rot90(IMAGE, k) for k in range(4)]
+    expected = [*turned, *(image[:, ::-1] for image in turned)]
+    assert distinct(draws(augment.dihedral)) == distinct(expected)
+
+
+def test_no_augmentation_returns_the_images():
+    images = jnp.asarray(IMAGE)[None]
+    assert augment.augment_images("none", jax.random.split(KEY, 1), images) is images
+
+
+def test_mixup_blends_by_the_share_it_returns():
+    images, partners = jnp.ones((2, 8, 8, 3)), jnp.zeros((2, 8, 8, 3))
+    mixed, share = augment.mixup(KEY, images, partners, 0.4)
+    np.testing.assert_allclose(mixed, share, rtol=1e-6)
+    assert 0 <= share <= 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_cutmix_keeps_the_share_it_returns(seed):
+    images, partners = jnp.ones((2, 16, 12, 3)), jnp.zeros((2, 16, 12, 3))
+    mixed, share = augment.cutmix(jax.random.key(seed), images, partners, 1.0)
+    np.testing.assert_allclose(mixed.mean(), share, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(mixed[0], mixed[1])
+
+
+def test_cutmix_pastes_one_box():
+    images, partners = jnp.ones((1, 16, 16, 3)), jnp.zeros((1, 16, 16, 3))
+    mixed, _ = augment.cutmix(jax.random.key(3), images, partners, 1.0)
+    rows, columns = np.nonzero(np.asarray(mixed)[0, :, :, 0] == 0)
+    box = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+    assert len(rows) == box > 0
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4])
+def test_the_roll_is_that_of_the_global_batch(devices):
+    values = jnp.arange(8.0).reshape(devices, 8 // devices)
+    roll = partial(augment.roll_global_batch, axis_name="batch")
+    rolled = jax.pmap(roll, axis_name="batch", devices=jax.devices()[:devices])(values)
+    np.testing.assert_array_equal(rolled.reshape(8), np.roll(np.arange(8), 1))

@@ -1,0 +1,184 @@
+import dataclasses
+import json
+import os
+import signal
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from lmf_jax.config import Config
+from lmf_jax.errors import Interrupted, TrainingStopped, UserError
+from lmf_jax.training import loop
+from tests.training.tiny import NUM_CLASSES, random_batch, tiny_model
+
+COUNTS = [24, 18, 6]  # six batches of eight
+CONFIG = Config(
+    image_size=32, epochs=3, batch_size=8, learning_rate=1e-2, decay_epochs=2, augment="shift"
+)
+
+
+class Stream:
+    """Endless random batches, each a function of its position alone."""
+
+    def __init__(self):
+        self.position = 0
+        self.bad = None
+        self.at = {}
+
+    def __next__(self):
+        self.at.get(self.position, lambda: None)()
+        batch = random_batch(self.position, 8)
+        if self.position == self.bad:
+            batch["label"][0] = NUM_CLASSES
+        self.position += 1
+        return batch
+
+    def get_state(self):
+        return {"next_index": self.position}
+
+    def set_state(self, state):
+        self.position = state["next_index"]
+
+
+def validation(size=13):
+    """Thirteen examples in batches of eight: the second is padded."""
+    batch = random_batch(99, 16)
+    return [
+        {
+            "image": batch["image"][start : start + 8],
+            "label": batch["label"][start : start + 8],
+            "mask": np.arange(start, start + 8) < size,
+        }
+        for start in (0, 8)
+    ]
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    monkeypatch.setattr(loop, "create_model", lambda name, **settings: tiny_model(**settings))
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    return {}
+
+
+def program_of(config, compiled):
+    """Programs are compiled once per settings of the step."""
+    key = dataclasses.replace(config, resume=False, run_dir=None, early_stopping=0)
+    if key not in compiled:
+        compiled[key] = loop.make_program(config, COUNTS)
+    return compiled[key]
+
+
+def run(folder: Path, compiled, config=CONFIG, stream=None):
+    config = dataclasses.replace(config, run_dir=str(folder))
+    stream = stream or Stream()
+    return loop.fit(config, program_of(config, compiled), folder, stream, validation())
+
+
+def rows(folder: Path):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_an_epoch_leaves_a_line_and_a_checkpoint(tmp_path, compiled, capsys):
+    variables = run(tmp_path, compiled)
+    assert set(variables) == {"params", "batch_stats"}
+    assert [row["epoch"] for row in rows(tmp_path)] == [1, 2, 3]
+    fields = {"epoch", "step", "train_loss", "val_loss", "val_accuracy", "val_macro_f1"}
+    assert set(rows(tmp_path)[0]) == fields | {"learning_rate"}
+    np.testing.assert_allclose([r["learning_rate"] for r in rows(tmp_path)], [1e-2, 1e-2, 1e-3])
+    timing = [json.loads(line) for line in (tmp_path / "timing.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in timing] == [1, 2, 3]
+    assert all(row["images_per_second"] > 0 for row in timing)
+    assert list((tmp_path / "tensorboard").iterdir())
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in printed[-3:]] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+
+
+def test_the_variables_returned_are_those_of_the_best_epoch(tmp_path, compiled):
+    variables = run(tmp_path, compiled)
+    program = program_of(CONFIG, compiled)
+    logits, labels = loop.predict(program.predict_step, variables, validation())
+    best = max(rows(tmp_path), key=lambda row: row["val_macro_f1"])
+    assert np.mean(logits.argmax(-1) == labels) == pytest.approx(best["val_accuracy"])
+
+
+def test_prediction_covers_every_example_once_in_order(compiled):
+    program = program_of(CONFIG, compiled)
+    state = program.initial_state()
+    logits, labels = loop.predict(
+        program.predict_step, state.evaluation_variables, validation(size=13)
+    )
+    assert logits.shape == (13, NUM_CLASSES)
+    np.testing.assert_array_equal(labels, random_batch(99, 16)["label"][:13])
+    alone = {name: values[8:] for name, values in random_batch(99, 16).items()}
+    alone["mask"] = np.ones(8, bool)
+    again, _ = loop.predict(program.predict_step, state.evaluation_variables, [alone])
+    np.testing.assert_allclose(logits[8:], again[:5], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("stop_at", [4, 6, 9, 17])
+def test_a_run_stopped_by_ctrl_c_goes_on_bit_for_bit(tmp_path, compiled, stop_at):
+    config = dataclasses.replace(CONFIG, ema_decay=0.9)
+    expected = run(tmp_path / "whole", compiled, config)
+    stream = Stream()
+    stream.at[stop_at] = lambda: os.kill(os.getpid(), signal.SIGINT)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted, match=f"--resume --run-dir {tmp_path / 'stopped'}"):
+        run(tmp_path / "stopped", compiled, config, stream)
+    assert signal.getsignal(signal.SIGINT) is before
+    resumed = dataclasses.replace(config, resume=True, run_dir="given by run")
+    variables = run(tmp_path / "stopped", compiled, resumed)
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+    whole, stopped = (tmp_path / name / "metrics.jsonl" for name in ("whole", "stopped"))
+    assert stopped.read_text() == whole.read_text()
+
+
+def test_a_finished_run_can_be_resumed_and_changes_nothing(tmp_path, compiled):
+    variables = run(tmp_path, compiled)
+    metrics = (tmp_path / "metrics.jsonl").read_text()
+    again = run(
+        tmp_path, compiled, dataclasses.replace(CONFIG, resume=True, run_dir="given by run")
+    )
+    jax.tree.map(np.testing.assert_array_equal, again, variables)
+    assert (tmp_path / "metrics.jsonl").read_text() == metrics
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_epoch(tmp_path, compiled):
+    stream = Stream()
+    stream.bad = 8
+    with pytest.raises(TrainingStopped, match=r"step 9 \(epoch 2\)"):
+        run(tmp_path, compiled, stream=stream)
+    assert [int(path.name) for path in (tmp_path / "checkpoints").iterdir()] == [6]
+    assert [row["epoch"] for row in rows(tmp_path)] == [1]
+
+
+def test_training_stops_when_nothing_improves(tmp_path, compiled, monkeypatch):
+    scores = iter([0.5, 0.6, 0.6, 0.3])
+    real = loop._validate
+    monkeypatch.setattr(loop, "_validate", lambda *a: real(*a) | {"val_macro_f1": next(scores)})
+    config = dataclasses.replace(CONFIG, epochs=8, early_stopping=2)
+    run(tmp_path, compiled, config)
+    assert [row["val_macro_f1"] for row in rows(tmp_path)] == [0.5, 0.6, 0.6, 0.3]
+
+
+def test_the_seed_fixes_everything(tmp_path, compiled):
+    first = run(tmp_path / "a", compiled)
+    second = run(tmp_path / "b", {})
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    other = run(tmp_path / "c", compiled, dataclasses.replace(CONFIG, seed=1))
+    leaves = zip(jax.tree.leaves(first["params"]), jax.tree.leaves(other["params"]), strict=True)
+    assert not all(np.array_equal(a, b) for a, b in leaves)
+
+
+def test_a_batch_that_does_not_fit_the_devices_is_refused():
+    with pytest.raises(UserError, match=r"--batch-size 6 .* 4 devices .* multiple of 4"):
+        loop.make_program(dataclasses.replace(CONFIG, batch_size=6), COUNTS)
+
+
+def test_a_class_without_training_images_is_refused():
+    with pytest.raises(UserError, match="Class 2 has 0 training examples"):
+        loop.make_program(CONFIG, [24, 18, 0])

@@ -1,0 +1,88 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from lmf_jax.config import Config
+from lmf_jax.errors import UserError
+from lmf_jax.training.run_folder import open_run, read_config, write_test
+
+DATASET = {
+    "name": "digits_lt",
+    "fingerprint": "abc",
+    "class_names": ["zero", "one"],
+    "class_counts": {"train": [9, 3], "validation": [2, 1], "test": [2, 1]},
+}
+CONFIG = Config(epochs=3, batch_size=32, learning_rate=1e-3, image_size=32, augment="none")
+
+
+def new_run(folder, **changes):
+    return open_run(dataclasses.replace(CONFIG, run_dir=str(folder), **changes), DATASET)
+
+
+def test_the_record_holds_settings_data_versions_and_device(tmp_path):
+    folder = new_run(tmp_path / "run", alpha=2.0)
+    record = json.loads((folder / "config.json").read_text())
+    assert record["config"]["alpha"] == 2.0
+    assert record["dataset"] == DATASET
+    assert {"python", "jax", "flax", "optax"} <= set(record["versions"])
+    assert record["device"]["count"] == 4
+    assert read_config(folder) == dataclasses.replace(CONFIG, run_dir=str(folder), alpha=2.0)
+
+
+def test_a_taken_default_name_gets_a_number(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [str(open_run(CONFIG, DATASET)) for _ in range(3)]
+    first = "runs/digits_lt-resnet50-lmf-0"
+    assert names == [first, f"{first}-2", f"{first}-3"]
+
+
+def test_a_given_folder_that_exists_is_refused(tmp_path):
+    with pytest.raises(UserError, match=rf"{tmp_path} exists; give another --run-dir"):
+        new_run(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be made"):
+        new_run(tmp_path / "file" / "run")
+
+
+def test_a_run_is_resumed_with_its_own_settings(tmp_path):
+    folder = new_run(tmp_path / "run")
+    assert new_run(folder, resume=True) == folder
+    assert new_run(folder, resume=True, data_dir="elsewhere") == folder
+
+
+def test_resuming_with_other_settings_names_them(tmp_path):
+    folder = new_run(tmp_path / "run")
+    with pytest.raises(UserError, match=r"model resnet50 \(now densenet121\), alpha 1.0 \(now 2"):
+        new_run(folder, resume=True, model="densenet121", alpha=2.0)
+    other = DATASET | {"fingerprint": "xyz"}
+    with pytest.raises(UserError, match="the images, labels or split"):
+        open_run(dataclasses.replace(CONFIG, run_dir=str(folder), resume=True), other)
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(UserError, match=f"There is no run in {tmp_path / 'none'}"):
+        read_config(tmp_path / "none")
+    (tmp_path / "config.json").write_text('{"config": {"flavour": 1}}')
+    with pytest.raises(UserError, match=r"config.json is not the record of a run"):
+        read_config(tmp_path)
+    (tmp_path / "config.json").write_text('{"config": ')
+    with pytest.raises(UserError, match=r"config.json cannot be read"):
+        read_config(tmp_path)
+
+
+def test_test_results_are_written_and_can_be_read_back(tmp_path):
+    ids, labels = np.array(["a", "b", "c"]), np.array([0, 0, 1])
+    logits = np.array([[1.0, 0.0], [0.0, 2.0], [0.0, 1.0]], np.float32)
+    results = write_test(tmp_path, ids, labels, logits, ["zero", "one"])
+    assert results["accuracy"] == pytest.approx(2 / 3)
+    assert json.loads((tmp_path / "test.json").read_text()) == results
+    with np.load(tmp_path / "predictions.npz") as saved:
+        assert saved["ids"].tolist() == ["a", "b", "c"]
+        np.testing.assert_array_equal(saved["labels"], labels)
+        np.testing.assert_array_equal(saved["logits"], logits)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.npz", "test.json"]

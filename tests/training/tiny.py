@@ -1,0 +1,37 @@
+"""A model and batches small enough to compile in a second."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lmf_jax.models.classifier import Classifier, LinearHead
+from lmf_jax.models.layers import parameter_dtype
+from lmf_jax.models.resnet import ResNet
+
+NUM_CLASSES = 3
+SIDE = 16
+
+
+def tiny_model(
+    *,
+    num_classes: int = NUM_CLASSES,
+    dtype: Any = jnp.float32,
+    axis_name: str | None = None,
+    head: str = "linear",
+) -> Classifier:
+    """A ResNet of one bottleneck with dropout: every kind of layer that devices share."""
+    backbone = ResNet(stage_sizes=(1,), width=4, dtype=dtype, axis_name=axis_name)
+    initialiser = jax.nn.initializers.normal(0.1)
+    linear = LinearHead(num_classes, initialiser, initialiser, parameter_dtype(dtype))
+    return Classifier(backbone, linear, dropout_rate=0.2, axis_name=axis_name)
+
+
+def random_batch(seed: int, size: int) -> dict[str, np.ndarray]:
+    """Random images, with labels of which the last class is rare."""
+    rng = np.random.default_rng(seed)
+    return {
+        "image": rng.integers(0, 256, (size, SIDE, SIDE, 3), np.uint8),
+        "label": rng.choice(NUM_CLASSES, size, p=[0.6, 0.3, 0.1]).astype(np.int32),
+    }
