@@ -141,7 +141,9 @@ def _split_rows(
     if split == "paper":
         return paper_split(prepared.labels, split_seed)
     if split == "grouped":
-        raise UserError(f"{name} names no patients or lesions to group by; use --split paper.")
+        raise UserError(
+            f"--split grouped needs patients or lesions, and {name} names none; use --split paper."
+        )
     raise UserError(f"There is no split named {split!r}; choose paper or grouped.")
 
 

@@ -10,7 +10,7 @@ A run that was saved in the middle of an epoch goes on in the middle of it.
 
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from lmf_jax.config import Config
 from lmf_jax.errors import Interrupted, TrainingStopped, UserError
 from lmf_jax.evaluation.metrics import classification_metrics, confusion_matrix
 from lmf_jax.losses import Objective, make_objective
+from lmf_jax.losses.checks import ClassCounts
 from lmf_jax.models import create_model
 from lmf_jax.training.checkpoint import Checkpoints, History
 from lmf_jax.training.optimizer import make_optimizer, step_decay
@@ -73,7 +74,7 @@ class Program:
     predict_step: Callable[[Variables, Array], Array]
 
 
-def make_program(config: Config, class_counts: Sequence[int]) -> Program:
+def make_program(config: Config, class_counts: ClassCounts) -> Program:
     """Put a run together from its settings.
 
     Args:
@@ -225,7 +226,7 @@ def _all_processes(parts: Mapping[str, list[np.ndarray]]) -> dict[str, np.ndarra
     return {name: x.reshape(-1, *x.shape[2:]) for name, x in stacked.items()}
 
 
-def _objective(config: Config, class_counts: Sequence[int]) -> Objective:
+def _objective(config: Config, class_counts: ClassCounts) -> Objective:
     try:
         return make_objective(
             config.loss,

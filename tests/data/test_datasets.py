@@ -136,7 +136,7 @@ def test_the_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.Monke
     ("options", "message"),
     [
         ({"name": "digits"}, "no dataset named 'digits'; choose one of digits_lt"),
-        ({"split": "grouped"}, "digits_lt names no patients or lesions to group by"),
+        ({"split": "grouped"}, "digits_lt names none; use --split paper"),
         ({"split": "random"}, "no split named 'random'; choose paper or grouped"),
         ({"split_seed": -1}, "--split-seed must be a whole number from 0, got -1"),
         ({"imbalance_ratio": 0.5}, "--imbalance-ratio must be a number from 1, got 0.5"),

@@ -1,0 +1,122 @@
+"""What a person meets who types something wrong: one clear line and exit code 2."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from lmf_jax.config import Config, parse_config
+from lmf_jax.errors import UserError
+from lmf_jax.losses import LOSSES
+from lmf_jax.training.run_folder import open_run
+
+TRAIN = str(Path(__file__).parent.parent / "train.py")
+DATASET = {"name": "digits_lt", "fingerprint": "of another split", "class_names": ["zero", "one"]}
+
+WRONG = {
+    "an unknown loss": ("--loss lmfl", "--loss is lmfl; expected one of ce, wcce,"),
+    "an unknown flag": ("--los ce", "Unrecognized options: --los, ce"),
+    "a stray word": ("lmf", "Unrecognized options: lmf"),
+    "a flag without its value": ("--epochs", "--epochs"),
+    "a word for a number": ("--alpha much", "--alpha"),
+    "a negative alpha": ("--alpha -1", r"--alpha is -1.0; expected a number of at least 0"),
+    "a negative gamma": ("--gamma -0.5", "--gamma is -0.5"),
+    "a scale of zero": ("--scale 0", "--scale is 0.0; expected a number above 0"),
+    "a rate that is no number": ("--learning-rate nan", "--learning-rate is nan"),
+    "no epochs": ("--epochs 0", "--epochs is 0; expected a whole number of at least 1"),
+    "a negative seed": ("--seed -1", "--seed is -1"),
+    "an average that never moves": ("--ema-decay 1", "--ema-decay is 1.0"),
+    "a start after the end": ("--drw-start 2", "--drw-start is 2.0; expected a number in [0, 1]"),
+    "an unknown model": ("--model vgg16", "vgg16"),
+    "an unknown optimizer": ("--optimizer sgd", "sgd"),
+    "an unknown dataset": ("--dataset imagenet", "no dataset named 'imagenet'"),
+    "images too small": ("--image-size 8", "--image-size is 8; expected at least 32 pixels"),
+    "an inverted imbalance": ("--imbalance-ratio 0.5", "--imbalance-ratio is 0.5"),
+    "a split that needs groups": ("--split grouped", "grouped"),
+    "a head without its scale": ("--head cosine --loss ce", "--head cosine does not go with"),
+    "two ways of mixing": ("--mixup 1 --cutmix 1", "--mixup and --cutmix were both given"),
+    "micro-batches that do not divide": ("--accumulate 3", "--accumulate 3 does not divide"),
+    "a batch that does not spread": ("--batch-size 30", "--batch-size 30 cannot be spread over 4"),
+    "a data folder that is a file": ("--data-dir {file}", "{file}"),
+    "a run folder that exists": ("--run-dir {taken}", "The run folder {taken} exists"),
+    "a run folder inside a file": ("--run-dir {file}/run", "{file}/run cannot be made"),
+    "a resume of nothing named": ("--resume", "--resume needs --run-dir"),
+    "a resume of nothing there": ("--resume --run-dir {none}", "There is no run in {none}"),
+    "a resume with another model": (
+        "--resume --run-dir {taken} --model densenet121",
+        "model resnet50 (now densenet121)",
+    ),
+    "a resume of other data": (
+        "--resume --run-dir {taken}",
+        "the images, labels or split of the dataset",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """Paths that the wrong command lines name."""
+    folder = tmp_path_factory.mktemp("places")
+    (folder / "file").write_text("not a folder")
+    places = {name: str(folder / name) for name in ("file", "taken", "none", "data")}
+    config = Config(run_dir=places["taken"], data_dir=places["data"])
+    open_run(config.resolve({"image_size": 32}), DATASET)
+    return places
+
+
+def type_in(line, places, monkeypatch):
+    """Run ``python train.py`` with these words in this process; return its exit code."""
+    words = line.format(**places).split()
+    if "--data-dir" not in words:
+        words += ["--data-dir", places["data"]]
+    monkeypatch.setattr(sys, "argv", ["train.py", *words])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(TRAIN, run_name="__main__")
+    return stop.value.code
+
+
+@pytest.mark.parametrize(("line", "message"), WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_command_line_gets_one_clear_line(
+    line, message, places, monkeypatch, capsys, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    assert type_in(line, places, monkeypatch) == 2
+    printed = capsys.readouterr().err.strip()
+    assert printed.startswith("train.py: ")
+    assert message.format(**places) in printed
+    assert "\n" not in printed
+    assert not list(tmp_path.iterdir()), "a wrong command line leaves nothing behind"
+
+
+def test_help_names_every_loss_with_its_source(places, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "90")
+    assert type_in("--help", places, monkeypatch) == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for name, description in LOSSES.items():
+        assert f"{name}: {description}." in text
+
+
+def test_every_flag_is_a_field_and_has_a_help_text(places, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "90")
+    type_in("--help", places, monkeypatch)
+    text = capsys.readouterr().out
+    for name in Config.__dataclass_fields__:
+        assert f"--{name.replace('_', '-')} " in text or f"--{name.replace('_', '-')}," in text
+
+
+def test_what_is_given_wins_over_the_dataset_and_the_dataset_over_the_paper():
+    config = parse_config(["--learning-rate", "0.5"])
+    config = config.resolve({"learning_rate": 0.1, "image_size": 32})
+    assert (config.learning_rate, config.image_size, config.epochs) == (0.5, 32, 100)
+
+
+def test_a_resumed_run_takes_its_settings_from_the_run():
+    saved = Config(alpha=2.0, epochs=7, image_size=32)
+    config = parse_config(["--resume", "--run-dir", "x", "--beta", "0.5"], defaults=saved)
+    assert (config.alpha, config.beta, config.epochs, config.resume) == (2.0, 0.5, 7, True)
+
+
+def test_settings_are_checked_wherever_they_come_from():
+    with pytest.raises(UserError, match="--alpha is -1"):
+        Config(alpha=-1.0)
