@@ -3,13 +3,13 @@
 import sys
 
 import jax
-from lmf_jax.evaluation.report import format_test_table, write_report
 
 from data.datasets import Dataset, load_dataset
 from data.image_cache import cached_images
 from data.pipeline import evaluation_batches, train_batches
 from lmf_jax.config import parse_config
 from lmf_jax.errors import UserError
+from lmf_jax.evaluation.report import format_test_table, write_report
 from lmf_jax.training.loop import fit, make_program, predict
 from lmf_jax.training.run_folder import open_run, read_config, write_test
 from lmf_jax.training.start_up import start_up
@@ -55,7 +55,7 @@ def main() -> None:
     if jax.process_index() == 0:
         ids = dataset.ids[dataset.rows["test"]]
         results = write_test(run_dir, ids, labels, logits, dataset.class_names)
-        print(format_test_table(results, dataset.class_counts("train")))
+        print(format_test_table(results, dataset.class_counts("train").tolist()))
         print(f"report: {write_report(run_dir)}")
 
 

@@ -1,7 +1,7 @@
 """The settings of a run: the only place where a flag, its default and its help text are written.
 
-A section is a group of flags; :class:`Config` is all of them, flat. ``None`` means that the dataset
-brings its own value, and else the paper's applies (:meth:`Config.resolve`).
+A section is a group of flags; :class:`Config` is all of them, flat. What the command line leaves
+open, the dataset fills with a value of its own, or else the paper does (:meth:`Config.resolve`).
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -32,6 +32,14 @@ PAPER_DEFAULTS: dict[str, Any] = {
 
 _LOSS_HELP = "The loss:\n" + "\n".join(f"{name}: {text}." for name, text in LOSSES.items())
 
+Augmentation = Literal["none", "shift", "flip", "dihedral"]
+OPEN: Any = None
+"""Left to the dataset or, where it says nothing, to the paper."""
+if TYPE_CHECKING:  # a run reads resolved settings, in which nothing is open any more
+    OpenInt, OpenFloat, OpenAugmentation = int, float, Augmentation
+else:
+    OpenInt, OpenFloat, OpenAugmentation = int | None, float | None, Augmentation | None
+
 RUN_ONLY = {"run_only": True}
 """Marks a field that says where and how to run, not what: a resumed run may change it."""
 
@@ -51,7 +59,7 @@ class Data:
     """The seed of the split; --seed never moves it."""
     imbalance_ratio: float | None = None
     """digits_lt: the largest over the smallest training class (its own: 20)."""
-    image_size: int | None = None
+    image_size: OpenInt = OPEN
     """Side of the square image in pixels (paper: 224)."""
 
 
@@ -100,15 +108,15 @@ class Loss:
 class Training:
     """How it is trained."""
 
-    epochs: int | None = None
+    epochs: OpenInt = OPEN
     """Passes over the training part (paper: 100)."""
-    batch_size: int | None = None
+    batch_size: OpenInt = OPEN
     """Images per step, over all devices (paper: 32)."""
     optimizer: Literal["adamw", "adam-l2"] = "adamw"
     """AdamW, or the paper's Adam with coupled L2."""
-    learning_rate: float | None = None
+    learning_rate: OpenFloat = OPEN
     """Learning rate of the first epochs (paper: 1e-4)."""
-    decay_epochs: int | None = None
+    decay_epochs: OpenInt = OPEN
     """The learning rate is multiplied by --decay-factor every so many epochs (paper: 30)."""
     decay_factor: float = 0.1
     """See --decay-epochs."""
@@ -116,7 +124,7 @@ class Training:
     """Weight decay on all parameters, as in PyTorch and the paper."""
     accumulate: int = 1
     """Micro-batches that a batch is computed in, to save memory."""
-    augment: Literal["none", "shift", "flip", "dihedral"] | None = None
+    augment: OpenAugmentation = OPEN
     """Random augmentation on the device: shifts by up to 1/8 of the side, mirror images, or mirror
     images and quarter turns (paper: none)."""
     mixup: float = 0.0
@@ -135,7 +143,7 @@ class Training:
 class Run:
     """Where it runs."""
 
-    run_dir: str | None = field(default=None, metadata=RUN_ONLY)
+    run_dir: str = field(default="", metadata=RUN_ONLY)
     """The folder of the run (by itself: runs/<dataset>-<model>-<loss>-<seed>)."""
     resume: bool = field(default=False, metadata=RUN_ONLY)
     """Go on with the run in --run-dir where it stopped."""
@@ -154,7 +162,7 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
     """All settings of a run."""
 
     def resolve(self, dataset_defaults: Mapping[str, Any]) -> "Config":
-        """Return the settings with each ``None`` replaced by the dataset's or the paper's value."""
+        """Return the settings with what is open filled in by the dataset or else by the paper."""
         values = {**PAPER_DEFAULTS, **dataset_defaults}
         missing = {name: value for name, value in values.items() if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)
@@ -190,12 +198,12 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
             )
         if self.mixup and self.cutmix:
             raise UserError("--mixup and --cutmix were both given; choose one.")
-        if self.batch_size is not None and self.batch_size % self.accumulate:
+        if self.batch_size is not OPEN and self.batch_size % self.accumulate:
             raise UserError(
                 f"--accumulate {self.accumulate} does not divide --batch-size {self.batch_size}; "
                 "choose a divisor."
             )
-        if self.resume and self.run_dir is None:
+        if self.resume and not self.run_dir:
             raise UserError("--resume needs --run-dir, the folder of the run to go on with.")
 
 

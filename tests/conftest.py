@@ -15,10 +15,10 @@ os.environ.setdefault(
 )
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-from jaxtyping import install_import_hook  # noqa: E402
+from jaxtyping import install_import_hook
 
 # The annotated shapes are checked on every call that a test makes.
-install_import_hook("lmf_jax", "beartype.beartype")
+install_import_hook(["lmf_jax", "data"], "beartype.beartype")
 
 from absl import flags  # noqa: E402
 

@@ -12,6 +12,8 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, Shaped
 
+Scalar = float | int | Float[Array, ""] | np.ndarray
+"""One number, traced or not."""
 ClassCounts = Shaped[Array | np.ndarray, " classes"] | Sequence[int] | Sequence[float]
 """Training examples per class, indexed by class id; every class holds at least one."""
 
@@ -109,14 +111,14 @@ def check_class_vector(
     return jnp.asarray(values, logits.dtype)
 
 
-def check_not_negative(**numbers: ArrayLike) -> None:
+def check_not_negative(**numbers: Scalar) -> None:
     """Refuse a number that is negative, infinite or not a number."""
     for name, number in numbers.items():
         if not isinstance(number, jax.core.Tracer) and not 0 <= number < np.inf:
             raise ValueError(f"{name} is {number}; expected a number of at least 0.")
 
 
-def check_positive(**numbers: ArrayLike) -> None:
+def check_positive(**numbers: Scalar) -> None:
     """Refuse a number that is not above 0, infinite or not a number."""
     for name, number in numbers.items():
         if not isinstance(number, jax.core.Tracer) and not 0 < number < np.inf:

@@ -19,13 +19,14 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from lmf_jax.losses.checks import (
+    ClassCounts,
+    Scalar,
     check_batch,
     check_class_counts,
     check_class_vector,
     check_not_negative,
     check_positive,
 )
-from lmf_jax.losses.class_weights import ClassCounts
 
 
 def cross_entropy_loss(
@@ -64,7 +65,7 @@ def focal_loss(
     labels: Int[ArrayLike, "*batch"],
     class_weights: Float[ArrayLike, " classes"] | None = None,
     *,
-    gamma: float | Float[Array, ""] = 1.5,
+    gamma: Scalar = 1.5,
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch"]:
     r"""Softmax focal loss, :math:`-\alpha_y (1 - p_y)^\gamma \log p_y`.
@@ -97,7 +98,7 @@ def ldam_loss(
     labels: Int[ArrayLike, "*batch"],
     margins: Float[ArrayLike, " classes"],
     *,
-    scale: float | Float[Array, ""] = 30.0,
+    scale: Scalar = 30.0,
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch"]:
     r"""Label-distribution-aware margin loss.
@@ -132,10 +133,10 @@ def lmf_loss(
     labels: Int[ArrayLike, "*batch"],
     margins: Float[ArrayLike, " classes"],
     *,
-    alpha: float | Float[Array, ""] = 1.0,
-    beta: float | Float[Array, ""] = 1.0,
-    gamma: float | Float[Array, ""] = 1.5,
-    scale: float | Float[Array, ""] = 30.0,
+    alpha: Scalar = 1.0,
+    beta: Scalar = 1.0,
+    gamma: Scalar = 1.5,
+    scale: Scalar = 30.0,
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch"]:
     r"""Large margin aware focal loss, :math:`\alpha L_{LDAM} + \beta L_{focal}`.
@@ -212,7 +213,7 @@ def logit_adjusted_loss(
     labels: Int[ArrayLike, "*batch"],
     class_counts: ClassCounts,
     *,
-    tau: float | Float[Array, ""] = 1.0,
+    tau: Scalar = 1.0,
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch"]:
     r"""Cross entropy of the logits :math:`z_j + \tau \log \pi_j`, :math:`\pi` the class priors.

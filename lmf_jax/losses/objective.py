@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from lmf_jax.losses.checks import (
     ClassCounts,
+    Scalar,
     at_least_float32,
     check_choice,
     check_class_counts,
@@ -73,7 +74,7 @@ class Term:
         self,
         labels: Int[Array, "..."],
         where: Bool[Array, "..."] | None,
-        progress: float | Float[Array, ""],
+        progress: Scalar,
     ) -> Float[Array, "..."]:
         """Return the weight of each example, in the shape of ``labels``; 0 where masked."""
         weights = jnp.ones(labels.shape, jnp.result_type(float))
@@ -98,7 +99,7 @@ class Objective:
         where: Bool[Array, "..."] | None = None,
         axis_name: str | None = None,
         *,
-        progress: float | Float[Array, ""] = 1.0,
+        progress: Scalar = 1.0,
     ) -> Float[Array, " terms"]:
         """Return the sum of the weights of each term, over all devices of ``axis_name``.
 
@@ -119,7 +120,7 @@ class Objective:
         axis_name: str | None = None,
         *,
         denominators: Float[Array, " terms"] | None = None,
-        progress: float | Float[Array, ""] = 1.0,
+        progress: Scalar = 1.0,
     ) -> Float[Array, ""]:
         """Return the batch loss or, with ``axis_name``, this device's share of it.
 

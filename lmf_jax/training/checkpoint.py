@@ -90,7 +90,7 @@ class Checkpoints:
 @dataclass
 class _NewestAndBest(PreservationPolicy):
     # Orbax's own BestN forgets the scores of earlier checkpoints when the folder is opened again.
-    best_step: int | None = None
+    best_step: float | int | None = None
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         newest = {checkpoint.step for checkpoint in checkpoints[-2:]}

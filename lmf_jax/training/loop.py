@@ -111,8 +111,13 @@ def make_program(config: Config, class_counts: ClassCounts) -> Program:
     )
     optimizer = make_optimizer(config.optimizer, schedule, weight_decay=config.weight_decay)
     objective = _objective(config, class_counts)
-    architecture = {"num_classes": len(class_counts), "dtype": dtype, "head": config.head}
-    model = create_model(config.model, axis_name=AXIS, **architecture)
+    model = create_model(
+        config.model,
+        num_classes=len(class_counts),
+        dtype=dtype,
+        axis_name=AXIS,
+        head=config.head,
+    )
     image_shape = (config.image_size, config.image_size, 3)
     return Program(
         settings,
@@ -145,7 +150,8 @@ def fit(
         Interrupted: after Ctrl-C, with everything saved.
     """
     per_epoch, total = program.settings.steps_per_epoch, program.settings.total_steps
-    state, history = program.initial_state(), []
+    state = program.initial_state()
+    history: History = []
     with closing(Checkpoints(run_dir / "checkpoints")) as checkpoints:
         if config.resume:
             state, input_state, history = checkpoints.restore_latest(state)
@@ -203,7 +209,8 @@ def predict(
         variables: ``{"params", "batch_stats"}``.
         batches: this process's ``{"image", "label", "mask"}``, equally many in every process.
     """
-    logits, labels, masks = [], [], []
+    logits: list[Any] = []
+    labels, masks = [], []
     for batch in batches:
         logits.append(predict_step(variables, spread_over_devices(batch)["image"]))
         labels.append(batch["label"])

@@ -21,18 +21,18 @@ class Progress:
 
     def __init__(self, run_dir: Path, epochs: int, images: int) -> None:
         """Show a run of so many epochs in all that has so many images to go."""
-        self._speaks = jax.process_index() == 0
         self._run_dir = run_dir
         self._epochs = epochs
         self._images = 0
         self._seconds = 0.0
-        self._writer = SummaryWriter(str(run_dir / "tensorboard")) if self._speaks else None
+        speaks = jax.process_index() == 0
+        self._writer = SummaryWriter(str(run_dir / "tensorboard")) if speaks else None
         self._bar = tqdm(
             total=images,
             unit=" images",
             leave=False,
             dynamic_ncols=True,
-            disable=not (self._speaks and sys.stderr.isatty()),
+            disable=not (speaks and sys.stderr.isatty()),
         )
         self._last = time.perf_counter()
 
@@ -44,7 +44,7 @@ class Progress:
 
     def compiled(self) -> None:
         """Say how long the first step took, and count time and images from here on."""
-        if self._speaks:
+        if self._writer is not None:
             tqdm.write(f"first step after {time.perf_counter() - self._last:.0f} s of compilation")
         self._seconds, self._images = 0.0, 0
         self._last = time.perf_counter()
@@ -59,9 +59,11 @@ class Progress:
 
     def end_epoch(self, history: History) -> None:
         """Print and write the last row, whose epoch has just ended; count time from here on."""
-        if self._speaks:
+        if self._writer is not None:
             rate = self._images / self._seconds
             self._write_files(history, rate)
+            for name, value in (history[-1] | {"images_per_second": rate}).items():
+                self._writer.add_scalar(name, value, history[-1]["step"])
             self._print_line(history[-1], rate)
         self._seconds, self._images = 0.0, 0
         self._last = time.perf_counter()
@@ -77,8 +79,6 @@ class Progress:
         before = [old for old in read_json_lines(path) if old["epoch"] < row["epoch"]]
         write_json_lines(path, [*before, timing])
         write_json_lines(self._run_dir / "metrics.jsonl", history)
-        for name, value in (row | {"images_per_second": rate}).items():
-            self._writer.add_scalar(name, value, row["step"])
 
     def _print_line(self, row: Mapping[str, float | int], rate: float) -> None:
         tqdm.write(

@@ -36,7 +36,7 @@ def open_run(config: Config, dataset: Mapping[str, Any]) -> Path:
             or data, or cannot be written.
     """
     if config.resume:
-        folder = Path(config.run_dir or "")
+        folder = Path(config.run_dir)
         _check_same_run(_read_json(folder / "config.json"), config, dataset)
         return folder
     folder = _new_folder(config)
@@ -114,7 +114,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def _new_folder(config: Config) -> Path:
-    if config.run_dir is not None:
+    if config.run_dir:
         folder = Path(config.run_dir)
         _make_folder(folder)
         return folder

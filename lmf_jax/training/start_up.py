@@ -1,6 +1,7 @@
 """What must happen once, before JAX looks at the devices."""
 
 import logging
+import os
 from pathlib import Path
 
 import jax
@@ -21,7 +22,7 @@ def start_up(config: Config) -> None:
     if not flags.FLAGS.is_parsed():  # Grain reads flags that only absl programs parse
         flags.FLAGS.mark_as_parsed()
     logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax tells of every file it writes
-    if jax.config.jax_compilation_cache_dir is None:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Path(COMPILATION_CACHE).expanduser()))
     if config.distributed == "auto":
         jax.distributed.initialize(

@@ -31,7 +31,7 @@ AXIS = "batch"
 """The name of the mapped axis; synchronised layers of a model need it."""
 
 Variables = Mapping[str, PyTree]
-Batch = Mapping[str, Array | np.ndarray]
+Batch = Mapping[str, Any]
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -150,11 +150,11 @@ def make_train_step(
                 rngs={"dropout": jax.random.fold_in(micro_key, 2)},
             )
             # Mixing permutes the labels of the batch, so all label sets share the denominators.
-            loss = sum(
+            losses = [
                 share * objective(logits, y, denominators=denominators, progress=progress)
                 for share, y in label_sets
-            )
-            return loss, updated.get("batch_stats", {})
+            ]
+            return jnp.stack(losses).sum(), updated.get("batch_stats", {})
 
         def add_micro_batch(carry: tuple, micro: tuple) -> tuple[tuple, None]:
             batch_stats, loss, gradients = carry
@@ -189,7 +189,7 @@ def make_predict_step(
         dtype: type of its inputs.
     """
 
-    def predict_step(variables: Variables, images: Array) -> Array:
+    def predict_step(variables: Variables, images: Array) -> Any:
         return model.apply(variables, normalise(images, dtype), train=False)
 
     return _over_devices(predict_step, donate_state=False, spread_output=True)

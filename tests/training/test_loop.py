@@ -67,7 +67,7 @@ def compiled():
 
 def program_of(config, compiled):
     """Programs are compiled once per settings of the step."""
-    key = dataclasses.replace(config, resume=False, run_dir=None, early_stopping=0)
+    key = dataclasses.replace(config, resume=False, run_dir="", early_stopping=0)
     if key not in compiled:
         compiled[key] = loop.make_program(config, COUNTS)
     return compiled[key]

@@ -1,0 +1,1 @@
+"""Benchmarks of the training stack; see README.md beside."""

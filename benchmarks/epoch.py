@@ -1,0 +1,103 @@
+"""What the loop costs around the step: ``python -m benchmarks.epoch``.
+
+The loop of ``train.py`` runs as it is, with a clock around each call of the train step and of the
+prediction step that waits for the device. What is left of the wall time is the loop's own: reading
+and copying batches, metrics, checkpoints, lines and files.
+"""
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import tyro
+
+from benchmarks.record import record
+from data.datasets import load_dataset
+from data.image_cache import cached_images
+from data.pipeline import evaluation_batches, train_batches
+from lmf_jax.config import DEFAULT_DATA_DIR, Config
+from lmf_jax.training.loop import Program, fit, make_program
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure the share of the wall time that the loop spends inside the steps."""
+
+    model: Literal["resnet50", "densenet121", "efficientnet_v2_s"] = "resnet50"
+    """The architecture."""
+    epochs: int = 5
+    """Epochs to run; the first is not counted, since it compiles."""
+    data_dir: str = DEFAULT_DATA_DIR
+    """The folder of prepared datasets and image caches."""
+
+
+@dataclass
+class Clock:
+    """The seconds spent in a function, call by call."""
+
+    function: Callable[..., Any]
+    calls: list[tuple[float, float]] = field(default_factory=list)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the function, wait for the device and note when it began and ended."""
+        started = time.perf_counter()
+        result = jax.block_until_ready(self.function(*arguments))
+        self.calls.append((started, time.perf_counter()))
+        return result
+
+
+def main() -> None:
+    """Print one row per epoch after the first, and the median share."""
+    options = tyro.cli(Options)
+    config, program, streams = prepare(options)
+    train_clock, predict_clock = Clock(program.train_step), Clock(program.predict_step)
+    timed = dataclasses.replace(program, train_step=train_clock, predict_step=predict_clock)
+    with tempfile.TemporaryDirectory() as folder:
+        fit(config, timed, Path(folder), *streams)
+    record("epoch", rows_of(train_clock, predict_clock, program), model=options.model)
+
+
+def prepare(options: Options) -> tuple[Config, Program, tuple[Any, Any]]:
+    """Open the default dataset and put the run together as ``train.py`` does."""
+    dataset = load_dataset("digits_lt", data_dir=options.data_dir)
+    config = Config(model=options.model, epochs=options.epochs, data_dir=options.data_dir)
+    config = config.resolve(dataset.defaults)
+    images = cached_images(dataset, config.image_size, config.data_dir)
+    training = train_batches(
+        images, dataset.labels, dataset.rows["train"], batch_size=config.batch_size, seed=0
+    )
+    validation = evaluation_batches(
+        images, dataset.labels, dataset.rows["validation"], batch_size=config.batch_size
+    )
+    return config, make_program(config, dataset.class_counts("train")), (training, validation)
+
+
+def rows_of(train_clock: Clock, predict_clock: Clock, program: Program) -> list[dict[str, Any]]:
+    """Return the shares of each epoch after the first; an epoch ends where the next begins."""
+    per_epoch = program.settings.steps_per_epoch
+    steps = train_clock.calls
+    rows = []
+    for first in range(per_epoch, len(steps) - per_epoch, per_epoch):
+        begin, end = steps[first][0], steps[first + per_epoch][0]
+        training = sum(b - a for a, b in steps[first : first + per_epoch])
+        validation = sum(b - a for a, b in predict_clock.calls if begin <= a < end)
+        wall = end - begin
+        rows.append(
+            {
+                "epoch": first // per_epoch + 1,
+                "seconds": wall,
+                "train steps": training / wall,
+                "validation steps": validation / wall,
+                "rest": (wall - training - validation) / wall,
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""How a benchmark keeps what it measured: a table for people, JSON for everything else."""
+
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def record(name: str, rows: Sequence[Mapping[str, Any]], **facts: Any) -> Path:
+    """Print a table of the rows and write them, with machine, versions and command.
+
+    Args:
+        name: of the benchmark; the file is ``results/<name>-<device>-<date>.json``.
+        rows: one mapping a row, all with the same keys.
+        facts: what else belongs to the result.
+
+    Returns:
+        The file.
+    """
+    print(table(rows))
+    device = jax.devices()[0]
+    result = {
+        "benchmark": name,
+        "command": shlex.join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]]),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "device": device.device_kind,
+            "devices": jax.device_count(),
+        },
+        "versions": {"python": platform.python_version()} | _versions(),
+        **facts,
+        "rows": list(rows),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}-{device.device_kind.replace(' ', '-')}-{result['date']}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"written to {path}")
+    return path
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows as a Markdown table."""
+    lines = [list(rows[0]), ["---"] * len(rows[0])]
+    lines += [[_cell(value) for value in row.values()] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _processor() -> str:
+    """Return the processor's name; platform.processor() is empty on most Linux machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
