@@ -1,0 +1,141 @@
+"""What torchvision's models compute from seeded weights, and the script that stores it.
+
+`python -m tests.models.make_golden` needs torch and torchvision and writes `golden/<model>.npz`.
+The weights are not stored: each tensor is drawn from a generator whose seed is the CRC-32 of its
+name, so only the names and shapes are.
+"""
+
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+MODELS = ("resnet50", "densenet121", "efficientnet_v2_s")
+SIZES = ((224, 224), (97, 131))
+NUM_CLASSES = 7
+GOLDEN = Path(__file__).parent / "golden"
+
+Shapes = dict[str, tuple[int, ...]]
+Outputs = dict[str, np.ndarray]
+
+
+def _generator(name: str) -> np.random.RandomState:
+    """A generator whose stream numpy has frozen."""
+    return np.random.RandomState(zlib.crc32(name.encode()))
+
+
+def seeded_state_dict(shapes: Shapes) -> dict[str, np.ndarray]:
+    """Float64 weights, of a size that keeps activations near 1, with no value at its default."""
+    return {name: _seeded_tensor(name, shape) for name, shape in shapes.items()}
+
+
+def _seeded_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    generator = _generator(name)
+    if name.endswith("running_var"):
+        return generator.uniform(0.5, 1.5, shape)
+    if name.endswith(("bias", "running_mean")):
+        return generator.normal(0, 0.1, shape)
+    if len(shape) == 1:
+        return generator.uniform(0.5, 1.5, shape)
+    return generator.normal(0, np.sqrt(1 / np.prod(shape[1:])), shape)
+
+
+def seeded_images(size: tuple[int, int]) -> np.ndarray:
+    """Two images `[2, height, width, 3]`."""
+    return _generator(f"images {size}").normal(0, 1, (2, *size, 3))
+
+
+def seeded_cotangent() -> np.ndarray:
+    """The gradient of the test's loss with respect to the logits."""
+    return _generator("cotangent").normal(0, 1, (2, NUM_CLASSES))
+
+
+def torchvision_shapes(name: str) -> Shapes:
+    """Names and shapes of the tensors of torchvision's model, but for the counters."""
+    state_dict = _torchvision_model(name).state_dict()
+    return {
+        key: tuple(tensor.shape)
+        for key, tensor in state_dict.items()
+        if not key.endswith("num_batches_tracked")
+    }
+
+
+def torchvision_outputs(name: str, size: tuple[int, int]) -> Outputs:
+    """Logits, input gradients and, after one training step, running statistics, in float64.
+
+    Dropout and stochastic depth are off. `float32_logits` are those of evaluation in float32.
+    """
+    import torch
+
+    model = _torchvision_model(name)
+    weights = seeded_state_dict(torchvision_shapes(name))
+    model.load_state_dict(
+        {key: torch.tensor(value) for key, value in weights.items()}, strict=False
+    )
+    images = torch.tensor(seeded_images(size).transpose(0, 3, 1, 2).copy())
+    outputs = {}
+    with torch.no_grad():
+        outputs["float32_logits"] = model.float().eval()(images.float()).numpy()
+    model = model.double()
+    model.load_state_dict(
+        {key: torch.tensor(value) for key, value in weights.items()}, strict=False
+    )
+    for mode in ("eval", "train"):
+        inputs = images.clone().requires_grad_()
+        logits = model.train(mode == "train")(inputs)
+        logits.backward(torch.tensor(seeded_cotangent()))
+        outputs[f"{mode}_logits"] = logits.detach().numpy()
+        outputs[f"{mode}_gradient"] = inputs.grad.numpy().transpose(0, 2, 3, 1)
+    statistics = {
+        key: value.numpy() for key, value in model.state_dict().items() if "running" in key
+    }
+    return outputs | statistics
+
+
+def _torchvision_model(name: str):
+    import torch
+    import torchvision
+
+    model = getattr(torchvision.models, name)(num_classes=NUM_CLASSES)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout | torchvision.ops.StochasticDepth):
+            module.p = 0.0
+    return model
+
+
+def extract(outputs: Mapping[str, np.ndarray]) -> Outputs:
+    """The part of the outputs that is stored: logits, pixels of the gradients, checksums."""
+    extracted = {key: value for key, value in outputs.items() if key.endswith("logits")}
+    for key, value in outputs.items():
+        if key.endswith("gradient"):
+            extracted[key] = value[:, ::16, ::16]
+            extracted[f"{key}_checksum"] = checksum(value)
+    running = sorted(key for key in outputs if "running" in key)
+    extracted["statistics_checksums"] = np.stack([checksum(outputs[key]) for key in running])
+    return extracted
+
+
+def checksum(values: np.ndarray) -> np.ndarray:
+    """A sum with alternating weights, so that no two entries can be exchanged unnoticed."""
+    flat = np.asarray(values, np.float64).ravel()
+    return np.cos(np.arange(flat.size)) @ flat
+
+
+def main() -> None:
+    """Writes the golden files."""
+    GOLDEN.mkdir(exist_ok=True)
+    for name in MODELS:
+        golden = {
+            "tensors": np.array(
+                [f"{key} {shape}" for key, shape in torchvision_shapes(name).items()]
+            )
+        }
+        for size in SIZES:
+            for key, value in extract(torchvision_outputs(name, size)).items():
+                golden[f"{size[0]}x{size[1]}/{key}"] = value
+        np.savez_compressed(GOLDEN / f"{name}.npz", **golden)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The models compute what torchvision's compute from the same weights."""
+
+import ast
+import functools
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from lmf_jax.models import create_model
+from lmf_jax.models.pretrained import from_torchvision
+from tests.models import make_golden
+from tests.models.make_golden import MODELS, NUM_CLASSES, SIZES, Outputs
+
+TOLERANCES = {"float32_logits": 1e-4}
+"""Largest error, relative to the largest entry, where it is not 1e-6."""
+
+every_model_and_size = pytest.mark.parametrize(
+    ("name", "size"), [(name, size) for name in MODELS for size in SIZES], ids=str
+)
+
+
+@functools.cache
+def stored(name: str) -> dict[str, np.ndarray]:
+    with np.load(make_golden.GOLDEN / f"{name}.npz") as file:
+        return dict(file)
+
+
+def stored_shapes(name: str) -> make_golden.Shapes:
+    lines = (line.split(" ", 1) for line in stored(name)["tensors"])
+    return {key: ast.literal_eval(shape) for key, shape in lines}
+
+
+def without_dropout(name: str, dtype):
+    model = create_model(name, num_classes=NUM_CLASSES, dtype=dtype)
+    if name == "efficientnet_v2_s":
+        model = model.clone(dropout_rate=0.0, backbone=model.backbone.clone(drop_rate=0.0))
+    return model
+
+
+@functools.cache
+def our_outputs(name: str, size: tuple[int, int]) -> Outputs:
+    """The counterpart of `make_golden.torchvision_outputs`; the statistics have torch's names."""
+    weights = from_torchvision(name, make_golden.seeded_state_dict(stored_shapes(name)))
+    images = make_golden.seeded_images(size)
+    single = jax.tree.map(np.float32, weights)
+    evaluate = jax.jit(without_dropout(name, jnp.float32).apply)
+    outputs = {"float32_logits": np.asarray(evaluate(single, np.float32(images)))}
+    with jax.enable_x64(True):
+        double = jax.jit(functools.partial(double_outputs, name))
+        outputs |= jax.device_get(double(weights, images, make_golden.seeded_cotangent()))
+    batch_stats = outputs.pop("batch_stats")
+    return outputs | under_torch_names(name, batch_stats)
+
+
+def double_outputs(name: str, weights, images, cotangent) -> dict:
+    model = without_dropout(name, jnp.float64)
+    eval_logits, eval_vjp = jax.vjp(functools.partial(model.apply, weights), images)
+    train = functools.partial(model.apply, weights, train=True, mutable=["batch_stats"])
+    train_logits, train_vjp, updates = jax.vjp(train, images, has_aux=True)
+    return {
+        "eval_logits": eval_logits,
+        "eval_gradient": eval_vjp(cotangent)[0],
+        "train_logits": train_logits,
+        "train_gradient": train_vjp(cotangent)[0],
+        "batch_stats": updates["batch_stats"],
+    }
+
+
+def under_torch_names(name: str, batch_stats) -> Outputs:
+    """Finds each leaf's name by sending the place of the name through `from_torchvision`."""
+    shapes = stored_shapes(name)
+    places = {key: np.full(shape, place) for place, (key, shape) in enumerate(shapes.items())}
+    owners = flatten_dict(from_torchvision(name, places)["batch_stats"])
+    values = flatten_dict(batch_stats)
+    assert owners.keys() == values.keys()
+    return {list(shapes)[owner.flat[0]]: np.asarray(values[path]) for path, owner in owners.items()}
+
+
+def assert_close(ours: Outputs, theirs: Outputs) -> None:
+    assert ours.keys() == theirs.keys()
+    for key, expected in theirs.items():
+        scale = np.abs(expected).max()
+        assert scale > 0, key
+        error = np.abs(ours[key] - expected).max() / scale
+        assert error < TOLERANCES.get(key, 1e-6), f"{key}: {error}"
+
+
+@every_model_and_size
+def test_models_reproduce_stored_outputs_of_torchvision(name, size):
+    prefix = f"{size[0]}x{size[1]}/"
+    theirs = {
+        key.removeprefix(prefix): value
+        for key, value in stored(name).items()
+        if key.startswith(prefix)
+    }
+    assert_close(make_golden.extract(our_outputs(name, size)), theirs)
+
+
+@every_model_and_size
+def test_models_reproduce_outputs_of_installed_torchvision(name, size):
+    pytest.importorskip("torch", reason="compares with torch, which is not installed")
+    with warnings.catch_warnings():
+        # torchvision says so where its image files do not match the installed torch.
+        warnings.filterwarnings("ignore", "Failed to load image Python extension")
+        pytest.importorskip("torchvision", reason="compares with torchvision, not installed")
+    assert make_golden.torchvision_shapes(name) == stored_shapes(name)
+    assert_close(our_outputs(name, size), make_golden.torchvision_outputs(name, size))
