@@ -16,7 +16,7 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 """Zeros added to the rows (top, bottom) and to the columns (left, right)."""
 
 # Largest map, in pixels, that is convolved on a CPU as one product over its windows. Above it XLA's
-# own convolution is as fast or faster; at 2x2 it takes 100 times as long (README of benchmarks).
+# own convolution is as fast or faster; at 2x2 it takes 100 times as long.
 SMALL_MAP_PIXELS = 16
 
 
@@ -41,7 +41,16 @@ def convolve(
 
     Returns:
         Maps `[batch, out_height, out_width, features]` in the dtype of `images`.
+
+    Raises:
+        ValueError: if the kernel fits neither all channels nor each channel alone.
     """
+    channels = images.shape[-1]
+    if kernel.shape[2] != channels and kernel.shape[2:] != (1, channels):
+        raise ValueError(
+            f"A kernel of shape {kernel.shape} does not fit {channels} channels; expected "
+            f"[rows, columns, {channels}, features] or, depthwise, [rows, columns, 1, {channels}]."
+        )
     compiler_form = partial(_compiler_form, stride=stride, padding=padding)
     cpu_form = _choose_cpu_form(images.shape, kernel.shape)
     if cpu_form is _compiler_form:
