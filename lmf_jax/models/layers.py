@@ -1,6 +1,5 @@
 """Layers shared by the models: convolution, batch norm, dropout, pooling."""
 
-import math
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -13,9 +12,6 @@ from jaxtyping import Array, Float, Key
 from lmf_jax.models.convolution import convolve
 
 Initializer = Callable[..., Array]
-
-REDUCTION_GROUPS = 8
-"""A power of two: up to so many devices compute batch statistics in the same order."""
 
 
 def parameter_dtype(dtype: DTypeLike) -> jnp.dtype:
@@ -143,25 +139,26 @@ class BatchNorm(nn.Module):
 def batch_mean(
     inputs: Float[Array, "batch *rest channels"], axis_name: str | None
 ) -> Float[Array, " channels"]:
-    """Mean of each channel over the whole batch, to the same bits on 1, 2, 4 and 8 devices.
+    """Mean of each channel over the whole batch, on a CPU to the same bits on one device and two.
 
-    Rounding is enough to turn a ReLU on or off, and that changes the gradient by percents. So the
-    sum runs over eight groups of the batch in one fixed order, wherever the groups lie.
+    A rounding error is enough to turn a ReLU on or off, which changes the gradient of a deep network
+    by percents. So the two halves of the batch are summed apart, wherever they lie: a compiler
+    splits a sum by its shape, and these have one shape on one device and on two.
 
     Args:
         inputs: this device's part of the batch.
         axis_name: the mapped axis over whose devices the batch is spread, or None.
     """
     devices = 1 if axis_name is None else lax.axis_size(axis_name)
-    groups = math.gcd(inputs.shape[0] * devices, REDUCTION_GROUPS)
-    if axis_name is not None and groups % devices != 0:
-        return lax.pmean(inputs.mean(tuple(range(inputs.ndim - 1))), axis_name)
-    means = inputs.reshape(groups // devices, -1, inputs.shape[-1]).mean(1)
-    if axis_name is not None:
-        means = lax.all_gather(means, axis_name, tiled=True)
-    while len(means) > 1:
-        means = means[0::2] + means[1::2]
-    return means[0] / groups
+    count = inputs.size // inputs.shape[-1] * devices
+    if devices > 2 or inputs.shape[0] * devices % 2 == 1:
+        total = inputs.sum(tuple(range(inputs.ndim - 1)))
+        return (total if axis_name is None else lax.psum(total, axis_name)) / count
+    parts = inputs.reshape(2 // devices, -1, inputs.shape[-1])
+    sums = jnp.stack([part.sum(0) for part in parts])
+    if devices == 2:
+        sums = lax.all_gather(sums, axis_name, tiled=True)
+    return (sums[0] + sums[1]) / count
 
 
 def _per_channel(values: Array, inputs: Array) -> Array:

@@ -6,6 +6,7 @@ objective reduces them.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -93,7 +94,8 @@ def create_train_state(
         settings: as given to :func:`make_train_step`.
     """
 
-    @jax.jit
+    # Laid out as the mapped step returns it: any other layout would compile the step twice.
+    @partial(jax.jit, out_shardings=NamedSharding(_local_mesh(), PartitionSpec()))
     def create() -> TrainState:
         images = jnp.zeros((1, *image_shape), settings.dtype)
         variables = model.init(jax.random.key(settings.seed), images, train=False)
@@ -197,12 +199,16 @@ def make_predict_step(
 
 def spread_over_devices(batch: Batch) -> dict[str, Array]:
     """Put this process's part of a batch on its devices: ``[b, ...]`` becomes ``[D, b/D, ...]``."""
-    devices = jax.local_devices()
-    sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
+    mesh = _local_mesh()
+    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
     return {
-        name: jax.device_put(values.reshape(len(devices), -1, *values.shape[1:]), sharding)
+        name: jax.device_put(values.reshape(mesh.size, -1, *values.shape[1:]), sharding)
         for name, values in batch.items()
     }
+
+
+def _local_mesh() -> Mesh:
+    return Mesh(np.array(jax.local_devices()), (AXIS,))
 
 
 def _over_devices(step: Callable, *, donate_state: bool, spread_output: bool) -> Callable:

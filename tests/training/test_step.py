@@ -15,6 +15,7 @@ from lmf_jax.training.step import (
     make_train_step,
     spread_over_devices,
 )
+from tests.training.devices import assert_close, on_one, only
 from tests.training.tiny import NUM_CLASSES, SIDE, random_batch, tiny_model
 
 COUNTS = [60, 30, 10]
@@ -27,27 +28,13 @@ def train(devices, steps, *, loss="lmf", dtype=jnp.float32, optimizer="adamw", *
     schedule = step_decay(1e-3, decay_epochs=1, decay_factor=0.5, steps_per_epoch=4)
     optimizer = make_optimizer(optimizer, schedule, weight_decay=5e-4)
     model = tiny_model(dtype=dtype, axis_name=AXIS)
-    chosen = jax.devices()[:devices]
-    real_pmap = jax.pmap
-    with (
-        mock.patch.object(jax, "pmap", lambda *a, **k: real_pmap(*a, devices=chosen, **k)),
-        mock.patch.object(jax, "local_devices", lambda: chosen),
-    ):
+    with only(devices):
         step = make_train_step(model, make_objective(loss, COUNTS), optimizer, settings)
         state = create_train_state(model, optimizer, (SIDE, SIDE, 3), settings)
         for i in range(steps):
             state = step(state, spread_over_devices(random_batch(i, 16)))
     assert len(state.loss_sum.sharding.device_set) == devices
-    for leaf in jax.tree.leaves(state):  # pmap does not check that all devices hold the same
-        for shard in leaf.addressable_shards:
-            np.testing.assert_array_equal(shard.data, leaf.addressable_shards[0].data)
-    return jax.device_put(state, jax.devices()[0])
-
-
-def assert_close(actual, expected, tolerance):
-    """Compare tree by tree to a share of the largest entry of each leaf."""
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(np.abs(b).max(), 1e-6))
+    return on_one(state)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,40 @@
+"""The first of the forced devices, as if there were no others."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from unittest import mock
+
+import jax
+import numpy as np
+
+
+@contextmanager
+def only(count: int) -> Iterator[None]:
+    """Let JAX have ``count`` devices within the block."""
+    chosen = jax.devices()[:count]
+    with (
+        mock.patch.object(jax, "pmap", partial(jax.pmap, devices=chosen)),
+        mock.patch.object(jax, "local_devices", lambda: chosen),
+        mock.patch.object(jax, "device_count", lambda: count),
+    ):
+        yield
+
+
+def on_one(tree):
+    """Return the tree on one device, after a look that all devices hold the same.
+
+    ``pmap`` does not check it: a forgotten sum over devices would give each its own value.
+    """
+    for leaf in jax.tree.leaves(tree):
+        for shard in leaf.addressable_shards:
+            np.testing.assert_array_equal(shard.data, leaf.addressable_shards[0].data)
+    return jax.device_put(tree, jax.devices()[0])
+
+
+def assert_close(actual, expected, tolerance):
+    """Compare leaf by leaf to a share of the largest entry of each."""
+    leaves = zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True)
+    for a, b in leaves:
+        scale = max(np.abs(b).max(), 1e-30) if np.size(b) else 0
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale)
