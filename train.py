@@ -31,7 +31,8 @@ def main() -> None:
     config = config.resolve(dataset.defaults)
     program = make_program(config, dataset.class_counts("train"))
     run_dir = open_run(config, describe(dataset))
-    print(f"{config.model} with loss {config.loss} on {config.dataset}; run folder {run_dir}")
+    if jax.process_index() == 0:
+        print(f"{config.model} with loss {config.loss} on {config.dataset}; run folder {run_dir}")
 
     images = cached_images(dataset, config.image_size, config.data_dir)
     share = {"process_index": jax.process_index(), "process_count": jax.process_count()}

@@ -15,7 +15,14 @@ from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "digits_lt": {"image_size": 32, "imbalance_ratio": 20.0},
+    "digits_lt": {
+        "image_size": 32,
+        "imbalance_ratio": 20.0,
+        "epochs": 24,
+        "learning_rate": 1e-3,
+        "decay_epochs": 16,
+        "augment": "shift",
+    },
 }
 """Every dataset's own values for settings that the person left open.
 

@@ -30,16 +30,6 @@ class EvaluationBatch(TypedDict):
     mask: Bool[np.ndarray, " batch"]
 
 
-def steps_per_epoch(num_examples: int, batch_size: int) -> int:
-    """Returns how many full batches make an epoch: at least one.
-
-    Args:
-        num_examples: Number of training examples.
-        batch_size: Global batch size.
-    """
-    return max(1, num_examples // batch_size)
-
-
 def train_batches(
     images: UInt8[np.ndarray, "n height width 3"],
     labels: Int[np.ndarray, " n"],

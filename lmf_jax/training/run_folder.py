@@ -14,11 +14,12 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+import lmf_jax
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.metrics import test_summary
 
-_PACKAGES = ("lmf-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
 def open_run(config: Config, dataset: Mapping[str, Any]) -> Path:
@@ -43,7 +44,7 @@ def open_run(config: Config, dataset: Mapping[str, Any]) -> Path:
     record = {
         "config": dataclasses.asdict(config) | {"run_dir": str(folder)},
         "dataset": dict(dataset),
-        "versions": {"python": platform.python_version()} | _package_versions(),
+        "versions": _versions(),
         "git_commit": _git_commit(),
         "device": {
             "platform": jax.devices()[0].platform,
@@ -116,8 +117,11 @@ def write_atomically(path: Path, text: str) -> None:
 def _new_folder(config: Config) -> Path:
     if config.run_dir:
         folder = Path(config.run_dir)
-        _make_folder(folder)
+        if jax.process_index() == 0:
+            _make_folder(folder)
         return folder
+    if jax.process_count() > 1:
+        raise UserError("Several processes train together; give them one --run-dir, that all see.")
     name = f"runs/{config.dataset.replace(':', '-')}-{config.model}-{config.loss}-{config.seed}"
     folder, number = Path(name), 2
     while folder.exists():
@@ -165,8 +169,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read: {error}.") from error
 
 
-def _package_versions() -> dict[str, str]:
-    versions = {}
+def _versions() -> dict[str, str]:
+    versions = {"lmf_jax": lmf_jax.__version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import evaluation_batches, steps_per_epoch, train_batches
+from data import evaluation_batches, train_batches
 
 NUM_IMAGES = 120
 # Every pixel of image i is i, and its label follows from i: a mix-up cannot go unseen.
@@ -176,10 +176,3 @@ def test_a_batch_that_processes_cannot_share_is_refused(batches) -> None:
 def test_training_on_no_rows_is_refused() -> None:
     with pytest.raises(ValueError, match="no rows to train on"):
         stream(rows=np.array([], np.int64))
-
-
-@pytest.mark.parametrize(
-    ("num_examples", "steps"), [(434, 13), (64, 2), (63, 1), (32, 1), (31, 1), (1, 1)]
-)
-def test_steps_per_epoch(num_examples: int, steps: int) -> None:
-    assert steps_per_epoch(num_examples, batch_size=32) == steps

@@ -68,6 +68,7 @@ def torchvision_outputs(name: str, size: tuple[int, int]) -> Outputs:
     """
     import torch
 
+    torch.set_num_threads(1)  # several threads wait for each other on a busy machine
     model = _torchvision_model(name)
     weights = seeded_state_dict(torchvision_shapes(name))
     model.load_state_dict(
