@@ -194,65 +194,59 @@ def make_objective(
     Raises:
         ValueError: if the name, the form or the head is unknown, or a number is out of its range.
     """
-    check_choice("loss", name, tuple(LOSSES))
-    check_choice("form", form, get_args(Form))
-    check_choice("head", head, get_args(Head))
+    _check_names(name, form, head)
     check_not_negative(alpha=alpha, beta=beta, gamma=gamma, tau=tau)
-    check_positive(max_margin=max_margin, **({} if scale is None else {"scale": scale}))
     check_fraction(drw_start=drw_start)
-    if head == "cosine" and name not in COSINE_LOSSES:
-        raise ValueError(
-            f"The cosine head was given with loss {name!r}; its logits need the scale that only "
-            f"{', '.join(sorted(COSINE_LOSSES))} have: choose one of them or the linear head."
-        )
-    check_class_counts(class_counts)
-    margins = class_margins(class_counts, max_margin=max_margin)
     if scale is None:
         scale = 30.0 if form == "released" or name == "ldam-drw" else 1.0
+    check_positive(scale=scale, max_margin=max_margin)
+    check_class_counts(class_counts)
+    margins = class_margins(class_counts, max_margin=max_margin)
+    margin_loss = partial(ldam_loss, margins=margins, scale=scale)
+    effective_weights = partial(
+        effective_number_weights, class_counts, effective_number_beta=effective_number_beta
+    )
 
-    def weighted_cross_entropy(class_weights: Float[Array, " classes"]) -> Term:
+    def weighted(class_weights: Float[Array, " classes"]) -> Term:
         if form == "released":
             return Term(1.0, cross_entropy_loss, class_weights)
         return Term(1.0, partial(cross_entropy_loss, class_weights=class_weights))
 
     def ldam(coefficient: float) -> Term:
-        loss = partial(ldam_loss, margins=margins, scale=scale)
-        return Term(coefficient, loss, margins if form == "released" else None)
+        return Term(coefficient, margin_loss, margins if form == "released" else None)
 
     def focal(coefficient: float) -> Term:
         class_weights = None if form == "paper-v1" else margins
         loss = partial(focal_loss, class_weights=class_weights, gamma=gamma)
         return Term(coefficient, partial(_scaled, loss, scale) if head == "cosine" else loss)
 
-    match name:
-        case "ce":
-            terms = [Term(1.0, cross_entropy_loss)]
-        case "wcce":
-            terms = [weighted_cross_entropy(inverse_frequency_weights(class_counts))]
-        case "bwcce":
-            terms = [weighted_cross_entropy(balanced_weights(class_counts))]
-        case "focal":
-            terms = [focal(1.0)]
-        case "ldam":
-            terms = [ldam(1.0)]
-        case "ldam-drw":
-            loss = partial(ldam_loss, margins=margins, scale=scale)
-            weights = effective_number_weights(
-                class_counts, effective_number_beta=effective_number_beta
-            )
-            terms = [Term(1.0, loss, weights, weights_from=drw_start)]
-        case "lmf":
-            terms = [ldam(alpha), focal(beta)]
-        case "balanced-softmax":
-            terms = [Term(1.0, partial(logit_adjusted_loss, class_counts=class_counts))]
-        case "logit-adjustment":
-            terms = [Term(1.0, partial(logit_adjusted_loss, class_counts=class_counts, tau=tau))]
-        case "class-balanced":
-            weights = effective_number_weights(
-                class_counts, effective_number_beta=effective_number_beta
-            )
-            terms = [Term(1.0, cross_entropy_loss, weights)]
-    return Objective(tuple(terms))
+    def adjusted(tau: float) -> Term:
+        return Term(1.0, partial(logit_adjusted_loss, class_counts=class_counts, tau=tau))
+
+    terms: dict[str, Callable[[], list[Term]]] = {
+        "ce": lambda: [Term(1.0, cross_entropy_loss)],
+        "wcce": lambda: [weighted(inverse_frequency_weights(class_counts))],
+        "bwcce": lambda: [weighted(balanced_weights(class_counts))],
+        "focal": lambda: [focal(1.0)],
+        "ldam": lambda: [ldam(1.0)],
+        "ldam-drw": lambda: [Term(1.0, margin_loss, effective_weights(), weights_from=drw_start)],
+        "lmf": lambda: [ldam(alpha), focal(beta)],
+        "balanced-softmax": lambda: [adjusted(tau=1.0)],
+        "logit-adjustment": lambda: [adjusted(tau)],
+        "class-balanced": lambda: [Term(1.0, cross_entropy_loss, effective_weights())],
+    }
+    return Objective(tuple(terms[name]()))
+
+
+def _check_names(name: str, form: str, head: str) -> None:
+    check_choice("loss", name, tuple(LOSSES))
+    check_choice("form", form, get_args(Form))
+    check_choice("head", head, get_args(Head))
+    if head == "cosine" and name not in COSINE_LOSSES:
+        raise ValueError(
+            f"The cosine head was given with loss {name!r}; its logits need the scale that only "
+            f"{', '.join(sorted(COSINE_LOSSES))} have: choose one of them or the linear head."
+        )
 
 
 def _scaled(

@@ -141,9 +141,9 @@ def batch_mean(
 ) -> Float[Array, " channels"]:
     """Mean of each channel over the whole batch, on a CPU to the same bits on one device and two.
 
-    A rounding error is enough to turn a ReLU on or off, which changes the gradient of a deep network
-    by percents. So the two halves of the batch are summed apart, wherever they lie: a compiler
-    splits a sum by its shape, and these have one shape on one device and on two.
+    A rounding error is enough to turn a ReLU on or off, and that changes the gradient of a deep
+    network by percents. So the two halves of the batch are summed apart, wherever they lie: a
+    compiler splits a sum by its shape, and these have one shape on one device and on two.
 
     Args:
         inputs: this device's part of the batch.

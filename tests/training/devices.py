@@ -27,14 +27,15 @@ def on_one(tree):
     ``pmap`` does not check it: a forgotten sum over devices would give each its own value.
     """
     for leaf in jax.tree.leaves(tree):
-        for shard in leaf.addressable_shards:
-            np.testing.assert_array_equal(shard.data, leaf.addressable_shards[0].data)
+        first, *others = (np.asarray(shard.data) for shard in leaf.addressable_shards)
+        for other in others:
+            np.testing.assert_array_equal(other, first)
     return jax.device_put(tree, jax.devices()[0])
 
 
 def assert_close(actual, expected, tolerance):
     """Compare leaf by leaf to a share of the largest entry of each."""
     leaves = zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True)
-    for a, b in leaves:
-        scale = max(np.abs(b).max(), 1e-30) if np.size(b) else 0
+    for a, b in ((np.asarray(a), np.asarray(b)) for a, b in leaves):
+        scale = max(np.abs(b).max(), 1e-30) if b.size else 0
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale)

@@ -1,0 +1,83 @@
+"""``python train.py`` from the command line to the report, on one forced device and on two."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from data import load_dataset
+from lmf_jax.config import Config
+from lmf_jax.training.loop import make_program
+from lmf_jax.training.step import spread_over_devices
+from tests.training.devices import assert_close, on_one, only
+
+ROOT = Path(__file__).parent.parent
+MODELS = ("resnet50", "densenet121", "efficientnet_v2_s")
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_trains_tests_and_reports(model, devices, data_dir, tmp_path):
+    command = [sys.executable, "train.py", "--model", model, "--epochs", "1"]
+    command += ["--run-dir", str(tmp_path / "run"), "--data-dir", str(data_dir)]
+    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    result = subprocess.run(
+        command, cwd=ROOT, env=os.environ | flags, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith(f"{model} with loss lmf on digits_lt")
+    assert any(line.startswith("epoch 1/1") for line in lines)
+    assert any(line.startswith("macro mean") for line in lines)
+
+    run = tmp_path / "run"
+    record = json.loads((run / "config.json").read_text())
+    assert record["device"]["count"] == devices
+    assert sum(record["dataset"]["class_counts"]["test"]) == 269
+    test = json.loads((run / "test.json").read_text())
+    assert 0 <= test["macro_f1"] <= 1
+    assert len(test["per_class"]) == 10
+    with np.load(run / "predictions.npz") as predictions:
+        assert predictions["logits"].shape == (269, 10)
+        accuracy = np.mean(predictions["logits"].argmax(-1) == predictions["labels"])
+    assert accuracy == pytest.approx(test["accuracy"])
+    assert f"{test['macro_f1']:.3f}" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_first_step_in_float32_is_that_of_one_device(model, data_dir):
+    dataset = load_dataset("digits_lt", data_dir=data_dir)
+    config = Config(model=model, epochs=1).resolve(dataset.defaults)
+    rng = np.random.default_rng(0)
+    size = config.image_size
+    batch = {
+        "image": rng.integers(0, 256, (config.batch_size, size, size, 3), np.uint8),
+        "label": rng.integers(0, 10, config.batch_size).astype(np.int32),
+    }
+    states = []
+    for devices in (1, 2):
+        with only(devices):
+            program = make_program(config, dataset.class_counts("train"))
+            state = program.train_step(program.initial_state(), spread_over_devices(batch))
+        states.append(on_one(state))
+    one, two = states
+    np.testing.assert_allclose(two.loss_sum, one.loss_sum, rtol=1e-5)
+    assert_close(two.batch_stats, one.batch_stats, 1e-5)
+    # After one step the first moment of Adam is a tenth of the summed gradient.
+    expected, actual = (
+        np.concatenate([np.ravel(x) for x in leaves])
+        for leaves in (jax.tree.leaves(one.opt_state[0].mu), jax.tree.leaves(two.opt_state[0].mu))
+    )
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
