@@ -1,4 +1,4 @@
-"""The three architectures at full size in float64: two devices train as one does."""
+"""The architectures in small: two devices train as one. At full size: benchmarks/devices.py."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from lmf_jax.losses import make_objective
-from lmf_jax.models import create_model
 from lmf_jax.training.optimizer import make_optimizer
 from lmf_jax.training.step import (
     AXIS,
@@ -15,17 +14,18 @@ from lmf_jax.training.step import (
     make_train_step,
     spread_over_devices,
 )
+from tests.models.tiny import MODELS, NUM_CLASSES, create_tiny_model
 from tests.training.devices import assert_close, on_one, only
 
 SIDE, BATCH = 32, 32  # small batches end in chaos: Adam turns noise around 0 into full steps
-COUNTS = [124, 92, 66, 48, 34, 24, 18, 13, 9, 6]
+COUNTS = [60, 30, 15, 10, 5]
 
 
 def batch(step):
     rng = np.random.default_rng(step)
     return {
         "image": rng.integers(0, 256, (BATCH, SIDE, SIDE, 3), np.uint8),
-        "label": rng.integers(0, len(COUNTS), BATCH).astype(np.int32),
+        "label": rng.integers(0, NUM_CLASSES, BATCH).astype(np.int32),
     }
 
 
@@ -33,7 +33,7 @@ def trained(name, devices):
     """The state after eight steps in float64."""
     settings = StepSettings(steps_per_epoch=13, total_steps=390, seed=0, dtype=jnp.float64)
     optimizer = make_optimizer("adamw", lambda step: 1e-3, weight_decay=5e-4)
-    model = create_model(name, num_classes=len(COUNTS), dtype=jnp.float64, axis_name=AXIS)
+    model = create_tiny_model(name, dtype=jnp.float64, axis_name=AXIS)
     with only(devices):
         train_step = make_train_step(model, make_objective("lmf", COUNTS), optimizer, settings)
         state = create_train_state(model, optimizer, (SIDE, SIDE, 3), settings)
@@ -42,7 +42,7 @@ def trained(name, devices):
     return on_one(state)
 
 
-@pytest.mark.parametrize("name", ["resnet50", "densenet121", "efficientnet_v2_s"])
+@pytest.mark.parametrize("name", MODELS)
 def test_eight_steps_are_those_of_one_device(name):
     with jax.enable_x64(True):
         one, two = trained(name, 1), trained(name, 2)
