@@ -78,7 +78,7 @@ def train(name: str, precision: str, path: str) -> None:
     """Train on all devices of this process, and write what the comparison needs."""
     dtype = jnp.dtype(precision)
     settings = StepSettings(
-        steps_per_epoch=13, total_steps=312, seed=0, dtype=dtype, augment="shift"
+        steps_per_epoch=13, total_steps=390, seed=0, dtype=dtype, augment="shift"
     )
     optimizer = make_optimizer("adamw", lambda step: 1e-3, weight_decay=5e-4)
     model = create_model(name, num_classes=len(COUNTS), dtype=dtype, axis_name=AXIS)

