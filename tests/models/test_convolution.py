@@ -41,7 +41,7 @@ def value_and_gradients(convolution, images, kernel):
 sides = st.tuples(st.integers(0, 2), st.integers(0, 2))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     image_size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     kernel_size=st.tuples(st.integers(1, 3), st.integers(1, 3)),

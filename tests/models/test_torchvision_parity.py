@@ -42,9 +42,14 @@ def without_dropout(name: str, dtype):
 
 
 @functools.cache
+def seeded_variables(name: str) -> dict:
+    return from_torchvision(name, make_golden.seeded_state_dict(stored_shapes(name)))
+
+
+@functools.cache
 def our_outputs(name: str, size: tuple[int, int]) -> Outputs:
     """The counterpart of `make_golden.torchvision_outputs`; the statistics have torch's names."""
-    weights = from_torchvision(name, make_golden.seeded_state_dict(stored_shapes(name)))
+    weights = seeded_variables(name)
     images = make_golden.seeded_images(size)
     single = jax.tree.map(np.float32, weights)
     evaluate = jax.jit(without_dropout(name, jnp.float32).apply)
@@ -71,13 +76,18 @@ def double_outputs(name: str, weights, images, cotangent) -> dict:
 
 
 def under_torch_names(name: str, batch_stats) -> Outputs:
+    values, torch_names = flatten_dict(batch_stats), torch_names_of_statistics(name)
+    assert values.keys() == torch_names.keys()
+    return {torch_name: values[path] for path, torch_name in torch_names.items()}
+
+
+@functools.cache
+def torch_names_of_statistics(name: str) -> dict[tuple[str, ...], str]:
     """Finds each leaf's name by sending the place of the name through `from_torchvision`."""
     shapes = stored_shapes(name)
     places = {key: np.full(shape, place) for place, (key, shape) in enumerate(shapes.items())}
-    owners = flatten_dict(from_torchvision(name, places)["batch_stats"])
-    values = flatten_dict(batch_stats)
-    assert owners.keys() == values.keys()
-    return {list(shapes)[owner.flat[0]]: np.asarray(values[path]) for path, owner in owners.items()}
+    leaves = flatten_dict(from_torchvision(name, places)["batch_stats"])
+    return {path: list(shapes)[leaf.flat[0]] for path, leaf in leaves.items()}
 
 
 def assert_close(ours: Outputs, theirs: Outputs) -> None:
