@@ -24,3 +24,13 @@ from absl import flags  # noqa: E402
 
 if not flags.FLAGS.is_parsed():  # Grain's worker processes read absl flags
     flags.FLAGS.mark_as_parsed()
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="module", autouse=True)
+def give_back_compiled_programs():
+    """Programs of the full models take gigabytes; no other module calls them."""
+    yield
+    jax.clear_caches()
