@@ -105,7 +105,7 @@ def test_the_average_follows_the_weights():
     without, averaged = train(1, 1), train(1, 1, ema_decay=0.75)
     settings = StepSettings(steps_per_epoch=4, total_steps=8, seed=0)
     optimizer = make_optimizer("adamw", lambda step: 1e-3, weight_decay=0.0)
-    initial = create_train_state(tiny_model(), optimizer, (SIDE, SIDE, 3), settings)
+    initial = on_one(create_train_state(tiny_model(), optimizer, (SIDE, SIDE, 3), settings))
     expected = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, initial.params, without.params)
     assert_close(averaged.evaluation_variables["params"], expected, 1e-6)
     assert without.evaluation_variables["params"] is without.params
