@@ -9,6 +9,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
+from lmf_jax.models.batch_norm import normalise, normalise_batch
 from lmf_jax.models.convolution import convolve
 
 Initializer = Callable[..., Array]
@@ -71,8 +72,7 @@ class BatchNorm(nn.Module):
 
     In training the batch is normalised by its own mean and biased variance, while the running
     variance takes in the unbiased one (`n / (n - 1)` times as large), as PyTorch does and
-    `flax.linen.BatchNorm` does not. The variance is the mean squared distance from the mean, found
-    in a second pass: the one-pass form `E[x^2] - E[x]^2` cancels in float32.
+    `flax.linen.BatchNorm` does not.
 
     Attributes:
         epsilon: added to the variance before the square root.
@@ -100,69 +100,14 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, dtype)
 
-        inputs = inputs.astype(dtype)
-        if train and not self.is_initializing():
-            mean, var, unbiased_var = self.batch_statistics(inputs)
-            running_mean.value = self.running_average(running_mean.value, mean)
-            running_var.value = self.running_average(running_var.value, unbiased_var)
-        else:
+        inputs = inputs.astype(self.dtype)
+        if not train or self.is_initializing():
             mean, var = running_mean.value, running_var.value
-        factor = scale * lax.rsqrt(var + self.epsilon)
-        return (
-            (inputs - _per_channel(mean, inputs)) * _per_channel(factor, inputs)
-            + _per_channel(bias, inputs)
-        ).astype(self.dtype)
-
-    def batch_statistics(
-        self, inputs: Float[Array, "*batch channels"]
-    ) -> tuple[Float[Array, "channels"], Float[Array, "channels"], Float[Array, "channels"]]:
-        """Mean, biased and unbiased variance of each channel over the whole batch."""
-        count = inputs.size // inputs.shape[-1]
-        if self.axis_name is not None:
-            count *= lax.axis_size(self.axis_name)
-        if count < 2:
-            raise ValueError(
-                f"Batch norm got one value per channel (input of shape {inputs.shape}) and needs "
-                "two to train: use a larger batch or larger images."
-            )
-        mean = batch_mean(inputs, self.axis_name)
-        var = batch_mean(jnp.square(inputs - _per_channel(mean, inputs)), self.axis_name)
-        return mean, var, var * (count / (count - 1))
-
-    def running_average(
-        self, old: Float[Array, "channels"], new: Float[Array, "channels"]
-    ) -> Float[Array, "channels"]:
-        """The running statistic after one more batch."""
-        return self.momentum * old + (1 - self.momentum) * new
-
-
-def batch_mean(
-    inputs: Float[Array, "batch *rest channels"], axis_name: str | None
-) -> Float[Array, " channels"]:
-    """Mean of each channel over the whole batch, on a CPU to the same bits on one device and two.
-
-    A rounding error is enough to turn a ReLU on or off, and that changes the gradient of a deep
-    network by percents. So the two halves of the batch are summed apart, wherever they lie: a
-    compiler splits a sum by its shape, and these have one shape on one device and on two.
-
-    Args:
-        inputs: this device's part of the batch.
-        axis_name: the mapped axis over whose devices the batch is spread, or None.
-    """
-    devices = 1 if axis_name is None else lax.axis_size(axis_name)
-    count = inputs.size // inputs.shape[-1] * devices
-    if devices > 2 or inputs.shape[0] * devices % 2 == 1:
-        total = inputs.sum(tuple(range(inputs.ndim - 1)))
-        return (total if axis_name is None else lax.psum(total, axis_name)) / count
-    parts = inputs.reshape(2 // devices, -1, inputs.shape[-1])
-    sums = jnp.stack([part.sum(0) for part in parts])
-    if devices == 2:
-        sums = lax.all_gather(sums, axis_name, tiled=True)
-    return (sums[0] + sums[1]) / count
-
-
-def _per_channel(values: Array, inputs: Array) -> Array:
-    return values.reshape((1,) * (inputs.ndim - 1) + values.shape)
+            return normalise(inputs, mean, var, scale, bias, self.epsilon)
+        outputs, mean, var = normalise_batch(inputs, scale, bias, self.epsilon, self.axis_name)
+        for running, new in ((running_mean, mean), (running_var, var)):
+            running.value = self.momentum * running.value + (1 - self.momentum) * new
+        return outputs
 
 
 class Dropout(nn.Module):
