@@ -1,14 +1,12 @@
 """Train, test and report: ``python train.py --loss lmf --alpha 1 --beta 0.5``."""
 
-import sys
-
 import jax
 
 from data.datasets import Dataset, load_dataset
 from data.image_cache import cached_images
 from data.pipeline import evaluation_batches, train_batches
 from lmf_jax.config import parse_config
-from lmf_jax.errors import UserError
+from lmf_jax.errors import run_command
 from lmf_jax.evaluation.report import format_test_table, write_report
 from lmf_jax.training.loop import fit, make_program, predict
 from lmf_jax.training.run_folder import open_run, read_config, write_test
@@ -71,8 +69,4 @@ def describe(dataset: Dataset) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_command("train.py", main)

@@ -7,14 +7,14 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from lmf_jax.training.run_folder import versions
+
 RESULTS = Path(__file__).parent / "results"
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
 def record(name: str, rows: Sequence[Mapping[str, Any]], **facts: Any) -> Path:
@@ -40,7 +40,7 @@ def record(name: str, rows: Sequence[Mapping[str, Any]], **facts: Any) -> Path:
             "device": device.device_kind,
             "devices": jax.device_count(),
         },
-        "versions": {"python": platform.python_version()} | _versions(),
+        "versions": versions(),
         **facts,
         "rows": list(rows),
     }
@@ -70,13 +70,3 @@ def _processor() -> str:
         return platform.processor()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions

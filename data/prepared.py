@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Int32, Shaped
 
 from data.storage import building, replacing
+from lmf_jax.errors import UserError
 
 INDEX_FILE = "index.npz"
 
@@ -79,6 +80,8 @@ def open_prepared(name: str, data_dir: Path) -> Prepared:
         with building(folder):
             _prepare(builder)
         builder = builder_class(data_dir=data_dir, file_format="array_record")
+    if not (folder / "dataset_info.json").exists():
+        raise UserError(f"{folder} holds no whole dataset; remove it, and it is prepared anew.")
     class_names = tuple(builder.info.features["label"].names)
     examples = builder.as_data_source("all", decoders={"image": tfds.decode.SkipDecoding()})
     index = _read_index(folder / INDEX_FILE, examples, class_names)

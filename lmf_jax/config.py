@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import io
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from lmf_jax.errors import UserError
-from lmf_jax.losses.objective import COSINE_LOSSES, LOSSES
+from lmf_jax.losses.objective import COSINE_LOSSES, LOSSES, Form, Head
 
 DEFAULT_DATA_DIR = "~/.cache/lmf-jax/data"
 
@@ -69,7 +70,7 @@ class Model:
 
     model: Literal["resnet50", "densenet121", "efficientnet_v2_s"] = "resnet50"
     """The architecture, as in torchvision."""
-    head: Literal["linear", "cosine"] = "linear"
+    head: Head = "linear"
     """The classifier: linear as in the LMF paper, or the normalised one that LDAM was published
     with (for ldam, ldam-drw and lmf)."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -83,7 +84,7 @@ class Loss:
     loss: Annotated[str, tyro.conf.arg(help=_LOSS_HELP, metavar="{" + ",".join(LOSSES) + "}")] = (
         "lmf"
     )
-    form: Literal["released", "paper", "paper-v1"] = "released"
+    form: Form = "released"
     """How the losses of the LMF paper are averaged: as its code does, as it is printed, or as its
     first version is printed."""
     alpha: float = 1.0
@@ -93,7 +94,8 @@ class Loss:
     gamma: float = 1.5
     """focal, lmf: focusing parameter."""
     scale: float | None = None
-    """ldam, ldam-drw, lmf: scale of the logits (by itself: 30 as released, 1 as printed)."""
+    """ldam, ldam-drw, lmf: scale of the logits (by itself: 30 as released, and with the cosine
+    head; 1 as printed)."""
     max_margin: float = 0.5
     """ldam, ldam-drw, focal, lmf: margin of the rarest class."""
     tau: float = 1.0
@@ -132,7 +134,8 @@ class Training:
     cutmix: float = 0.0
     """Paste a box of one image into another, its area drawn from Beta(cutmix, cutmix); 0: off."""
     ema_decay: float = 0.0
-    """Validate, test and keep an exponential moving average of the weights; 0: off."""
+    """Validate, test and keep an exponential moving average of the weights; 0: off. The decay grows
+    to this value over the first steps, min(decay, (1 + step) / (10 + step))."""
     early_stopping: int = 0
     """Stop after so many epochs without a better validation macro F1; 0: off."""
     seed: int = 0
@@ -178,9 +181,11 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
         for name in ("epochs", "batch_size", "accumulate", "decay_epochs", "num_processes"):
             value = getattr(self, name)
             _check(self, name, value is None or value >= 1, "a whole number of at least 1")
-        for name in ("early_stopping", "split_seed", "seed", "process_id"):
+        for name in ("early_stopping", "process_id"):
             value = getattr(self, name)
             _check(self, name, value is None or value >= 0, "a whole number of at least 0")
+        for name in ("split_seed", "seed"):  # JAX drops the bits above
+            _check(self, name, 0 <= getattr(self, name) < 2**32, "a whole number in [0, 2**32)")
         for name in ("ema_decay", "effective_number_beta"):
             _check(self, name, 0 <= getattr(self, name) < 1, "a number in [0, 1)")
         for name in ("drw_start", "decay_factor"):
@@ -203,8 +208,28 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
                 f"--accumulate {self.accumulate} does not divide --batch-size {self.batch_size}; "
                 "choose a divisor."
             )
+        if self.batch_size is not OPEN and self.batch_size < 2 * self.accumulate:
+            raise UserError(
+                f"--batch-size {self.batch_size} in {self.accumulate} micro-batches leaves one "
+                "image, and batch norm needs two; choose a larger batch or fewer micro-batches."
+            )
         if self.resume and not self.run_dir:
             raise UserError("--resume needs --run-dir, the folder of the run to go on with.")
+        self._check_processes()
+
+    def _check_processes(self) -> None:
+        number, count = self.process_id, self.num_processes
+        placed = (self.coordinator_address, number, count)
+        if self.distributed == "off" and any(value is not None for value in placed):
+            raise UserError(
+                "--coordinator-address, --num-processes and --process-id say how processes meet; "
+                "give --distributed auto with them."
+            )
+        if number is not None and count is not None and number >= count:
+            raise UserError(
+                f"--process-id is {number} and --num-processes {count}; expected numbers from 0 to "
+                f"{count - 1}."
+            )
 
 
 def parse_config(
@@ -223,7 +248,7 @@ def parse_config(
     """
     sections = Config.__bases__[::-1]
     groups = dataclasses.make_dataclass("Flags", [(s.__name__.lower(), s) for s in sections])
-    values = [_section(section, defaults or Config()) for section in sections]
+    before = [_section(section, defaults or Config()) for section in sections]
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown):
@@ -231,7 +256,7 @@ def parse_config(
                 groups,
                 prog="train.py",
                 args=arguments,
-                default=groups(*values),
+                default=groups(*before),
                 description="Train, test and report.",
                 config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
             )
@@ -240,7 +265,9 @@ def parse_config(
             raise
         raise UserError(_one_line(shown.getvalue())) from None
     given = [vars(section) for section in vars(flags).values()]
-    return Config(**{name: value for section in given for name, value in section.items()})
+    values = {name: value for section in given for name, value in section.items()}
+    values["run_dir"] = os.path.expanduser(values["run_dir"])
+    return Config(**values)
 
 
 def _section(section: type, config: Config) -> Any:

@@ -1,7 +1,7 @@
-"""The exceptions that are written for the person at the command line.
+"""The exceptions that are written for the person at the command line, and how they get there."""
 
-The entries print the message, one sentence, without a traceback, and exit with the code.
-"""
+import sys
+from collections.abc import Callable
 
 
 class UserError(Exception):
@@ -23,3 +23,20 @@ class Interrupted(UserError):
     """The person pressed Ctrl-C; the run is saved."""
 
     exit_code = 130
+
+
+def run_command(name: str, command: Callable[[], None]) -> None:
+    """Run a command; what a person can mend is one line on standard error and an exit code.
+
+    Args:
+        name: of the program, which begins the line.
+        command: the program.
+    """
+    try:
+        command()
+    except UserError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print(f"{name}: Stopped; what was saved is kept.", file=sys.stderr)
+        sys.exit(Interrupted.exit_code)

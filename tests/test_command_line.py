@@ -12,7 +12,12 @@ from lmf_jax.losses import LOSSES
 from lmf_jax.training.run_folder import open_run
 
 TRAIN = str(Path(__file__).parent.parent / "train.py")
-DATASET = {"name": "digits_lt", "fingerprint": "of another split", "class_names": ["zero", "one"]}
+DATASET = {
+    "name": "digits_lt",
+    "fingerprint": "of another split",
+    "class_names": ["zero", "one"],
+    "class_counts": {"train": [9, 3], "validation": [2, 1], "test": [2, 1]},
+}
 
 WRONG = {
     "an unknown loss": ("--loss lmfl", "--loss is lmfl; expected one of ce, wcce,"),
@@ -26,6 +31,7 @@ WRONG = {
     "a rate that is no number": ("--learning-rate nan", "--learning-rate is nan"),
     "no epochs": ("--epochs 0", "--epochs is 0; expected a whole number of at least 1"),
     "a negative seed": ("--seed -1", "--seed is -1"),
+    "a seed of too many bits": ("--seed 4294967296", "--seed is 4294967296; expected a whole"),
     "an average that never moves": ("--ema-decay 1", "--ema-decay is 1.0"),
     "a start after the end": ("--drw-start 2", "--drw-start is 2.0; expected a number in [0, 1]"),
     "an unknown model": ("--model vgg16", "vgg16"),
@@ -38,6 +44,14 @@ WRONG = {
     "two ways of mixing": ("--mixup 1 --cutmix 1", "--mixup and --cutmix were both given"),
     "micro-batches that do not divide": ("--accumulate 3", "--accumulate 3 does not divide"),
     "a batch that does not spread": ("--batch-size 30", "--batch-size 30 cannot be spread over 4"),
+    "a batch of one": ("--batch-size 1", "batch norm needs two"),
+    "micro-batches of one": ("--accumulate 32", "batch norm needs two"),
+    "a process on its own": ("--num-processes 2", "give --distributed auto"),
+    "a process too many": (
+        "--distributed auto --num-processes 2 --process-id 2",
+        "--process-id is 2 and --num-processes 2",
+    ),
+    "others who cannot be met": ("--distributed auto", "cannot join the others"),
     "a data folder that is a file": ("--data-dir {file}", "{file}"),
     "a run folder that exists": ("--run-dir {taken}", "The run folder {taken} exists"),
     "a run folder inside a file": ("--run-dir {file}/run", "{file}/run cannot be made"),

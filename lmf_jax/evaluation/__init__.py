@@ -3,6 +3,8 @@
 Importing this package loads neither matplotlib nor jinja2; they load when a report is written.
 """
 
+from lmf_jax.evaluation.finished_run import FinishedRun as FinishedRun
+from lmf_jax.evaluation.finished_run import read_run as read_run
 from lmf_jax.evaluation.metrics import ClassificationMetrics as ClassificationMetrics
 from lmf_jax.evaluation.metrics import classification_metrics as classification_metrics
 from lmf_jax.evaluation.metrics import confusion_matrix as confusion_matrix
@@ -10,5 +12,3 @@ from lmf_jax.evaluation.metrics import predicted_classes as predicted_classes
 from lmf_jax.evaluation.metrics import test_summary as test_summary
 from lmf_jax.evaluation.report import format_test_table as format_test_table
 from lmf_jax.evaluation.report import write_report as write_report
-from lmf_jax.evaluation.run_folder import FinishedRun as FinishedRun
-from lmf_jax.evaluation.run_folder import read_run as read_run

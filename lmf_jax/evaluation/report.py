@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Integer
 
+from lmf_jax.evaluation.finished_run import FinishedRun, best_epoch, read_run
 from lmf_jax.evaluation.metrics import confusion_matrix, predicted_classes
-from lmf_jax.evaluation.run_folder import FinishedRun, best_epoch, read_run
 from lmf_jax.losses.class_weights import class_margins
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ def _render(
     environment.filters.update(
         fraction=format_fraction, count=format_count, setting=format_setting, time=format_duration
     )
+    speeds = [entry["images_per_second"] for entry in run.timing if entry["images_per_second"]]
     source = resources.files("lmf_jax.evaluation").joinpath("report.html.j2").read_text("utf-8")
     return environment.from_string(source).render(
         run=run,
@@ -157,7 +158,7 @@ def _render(
         confusions=_largest_confusions(confusion, run.dataset["class_names"]),
         best=best_epoch(run.history),
         seconds=sum(entry["seconds"] for entry in run.timing),
-        images_per_second=median(entry["images_per_second"] for entry in run.timing),
+        images_per_second=median(speeds) if speeds else None,
         figures=figures,
     )
 

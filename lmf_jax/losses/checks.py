@@ -52,12 +52,14 @@ def check_class_counts(class_counts: ClassCounts) -> np.ndarray:
 def check_batch(
     logits: ArrayLike, labels: ArrayLike, where: ArrayLike | None
 ) -> tuple[Array, Array, Array | None]:
-    """Return arrays that fit each other, logits in float32 or float64, or say what does not fit."""
-    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
+    """Return arrays that fit each other, logits in float32 or float64, or say what does not fit.
+
+    Labels and mask come back as from :func:`check_labels`.
+    """
+    logits = jnp.asarray(logits)
+    labels, where = check_labels(labels, where)
     if not jnp.issubdtype(logits.dtype, jnp.floating):
         raise TypeError(f"logits are {logits.dtype}; expected floating point numbers.")
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"labels are {labels.dtype}; expected integers, the class ids.")
     if logits.ndim == 0 or logits.shape[-1] < 2:
         raise ValueError(
             f"logits have shape {logits.shape}; expected [..., C] with C of two or more classes."
@@ -67,8 +69,17 @@ def check_batch(
             f"logits have shape {logits.shape} and labels {labels.shape}; expected the shape of "
             "the labels and one more axis, the classes."
         )
-    logits = logits.astype(at_least_float32(logits.dtype))
-    return logits, labels, None if where is None else _check_mask(where, labels)
+    return logits.astype(at_least_float32(logits.dtype)), labels, where
+
+
+def check_labels(labels: ArrayLike, where: ArrayLike | None) -> tuple[Array, Array | None]:
+    """Return class ids of at least 32 bits, and the mask in their shape, or say what is wrong."""
+    labels = jnp.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"labels are {labels.dtype}; expected integers, the class ids.")
+    if labels.dtype.itemsize < 4:  # 8 bits do not count to the number of classes
+        labels = labels.astype(jnp.int32)
+    return labels, None if where is None else _check_mask(where, labels)
 
 
 def at_least_float32(dtype: DTypeLike) -> jnp.dtype:

@@ -53,7 +53,7 @@ def cross_entropy_loss(
         ValueError: if shapes or lengths do not match or a weight is negative or not finite.
 
     Reference:
-        Eq. (2) of Sadi et al., LMFLoss, 2022, before the mean.
+        Eq. (1) and (2) of Sadi et al., LMFLoss, 2022, before the mean.
     """
     logits, labels, where = check_batch(logits, labels, where)
     weights = check_class_vector("class_weights", class_weights, logits)

@@ -17,10 +17,11 @@ from jaxtyping import Array, Bool, Float, Int
 from lmf_jax.losses.checks import (
     ClassCounts,
     Scalar,
-    at_least_float32,
+    check_batch,
     check_choice,
     check_class_counts,
     check_fraction,
+    check_labels,
     check_not_negative,
     check_positive,
 )
@@ -41,7 +42,7 @@ Form = Literal["released", "paper", "paper-v1"]
 Head = Literal["linear", "cosine"]
 
 LOSSES = {
-    "ce": "cross entropy (CCE)",
+    "ce": "cross entropy (CCE; Sadi et al. 2022, Eq. 1)",
     "wcce": "cross entropy weighted by inverse class frequency (Sadi et al. 2022, Eq. 2)",
     "bwcce": "balanced weighted cross entropy, weights sum to 1 (Sadi et al. 2022, Eq. 3)",
     "focal": "focal loss weighted by the margins (Lin et al. 2017; Sadi et al. 2022, Eq. 7)",
@@ -76,15 +77,13 @@ class Term:
         where: Bool[Array, "..."] | None,
         progress: Scalar,
     ) -> Float[Array, "..."]:
-        """Return the weight of each example, in the shape of ``labels``; 0 where masked."""
+        """Return the weight of each example; labels, mask and weights have one shape."""
         weights = jnp.ones(labels.shape, jnp.result_type(float))
         if self.class_weights is not None:
             of_label = self.class_weights[jnp.where(labels < 0, 0, labels)]
-            weights = jnp.where(progress >= self.weights_from, of_label, weights)
-        if where is None:
-            return weights
-        trailing = (1,) * (labels.ndim - where.ndim)
-        return jnp.where(where.reshape(where.shape + trailing), weights, 0)
+            # float32 rounds the progress down at some lengths of a training, 80 / 100 for one.
+            weights = jnp.where(progress >= self.weights_from - 1e-6, of_label, weights)
+        return weights if where is None else jnp.where(where, weights, 0)
 
 
 @dataclass(frozen=True, eq=False)  # by identity, so that jit can hash it
@@ -92,6 +91,7 @@ class Objective:
     """A loss over a batch: pure, differentiable, the same on any number of devices."""
 
     terms: tuple[Term, ...]
+    num_classes: int
 
     def denominators(
         self,
@@ -108,7 +108,11 @@ class Objective:
             where: mask in the shape of ``labels`` or of its leading axes.
             axis_name: the mapped axis to sum over.
             progress: as in :meth:`__call__`.
+
+        Raises:
+            TypeError, ValueError: as in :meth:`__call__`.
         """
+        labels, where = check_labels(labels, where)
         sums = jnp.stack([jnp.sum(t.weights(labels, where, progress)) for t in self.terms])
         return sums if axis_name is None else jax.lax.psum(sums, axis_name)
 
@@ -136,10 +140,21 @@ class Objective:
             denominators: from :meth:`denominators`, where ``labels`` are a part of the batch only.
             progress: share of the training that is over, in [0, 1]; deferred re-weighting alone
                 looks at it.
+
+        Raises:
+            TypeError: if logits are not floats, labels not integers or the mask not booleans.
+            ValueError: if the shapes do not match, or the logits have another number of classes
+                than the class counts that the objective was made for.
         """
+        logits, labels, where = check_batch(logits, labels, where)
+        if logits.shape[-1] != self.num_classes:
+            raise ValueError(
+                f"logits have shape {logits.shape}, and the objective was made for class counts of "
+                f"{self.num_classes} classes; expected as many logits as class counts."
+            )
         if denominators is None:
             denominators = self.denominators(labels, where, axis_name, progress=progress)
-        total = jnp.zeros((), at_least_float32(logits.dtype))
+        total = jnp.zeros((), logits.dtype)
         for term, denominator in zip(self.terms, denominators, strict=True):
             values = term.loss(logits, labels, where=where)
             weights = term.weights(labels, where, progress).astype(values.dtype)
@@ -184,7 +199,8 @@ def make_objective(
         alpha: weight of the LDAM part of LMF, at least 0.
         beta: weight of the focal part of LMF, at least 0.
         gamma: focusing parameter, at least 0.
-        scale: scale of the logits in LDAM, above 0; by default 30, and 1 in the paper's forms.
+        scale: scale of the logits in LDAM, above 0; by default 30, and 1 in the paper's forms with
+            the linear head.
         max_margin: margin of the rarest class, above 0.
         tau: strength of logit adjustment, at least 0.
         effective_number_beta: in [0, 1), for ``"class-balanced"`` and ``"ldam-drw"``.
@@ -198,9 +214,10 @@ def make_objective(
     check_not_negative(alpha=alpha, beta=beta, gamma=gamma, tau=tau)
     check_fraction(drw_start=drw_start)
     if scale is None:
-        scale = 30.0 if form == "released" or name == "ldam-drw" else 1.0
+        as_printed = form != "released" and name != "ldam-drw" and head == "linear"
+        scale = 1.0 if as_printed else 30.0
     check_positive(scale=scale, max_margin=max_margin)
-    check_class_counts(class_counts)
+    num_classes = len(check_class_counts(class_counts))
     margins = class_margins(class_counts, max_margin=max_margin)
     margin_loss = partial(ldam_loss, margins=margins, scale=scale)
     effective_weights = partial(
@@ -235,7 +252,7 @@ def make_objective(
         "logit-adjustment": lambda: [adjusted(tau)],
         "class-balanced": lambda: [Term(1.0, cross_entropy_loss, effective_weights())],
     }
-    return Objective(tuple(terms[name]()))
+    return Objective(tuple(terms[name]()), num_classes)
 
 
 def _check_names(name: str, form: str, head: str) -> None:

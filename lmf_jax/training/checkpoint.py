@@ -3,7 +3,8 @@
 The newest two are kept, and the best: the first epoch with the highest validation macro F1.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
-from lmf_jax.errors import UserError
-from lmf_jax.evaluation.run_folder import best_epoch
+from lmf_jax.errors import TrainingStopped
+from lmf_jax.evaluation.finished_run import best_epoch
 from lmf_jax.training.step import TrainState, Variables
 
 History = list[dict[str, float | int]]
@@ -42,34 +43,33 @@ class Checkpoints:
             state: the state after them; it may be given up to the next step at once.
             input_state: the position of the input after them.
             history: rows of the finished epochs.
+
+        Raises:
+            TrainingStopped: if this or the save before cannot be written.
         """
         if step in self._manager.all_steps():
             return
         if history:
             self._policy.best_step = best_epoch(history)["step"]
         record = {"input": dict(input_state), "history": history}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(_global_arrays(state)),
-                record=ocp.args.JsonSave(record),
-            ),
-        )
+        with self._writing():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(_global_arrays(state)),
+                    record=ocp.args.JsonSave(record),
+                ),
+            )
 
-    def restore_latest(self, like: TrainState) -> tuple[TrainState, dict[str, Any], History]:
-        """Return the newest state, its input position and the history.
+    def restore_latest(self, like: TrainState) -> tuple[TrainState, dict[str, Any], History] | None:
+        """Return the newest state, its input position and the history; None if none was saved.
 
         Args:
             like: a state of the same shapes, on the devices to restore to.
-
-        Raises:
-            UserError: if there is no checkpoint.
         """
         step = self._manager.latest_step()
         if step is None:
-            raise UserError(
-                f"There is no checkpoint in {self._manager.directory}; start the run anew."
-            )
+            return None
         arguments = ocp.args.Composite(
             state=ocp.args.StandardRestore(_abstract(like)), record=ocp.args.JsonRestore()
         )
@@ -77,14 +77,37 @@ class Checkpoints:
         return restored["state"], restored["record"]["input"], restored["record"]["history"]
 
     def restore_best(self, like: TrainState, history: History) -> Variables:
-        """Return the variables to evaluate with, from the best epoch of the history."""
+        """Return the variables to evaluate with, from the best epoch of the history.
+
+        Raises:
+            TrainingStopped: if the last save cannot be written.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(_abstract(like)))
         restored = self._manager.restore(best_epoch(history)["step"], args=arguments)
         return restored["state"].evaluation_variables
 
     def close(self) -> None:
-        """Finish saving and give up the folder."""
-        self._manager.close()
+        """Finish saving and give up the folder.
+
+        Raises:
+            TrainingStopped: if the last save cannot be written.
+        """
+        with self._writing():
+            self._manager.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say in one line what Orbax and TensorStore say of a disk that takes no more."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            raise TrainingStopped(
+                f"A checkpoint cannot be written to {self._manager.directory} "
+                f"({str(error).splitlines()[0][:200]}); the ones before are kept. Make room, and "
+                "go on with --resume."
+            ) from error
 
 
 @dataclass

@@ -2,12 +2,14 @@
 
 The order in which a run starts is this:
 
-1. ``--resume``: the state, the input position and the metrics of the newest checkpoint.
+1. ``--resume``: the state, the input position and the metrics of the newest checkpoint, if the run
+   came so far.
 2. Else: the initial state of the seed.
 
 A run that was saved in the middle of an epoch goes on in the middle of it.
 """
 
+import shlex
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,7 +27,7 @@ from jaxtyping import Array, Float, Int
 
 from lmf_jax.config import Config
 from lmf_jax.errors import Interrupted, TrainingStopped, UserError
-from lmf_jax.evaluation.metrics import classification_metrics, confusion_matrix
+from lmf_jax.evaluation.metrics import classification_metrics, confusion_matrix, predicted_classes
 from lmf_jax.losses import Objective, make_objective
 from lmf_jax.losses.checks import ClassCounts
 from lmf_jax.models import create_model
@@ -45,7 +47,8 @@ from lmf_jax.training.step import (
 )
 
 CHECK_EVERY = 50
-"""Steps between two looks at the device for a loss that is not finite; each look waits for it."""
+"""Steps between two looks at the device for a loss that is not finite, each of which waits for it;
+and between two questions of several processes whether one was told to stop."""
 
 
 @runtime_checkable
@@ -120,12 +123,12 @@ def make_program(config: Config, class_counts: ClassCounts) -> Program:
     )
     image_shape = (config.image_size, config.image_size, 3)
     return Program(
-        settings,
-        objective,
-        schedule,
-        lambda: create_train_state(model, optimizer, image_shape, settings),
-        make_train_step(model, objective, optimizer, settings),
-        make_predict_step(model, dtype),
+        settings=settings,
+        objective=objective,
+        schedule=schedule,
+        initial_state=lambda: create_train_state(model, optimizer, image_shape, settings),
+        train_step=make_train_step(model, objective, optimizer, settings),
+        predict_step=make_predict_step(model, dtype),
     )
 
 
@@ -146,41 +149,42 @@ def fit(
         validation_batches: this process's validation batches, each example once.
 
     Raises:
-        TrainingStopped: if a loss or gradient is not finite; the last good checkpoint stays.
+        TrainingStopped: if a loss or gradient is not finite, or a checkpoint cannot be written; the
+            last good checkpoint stays.
         Interrupted: after Ctrl-C, with everything saved.
     """
-    per_epoch, total = program.settings.steps_per_epoch, program.settings.total_steps
+    per_epoch = program.settings.steps_per_epoch
     state = program.initial_state()
     history: History = []
     with closing(Checkpoints(run_dir / "checkpoints")) as checkpoints:
-        if config.resume:
-            state, input_state, history = checkpoints.restore_latest(state)
+        saved = checkpoints.restore_latest(state) if config.resume else None
+        if saved is not None:
+            state, input_state, history = saved
             train_batches.set_state(input_state)
-        first = int(state.step) + 1
-        images = (total - first + 1) * config.batch_size
+        step = int(state.step)
+        images = (program.settings.total_steps - step) * config.batch_size
         with (
             _interruptible() as interrupted,
-            closing(Progress(run_dir, config.epochs, images)) as progress,
+            closing(Progress(run_dir, config.epochs, images, history)) as progress,
         ):
             batches = prefetch(train_batches)
-            for step in range(first, total + 1):
-                if _is_stale(history, config.early_stopping):
-                    break
-                batch, input_state = next(batches)
-                state = program.train_step(state, batch)
-                ends_epoch, stops = step % per_epoch == 0, interrupted()
-                if ends_epoch or stops or step == first or step % CHECK_EVERY == 0:
-                    _check_finite(state, per_epoch)
-                if step == first:
-                    progress.compiled()
-                progress.add(config.batch_size)
-                if ends_epoch:
-                    history = [*history, _validate(program, state, step, validation_batches)]
-                if ends_epoch or stops:
-                    checkpoints.save(step, state, input_state, history)
-                if ends_epoch:
-                    progress.end_epoch(history)
-                if stops:
+            while len(history) < config.epochs and not _is_stale(history, config.early_stopping):
+                epoch_end = (len(history) + 1) * per_epoch
+                while step < epoch_end:
+                    batch, input_state = next(batches)
+                    state = program.train_step(state, batch)
+                    step += 1
+                    if step == epoch_end or step % CHECK_EVERY == 0 or progress.compiling:
+                        _check_finite(state, per_epoch)
+                    progress.add(config.batch_size)
+                    if step < epoch_end and _any_process(interrupted, step):
+                        _check_finite(state, per_epoch)
+                        checkpoints.save(step, state, input_state, history)
+                        raise _interruption(run_dir, step, per_epoch)
+                history = [*history, _validate(program, state, step, validation_batches)]
+                checkpoints.save(step, state, input_state, history)
+                progress.end_epoch(history)
+                if _any_process(interrupted):
                     raise _interruption(run_dir, step, per_epoch)
         return checkpoints.restore_best(state, history)
 
@@ -265,11 +269,11 @@ def _validate(
             "the epoch before is kept. Lower --learning-rate, or check the images."
         )
     loss = program.objective(
-        jnp.asarray(logits), jnp.asarray(labels), progress=step / program.settings.total_steps
+        jnp.asarray(logits), jnp.asarray(labels), progress=(step - 1) / program.settings.total_steps
     )
-    metrics = classification_metrics(
-        confusion_matrix(labels, logits.argmax(-1), num_classes=logits.shape[-1])
-    )
+    predictions = predicted_classes(logits)
+    confusion = confusion_matrix(labels, predictions, num_classes=logits.shape[-1])
+    metrics = classification_metrics(np.asarray(confusion))
     return {
         "epoch": step // per_epoch,
         "step": step,
@@ -316,8 +320,20 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
+def _any_process(interrupted: Callable[[], bool], step: int | None = None) -> bool:
+    """Return whether a person asked to stop; several processes agree on it, at steps that all know.
+
+    Saving takes all processes: one alone would wait for the others forever.
+    """
+    if jax.process_count() == 1:
+        return interrupted()
+    if step is not None and step % CHECK_EVERY:
+        return False
+    return bool(multihost_utils.process_allgather(np.asarray(interrupted())).any())
+
+
 def _interruption(run_dir: Path, step: int, steps_per_epoch: int) -> Interrupted:
     return Interrupted(
         f"Stopped and saved after step {step} (epoch {(step - 1) // steps_per_epoch + 1}); go on "
-        f"with: python train.py --resume --run-dir {run_dir}"
+        f"with: python train.py --resume --run-dir {shlex.quote(str(run_dir))}"
     )

@@ -36,11 +36,16 @@ def make_optimizer(
             moments (coupled L2).
         schedule: learning rate by step.
         weight_decay: coefficient of the decay.
+
+    Raises:
+        ValueError: if the name is unknown.
     """
     if name == "adamw":
         return optax.adamw(schedule, weight_decay=weight_decay)
-    return optax.chain(
-        optax.add_decayed_weights(weight_decay),
-        optax.scale_by_adam(),
-        optax.scale_by_learning_rate(schedule),
-    )
+    if name == "adam-l2":
+        return optax.chain(
+            optax.add_decayed_weights(weight_decay),
+            optax.scale_by_adam(),
+            optax.scale_by_learning_rate(schedule),
+        )
+    raise ValueError(f"Unknown optimizer {name!r}; expected adamw or adam-l2.")

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from jaxtyping import Float, Int, Shaped
 import lmf_jax
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
+from lmf_jax.evaluation.finished_run import read_record
 from lmf_jax.evaluation.metrics import test_summary
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -38,13 +40,13 @@ def open_run(config: Config, dataset: Mapping[str, Any]) -> Path:
     """
     if config.resume:
         folder = Path(config.run_dir)
-        _check_same_run(_read_json(folder / "config.json"), config, dataset)
+        _check_same_run(read_record(folder), config, dataset)
         return folder
     folder = _new_folder(config)
     record = {
         "config": dataclasses.asdict(config) | {"run_dir": str(folder)},
         "dataset": dict(dataset),
-        "versions": _versions(),
+        "versions": versions(),
         "git_commit": _git_commit(),
         "device": {
             "platform": jax.devices()[0].platform,
@@ -64,11 +66,14 @@ def read_config(run_dir: str | Path) -> Config:
     Raises:
         UserError: if the folder holds no run, or one of another version.
     """
-    path = Path(run_dir) / "config.json"
+    record = read_record(run_dir)
     try:
-        return Config(**_read_json(path)["config"])
-    except (TypeError, KeyError) as error:
-        raise UserError(f"{path} is not the record of a run of this version: {error}.") from error
+        return Config(**record["config"])
+    except TypeError as error:
+        raise UserError(
+            f"The run in {run_dir} was started by another version ({error}); resume it with "
+            f"lmf-jax {record['versions'].get('lmf_jax')}."
+        ) from error
 
 
 def write_test(
@@ -117,28 +122,28 @@ def write_atomically(path: Path, text: str) -> None:
 def _new_folder(config: Config) -> Path:
     if config.run_dir:
         folder = Path(config.run_dir)
-        if jax.process_index() == 0:
-            _make_folder(folder)
+        if jax.process_index() == 0 and not _made(folder):
+            raise UserError(
+                f"The run folder {folder} exists; give another --run-dir, or --resume to go on "
+                "with it."
+            )
         return folder
     if jax.process_count() > 1:
         raise UserError("Several processes train together; give them one --run-dir, that all see.")
     name = f"runs/{config.dataset.replace(':', '-')}-{config.model}-{config.loss}-{config.seed}"
-    folder, number = Path(name), 2
-    while folder.exists():
-        folder, number = Path(f"{name}-{number}"), number + 1
-    _make_folder(folder)
-    return folder
+    candidates = (Path(f"{name}-{number}" if number > 1 else name) for number in count(1))
+    return next(folder for folder in candidates if _made(folder))
 
 
-def _make_folder(folder: Path) -> None:
+def _made(folder: Path) -> bool:
+    """Make the folder; return whether it was not there before."""
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
-        raise UserError(
-            f"The run folder {folder} exists; give another --run-dir, or --resume to go on with it."
-        ) from None
+        return False
     except OSError as error:
         raise UserError(f"The run folder {folder} cannot be made: {error.strerror}.") from error
+    return True
 
 
 def _check_same_run(record: Mapping[str, Any], config: Config, dataset: Mapping[str, Any]) -> None:
@@ -158,25 +163,15 @@ def _check_same_run(record: Mapping[str, Any], config: Config, dataset: Mapping[
         )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(
-            f"There is no run in {path.parent}: {path.name} is missing; check --run-dir."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}.") from error
-
-
-def _versions() -> dict[str, str]:
-    versions = {"lmf_jax": lmf_jax.__version__, "python": platform.python_version()}
+def versions() -> dict[str, str]:
+    """Return the version of every package that a result may depend on, and of Python."""
+    found = {"lmf_jax": lmf_jax.__version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            versions[package] = importlib.metadata.version(package)
+            found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
+            found[package] = "not installed"
+    return found
 
 
 def _git_commit() -> str | None:

@@ -8,6 +8,7 @@ import jax
 from absl import flags
 
 from lmf_jax.config import Config
+from lmf_jax.errors import UserError
 
 COMPILATION_CACHE = "~/.cache/lmf-jax/compilations"
 
@@ -18,6 +19,9 @@ def start_up(config: Config) -> None:
     Args:
         config: the settings; ``distributed`` and its three companions say whether and how this
             process meets the others. What is left open, JAX finds out from the cluster.
+
+    Raises:
+        UserError: if the others cannot be met.
     """
     if not flags.FLAGS.is_parsed():  # Grain reads flags that only absl programs parse
         flags.FLAGS.mark_as_parsed()
@@ -25,6 +29,13 @@ def start_up(config: Config) -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Path(COMPILATION_CACHE).expanduser()))
     if config.distributed == "auto":
-        jax.distributed.initialize(
-            config.coordinator_address, config.num_processes, config.process_id
-        )
+        try:
+            jax.distributed.initialize(
+                config.coordinator_address, config.num_processes, config.process_id
+            )
+        except (ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise UserError(
+                f"This process cannot join the others ({reason}); outside of a known cluster give "
+                "--coordinator-address, --num-processes and --process-id."
+            ) from error

@@ -135,7 +135,8 @@ def make_train_step(
     base_key = jax.random.fold_in(jax.random.key(settings.seed), 1)  # 0 would be the initial key's
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
-        key = jax.random.fold_in(base_key, state.step)
+        step_key = jax.random.fold_in(base_key, state.step)
+        mix_key = jax.random.fold_in(step_key, 1)  # the same for all micro-batches
         progress = state.step / settings.total_steps
         denominators = objective.denominators(batch["label"], axis_name=AXIS, progress=progress)
 
@@ -143,13 +144,13 @@ def make_train_step(
             params: PyTree, batch_stats: PyTree, micro_key: Array, images: Array, labels: Array
         ) -> tuple[Array, PyTree]:
             """Return this device's share of the loss, and the new batch statistics."""
-            inputs, label_sets = _prepare(micro_key, images, labels, settings)
+            inputs, label_sets = _prepare(micro_key, mix_key, images, labels, settings)
             logits, updated = model.apply(
                 {"params": params, "batch_stats": batch_stats},
                 inputs,
                 train=True,
                 mutable=["batch_stats"],
-                rngs={"dropout": jax.random.fold_in(micro_key, 2)},
+                rngs={"dropout": jax.random.fold_in(micro_key, 1)},
             )
             # Mixing permutes the labels of the batch, so all label sets share the denominators.
             losses = [
@@ -169,7 +170,7 @@ def make_train_step(
             jnp.zeros_like(state.loss_sum),
             jax.tree.map(jnp.zeros_like, state.params),
         )
-        micro_batches = _micro_batches(key, batch, settings.accumulate)
+        micro_batches = _micro_batches(jax.random.fold_in(step_key, 0), batch, settings.accumulate)
         if settings.accumulate == 1:
             total, _ = add_micro_batch(start, jax.tree.map(lambda x: x[0], micro_batches))
         else:
@@ -238,19 +239,20 @@ def _micro_batches(
 
 
 def _prepare(
-    key: Key[Array, ""],
+    micro_key: Key[Array, ""],
+    mix_key: Key[Array, ""],
     images: UInt8[Array, "batch h w 3"],
     labels: Int[Array, " batch"],
     settings: StepSettings,
 ) -> tuple[Float[Array, "batch h w 3"], list[tuple[float | Array, Array]]]:
     """Augment, normalise and mix; return the inputs and the labels with their shares."""
-    keys = example_keys(jax.random.fold_in(key, 0), len(images), AXIS)
+    keys = example_keys(jax.random.fold_in(micro_key, 0), len(images), AXIS)
     inputs = normalise(augment_images(settings.augment, keys, images), settings.dtype)
     if not settings.mixup and not settings.cutmix:
         return inputs, [(1.0, labels)]
     partners = roll_global_batch(inputs, AXIS)
     mix, strength = (mixup, settings.mixup) if settings.mixup else (cutmix, settings.cutmix)
-    inputs, share = mix(jax.random.fold_in(key, 1), inputs, partners, strength)
+    inputs, share = mix(mix_key, inputs, partners, strength)
     share = share.astype(parameter_dtype(settings.dtype))
     return inputs, [(share, labels), (1 - share, roll_global_batch(labels, AXIS))]
 
@@ -269,7 +271,10 @@ def _apply_gradients(
     ema = state.ema
     if ema is not None:
         new = {"params": params, "batch_stats": batch_stats}
-        ema = optax.incremental_update(new, ema, 1 - settings.ema_decay)
+        # A slow average of a short training would still be the random weights that it began with.
+        step = state.step.astype(loss.dtype)
+        decay = jnp.minimum(settings.ema_decay, (1 + step) / (10 + step))
+        ema = optax.incremental_update(new, ema, 1 - decay)
     first_of_epoch = state.step % settings.steps_per_epoch == 0
     return TrainState(
         step=state.step + 1,

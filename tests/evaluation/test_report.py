@@ -131,7 +131,7 @@ def test_provenance_and_settings_are_all_there(page):
         "Git commit not in a git checkout",
         "Device 8 \N{MULTIPLICATION SIGN} TPU v5e (tpu)",
         "Processes 2",
-        "Training time 1 h 10 min",
+        "Time in training steps 1 h 10 min",
         "Speed 10 images/s",
         "jax 0.10.2",
         "Best validation macro F1 0.840 in epoch 4 of 6",

@@ -251,3 +251,11 @@ def test_the_examples_in_the_docstrings_hold():
     failed, tried = doctest.testmod(lmf_jax.losses.classification)
     assert tried > 0
     assert failed == 0
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16])
+def test_narrow_labels_mean_what_wide_ones_do(dtype):
+    logits = jnp.asarray(np.random.RandomState(0).normal(size=(3, 1000)), jnp.float32)
+    labels = np.array([0, 5, 127])
+    narrow = cross_entropy_loss(logits, labels.astype(dtype))
+    np.testing.assert_array_equal(narrow, cross_entropy_loss(logits, labels.astype(np.int32)))

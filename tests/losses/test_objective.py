@@ -190,3 +190,35 @@ def test_settings_out_of_range_are_refused(name, settings, message, monkeypatch)
 def test_a_class_without_training_examples_is_named():
     with pytest.raises(ValueError, match="Class 1 has 0 training examples"):
         make_objective("ce", [10, 0, 5])
+
+
+def test_logits_of_other_classes_than_the_counts_are_refused():
+    objective = make_objective("wcce", [100, 20])
+    with pytest.raises(ValueError, match=r"\(4, 3\).* 2 classes"):
+        objective(jnp.zeros((4, 3)), jnp.zeros(4, jnp.int32))
+
+
+def test_a_batch_that_does_not_fit_is_named_before_its_weights_are_looked_up(monkeypatch):
+    monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
+    objective, logits = make_objective("lmf", [100, 20, 5]), jnp.zeros((4, 3))
+    with pytest.raises(TypeError, match="labels are float32"):
+        objective(logits, jnp.zeros(4))
+    with pytest.raises(ValueError, match=r"where has shape \(3,\) and labels \(4,\)"):
+        objective(logits, jnp.zeros(4, jnp.int32), jnp.ones(3, bool))
+
+
+@pytest.mark.parametrize("total", [100, 200, 13_900, 46_200])
+def test_deferred_weights_begin_at_their_step(total):
+    """In float32, 80 / 100 is a little less than 0.8."""
+    objective, labels = make_objective("ldam-drw", [100, 20]), jnp.array([0, 1, 1])
+    sums = jax.jit(lambda step: objective.denominators(labels, progress=step / total)[0])
+    first = total * 4 // 5
+    assert sums(first - 1) == 3
+    assert sums(first) != 3
+
+
+@pytest.mark.parametrize("form", ["released", "paper", "paper-v1"])
+def test_cosines_have_a_scale_to_learn_from_in_every_form(form):
+    objective = make_objective("lmf", [100, 20], form=form, head="cosine")
+    right = objective(jnp.array([[1.0, -1.0]]), jnp.array([0]))
+    assert right < 1e-6

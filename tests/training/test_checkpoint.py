@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lmf_jax.errors import UserError
+from lmf_jax.errors import TrainingStopped
 from lmf_jax.losses import make_objective
 from lmf_jax.training.checkpoint import Checkpoints
 from lmf_jax.training.optimizer import make_optimizer
@@ -99,6 +99,17 @@ def test_the_best_is_kept_when_the_folder_is_opened_again(train_step, tmp_path):
     assert steps_kept(tmp_path / "c") == [1, 3, 4]
 
 
-def test_an_empty_folder_is_named(tmp_path):
-    with pytest.raises(UserError, match=f"no checkpoint in {tmp_path / 'c'}"):
-        Checkpoints(tmp_path / "c").restore_latest(initial_state())
+def test_an_empty_folder_holds_nothing_to_restore(tmp_path):
+    assert Checkpoints(tmp_path / "c").restore_latest(initial_state()) is None
+
+
+def test_a_disk_that_takes_no_more_is_named(tmp_path, monkeypatch):
+    checkpoints, state = Checkpoints(tmp_path / "c"), initial_state()
+    checkpoints.save(1, state, {}, history(0.9))
+    monkeypatch.setattr(
+        checkpoints._manager, "save", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full"))
+    )
+    with pytest.raises(TrainingStopped, match=rf"{tmp_path / 'c'} \(disk full\).*--resume"):
+        checkpoints.save(2, state, {}, history(0.9))
+    checkpoints.close()
+    assert steps_kept(tmp_path / "c") == [1]

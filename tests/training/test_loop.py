@@ -11,6 +11,7 @@ import pytest
 from lmf_jax.config import Config
 from lmf_jax.errors import Interrupted, TrainingStopped, UserError
 from lmf_jax.training import loop
+from lmf_jax.training.progress import Progress
 from tests.training.tiny import NUM_CLASSES, random_batch, tiny_model
 
 COUNTS = [24, 18, 6]  # six batches of eight
@@ -118,6 +119,50 @@ def test_prediction_covers_every_example_once_in_order(compiled):
     alone["mask"] = np.ones(8, bool)
     again, _ = loop.predict(program.predict_step, state.evaluation_variables, [alone])
     np.testing.assert_allclose(logits[8:], again[:5], rtol=1e-5, atol=1e-6)
+
+
+def test_a_run_that_died_before_its_first_checkpoint_is_resumed_from_the_start(tmp_path, compiled):
+    expected = run(tmp_path / "whole", compiled)
+    (tmp_path / "dead").mkdir()
+    resumed = dataclasses.replace(CONFIG, resume=True, run_dir="given by run")
+    variables = run(tmp_path / "dead", compiled, resumed)
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+
+
+def test_a_row_that_a_killed_run_did_not_write_is_written_on_resuming(tmp_path, compiled):
+    run(tmp_path, compiled)
+    whole = (tmp_path / "metrics.jsonl").read_text()
+    (tmp_path / "metrics.jsonl").write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    run(tmp_path, compiled, dataclasses.replace(CONFIG, resume=True, run_dir="given by run"))
+    assert (tmp_path / "metrics.jsonl").read_text() == whole
+
+
+def test_ctrl_c_while_the_last_epoch_is_validated_is_not_lost(tmp_path, compiled, monkeypatch):
+    def interrupted_validate(*arguments):
+        row = real(*arguments)
+        if row["epoch"] == CONFIG.epochs:
+            os.kill(os.getpid(), signal.SIGINT)
+        return row
+
+    real = loop._validate
+    monkeypatch.setattr(loop, "_validate", interrupted_validate)
+    with pytest.raises(Interrupted, match=r"step 18 \(epoch 3\)"):
+        run(tmp_path, compiled)
+    assert [row["epoch"] for row in rows(tmp_path)] == [1, 2, 3]
+
+
+def test_the_step_that_compiles_counts_no_images(tmp_path):
+    progress = Progress(tmp_path, epochs=2, images=32, history=[])
+    row = {"step": 1, "train_loss": 1.0, "val_loss": 1.0, "val_accuracy": 0.5}
+    row |= {"val_macro_f1": 0.5, "learning_rate": 1e-3}
+    progress.add(16)
+    progress.end_epoch([row | {"epoch": 1}])
+    progress.add(16)
+    progress.end_epoch([row | {"epoch": 1}, row | {"epoch": 2}])
+    progress.close()
+    first, second = (json.loads(line) for line in (tmp_path / "timing.jsonl").open())
+    assert (first["seconds"], first["images_per_second"]) == (0, None)
+    assert second["images_per_second"] == pytest.approx(16 / second["seconds"])
 
 
 @pytest.mark.parametrize("stop_at", [4, 6, 9, 17])

@@ -68,10 +68,15 @@ def test_a_folder_without_a_run_is_named(tmp_path):
     with pytest.raises(UserError, match=f"There is no run in {tmp_path / 'none'}"):
         read_config(tmp_path / "none")
     (tmp_path / "config.json").write_text('{"config": {"flavour": 1}}')
-    with pytest.raises(UserError, match=r"config.json is not the record of a run"):
+    with pytest.raises(UserError, match=r"config.json is broken: it lacks dataset"):
+        read_config(tmp_path)
+    record = json.loads((new_run(tmp_path / "run") / "config.json").read_text())
+    record["config"]["flavour"] = 1
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"another version .*flavour"):
         read_config(tmp_path)
     (tmp_path / "config.json").write_text('{"config": ')
-    with pytest.raises(UserError, match=r"config.json cannot be read"):
+    with pytest.raises(UserError, match=r"config.json is broken: it is not JSON"):
         read_config(tmp_path)
 
 

@@ -28,7 +28,8 @@ class FinishedRun:
         git_commit: commit of the checkout, None outside of one.
         device: ``platform``, ``kind``, ``count`` and ``process_count``.
         history: the lines of ``metrics.jsonl``, one per epoch.
-        timing: the lines of ``timing.jsonl``: ``epoch``, ``seconds``, ``images_per_second``.
+        timing: the lines of ``timing.jsonl``: ``epoch``, ``seconds``, ``images_per_second`` (None
+            where only the step that compiled was run); none if the file is missing.
         ids: names of the test images ``[n]``.
         labels: their class ids ``[n]``.
         logits: their scores ``[n, C]``.
@@ -68,15 +69,13 @@ def read_run(run_dir: str | Path) -> FinishedRun:
         UserError: if the folder or a file is missing, unreadable or incomplete; it names the file.
     """
     run_dir = Path(run_dir)
-    if not run_dir.is_dir():
-        raise UserError(f"There is no run folder {run_dir}; expected one that train.py wrote.")
-    record = _read_record(run_dir / "config.json")
+    record = read_record(run_dir)
     class_names = record["dataset"]["class_names"]
     ids, labels, logits = _read_predictions(run_dir / "predictions.npz", len(class_names))
     return FinishedRun(
         **record,
         history=_read_lines(run_dir / "metrics.jsonl", HISTORY_KEYS),
-        timing=_read_lines(run_dir / "timing.jsonl", TIMING_KEYS),
+        timing=_read_timing(run_dir / "timing.jsonl"),
         ids=ids,
         labels=labels,
         logits=logits,
@@ -93,7 +92,18 @@ def best_epoch(history: Sequence[EpochMetrics]) -> EpochMetrics:
     return max(history, key=lambda entry: entry["val_macro_f1"])
 
 
-def _read_record(path: Path) -> dict[str, Any]:
+def read_record(run_dir: str | Path) -> dict[str, Any]:
+    """Read what ``config.json`` says of a run: its settings, its data and what it runs on.
+
+    Args:
+        run_dir: the folder that ``train.py`` wrote, of a finished run or not.
+
+    Raises:
+        UserError: if the folder or the file is missing, unreadable or incomplete.
+    """
+    path = Path(run_dir) / "config.json"
+    if not path.is_file():
+        raise UserError(f"There is no run in {run_dir}; expected a folder that train.py wrote.")
     record = _parse(path, _read_text(path))
     _require(path, record, ("config", "dataset", "versions", "git_commit", "device"))
     dataset = record["dataset"]
@@ -124,6 +134,11 @@ def _read_lines(path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
     for number, entry in enumerate(entries, start=1):
         _require(path, entry, keys, f"its line {number}")
     return entries
+
+
+def _read_timing(path: Path) -> list[dict[str, Any]]:
+    """Read the file if it is there: a run that was killed while it ended may lack it."""
+    return _read_lines(path, TIMING_KEYS) if path.exists() else []
 
 
 def _read_predictions(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
