@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from lmf_jax.losses.checks import (
     ClassCounts,
@@ -31,7 +31,7 @@ from lmf_jax.losses.checks import (
 
 def cross_entropy_loss(
     logits: Float[ArrayLike, "*batch classes"],
-    labels: Int[ArrayLike, "*batch"],
+    labels: Integer[ArrayLike, "*batch"],
     class_weights: Float[ArrayLike, " classes"] | None = None,
     *,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -62,7 +62,7 @@ def cross_entropy_loss(
 
 def focal_loss(
     logits: Float[ArrayLike, "*batch classes"],
-    labels: Int[ArrayLike, "*batch"],
+    labels: Integer[ArrayLike, "*batch"],
     class_weights: Float[ArrayLike, " classes"] | None = None,
     *,
     gamma: Scalar = 1.5,
@@ -95,7 +95,7 @@ def focal_loss(
 
 def ldam_loss(
     logits: Float[ArrayLike, "*batch classes"],
-    labels: Int[ArrayLike, "*batch"],
+    labels: Integer[ArrayLike, "*batch"],
     margins: Float[ArrayLike, " classes"],
     *,
     scale: Scalar = 30.0,
@@ -130,7 +130,7 @@ def ldam_loss(
 
 def lmf_loss(
     logits: Float[ArrayLike, "*batch classes"],
-    labels: Int[ArrayLike, "*batch"],
+    labels: Integer[ArrayLike, "*batch"],
     margins: Float[ArrayLike, " classes"],
     *,
     alpha: Scalar = 1.0,
@@ -183,7 +183,7 @@ def lmf_loss(
 
 def balanced_softmax_loss(
     logits: Float[ArrayLike, "*batch classes"],
-    labels: Int[ArrayLike, "*batch"],
+    labels: Integer[ArrayLike, "*batch"],
     class_counts: ClassCounts,
     *,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -210,7 +210,7 @@ def balanced_softmax_loss(
 
 def logit_adjusted_loss(
     logits: Float[ArrayLike, "*batch classes"],
-    labels: Int[ArrayLike, "*batch"],
+    labels: Integer[ArrayLike, "*batch"],
     class_counts: ClassCounts,
     *,
     tau: Scalar = 1.0,
@@ -278,12 +278,14 @@ def _logit_adjusted(logits: Array, label: Array, log_priors: Array, tau: Array) 
     return jax.nn.softplus(_log_odds_against(logits + tau * log_priors, label))
 
 
-def _log_odds_against(logits: Float[Array, " classes"], label: Int[Array, ""]) -> Float[Array, ""]:
+def _log_odds_against(
+    logits: Float[Array, " classes"], label: Integer[Array, ""]
+) -> Float[Array, ""]:
     others = jnp.arange(len(logits), dtype=label.dtype) != label
     return jax.nn.logsumexp(logits, where=others) - _pick(logits, label)
 
 
-def _pick(values: Float[Array, " classes"], label: Int[Array, ""]) -> Float[Array, ""]:
+def _pick(values: Float[Array, " classes"], label: Integer[Array, ""]) -> Float[Array, ""]:
     # A masked sum and not values[label]: its gradient is no scatter, which is slow everywhere.
     return jnp.sum(values, where=jnp.arange(len(values), dtype=label.dtype) == label)
 
@@ -295,7 +297,7 @@ def _pick(values: Float[Array, " classes"], label: Int[Array, ""]) -> Float[Arra
 def _map_examples(
     example_loss: Callable[..., Array],
     logits: Float[Array, "*batch classes"],
-    labels: Int[Array, "*batch"],
+    labels: Integer[Array, "*batch"],
     where: Bool[Array, "*batch"] | None,
     *parameters: ArrayLike,
 ) -> Float[Array, "*batch"]:

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from lmf_jax.losses.checks import (
     ClassCounts,
@@ -73,7 +73,7 @@ class Term:
 
     def weights(
         self,
-        labels: Int[Array, "..."],
+        labels: Integer[Array, "..."],
         where: Bool[Array, "..."] | None,
         progress: Scalar,
     ) -> Float[Array, "..."]:
@@ -95,7 +95,7 @@ class Objective:
 
     def denominators(
         self,
-        labels: Int[Array, "..."],
+        labels: Integer[Array, "..."],
         where: Bool[Array, "..."] | None = None,
         axis_name: str | None = None,
         *,
@@ -119,7 +119,7 @@ class Objective:
     def __call__(
         self,
         logits: Float[Array, "*batch classes"],
-        labels: Int[Array, "*batch"],
+        labels: Integer[Array, "*batch"],
         where: Bool[Array, "..."] | None = None,
         axis_name: str | None = None,
         *,
@@ -270,7 +270,7 @@ def _scaled(
     loss: Callable[..., Array],
     scale: float,
     logits: Float[Array, "*batch classes"],
-    labels: Int[Array, "*batch"],
+    labels: Integer[Array, "*batch"],
     *,
     where: Bool[Array, "..."] | None = None,
 ) -> Float[Array, "*batch"]:

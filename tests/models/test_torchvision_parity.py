@@ -19,8 +19,23 @@ TOLERANCES = {"float32_logits": 1e-4}
 """Largest error, relative to the largest entry, where it is not 1e-6."""
 
 every_model_and_size = pytest.mark.parametrize(
-    ("name", "size"), [(name, size) for name in MODELS for size in SIZES], ids=str
+    ("name", "size"),
+    [
+        # One group, so that one worker compiles for the stored and for the live comparison.
+        pytest.param(name, size, marks=pytest.mark.xdist_group(f"parity-{name}-{size}"))
+        for name in MODELS
+        for size in SIZES
+    ],
+    ids=str,
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_in_half_the_time():
+    """The programs run once, so that optimising them costs more than it saves."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @functools.cache

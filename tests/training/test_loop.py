@@ -160,7 +160,9 @@ def test_the_step_that_compiles_counts_no_images(tmp_path):
     progress.add(16)
     progress.end_epoch([row | {"epoch": 1}, row | {"epoch": 2}])
     progress.close()
-    first, second = (json.loads(line) for line in (tmp_path / "timing.jsonl").open())
+    first, second = (
+        json.loads(line) for line in (tmp_path / "timing.jsonl").read_text().splitlines()
+    )
     assert (first["seconds"], first["images_per_second"]) == (0, None)
     assert second["images_per_second"] == pytest.approx(16 / second["seconds"])
 

@@ -29,15 +29,15 @@ def batch(step):
     }
 
 
-def trained(name, devices):
-    """The state after eight steps in float64."""
-    settings = StepSettings(steps_per_epoch=13, total_steps=390, seed=0, dtype=jnp.float64)
+def trained(name, devices, dtype, steps):
+    """The state after so many steps."""
+    settings = StepSettings(steps_per_epoch=13, total_steps=390, seed=0, dtype=dtype)
     optimizer = make_optimizer("adamw", lambda step: 1e-3, weight_decay=5e-4)
-    model = create_tiny_model(name, dtype=jnp.float64, axis_name=AXIS)
+    model = create_tiny_model(name, dtype=dtype, axis_name=AXIS)
     with only(devices):
         train_step = make_train_step(model, make_objective("lmf", COUNTS), optimizer, settings)
         state = create_train_state(model, optimizer, (SIDE, SIDE, 3), settings)
-        for step in range(8):
+        for step in range(steps):
             state = train_step(state, spread_over_devices(batch(step)))
     return on_one(state)
 
@@ -45,7 +45,16 @@ def trained(name, devices):
 @pytest.mark.parametrize("name", MODELS)
 def test_eight_steps_are_those_of_one_device(name):
     with jax.enable_x64(True):
-        one, two = trained(name, 1), trained(name, 2)
+        one, two = (trained(name, devices, jnp.float64, 8) for devices in (1, 2))
         np.testing.assert_allclose(two.loss_sum, one.loss_sum, rtol=1e-6)
         assert_close(two.params, one.params, 1e-6)
         assert_close(two.batch_stats, one.batch_stats, 1e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_first_step_in_float32_is_that_of_one_device(name):
+    one, two = (trained(name, devices, jnp.float32, 1) for devices in (1, 2))
+    np.testing.assert_allclose(two.loss_sum, one.loss_sum, rtol=1e-6)
+    assert_close(two.batch_stats, one.batch_stats, 1e-6)
+    # After one step the first moment of Adam is a tenth of the summed gradient.
+    assert_close(two.opt_state[0].mu, one.opt_state[0].mu, 1e-5)
