@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lmf_jax.config import Config, parse_config
-from lmf_jax.errors import UserError
+from lmf_jax.errors import UserError, run_command
 from lmf_jax.losses import LOSSES
 from lmf_jax.training.run_folder import open_run
 
@@ -134,3 +134,17 @@ def test_a_resumed_run_takes_its_settings_from_the_run():
 def test_settings_are_checked_wherever_they_come_from():
     with pytest.raises(UserError, match="--alpha is -1"):
         Config(alpha=-1.0)
+
+
+def test_ctrl_c_is_one_line_wherever_it_comes(capsys):
+    def command():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stop:
+        run_command("train.py", command)
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "train.py: Stopped; what was saved is kept.\n"
+
+
+def test_a_run_folder_may_lie_in_the_home_folder():
+    assert parse_config(["--run-dir", "~/run"]).run_dir == str(Path.home() / "run")

@@ -30,14 +30,6 @@ every_model_and_size = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compile_in_half_the_time():
-    """The programs run once, so that optimising them costs more than it saves."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.cache
 def stored(name: str) -> dict[str, np.ndarray]:
     with np.load(make_golden.GOLDEN / f"{name}.npz") as file:
