@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ from data import load_dataset
 from lmf_jax.config import Config
 from lmf_jax.training.loop import make_program
 from lmf_jax.training.step import spread_over_devices
-from tests.training.devices import assert_close, on_one, only
+from tests.training.devices import assert_close, on_one, only, place
 
 ROOT = Path(__file__).parent.parent
 
@@ -71,11 +72,14 @@ def test_the_first_step_in_float32_is_that_of_one_device(data_dir):
         "image": rng.integers(0, 256, (config.batch_size, size, size, 3), np.uint8),
         "label": rng.integers(0, 10, config.batch_size).astype(np.int32),
     }
+    with only(1):
+        program = make_program(config, dataset.class_counts("train"))
+        initial = jax.device_get(program.initial_state())
     states = []
     for devices in (1, 2):
         with only(devices):
             program = make_program(config, dataset.class_counts("train"))
-            state = program.train_step(program.initial_state(), spread_over_devices(batch))
+            state = program.train_step(place(initial), spread_over_devices(batch))
         states.append(on_one(state))
     one, two = states
     np.testing.assert_allclose(two.loss_sum, one.loss_sum, rtol=1e-5)

@@ -18,17 +18,6 @@ from tests.models.make_golden import MODELS, NUM_CLASSES, SIZES, Outputs
 TOLERANCES = {"float32_logits": 1e-4}
 """Largest error, relative to the largest entry, where it is not 1e-6."""
 
-every_model_and_size = pytest.mark.parametrize(
-    ("name", "size"),
-    [
-        # One group, so that one worker compiles for the stored and for the live comparison.
-        pytest.param(name, size, marks=pytest.mark.xdist_group(f"parity-{name}-{size}"))
-        for name in MODELS
-        for size in SIZES
-    ],
-    ids=str,
-)
-
 
 @functools.cache
 def stored(name: str) -> dict[str, np.ndarray]:
@@ -106,19 +95,23 @@ def assert_close(ours: Outputs, theirs: Outputs) -> None:
         assert error < TOLERANCES.get(key, 1e-6), f"{key}: {error}"
 
 
-@every_model_and_size
-def test_models_reproduce_stored_outputs_of_torchvision(name, size):
+def stored_outputs(name: str, size: tuple[int, int]) -> Outputs:
     prefix = f"{size[0]}x{size[1]}/"
-    theirs = {
+    return {
         key.removeprefix(prefix): value
         for key, value in stored(name).items()
         if key.startswith(prefix)
     }
-    assert_close(make_golden.extract(our_outputs(name, size)), theirs)
 
 
-@every_model_and_size
-def test_models_reproduce_outputs_of_installed_torchvision(name, size):
+# Both comparisons of one model and size in a row, so that one worker compiles for both.
+@pytest.mark.parametrize("source", ["stored", "installed"])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("name", MODELS)
+def test_models_reproduce_torchvision(name, size, source):
+    if source == "stored":
+        assert_close(make_golden.extract(our_outputs(name, size)), stored_outputs(name, size))
+        return
     pytest.importorskip("torch", reason="compares with torch, which is not installed")
     with warnings.catch_warnings():
         # torchvision says so where its image files do not match the installed torch.

@@ -7,6 +7,7 @@ from unittest import mock
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
 @contextmanager
@@ -19,6 +20,12 @@ def only(count: int) -> Iterator[None]:
         mock.patch.object(jax, "device_count", lambda: count),
     ):
         yield
+
+
+def place(state):
+    """Put a state on all devices, as the train step returns it."""
+    mesh = Mesh(np.array(jax.local_devices()), ("batch",))
+    return jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
 
 
 def on_one(tree):

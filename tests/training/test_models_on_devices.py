@@ -15,7 +15,7 @@ from lmf_jax.training.step import (
     spread_over_devices,
 )
 from tests.models.tiny import MODELS, NUM_CLASSES, create_tiny_model
-from tests.training.devices import assert_close, on_one, only
+from tests.training.devices import assert_close, on_one, only, place
 
 SIDE, BATCH = 32, 32  # small batches end in chaos: Adam turns noise around 0 into full steps
 COUNTS = [60, 30, 15, 10, 5]
@@ -29,23 +29,27 @@ def batch(step):
     }
 
 
-def trained(name, devices, dtype, steps):
-    """The state after so many steps."""
+def trained(name, dtype, steps):
+    """The states after so many steps on one device and on two."""
     settings = StepSettings(steps_per_epoch=13, total_steps=390, seed=0, dtype=dtype)
     optimizer = make_optimizer("adamw", lambda step: 1e-3, weight_decay=5e-4)
     model = create_tiny_model(name, dtype=dtype, axis_name=AXIS)
-    with only(devices):
-        train_step = make_train_step(model, make_objective("lmf", COUNTS), optimizer, settings)
-        state = create_train_state(model, optimizer, (SIDE, SIDE, 3), settings)
-        for step in range(steps):
-            state = train_step(state, spread_over_devices(batch(step)))
-    return on_one(state)
+    with only(1):
+        initial = create_train_state(model, optimizer, (SIDE, SIDE, 3), settings)
+        initial = jax.device_get(initial)
+    for devices in (1, 2):
+        with only(devices):
+            step = make_train_step(model, make_objective("lmf", COUNTS), optimizer, settings)
+            state = place(initial)
+            for number in range(steps):
+                state = step(state, spread_over_devices(batch(number)))
+        yield on_one(state)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_eight_steps_are_those_of_one_device(name):
     with jax.enable_x64(True):
-        one, two = (trained(name, devices, jnp.float64, 8) for devices in (1, 2))
+        one, two = trained(name, jnp.float64, 8)
         np.testing.assert_allclose(two.loss_sum, one.loss_sum, rtol=1e-6)
         assert_close(two.params, one.params, 1e-6)
         assert_close(two.batch_stats, one.batch_stats, 1e-6)
@@ -53,7 +57,7 @@ def test_eight_steps_are_those_of_one_device(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_first_step_in_float32_is_that_of_one_device(name):
-    one, two = (trained(name, devices, jnp.float32, 1) for devices in (1, 2))
+    one, two = trained(name, jnp.float32, 1)
     np.testing.assert_allclose(two.loss_sum, one.loss_sum, rtol=1e-6)
     assert_close(two.batch_stats, one.batch_stats, 1e-6)
     # After one step the first moment of Adam is a tenth of the summed gradient.

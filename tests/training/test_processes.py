@@ -9,9 +9,18 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parent.parent.parent
-SETTINGS = (
-    "--epochs 2 --batch-size 8 --image-size 32 --learning-rate 1e-3 --decay-epochs 30".split()
-)
+SETTINGS = [
+    "--epochs",
+    "2",
+    "--batch-size",
+    "8",
+    "--image-size",
+    "32",
+    "--learning-rate",
+    "1e-3",
+    "--decay-epochs",
+    "30",
+]
 
 
 def train(folder: Path, processes: int, *arguments: str) -> dict[str, np.ndarray]:

@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lmf_jax.losses import make_objective
 from lmf_jax.training.optimizer import make_optimizer, step_decay
@@ -17,7 +16,7 @@ from lmf_jax.training.step import (
     make_train_step,
     spread_over_devices,
 )
-from tests.training.devices import assert_close, on_one, only
+from tests.training.devices import assert_close, on_one, only, place
 from tests.training.tiny import NUM_CLASSES, SIDE, random_batch, tiny_model
 
 COUNTS = [60, 30, 10]
@@ -54,11 +53,6 @@ def initial_state(dtype=jnp.float32, averages=False):
         model = tiny_model(dtype=dtype, axis_name=AXIS)
         state = create_train_state(model, OPTIMIZER, (SIDE, SIDE, 3), settings)
     return jax.device_get(state)
-
-
-def place(state):
-    mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
-    return jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
 
 
 @pytest.mark.parametrize(
