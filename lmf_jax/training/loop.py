@@ -268,9 +268,8 @@ def _validate(
             f"The validation logits of epoch {step // per_epoch} are not finite; the checkpoint of "
             "the epoch before is kept. Lower --learning-rate, or check the images."
         )
-    loss = program.objective(
-        jnp.asarray(logits), jnp.asarray(labels), progress=(step - 1) / program.settings.total_steps
-    )
+    progress = (step - 1) / program.settings.total_steps
+    loss = jax.jit(program.objective)(jnp.asarray(logits), jnp.asarray(labels), progress=progress)
     predictions = predicted_classes(logits)
     confusion = confusion_matrix(labels, predictions, num_classes=logits.shape[-1])
     metrics = classification_metrics(np.asarray(confusion))
