@@ -12,7 +12,7 @@ from jaxtyping import Float, Integer, Shaped
 
 from lmf_jax.errors import UserError
 
-EpochMetrics = Mapping[str, float | int]
+EpochMetrics = dict[str, float | int]
 """A line of ``metrics.jsonl``: the epoch, its losses, validation metrics and learning rate."""
 
 

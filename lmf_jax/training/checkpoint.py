@@ -14,10 +14,10 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from lmf_jax.errors import TrainingStopped
-from lmf_jax.evaluation.finished_run import best_epoch
+from lmf_jax.evaluation.finished_run import EpochMetrics, best_epoch
 from lmf_jax.training.step import TrainState, Variables
 
-History = list[dict[str, float | int]]
+History = list[EpochMetrics]
 """One row per finished epoch, as in ``metrics.jsonl``."""
 
 

@@ -27,6 +27,7 @@ from jaxtyping import Array, Float, Int
 
 from lmf_jax.config import Config
 from lmf_jax.errors import Interrupted, TrainingStopped, UserError
+from lmf_jax.evaluation.finished_run import EpochMetrics
 from lmf_jax.evaluation.metrics import classification_metrics, confusion_matrix, predicted_classes
 from lmf_jax.losses import Objective, make_objective
 from lmf_jax.losses.checks import ClassCounts
@@ -259,7 +260,7 @@ def _objective(config: Config, class_counts: ClassCounts) -> Objective:
 
 def _validate(
     program: Program, state: TrainState, step: int, batches: Iterable[Batch]
-) -> dict[str, float | int]:
+) -> EpochMetrics:
     """Return the row of the epoch that ends with this step."""
     per_epoch = program.settings.steps_per_epoch
     logits, labels = predict(program.predict_step, state.evaluation_variables, batches)

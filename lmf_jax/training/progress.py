@@ -2,13 +2,13 @@
 
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from lmf_jax.evaluation.finished_run import EpochMetrics
 from lmf_jax.training.checkpoint import History
 from lmf_jax.training.run_folder import read_json_lines, write_json_lines
 
@@ -88,7 +88,7 @@ class Progress:
         write_json_lines(path, [*before, timing])
         write_json_lines(self._run_dir / "metrics.jsonl", history)
 
-    def _print_line(self, row: Mapping[str, float | int], rate: float | None) -> None:
+    def _print_line(self, row: EpochMetrics, rate: float | None) -> None:
         speed = "" if rate is None else f"  {rate:.0f} images/s"
         tqdm.write(
             f"epoch {row['epoch']:{len(str(self._epochs))}}/{self._epochs}"
