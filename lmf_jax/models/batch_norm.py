@@ -54,6 +54,9 @@ def normalise_batch(
     The variance is the mean squared distance from the mean, found in a second pass: the one-pass
     form `E[x^2] - E[x]^2` cancels in float32.
 
+    Reverse mode and forward over reverse (`jax.grad`, `jax.hessian`) work; `jax.jvp` alone does
+    not, since the gradient is written by hand.
+
     Args:
         inputs: this device's part of the batch.
         scale: factor of each channel, in the dtype of the statistics.

@@ -24,7 +24,19 @@ def test_gradients_are_those_of_finite_differences():
         def outputs(inputs, scale, bias):
             return normalise_batch(inputs, scale, bias, 1e-3, None)[0]
 
-        check_grads(jax.jit(outputs), (inputs, scale, bias), order=1, modes=["rev"], rtol=1e-6)
+        check_grads(jax.jit(outputs), (inputs, scale, bias), order=2, modes=["rev"], rtol=1e-6)
+
+
+def test_forward_over_reverse_works():
+    inputs, direction = normal(4, 3, 5), normal(4, 3, 5, seed=1)
+    scale, bias = jnp.ones(5), jnp.zeros(5)
+
+    def loss(inputs):
+        return jnp.tanh(normalise_batch(inputs, scale, bias, 1e-3, None)[0] + inputs).sum()
+
+    forward = jax.jvp(jax.grad(loss), (inputs,), (direction,))[1]
+    reverse = jax.grad(lambda x: jnp.vdot(jax.grad(loss)(x), direction))(inputs)
+    np.testing.assert_allclose(forward, reverse, atol=1e-5)
 
 
 def test_statistics_are_constants_to_a_gradient():
