@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
 from data.prepared import Prepared, open_prepared
-from data.splits import PARTS, long_tail, paper_split
+from data.splits import PARTS, grouped_split, long_tail, paper_split
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError
 
@@ -148,9 +148,12 @@ def _split_rows(
     if split == "paper":
         return paper_split(prepared.labels, split_seed)
     if split == "grouped":
-        raise UserError(
-            f"--split grouped needs patients or lesions, and {name} names none; use --split paper."
-        )
+        if prepared.groups is None:
+            raise UserError(
+                f"--split grouped needs patients or lesions, and {name} names none; "
+                "use --split paper."
+            )
+        return grouped_split(prepared.labels, prepared.groups, split_seed)
     raise UserError(f"There is no split named {split!r}; choose paper or grouped.")
 
 

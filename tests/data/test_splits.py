@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data.splits import PARTS, long_tail, paper_split
+from data.splits import PARTS, grouped_split, long_tail, paper_split
 
 HAM10000 = {  # class sizes, and the training sizes of the paper's Table 1
     "nv": (6705, 4693),
@@ -125,3 +125,29 @@ def test_long_tail_refuses_a_ratio_below_one(ratio: float) -> None:
 def test_a_negative_seed_is_refused() -> None:
     with pytest.raises(ValueError, match="whole number from 0, got -1"):
         paper_split(np.zeros(5, np.int32), seed=-1)
+
+
+def test_grouped_split_keeps_groups_together_and_classes_in_proportion() -> None:
+    labels = labels_of([400, 100, 40])
+    groups = np.array([f"lesion {g}" for g in np.random.default_rng(1).integers(0, 300, 540)])
+    rows = grouped_split(labels, groups, seed=0)
+    assert tuple(rows) == PARTS
+    assert sorted(np.concatenate(list(rows.values()))) == list(range(540))
+    for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        assert not set(groups[rows[one]]) & set(groups[rows[other]])
+    for part, share in zip(PARTS, (0.7, 0.15, 0.15), strict=True):
+        np.testing.assert_allclose(
+            counts_in(labels, rows[part]), share * np.bincount(labels), atol=5
+        )
+
+
+def test_grouped_split_depends_on_the_seed_alone() -> None:
+    labels = labels_of([60, 30])
+    groups = np.array([f"{i // 2}" for i in range(90)])
+    first, again, other = (grouped_split(labels, groups, seed)["test"] for seed in (0, 0, 1))
+    assert first.tolist() == again.tolist() != other.tolist()
+
+
+def test_grouped_split_of_too_few_groups_is_refused() -> None:
+    with pytest.raises(ValueError, match="There are 2 groups; a grouped split needs 20"):
+        grouped_split(labels_of([50, 50]), np.array(["a", "b"] * 50), seed=0)

@@ -1,0 +1,91 @@
+"""``python -m data audit NAME``: what is to be known of a dataset before one trains on it."""
+
+import importlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from data.audit import as_json, audit_splits, format_audit
+from data.datasets import DEFAULTS
+from data.labels import Labels
+from data.prepared import open_prepared
+from data.storage import building, replacing
+from lmf_jax.config import DEFAULT_DATA_DIR
+from lmf_jax.errors import UserError, run_command
+
+LABELLED = ("ham10000", "isic2019", "odir5k")
+"""The datasets whose label files are read by ``data/<name>/labels.py``."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Print the class counts of each part, and which test images share a lesion or patient."""
+
+    name: Annotated[str, tyro.conf.Positional]
+    """The dataset."""
+    labels_only: bool = False
+    """Read the label files in --raw-dir, no image, and no prepared dataset."""
+    raw_dir: str | None = None
+    """The folder of the download."""
+    split_seed: int = 0
+    """The seed of the splits."""
+    data_dir: str = DEFAULT_DATA_DIR
+    """The folder of prepared datasets; audits/NAME/audit.json is written there."""
+
+
+def audit(options: Audit) -> None:
+    """Print a table for each split and write ``audit.json``."""
+    data_dir = Path(options.data_dir).expanduser()
+    labels = labels_of(options, data_dir)
+    audits = audit_splits(labels, options.split_seed)
+    print("\n\n".join(map(format_audit, audits)))
+    path = data_dir / "audits" / options.name / "audit.json"
+    with building(path), replacing(path) as file:
+        file.write(json.dumps(as_json(audits), indent=2).encode() + b"\n")
+    print(f"written to {path}")
+
+
+def labels_of(options: Audit, data_dir: Path) -> Labels:
+    """Return the labels that the options ask for.
+
+    Raises:
+        UserError: If the options do not fit each other, or there are no such labels.
+    """
+    if options.labels_only != (options.raw_dir is not None):
+        raise UserError("--labels-only and --raw-dir go together; give both or none.")
+    if options.raw_dir is not None:
+        return read_labels(options.name, Path(options.raw_dir).expanduser())
+    if options.name not in DEFAULTS:
+        raise UserError(
+            f"There is no prepared dataset {options.name!r}; choose {', '.join(DEFAULTS)}, or give "
+            "--labels-only and --raw-dir."
+        )
+    prepared = open_prepared(options.name, data_dir)
+    return Labels(prepared.class_names, prepared.ids, prepared.labels, prepared.groups)
+
+
+def read_labels(name: str, raw_dir: Path) -> Labels:
+    """Read the label files of a download.
+
+    Args:
+        name: Name of the dataset.
+        raw_dir: The folder of the download.
+
+    Raises:
+        UserError: If the dataset is unknown, or a file cannot be read or contradicts itself.
+    """
+    if name not in LABELLED:
+        raise UserError(f"There are no labels to read of {name!r}; choose {', '.join(LABELLED)}.")
+    return importlib.import_module(f"data.{name}.labels").read_labels(raw_dir)
+
+
+if __name__ == "__main__":
+    run_command(
+        "python -m data",
+        lambda: audit(
+            tyro.extras.subcommand_cli_from_dict({"audit": Audit}, prog="python -m data")
+        ),
+    )

@@ -1,0 +1,114 @@
+"""How far a split leaks: images of the test part whose patient or lesion is also trained on."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from data.labels import Labels
+from data.splits import PARTS, grouped_split, paper_split
+
+Rows = Mapping[str, Int64[np.ndarray, " _"]]
+"""Sorted row numbers of each part."""
+
+
+@dataclass(frozen=True)
+class SplitAudit:
+    """What is to be known of one split.
+
+    Attributes:
+        split: "paper" or "grouped".
+        split_seed: The seed of the split.
+        class_counts: Images of each class by part, by class name.
+        imbalance_ratio: Largest over smallest class of the training part.
+        leaked: Test images of each class whose group is also in training, by class name; None
+            where the dataset names no groups.
+    """
+
+    split: str
+    split_seed: int
+    class_counts: dict[str, dict[str, int]]
+    imbalance_ratio: float
+    leaked: dict[str, int] | None
+
+    def total(self, part: str) -> int:
+        """Returns the number of images of a part."""
+        return sum(self.class_counts[part].values())
+
+
+def audit_splits(labels: Labels, split_seed: int) -> list[SplitAudit]:
+    """Looks at the paper's split and, where there are groups, at its leak-free twin.
+
+    Args:
+        labels: The labels of a dataset.
+        split_seed: The seed of both splits.
+    """
+    splits = {"paper": paper_split(labels.labels, split_seed)}
+    if labels.groups is not None:
+        splits["grouped"] = grouped_split(labels.labels, labels.groups, split_seed)
+    return [audit_split(labels, name, rows, split_seed) for name, rows in splits.items()]
+
+
+def audit_split(labels: Labels, split: str, rows: Rows, split_seed: int) -> SplitAudit:
+    """Counts the images of each part and class, and those that leak.
+
+    Args:
+        labels: The labels of a dataset.
+        split: Name of the split.
+        rows: Row numbers of its parts.
+        split_seed: The seed it was made with.
+    """
+    counts = {part: _per_class(labels, rows[part]) for part in PARTS}
+    smallest = min(counts["train"].values())
+    leaked = None
+    if labels.groups is not None:
+        also_trained_on = np.isin(labels.groups[rows["test"]], labels.groups[rows["train"]])
+        leaked = _per_class(labels, rows["test"][also_trained_on])
+    return SplitAudit(
+        split=split,
+        split_seed=split_seed,
+        class_counts=counts,
+        imbalance_ratio=max(counts["train"].values()) / smallest if smallest else float("inf"),
+        leaked=leaked,
+    )
+
+
+def format_audit(audit: SplitAudit) -> str:
+    """Returns a table for people: a line per class, the counts of each part, and what leaks.
+
+    Args:
+        audit: From :func:`audit_split`.
+    """
+    width = max(len("class"), *map(len, audit.class_counts["train"]))
+    heading = f"{'class':{width}}" + "".join(f"{part:>12}" for part in PARTS)
+    leaks = audit.leaked is not None
+    lines = [heading + (f"{'leaked':>12}" if leaks else "")]
+    for name in audit.class_counts["train"]:
+        lines.append(_line(name, width, audit, [name]))
+    lines.append(_line("all", width, audit, list(audit.class_counts["train"])))
+    facts = [f"split {audit.split}, seed {audit.split_seed}"]
+    facts.append(f"imbalance ratio {audit.imbalance_ratio:.1f}")
+    if audit.leaked is not None:
+        count, total = sum(audit.leaked.values()), audit.total("test")
+        share = f" ({count / total:.1%})" if total else ""
+        facts.append(f"{count} of {total} test images{share} share a group with training")
+    return "\n".join([", ".join(facts), *lines])
+
+
+def as_json(audits: list[SplitAudit]) -> list[dict[str, Any]]:
+    """Returns the audits as JSON can hold them."""
+    return [asdict(audit) for audit in audits]
+
+
+def _line(title: str, width: int, audit: SplitAudit, names: list[str]) -> str:
+    columns = [sum(audit.class_counts[part][name] for name in names) for part in PARTS]
+    if audit.leaked is not None:
+        columns.append(sum(audit.leaked[name] for name in names))
+    return f"{title:{width}}" + "".join(f"{count:12d}" for count in columns)
+
+
+def _per_class(labels: Labels, rows: Int64[np.ndarray, " _"]) -> dict[str, int]:
+    counts = np.bincount(labels.labels[rows], minlength=len(labels.class_names))
+    return dict(zip(labels.class_names, counts.tolist(), strict=True))

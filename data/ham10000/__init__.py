@@ -1,0 +1,1 @@
+"""HAM10000, as the download holds it."""

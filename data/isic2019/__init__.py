@@ -1,0 +1,1 @@
+"""ISIC 2019, as the download holds it."""

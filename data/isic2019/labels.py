@@ -1,0 +1,36 @@
+"""The labels of ISIC 2019, as the download holds them."""
+
+from pathlib import Path
+
+from data.labels import Labels, make_labels, one_hot, read_csv
+
+CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
+"""Class names by class id: the columns of the ground truth, without UNK, which no image has."""
+
+PAPER_COUNTS = {"train": 17733, "validation": 3799, "test": 3799}
+"""Images per part, from Table 1 of Sadi et al."""
+
+
+def read_labels(raw_dir: Path) -> Labels:
+    """Reads the ground truth and, where they lie beside, the lesions of the metadata.
+
+    An image whose lesion is not named is a group of its own.
+
+    Args:
+        raw_dir: The folder of the download.
+
+    Raises:
+        UserError: If a file cannot be read or contradicts itself.
+    """
+    path = raw_dir / "ISIC_2019_Training_GroundTruth.csv"
+    metadata = raw_dir / "ISIC_2019_Training_Metadata.csv"
+    rows = read_csv(path, ("image", *CLASSES, "UNK"))
+    ids = [row["image"] for row in rows]
+    groups = None
+    if metadata.exists():
+        lesions = {
+            row["image"]: row["lesion_id"] for row in read_csv(metadata, ("image", "lesion_id"))
+        }
+        groups = [lesions.get(name, "") for name in ids]
+    labels = [one_hot(path, row, row["image"], (*CLASSES, "UNK")) for row in rows]
+    return make_labels(path, CLASSES, ids, labels, groups)

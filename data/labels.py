@@ -1,0 +1,146 @@
+"""What a download says of its images before any is opened: names, labels, patients and files.
+
+Every dataset reads its own label files in ``data/<dataset>/labels.py`` with the help of this
+module, for the builder that prepares it and for an audit that needs no images. What a file may get
+wrong is refused here, by name, before anything is written.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from jaxtyping import Int32, Shaped
+
+from lmf_jax.errors import UserError
+
+Row = Mapping[str, str]
+"""A line of a CSV file, by column."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """The labels of a download, in the order of its label file.
+
+    Attributes:
+        class_names: Name of every class, by class id.
+        ids: Name of every image, unicode [n], all different.
+        labels: Class id of every image, [n].
+        groups: Patient or lesion of every image, unicode [n]; None where the download names none.
+    """
+
+    class_names: tuple[str, ...]
+    ids: Shaped[np.ndarray, " n"]
+    labels: Int32[np.ndarray, " n"]
+    groups: Shaped[np.ndarray, " n"] | None
+
+
+def make_labels(
+    path: Path,
+    class_names: Sequence[str],
+    ids: Sequence[str],
+    labels: Sequence[str],
+    groups: Sequence[str] | None,
+) -> Labels:
+    """Puts labels together, once what they say is possible.
+
+    Args:
+        path: The label file, for the errors.
+        class_names: Name of every class, by class id.
+        ids: Name of every image.
+        labels: Class name of every image.
+        groups: Patient or lesion of every image; "" makes the image a group of its own. None
+            where the download names none.
+
+    Raises:
+        UserError: If there is no image, a name is given twice or is no file name, or a class is
+            unknown.
+    """
+    if not ids:
+        raise UserError(f"{path} names no image.")
+    seen: set[str] = set()
+    for name, label in zip(ids, labels, strict=True):
+        if name in seen:
+            raise UserError(f"{path} names {name} twice; every image has one label.")
+        seen.add(name)
+        if not _is_file_name(name):
+            raise UserError(f"{path} names {name!r}, which is no name of a file.")
+        if label not in class_names:
+            raise UserError(
+                f"{path} gives {name} the class {label!r}; expected one of "
+                f"{', '.join(class_names)}."
+            )
+    numbers = {name: number for number, name in enumerate(class_names)}
+    own = None if groups is None else [g or f"only {i}" for g, i in zip(groups, ids, strict=True)]
+    return Labels(
+        class_names=tuple(class_names),
+        ids=np.array(ids),
+        labels=np.array([numbers[label] for label in labels], np.int32),
+        groups=None if own is None else np.array(own),
+    )
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> list[Row]:
+    """Reads a CSV file with a header that has these columns, and perhaps others.
+
+    Args:
+        path: The file, in UTF-8.
+        columns: Names of the columns that are needed.
+
+    Raises:
+        UserError: If the file is missing, empty, not UTF-8 or lacks a column, or a line has not as
+            many fields as the header.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            header = reader.fieldnames or ()
+            missing = [column for column in columns if column not in header]
+            if missing:
+                raise UserError(
+                    f"{path} lacks the column {', '.join(missing)}; it has "
+                    f"{', '.join(header) or 'none'}."
+                )
+            rows: list[Row] = []
+            for row in reader:
+                if None in row or None in row.values():
+                    raise UserError(
+                        f"Line {reader.line_num} of {path} does not have the {len(header)} fields "
+                        "of the header."
+                    )
+                rows.append(row)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; check the folder of the download.") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as CSV ({error}).") from error
+    return rows
+
+
+def one_hot(path: Path, row: Row, name: str, class_names: Sequence[str]) -> str:
+    """Returns the class whose column holds 1, where all others hold 0.
+
+    Args:
+        path: The file that the line is from.
+        row: The line.
+        name: Name of its image.
+        class_names: The columns.
+
+    Raises:
+        UserError: If not exactly one column holds 1, or one holds something else.
+    """
+    values = {class_name: row[class_name].strip() for class_name in class_names}
+    known = all(value in ("0", "0.0", "1", "1.0") for value in values.values())
+    hot = [class_name for class_name, value in values.items() if value.startswith("1")]
+    if not known or len(hot) != 1:
+        raise UserError(
+            f"{path} gives {name} the labels {', '.join(f'{k}={v}' for k, v in values.items())}; "
+            "expected a single 1."
+        )
+    return hot[0]
+
+
+def _is_file_name(name: str) -> bool:
+    """Tells whether a name stays in its folder and can be printed."""
+    path = PurePosixPath(name)
+    return path.name == name and name not in ("", "..") and "\\" not in name and name.isprintable()

@@ -1,0 +1,1 @@
+"""ODIR-5K, as the download holds it."""

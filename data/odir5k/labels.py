@@ -1,0 +1,41 @@
+"""The labels of ODIR-5K, as the Kaggle download holds them."""
+
+import re
+from pathlib import Path
+
+from data.labels import Labels, Row, make_labels, read_csv
+from lmf_jax.errors import UserError
+
+CLASSES = ("N", "D", "G", "C", "A", "H", "M", "O")
+"""Class names by class id: normal, diabetes, glaucoma, cataract, age-related macular degeneration,
+hypertension, myopia, other."""
+
+PAPER_COUNTS = {"train": 4474, "validation": 959, "test": 959}
+"""Images per part, from Table 1 of Sadi et al."""
+
+
+def read_labels(raw_dir: Path) -> Labels:
+    """Reads ``full_df.csv``: one line and one label per eye, and the patient as the group.
+
+    The label is the column ``labels``; the columns N to O are the diagnoses of both eyes together.
+
+    Args:
+        raw_dir: The folder of the download.
+
+    Raises:
+        UserError: If the file cannot be read or contradicts itself.
+    """
+    path = raw_dir / "full_df.csv"
+    rows = read_csv(path, ("ID", "labels", "filename"))
+    ids = [row["filename"].removesuffix(".jpg") for row in rows]
+    labels = [_label(path, row) for row in rows]
+    return make_labels(path, CLASSES, ids, labels, [row["ID"] for row in rows])
+
+
+def _label(path: Path, row: Row) -> str:
+    match = re.fullmatch(r"\['(\w+)'\]", row["labels"])
+    if match is None:
+        raise UserError(
+            f"{path} gives {row['filename']} the labels {row['labels']!r}; expected one, as ['N']."
+        )
+    return match.group(1)

@@ -1,0 +1,87 @@
+"""Counts of a split and what leaks through it, by hand and on real label files."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.audit import audit_split, audit_splits, format_audit
+from data.labels import Labels
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+TRAINING = {
+    "ham10000": {"MEL": 779, "NV": 4693, "BCC": 360, "AKIEC": 229, "BKL": 769}
+    | {"DF": 81, "VASC": 100},
+    "isic2019": {"MEL": 3166, "NV": 9013, "BCC": 2327, "AK": 607, "BKL": 1836}
+    | {"DF": 167, "VASC": 177, "SCC": 440},
+}
+
+
+def labels_of(groups: list[str] | None) -> Labels:
+    labels = np.array([0, 0, 0, 1, 1, 0, 1], np.int32)
+    ids = np.array([f"image {i}" for i in range(7)])
+    return Labels(("often", "rare"), ids, labels, None if groups is None else np.array(groups))
+
+
+ROWS = {"train": np.arange(4), "validation": np.array([4]), "test": np.array([5, 6])}
+
+
+def test_counts_ratio_and_leaks() -> None:
+    audit = audit_split(labels_of(["a", "b", "c", "d", "e", "b", "e"]), "paper", ROWS, 3)
+    assert audit.class_counts["train"] == {"often": 3, "rare": 1}
+    assert audit.class_counts["test"] == {"often": 1, "rare": 1}
+    assert audit.imbalance_ratio == 3
+    assert audit.leaked == {"often": 1, "rare": 0}
+    first, heading, *lines = format_audit(audit).splitlines()
+    assert first == (
+        "split paper, seed 3, imbalance ratio 3.0, "
+        "1 of 2 test images (50.0%) share a group with training"
+    )
+    assert heading.split() == ["class", "train", "validation", "test", "leaked"]
+    assert lines[-1].split() == ["all", "4", "1", "2", "1"]
+
+
+def test_without_groups_nothing_is_said_of_leaks() -> None:
+    (audit,) = audit_splits(labels_of(None), 0)
+    assert audit.leaked is None
+    assert "leaked" not in format_audit(audit)
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_the_papers_counts_and_its_leaks(name, tmp_path, monkeypatch, capsys) -> None:
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"the label files of {name} are not beside the checkout")
+    command = ["data", "audit", name, "--labels-only", "--raw-dir", str(SHARED / name)]
+    monkeypatch.setattr(sys, "argv", [*command, "--data-dir", str(tmp_path)])
+    runpy.run_module("data", run_name="__main__")
+    assert "written to" in capsys.readouterr().out
+    paper, grouped = json.loads((tmp_path / "audits" / name / "audit.json").read_text())
+    assert paper["class_counts"]["train"] == TRAINING[name]
+    test, leaked = sum(paper["class_counts"]["test"].values()), sum(paper["leaked"].values())
+    assert 0.3 < leaked / test < 0.65
+    assert sum(grouped["leaked"].values()) == 0
+    for part, counts in grouped["class_counts"].items():
+        for class_name, count in counts.items():
+            assert abs(count - paper["class_counts"][part][class_name]) <= 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("ham10000 --labels-only", "--labels-only and --raw-dir go together"),
+        ("ham1000 --labels-only --raw-dir x", "There are no labels to read of 'ham1000'"),
+        ("ham10000 --labels-only --raw-dir x", "GroundTruth.csv is missing"),
+        ("ham1000", "There is no prepared dataset 'ham1000'"),
+    ],
+)
+def test_a_wrong_command_line_is_one_clear_line(words, message, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["data", "audit", *words.split()])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("data", run_name="__main__")
+    assert stop.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("python -m data: ") and message in printed
+    assert printed.count("\n") == 1
