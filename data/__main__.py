@@ -1,7 +1,8 @@
-"""``python -m data audit NAME``: what is to be known of a dataset before one trains on it."""
+"""``python -m data prepare`` and ``python -m data audit``: what comes before training."""
 
 import importlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,13 +12,30 @@ import tyro
 from data.audit import as_json, audit_splits, format_audit
 from data.datasets import DEFAULTS
 from data.labels import Labels
+from data.prepare import class_table, differences, prepare
 from data.prepared import open_prepared
 from data.storage import building, replacing
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError, run_command
 
+PREPARABLE = ("ham10000",)
+"""The datasets that are downloaded by hand and then prepared."""
 LABELLED = ("ham10000", "isic2019", "odir5k")
 """The datasets whose label files are read by ``data/<name>/labels.py``."""
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Check every image of a download and prepare it; an interrupted run can be run again."""
+
+    name: Annotated[str, tyro.conf.Positional]
+    """The dataset."""
+    raw_dir: str
+    """The folder of the download."""
+    data_dir: str = DEFAULT_DATA_DIR
+    """The folder of prepared datasets."""
+    skip_broken: bool = False
+    """Leave out images that are missing or cannot be decoded, and write down which."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +54,19 @@ class Audit:
     """The folder of prepared datasets; audits/NAME/audit.json is written there."""
 
 
-def audit(options: Audit) -> None:
+def run_prepare(options: Prepare) -> None:
+    """Prepare a download and print its classes, and where they differ from the paper's."""
+    if options.name not in PREPARABLE:
+        raise UserError(f"There is no {options.name!r} to prepare; choose {', '.join(PREPARABLE)}.")
+    data_dir = Path(options.data_dir).expanduser()
+    raw_dir = Path(options.raw_dir).expanduser()
+    prepared = prepare(options.name, raw_dir, data_dir, skip_broken=options.skip_broken)
+    expected = importlib.import_module(f"data.{options.name}.labels").PAPER_COUNTS
+    print(class_table(prepared))
+    print("\n".join(differences(prepared, expected)) or "as many images as in the paper")
+
+
+def run_audit(options: Audit) -> None:
     """Print a table for each split and write ``audit.json``."""
     data_dir = Path(options.data_dir).expanduser()
     labels = labels_of(options, data_dir)
@@ -82,10 +112,15 @@ def read_labels(name: str, raw_dir: Path) -> Labels:
     return importlib.import_module(f"data.{name}.labels").read_labels(raw_dir)
 
 
+def main() -> None:
+    """Run the command that the command line names."""
+    commands: dict[str, Callable[..., Prepare | Audit]] = {"prepare": Prepare, "audit": Audit}
+    options = tyro.extras.subcommand_cli_from_dict(commands, prog="python -m data")
+    if isinstance(options, Prepare):
+        run_prepare(options)
+    else:
+        run_audit(options)
+
+
 if __name__ == "__main__":
-    run_command(
-        "python -m data",
-        lambda: audit(
-            tyro.extras.subcommand_cli_from_dict({"audit": Audit}, prog="python -m data")
-        ),
-    )
+    run_command("python -m data", main)

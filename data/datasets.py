@@ -23,6 +23,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "decay_epochs": 20,
         "augment": "shift",
     },
+    "ham10000": {},
 }
 """Every dataset's own values for settings that the person left open.
 

@@ -69,7 +69,8 @@ def open_prepared(name: str, data_dir: Path) -> Prepared:
         data_dir: The folder of prepared datasets.
 
     Raises:
-        UserError: If ``data_dir`` cannot be written and the dataset is not there.
+        UserError: If the dataset is not there and has to be downloaded by hand, or ``data_dir``
+            cannot be written.
     """
     import tensorflow_datasets as tfds
 
@@ -77,8 +78,12 @@ def open_prepared(name: str, data_dir: Path) -> Prepared:
     builder = builder_class(data_dir=data_dir, file_format="array_record")
     folder = Path(builder.data_dir)
     if not folder.exists():
-        with building(folder):
-            _prepare(builder)
+        if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+            raise UserError(
+                f"{name} is not prepared in {data_dir}; download it and run: "
+                f"python -m data prepare {name} --raw-dir DIR"
+            )
+        build(builder)
         builder = builder_class(data_dir=data_dir, file_format="array_record")
     if not (folder / "dataset_info.json").exists():
         raise UserError(f"{folder} holds no whole dataset; remove it, and it is prepared anew.")
@@ -95,15 +100,24 @@ def open_prepared(name: str, data_dir: Path) -> Prepared:
     )
 
 
-def _prepare(builder: Any) -> None:
-    """Writes the dataset's files; does nothing if another process has just done so."""
+def build(builder: Any, raw_dir: Path | None = None) -> None:
+    """Writes the dataset's files; does nothing if another process has just done so.
+
+    Args:
+        builder: A TFDS builder.
+        raw_dir: The folder of the download, where the builder needs one.
+
+    Raises:
+        UserError: If the disk refuses.
+    """
     import tensorflow_datasets as tfds
 
     tfds.display_progress_bar(sys.stderr.isatty())
+    manual = tfds.download.DownloadConfig(manual_dir=raw_dir)
     # tfds announces itself on standard output, which belongs to the command that runs.
-    with contextlib.redirect_stdout(io.StringIO()):
+    with building(Path(builder.data_dir)), contextlib.redirect_stdout(io.StringIO()):
         try:
-            builder.download_and_prepare()
+            builder.download_and_prepare(download_config=manual)
         except OSError:
             # On a disk without locks another process may have put the same files there first.
             if not Path(builder.data_dir).exists():

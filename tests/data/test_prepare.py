@@ -1,0 +1,130 @@
+"""A made-up download is prepared, or refused by name; nothing half-done is left behind."""
+
+import io
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.datasets import load_dataset
+from data.ham10000.labels import CLASSES
+from data.image_cache import cached_images
+from data.prepare import SKIPPED_FILE, prepare
+from lmf_jax.errors import UserError
+
+NUM_IMAGES = 60
+
+
+@pytest.fixture
+def raw_dir(tmp_path: Path) -> Path:
+    """Sixty images of two classes, two of a lesion, in the layout of HAM10000."""
+    folder = tmp_path / "raw"
+    (folder / "images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    labels, lesions = ["image," + ",".join(CLASSES)], ["lesion_id,image_id"]
+    for number in range(NUM_IMAGES):
+        name = f"ISIC_{number:07d}"
+        pixels = rng.integers(0, 256, (15, 20, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{name}.jpg")
+        hot = ["1.0" if c == ("NV" if number % 3 else "MEL") else "0.0" for c in CLASSES]
+        labels.append(",".join([name, *hot]))
+        lesions.append(f"HAM_{number // 2},{name}")
+    (folder / "GroundTruth.csv").write_text("\n".join(labels) + "\n")
+    (folder / "HAM10000_metadata.csv").write_text("\n".join(lesions) + "\n")
+    return folder
+
+
+def image(raw_dir: Path, number: int) -> Path:
+    return raw_dir / "images" / f"ISIC_{number:07d}.jpg"
+
+
+def test_the_bytes_and_the_order_of_the_download_are_kept(raw_dir: Path, tmp_path: Path) -> None:
+    prepared = prepare("ham10000", raw_dir, tmp_path / "data")
+    assert prepared.class_names == CLASSES
+    assert prepared.ids.tolist() == [f"ISIC_{i:07d}" for i in range(NUM_IMAGES)]
+    assert prepared.groups.tolist() == [f"HAM_{i // 2}" for i in range(NUM_IMAGES)]
+    assert prepared.source[7] == image(raw_dir, 7).read_bytes()
+    assert not (tmp_path / "data" / "ham10000" / "1.0.0" / SKIPPED_FILE).exists()
+
+
+def test_a_prepared_download_is_a_dataset_with_two_splits(raw_dir: Path, tmp_path: Path) -> None:
+    prepare("ham10000", raw_dir, tmp_path)
+    paper = load_dataset("ham10000", data_dir=tmp_path)
+    assert paper.class_counts("train").tolist() == [14, 28, 0, 0, 0, 0, 0]
+    assert cached_images(paper, 8, tmp_path).shape == (NUM_IMAGES, 8, 8, 3)
+    grouped = load_dataset("ham10000", data_dir=tmp_path, split="grouped")
+    train, test = (set(grouped.groups[grouped.rows[part]]) for part in ("train", "test"))
+    assert train and test and not train & test
+    assert grouped.content_fingerprint == paper.content_fingerprint
+    assert grouped.fingerprint != paper.fingerprint
+
+
+BREAK = {
+    "missing": lambda path: path.unlink(),
+    "empty": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-200]),
+    "no image": lambda path: path.write_text("<html>404</html>"),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("damage", BREAK.values(), ids=BREAK.keys())
+def test_a_broken_image_is_named_and_nothing_is_written(damage, raw_dir, tmp_path) -> None:
+    damage(image(raw_dir, 4))
+    message = r"1 of 60 images in .* \(ISIC_0000004\); .*--skip-broken"
+    with pytest.raises(UserError, match=message):
+        prepare("ham10000", raw_dir, tmp_path / "data")
+    assert not list((tmp_path / "data").rglob("*.array_record*"))
+
+
+def test_a_decompression_bomb_is_not_decoded(raw_dir: Path, tmp_path: Path) -> None:
+    bomb = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(bomb, "png")
+    image(raw_dir, 9).write_bytes(bomb.getvalue())
+    with pytest.raises(UserError, match="ISIC_0000009"):
+        prepare("ham10000", raw_dir, tmp_path / "data")
+
+
+def test_broken_images_can_be_left_out_and_are_listed(raw_dir: Path, tmp_path: Path) -> None:
+    for number in (4, 5, 40):
+        image(raw_dir, number).write_bytes(b"")
+    prepared = prepare("ham10000", raw_dir, tmp_path, skip_broken=True)
+    assert len(prepared.ids) == NUM_IMAGES - 3
+    assert not {"ISIC_0000004", "ISIC_0000005", "ISIC_0000040"} & set(prepared.ids)
+    listed = (tmp_path / "ham10000" / "1.0.0" / SKIPPED_FILE).read_text().split()
+    assert listed == ["ISIC_0000004", "ISIC_0000005", "ISIC_0000040"]
+
+
+def test_of_many_broken_images_five_are_named(raw_dir: Path, tmp_path: Path) -> None:
+    for number in range(7):
+        image(raw_dir, number).unlink()
+    with pytest.raises(UserError, match=r"^7 of 60 .*ISIC_0000004, \.\.\.\)"):
+        prepare("ham10000", raw_dir, tmp_path / "data")
+
+
+def test_an_interrupted_run_can_be_run_again(raw_dir, tmp_path, monkeypatch) -> None:
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("data.ham10000.ham10000_dataset_builder.Builder.image_path", interrupted)
+        patch.setattr("data.prepare.broken_images", lambda *_: [])
+        prepare("ham10000", raw_dir, tmp_path / "data")
+    assert len(prepare("ham10000", raw_dir, tmp_path / "data").ids) == NUM_IMAGES
+
+
+def test_what_is_not_prepared_says_how(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="python -m data prepare ham10000 --raw-dir DIR"):
+        load_dataset("ham10000", data_dir=tmp_path)
+
+
+def test_the_command_prints_classes_and_differences(raw_dir, tmp_path, monkeypatch, capsys) -> None:
+    command = ["data", "prepare", "ham10000", "--raw-dir", str(raw_dir)]
+    monkeypatch.setattr(sys, "argv", [*command, "--data-dir", str(tmp_path / "data")])
+    runpy.run_module("data", run_name="__main__")
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split() == ["MEL", "20"]
+    assert "train: 42 images, 7011 in the paper" in printed
