@@ -18,7 +18,7 @@ from data.storage import building, replacing
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError, run_command
 
-PREPARABLE = ("ham10000",)
+PREPARABLE = ("ham10000", "isic2019", "odir5k")
 """The datasets that are downloaded by hand and then prepared."""
 LABELLED = ("ham10000", "isic2019", "odir5k")
 """The datasets whose label files are read by ``data/<name>/labels.py``."""

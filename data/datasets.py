@@ -24,6 +24,8 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "augment": "shift",
     },
     "ham10000": {},
+    "isic2019": {},
+    "odir5k": {},
 }
 """Every dataset's own values for settings that the person left open.
 

@@ -15,6 +15,7 @@ from data.image_cache import cached_images
 from data.prepare import SKIPPED_FILE, prepare
 from lmf_jax.errors import UserError
 
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 NUM_IMAGES = 60
 
 
@@ -128,3 +129,16 @@ def test_the_command_prints_classes_and_differences(raw_dir, tmp_path, monkeypat
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].split() == ["MEL", "20"]
     assert "train: 42 images, 7011 in the paper" in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "images"),
+    [("ham10000", "ham10000", 10015), ("odir5k", "odir5k_sample", 308)],
+)
+def test_a_real_download_is_prepared(name, folder, images, tmp_path: Path) -> None:
+    if not (SHARED / folder).is_dir():
+        pytest.skip(f"the images of {name} are not beside the checkout")
+    prepared = prepare(name, SHARED / folder, tmp_path)
+    assert len(prepared.ids) == len(prepared.source) == images
+    with Image.open(io.BytesIO(prepared.source[images - 1])) as image:
+        assert image.mode == "RGB"
