@@ -50,7 +50,7 @@ class Data:
     """What is learnt from."""
 
     dataset: str = "digits_lt"
-    """The dataset; digits_lt needs no download."""
+    """The dataset; digits_lt needs no download, the others python -m data prepare."""
     data_dir: str = field(default=DEFAULT_DATA_DIR, metadata=RUN_ONLY)
     """The folder of prepared datasets and image caches."""
     split: Literal["paper", "grouped"] = "paper"
