@@ -53,7 +53,6 @@ WRONG = {
     ),
     "others who cannot be met": ("--distributed auto", "cannot join the others"),
     "a dataset not prepared": ("--dataset ham10000", "python -m data prepare ham10000 --raw-dir"),
-    "a dataset not known": ("--dataset ham1000", "There is no dataset named 'ham1000'; choose"),
     "a data folder that is a file": ("--data-dir {file}", "{file}"),
     "a run folder that exists": ("--run-dir {taken}", "The run folder {taken} exists"),
     "a run folder inside a file": ("--run-dir {file}/run", "{file}/run cannot be made"),
