@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from lmf_jax.errors import UserError
-from lmf_jax.losses.objective import COSINE_LOSSES, LOSSES, Form, Head
+from lmf_jax.losses.objective import COSINE_LOSSES, LOSSES, Form, HeadName
 
 DEFAULT_DATA_DIR = "~/.cache/lmf-jax/data"
 
@@ -70,7 +70,7 @@ class Model:
 
     model: Literal["resnet50", "densenet121", "efficientnet_v2_s"] = "resnet50"
     """The architecture, as in torchvision."""
-    head: Head = "linear"
+    head: HeadName = "linear"
     """The classifier: linear as in the LMF paper, or the normalised one that LDAM was published
     with (for ldam, ldam-drw and lmf)."""
     precision: Literal["float32", "bfloat16"] = "float32"

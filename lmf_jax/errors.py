@@ -1,7 +1,10 @@
 """The exceptions that are written for the person at the command line, and how they get there."""
 
+import errno
 import sys
 from collections.abc import Callable
+
+_DISK_REFUSES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class UserError(Exception):
@@ -37,6 +40,12 @@ def run_command(name: str, command: Callable[[], None]) -> None:
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in _DISK_REFUSES:
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        print(f"{name}: The disk refuses{where}: {error.strerror}.", file=sys.stderr)
+        sys.exit(TrainingStopped.exit_code)
     except KeyboardInterrupt:
         print(f"{name}: Stopped; what was saved is kept.", file=sys.stderr)
         sys.exit(Interrupted.exit_code)

@@ -39,7 +39,7 @@ from lmf_jax.losses.classification import (
 )
 
 Form = Literal["released", "paper", "paper-v1"]
-Head = Literal["linear", "cosine"]
+HeadName = Literal["linear", "cosine"]
 
 LOSSES = {
     "ce": "cross entropy (CCE; Sadi et al. 2022, Eq. 1)",
@@ -168,7 +168,7 @@ def make_objective(
     class_counts: ClassCounts,
     *,
     form: Form = "released",
-    head: Head = "linear",
+    head: HeadName = "linear",
     alpha: float = 1.0,
     beta: float = 1.0,
     gamma: float = 1.5,
@@ -258,7 +258,7 @@ def make_objective(
 def _check_names(name: str, form: str, head: str) -> None:
     check_choice("loss", name, tuple(LOSSES))
     check_choice("form", form, get_args(Form))
-    check_choice("head", head, get_args(Head))
+    check_choice("head", head, get_args(HeadName))
     if head == "cosine" and name not in COSINE_LOSSES:
         raise ValueError(
             f"The cosine head was given with loss {name!r}; its logits need the scale that only "
