@@ -3,13 +3,13 @@
 import importlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
-from data.audit import as_json, audit_splits, format_audit
+from data.audit import audit_splits, format_audit
 from data.datasets import DEFAULTS
 from data.labels import Labels
 from data.prepare import class_table, differences, prepare
@@ -18,10 +18,8 @@ from data.storage import building, replacing
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError, run_command
 
-PREPARABLE = ("ham10000", "isic2019", "odir5k")
-"""The datasets that are downloaded by hand and then prepared."""
-LABELLED = ("ham10000", "isic2019", "odir5k")
-"""The datasets whose label files are read by ``data/<name>/labels.py``."""
+DOWNLOADS = ("ham10000", "isic2019", "odir5k")
+"""The datasets that are downloaded by hand, read by ``data/<name>/labels.py``."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +54,14 @@ class Audit:
 
 def run_prepare(options: Prepare) -> None:
     """Prepare a download and print its classes, and where they differ from the paper's."""
-    if options.name not in PREPARABLE:
-        raise UserError(f"There is no {options.name!r} to prepare; choose {', '.join(PREPARABLE)}.")
+    download = download_of(options.name)
     data_dir = Path(options.data_dir).expanduser()
     raw_dir = Path(options.raw_dir).expanduser()
     prepared = prepare(options.name, raw_dir, data_dir, skip_broken=options.skip_broken)
-    expected = importlib.import_module(f"data.{options.name}.labels").PAPER_COUNTS
     print(class_table(prepared))
-    print("\n".join(differences(prepared, expected)) or "as many images as in the paper")
+    print(
+        "\n".join(differences(prepared, download.PAPER_COUNTS)) or "as many images as in the paper"
+    )
 
 
 def run_audit(options: Audit) -> None:
@@ -74,7 +72,7 @@ def run_audit(options: Audit) -> None:
     print("\n\n".join(map(format_audit, audits)))
     path = data_dir / "audits" / options.name / "audit.json"
     with building(path), replacing(path) as file:
-        file.write(json.dumps(as_json(audits), indent=2).encode() + b"\n")
+        file.write(json.dumps([asdict(found) for found in audits], indent=2).encode() + b"\n")
     print(f"written to {path}")
 
 
@@ -87,7 +85,7 @@ def labels_of(options: Audit, data_dir: Path) -> Labels:
     if options.labels_only != (options.raw_dir is not None):
         raise UserError("--labels-only and --raw-dir go together; give both or none.")
     if options.raw_dir is not None:
-        return read_labels(options.name, Path(options.raw_dir).expanduser())
+        return download_of(options.name).read_labels(Path(options.raw_dir).expanduser())
     if options.name not in DEFAULTS:
         raise UserError(
             f"There is no prepared dataset {options.name!r}; choose {', '.join(DEFAULTS)}, or give "
@@ -97,19 +95,15 @@ def labels_of(options: Audit, data_dir: Path) -> Labels:
     return Labels(prepared.class_names, prepared.ids, prepared.labels, prepared.groups)
 
 
-def read_labels(name: str, raw_dir: Path) -> Labels:
-    """Read the label files of a download.
-
-    Args:
-        name: Name of the dataset.
-        raw_dir: The folder of the download.
+def download_of(name: str) -> Any:
+    """Return the module that reads the download of this name.
 
     Raises:
-        UserError: If the dataset is unknown, or a file cannot be read or contradicts itself.
+        UserError: If there is none.
     """
-    if name not in LABELLED:
-        raise UserError(f"There are no labels to read of {name!r}; choose {', '.join(LABELLED)}.")
-    return importlib.import_module(f"data.{name}.labels").read_labels(raw_dir)
+    if name not in DOWNLOADS:
+        raise UserError(f"There is no download {name!r} to read; choose {', '.join(DOWNLOADS)}.")
+    return importlib.import_module(f"data.{name}.labels")
 
 
 def main() -> None:

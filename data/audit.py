@@ -1,8 +1,7 @@
 """How far a split leaks: images of the test part whose patient or lesion is also trained on."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int64
@@ -95,11 +94,6 @@ def format_audit(audit: SplitAudit) -> str:
         share = f" ({count / total:.1%})" if total else ""
         facts.append(f"{count} of {total} test images{share} share a group with training")
     return "\n".join([", ".join(facts), *lines])
-
-
-def as_json(audits: list[SplitAudit]) -> list[dict[str, Any]]:
-    """Returns the audits as JSON can hold them."""
-    return [asdict(audit) for audit in audits]
 
 
 def _line(title: str, width: int, audit: SplitAudit, names: list[str]) -> str:

@@ -156,7 +156,10 @@ def _split_rows(
                 f"--split grouped needs patients or lesions, and {name} names none; "
                 "use --split paper."
             )
-        return grouped_split(prepared.labels, prepared.groups, split_seed)
+        try:
+            return grouped_split(prepared.labels, prepared.groups, split_seed)
+        except ValueError as error:
+            raise UserError(f"{name} cannot be split: {error}") from error
     raise UserError(f"There is no split named {split!r}; choose paper or grouped.")
 
 

@@ -1,6 +1,5 @@
 """From a download to a prepared dataset: every image looked at, nothing half-done left behind."""
 
-import importlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from data.labels import Labels
-from data.prepared import Prepared, build, open_prepared
+from data.prepared import Prepared, build, builder_of, open_prepared
 from data.splits import PARTS, paper_split
 from lmf_jax.errors import UserError
 
@@ -31,12 +30,10 @@ def prepare(name: str, raw_dir: Path, data_dir: Path, *, skip_broken: bool = Fal
         UserError: If the download contradicts itself, an image is missing or broken and may not be
             left out, or ``data_dir`` cannot be written.
     """
-    builder = importlib.import_module(f"data.{name}.{name}_dataset_builder").Builder(
-        data_dir=data_dir, file_format="array_record"
-    )
+    builder = builder_of(name, data_dir)
     folder = Path(builder.data_dir)
     if not folder.exists():
-        labels = builder.read_labels(raw_dir)
+        labels = builder.download.read_labels(raw_dir)
         broken = broken_images(builder, labels, raw_dir)
         if broken and not skip_broken:
             raise UserError(
@@ -62,7 +59,7 @@ def broken_images(builder: Any, labels: Labels, raw_dir: Path) -> list[str]:
     names = labels.ids.tolist()
 
     def is_broken(name: str) -> bool:
-        return not _can_be_decoded(builder.image_path(raw_dir, name))
+        return not _can_be_decoded(builder.download.image_path(raw_dir, name))
 
     with ThreadPoolExecutor() as pool:
         results = pool.map(is_broken, names)

@@ -74,8 +74,7 @@ def open_prepared(name: str, data_dir: Path) -> Prepared:
     """
     import tensorflow_datasets as tfds
 
-    builder_class = importlib.import_module(f"data.{name}.{name}_dataset_builder").Builder
-    builder = builder_class(data_dir=data_dir, file_format="array_record")
+    builder = builder_of(name, data_dir)
     folder = Path(builder.data_dir)
     if not folder.exists():
         if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
@@ -84,7 +83,7 @@ def open_prepared(name: str, data_dir: Path) -> Prepared:
                 f"python -m data prepare {name} --raw-dir DIR"
             )
         build(builder)
-        builder = builder_class(data_dir=data_dir, file_format="array_record")
+        builder = builder_of(name, data_dir)
     if not (folder / "dataset_info.json").exists():
         raise UserError(f"{folder} holds no whole dataset; remove it, and it is prepared anew.")
     class_names = tuple(builder.info.features["label"].names)
@@ -98,6 +97,12 @@ def open_prepared(name: str, data_dir: Path) -> Prepared:
         source=EncodedImages(examples),
         fingerprint=str(index["fingerprint"]),
     )
+
+
+def builder_of(name: str, data_dir: Path) -> Any:
+    """Returns the TFDS builder of ``data/<name>/``."""
+    module = importlib.import_module(f"data.{name}.{name}_dataset_builder")
+    return module.Builder(data_dir=data_dir, file_format="array_record")
 
 
 def build(builder: Any, raw_dir: Path | None = None) -> None:

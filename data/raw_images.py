@@ -2,43 +2,46 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import tensorflow_datasets as tfds
 
 from data.labels import Labels
 
 
+class Download(Protocol):
+    """What ``data/<name>/labels.py`` says of a download."""
+
+    CLASSES: tuple[str, ...]
+
+    def read_labels(self, raw_dir: Path) -> Labels:
+        """Returns the labels; raises UserError where the download contradicts itself."""
+
+    def image_path(self, raw_dir: Path, name: str) -> Path:
+        """Returns where the image of this name lies."""
+
+
 class RawImagesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Keeps the bytes of every image file as they are, in the order of the label file.
 
-    A dataset names its classes and encoding and says how its folder is read; the folder is TFDS's
-    "manual" one.
+    The folder of the download is what TFDS calls the manual one.
 
     Attributes:
-        CLASSES: Name of every class, by class id.
-        ENCODING: "jpeg" or "png".
+        download: How the download is read: the module ``data.<name>.labels``.
         skipped: Names of the images to leave out, because they cannot be read.
     """
 
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = "python -m data prepare NAME --raw-dir DIR"
-    CLASSES: ClassVar[tuple[str, ...]]
-    ENCODING: ClassVar[str] = "jpeg"
+    download: Download
     skipped: frozenset[str] = frozenset()
 
-    def read_labels(self, raw_dir: Path) -> Labels:
-        """Returns the labels of the download; raises UserError where it contradicts itself."""
-        raise NotImplementedError
-
-    def image_path(self, raw_dir: Path, name: str) -> Path:
-        """Returns where the image of this name lies in the download."""
-        raise NotImplementedError
-
     def _info(self) -> tfds.core.DatasetInfo:
-        image = tfds.features.Image(shape=(None, None, 3), encoding_format=self.ENCODING)
+        image = tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")
         features = {
             "image": image,
-            "label": tfds.features.ClassLabel(names=list(self.CLASSES)),
+            "label": tfds.features.ClassLabel(names=list(self.download.CLASSES)),
             "id": tfds.features.Text(),
             "group": tfds.features.Text(),
         }
@@ -55,10 +58,10 @@ class RawImagesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return {"full": self._generate_examples(Path(dl_manager.manual_dir))}
 
     def _generate_examples(self, raw_dir: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-        labels = self.read_labels(raw_dir)
+        labels = self.download.read_labels(raw_dir)
         groups = [""] * len(labels.ids) if labels.groups is None else labels.groups.tolist()
         rows = zip(labels.ids.tolist(), labels.labels.tolist(), groups, strict=True)
         for row, (name, label, group) in enumerate(rows):
             if name not in self.skipped:
-                image = self.image_path(raw_dir, name)
+                image = self.download.image_path(raw_dir, name)
                 yield row, {"image": image, "label": label, "id": name, "group": group}

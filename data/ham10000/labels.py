@@ -4,7 +4,7 @@ from pathlib import Path
 
 from data.labels import Labels, make_labels, one_hot, read_csv
 
-CLASSES = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
+CLASSES: tuple[str, ...] = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 """Class names by class id: the columns of ``GroundTruth.csv``."""
 
 PAPER_COUNTS = {"train": 7011, "validation": 1502, "test": 1502}
@@ -32,3 +32,8 @@ def read_labels(raw_dir: Path) -> Labels:
         groups = [lesions.get(name, "") for name in ids]
     labels = [one_hot(path, row, row["image"], CLASSES) for row in rows]
     return make_labels(path, CLASSES, ids, labels, groups)
+
+
+def image_path(raw_dir: Path, name: str) -> Path:
+    """Returns where the image of this name lies in the download."""
+    return raw_dir / "images" / f"{name}.jpg"

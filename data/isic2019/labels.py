@@ -4,7 +4,7 @@ from pathlib import Path
 
 from data.labels import Labels, make_labels, one_hot, read_csv
 
-CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
+CLASSES: tuple[str, ...] = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 """Class names by class id: the columns of the ground truth, without UNK, which no image has."""
 
 PAPER_COUNTS = {"train": 17733, "validation": 3799, "test": 3799}
@@ -34,3 +34,8 @@ def read_labels(raw_dir: Path) -> Labels:
         groups = [lesions.get(name, "") for name in ids]
     labels = [one_hot(path, row, row["image"], (*CLASSES, "UNK")) for row in rows]
     return make_labels(path, CLASSES, ids, labels, groups)
+
+
+def image_path(raw_dir: Path, name: str) -> Path:
+    """Returns where the image of this name lies: Kaggle's copy holds its folder twice."""
+    return raw_dir / "ISIC_2019_Training_Input" / "ISIC_2019_Training_Input" / f"{name}.jpg"

@@ -6,7 +6,7 @@ from pathlib import Path
 from data.labels import Labels, Row, make_labels, read_csv
 from lmf_jax.errors import UserError
 
-CLASSES = ("N", "D", "G", "C", "A", "H", "M", "O")
+CLASSES: tuple[str, ...] = ("N", "D", "G", "C", "A", "H", "M", "O")
 """Class names by class id: normal, diabetes, glaucoma, cataract, age-related macular degeneration,
 hypertension, myopia, other."""
 
@@ -30,6 +30,14 @@ def read_labels(raw_dir: Path) -> Labels:
     ids = [row["filename"].removesuffix(".jpg") for row in rows]
     labels = [_label(path, row) for row in rows]
     return make_labels(path, CLASSES, ids, labels, [row["ID"] for row in rows])
+
+
+def image_path(raw_dir: Path, name: str) -> Path:
+    """Returns where the preprocessed image of this name lies, or the original if there is none."""
+    preprocessed = raw_dir / "preprocessed_images"
+    originals = raw_dir / "ODIR-5K" / "ODIR-5K" / "Training Images"
+    folder = preprocessed if preprocessed.is_dir() else originals
+    return folder / f"{name}.jpg"
 
 
 def _label(path: Path, row: Row) -> str:

@@ -3,7 +3,6 @@
 import json
 import runpy
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from data.audit import audit_split, audit_splits, format_audit
 from data.labels import Labels
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 TRAINING = {
     "ham10000": {"MEL": 779, "NV": 4693, "BCC": 360, "AKIEC": 229, "BKL": 769}
     | {"DF": 81, "VASC": 100},
@@ -51,10 +49,8 @@ def test_without_groups_nothing_is_said_of_leaks() -> None:
 
 
 @pytest.mark.parametrize("name", TRAINING)
-def test_the_papers_counts_and_its_leaks(name, tmp_path, monkeypatch, capsys) -> None:
-    if not (SHARED / name).is_dir():
-        pytest.skip(f"the label files of {name} are not beside the checkout")
-    command = ["data", "audit", name, "--labels-only", "--raw-dir", str(SHARED / name)]
+def test_the_papers_counts_and_its_leaks(name, real_data, tmp_path, monkeypatch, capsys) -> None:
+    command = ["data", "audit", name, "--labels-only", "--raw-dir", str(real_data(name))]
     monkeypatch.setattr(sys, "argv", [*command, "--data-dir", str(tmp_path)])
     runpy.run_module("data", run_name="__main__")
     assert "written to" in capsys.readouterr().out
@@ -72,7 +68,7 @@ def test_the_papers_counts_and_its_leaks(name, tmp_path, monkeypatch, capsys) ->
     ("words", "message"),
     [
         ("ham10000 --labels-only", "--labels-only and --raw-dir go together"),
-        ("ham1000 --labels-only --raw-dir x", "There are no labels to read of 'ham1000'"),
+        ("ham1000 --labels-only --raw-dir x", "There is no download 'ham1000' to read"),
         ("ham10000 --labels-only --raw-dir x", "GroundTruth.csv is missing"),
         ("ham1000", "There is no prepared dataset 'ham1000'"),
     ],

@@ -8,8 +8,6 @@ import pytest
 
 from lmf_jax.errors import UserError
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-
 FILES = {
     "ham10000": {
         "GroundTruth.csv": "image,MEL,NV,BCC,AKIEC,BKL,DF,VASC\n"
@@ -125,8 +123,6 @@ def test_an_unknown_class_of_isic_is_refused(tmp_path: Path) -> None:
         ("odir5k", "odir5k_sample", 308, 159),
     ],
 )
-def test_the_real_files_hold_what_is_known_of_them(name, folder, images, groups) -> None:
-    if not (SHARED / folder).is_dir():
-        pytest.skip(f"the label files of {name} are not beside the checkout")
-    labels = read(name, SHARED / folder)
+def test_the_real_files_hold_what_is_known_of_them(name, folder, images, groups, real_data) -> None:
+    labels = read(name, real_data(folder))
     assert (len(labels.ids), len(np.unique(labels.groups))) == (images, groups)

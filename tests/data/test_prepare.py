@@ -15,7 +15,6 @@ from data.image_cache import cached_images
 from data.prepare import SKIPPED_FILE, prepare
 from lmf_jax.errors import UserError
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 NUM_IMAGES = 60
 
 
@@ -111,7 +110,7 @@ def test_an_interrupted_run_can_be_run_again(raw_dir, tmp_path, monkeypatch) -> 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("data.ham10000.ham10000_dataset_builder.Builder.image_path", interrupted)
+        patch.setattr("data.ham10000.labels.image_path", interrupted)
         patch.setattr("data.prepare.broken_images", lambda *_: [])
         prepare("ham10000", raw_dir, tmp_path / "data")
     assert len(prepare("ham10000", raw_dir, tmp_path / "data").ids) == NUM_IMAGES
@@ -135,10 +134,8 @@ def test_the_command_prints_classes_and_differences(raw_dir, tmp_path, monkeypat
     ("name", "folder", "images"),
     [("ham10000", "ham10000", 10015), ("odir5k", "odir5k_sample", 308)],
 )
-def test_a_real_download_is_prepared(name, folder, images, tmp_path: Path) -> None:
-    if not (SHARED / folder).is_dir():
-        pytest.skip(f"the images of {name} are not beside the checkout")
-    prepared = prepare(name, SHARED / folder, tmp_path)
+def test_a_real_download_is_prepared(name, folder, images, real_data, tmp_path: Path) -> None:
+    prepared = prepare(name, real_data(folder), tmp_path)
     assert len(prepared.ids) == len(prepared.source) == images
     with Image.open(io.BytesIO(prepared.source[images - 1])) as image:
         assert image.mode == "RGB"
