@@ -6,13 +6,14 @@ wrong is refused here, by name, before anything is written.
 """
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from jaxtyping import Int32, Shaped
 
+from data.splits import PARTS
 from lmf_jax.errors import UserError
 
 Row = Mapping[str, str]
@@ -28,12 +29,30 @@ class Labels:
         ids: Name of every image, unicode [n], all different.
         labels: Class id of every image, [n].
         groups: Patient or lesion of every image, unicode [n]; None where the download names none.
+        parts: "train", "validation" or "test" for every image, unicode [n]; None where the download
+            leaves the split to others.
     """
 
     class_names: tuple[str, ...]
     ids: Shaped[np.ndarray, " n"]
     labels: Int32[np.ndarray, " n"]
-    groups: Shaped[np.ndarray, " n"] | None
+    groups: Shaped[np.ndarray, " n"] | None = None
+    parts: Shaped[np.ndarray, " n"] | None = None
+
+    def without(self, names: Collection[str]) -> "Labels":
+        """Returns the labels of all images but these.
+
+        Args:
+            names: Their ids.
+        """
+        kept = ~np.isin(self.ids, list(names))
+        return Labels(
+            class_names=self.class_names,
+            ids=self.ids[kept],
+            labels=self.labels[kept],
+            groups=None if self.groups is None else self.groups[kept],
+            parts=None if self.parts is None else self.parts[kept],
+        )
 
 
 def make_labels(
@@ -41,7 +60,8 @@ def make_labels(
     class_names: Sequence[str],
     ids: Sequence[str],
     labels: Sequence[str],
-    groups: Sequence[str] | None,
+    groups: Sequence[str] | None = None,
+    parts: Sequence[str] | None = None,
 ) -> Labels:
     """Puts labels together, once what they say is possible.
 
@@ -52,10 +72,12 @@ def make_labels(
         labels: Class name of every image.
         groups: Patient or lesion of every image; "" makes the image a group of its own. None
             where the download names none.
+        parts: "train", "validation" or "test" for every image; None where the download leaves the
+            split to others.
 
     Raises:
-        UserError: If there is no image, a name is given twice or is no file name, or a class is
-            unknown.
+        UserError: If there is no image, a name is given twice or leads out of its folder, a class
+            is unknown, or a part is empty.
     """
     if not ids:
         raise UserError(f"{path} names no image.")
@@ -64,13 +86,16 @@ def make_labels(
         if name in seen:
             raise UserError(f"{path} names {name} twice; every image has one label.")
         seen.add(name)
-        if not _is_file_name(name):
-            raise UserError(f"{path} names {name!r}, which is no name of a file.")
+        if not _stays_in_folder(name):
+            raise UserError(f"{path} names {name!r}, which is no file below one folder.")
         if label not in class_names:
             raise UserError(
                 f"{path} gives {name} the class {label!r}; expected one of "
                 f"{', '.join(class_names)}."
             )
+    for part in () if parts is None else PARTS:
+        if part not in parts:
+            raise UserError(f"{path} has no image in its {part} part; expected {', '.join(PARTS)}.")
     numbers = {name: number for number, name in enumerate(class_names)}
     own = None if groups is None else [g or f"only {i}" for g, i in zip(groups, ids, strict=True)]
     return Labels(
@@ -78,6 +103,7 @@ def make_labels(
         ids=np.array(ids),
         labels=np.array([numbers[label] for label in labels], np.int32),
         groups=None if own is None else np.array(own),
+        parts=None if parts is None else np.array(parts),
     )
 
 
@@ -140,7 +166,8 @@ def one_hot(path: Path, row: Row, name: str, class_names: Sequence[str]) -> str:
     return hot[0]
 
 
-def _is_file_name(name: str) -> bool:
-    """Tells whether a name stays in its folder and can be printed."""
+def _stays_in_folder(name: str) -> bool:
+    """Tells whether a relative path stays below its folder and can be printed."""
     path = PurePosixPath(name)
-    return path.name == name and name not in ("", "..") and "\\" not in name and name.isprintable()
+    plain = str(path) == name and not path.is_absolute() and ".." not in path.parts
+    return plain and name not in ("", ".") and "\\" not in name and name.isprintable()
