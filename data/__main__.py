@@ -1,25 +1,21 @@
 """``python -m data prepare`` and ``python -m data audit``: what comes before training."""
 
-import importlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from data.audit import audit_splits, format_audit
-from data.datasets import DEFAULTS
 from data.labels import Labels
-from data.prepare import class_table, differences, prepare
-from data.prepared import open_prepared
+from data.names import DOWNLOADS, parse_name
+from data.prepare import class_table, differences, open_dataset, prepare
 from data.storage import building, replacing
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError, run_command
-
-DOWNLOADS = ("ham10000", "isic2019", "odir5k")
-"""The datasets that are downloaded by hand, read by ``data/<name>/labels.py``."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +24,8 @@ class Prepare:
 
     name: Annotated[str, tyro.conf.Positional]
     """The dataset."""
-    raw_dir: str
-    """The folder of the download."""
+    raw_dir: str | None = None
+    """The folder of the download, for a dataset that is one."""
     data_dir: str = DEFAULT_DATA_DIR
     """The folder of prepared datasets."""
     skip_broken: bool = False
@@ -53,15 +49,13 @@ class Audit:
 
 
 def run_prepare(options: Prepare) -> None:
-    """Prepare a download and print its classes, and where they differ from the paper's."""
-    download = download_of(options.name)
+    """Prepare a dataset and print its classes, and where they differ from what is published."""
     data_dir = Path(options.data_dir).expanduser()
-    raw_dir = Path(options.raw_dir).expanduser()
+    raw_dir = _raw_dir(options.name, options.raw_dir)
     prepared = prepare(options.name, raw_dir, data_dir, skip_broken=options.skip_broken)
     print(class_table(prepared))
-    print(
-        "\n".join(differences(prepared, download.PAPER_COUNTS)) or "as many images as in the paper"
-    )
+    for line in differences(options.name, prepared):
+        print(line)
 
 
 def run_audit(options: Audit) -> None:
@@ -82,28 +76,33 @@ def labels_of(options: Audit, data_dir: Path) -> Labels:
     Raises:
         UserError: If the options do not fit each other, or there are no such labels.
     """
-    if options.labels_only != (options.raw_dir is not None):
-        raise UserError("--labels-only and --raw-dir go together; give both or none.")
-    if options.raw_dir is not None:
-        return download_of(options.name).read_labels(Path(options.raw_dir).expanduser())
-    if options.name not in DEFAULTS:
-        raise UserError(
-            f"There is no prepared dataset {options.name!r}; choose {', '.join(DEFAULTS)}, or give "
-            "--labels-only and --raw-dir."
-        )
-    prepared = open_prepared(options.name, data_dir)
-    return Labels(prepared.class_names, prepared.ids, prepared.labels, prepared.groups)
+    if not options.labels_only:
+        if options.raw_dir is not None:
+            raise UserError("--raw-dir goes with --labels-only; a prepared dataset needs none.")
+        return open_dataset(options.name, data_dir)
+    raw = _raw_dir(options.name, options.raw_dir) or parse_name(options.name).path
+    if raw is None:
+        raise UserError(f"{options.name} has no label files; leave --labels-only out.")
+    labels = import_module(f"data.{parse_name(options.name).kind}.labels").read_labels(raw)
+    assert isinstance(labels, Labels)
+    return labels
 
 
-def download_of(name: str) -> Any:
-    """Return the module that reads the download of this name.
+def _raw_dir(name: str, raw_dir: str | None) -> Path | None:
+    """Return the folder of a download; None for a dataset that is none.
 
     Raises:
-        UserError: If there is none.
+        UserError: If it was not given for a download, or given for something else.
     """
-    if name not in DOWNLOADS:
-        raise UserError(f"There is no download {name!r} to read; choose {', '.join(DOWNLOADS)}.")
-    return importlib.import_module(f"data.{name}.labels")
+    parse_name(name)
+    if (name in DOWNLOADS) != (raw_dir is not None):
+        needs = (
+            "needs --raw-dir, the folder of the download"
+            if raw_dir is None
+            else ("takes no --raw-dir, which is for a download")
+        )
+        raise UserError(f"{name} {needs}.")
+    return None if raw_dir is None else Path(raw_dir).expanduser()
 
 
 def main() -> None:

@@ -1,16 +1,12 @@
 """How far a split leaks: images of the test part whose patient or lesion is also trained on."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int64
 
-from data.labels import Labels
-from data.splits import PARTS, grouped_split, paper_split
-
-Rows = Mapping[str, Int64[np.ndarray, " _"]]
-"""Sorted row numbers of each part."""
+from data.labels import PARTS, Labels
+from data.splits import Rows, make_split, possible_splits
 
 
 @dataclass(frozen=True)
@@ -18,7 +14,7 @@ class SplitAudit:
     """What is to be known of one split.
 
     Attributes:
-        split: "paper" or "grouped".
+        split: "official", "paper" or "grouped".
         split_seed: The seed of the split.
         class_counts: Images of each class by part, by class name.
         imbalance_ratio: Largest over smallest class of the training part.
@@ -38,16 +34,16 @@ class SplitAudit:
 
 
 def audit_splits(labels: Labels, split_seed: int) -> list[SplitAudit]:
-    """Looks at the paper's split and, where there are groups, at its leak-free twin.
+    """Looks at every split that a dataset can have.
 
     Args:
         labels: The labels of a dataset.
-        split_seed: The seed of both splits.
+        split_seed: The seed of the splits.
     """
-    splits = {"paper": paper_split(labels.labels, split_seed)}
-    if labels.groups is not None:
-        splits["grouped"] = grouped_split(labels.labels, labels.groups, split_seed)
-    return [audit_split(labels, name, rows, split_seed) for name, rows in splits.items()]
+    return [
+        audit_split(labels, split, make_split(labels, split, split_seed), split_seed)
+        for split in possible_splits(labels)
+    ]
 
 
 def audit_split(labels: Labels, split: str, rows: Rows, split_seed: int) -> SplitAudit:

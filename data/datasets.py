@@ -1,6 +1,5 @@
 """From the name of a dataset to its examples, its classes and the rows of its three parts."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
-from data.prepared import Prepared, open_prepared
-from data.splits import PARTS, grouped_split, long_tail, paper_split
+from data.prepare import open_dataset
+from data.split_file import stored_split
+from data.splits import Rows, long_tail, make_split, possible_splits
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError
 
@@ -23,11 +23,8 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "decay_epochs": 20,
         "augment": "shift",
     },
-    "ham10000": {},
-    "isic2019": {},
-    "odir5k": {},
 }
-"""Every dataset's own values for settings that the person left open.
+"""The values that a dataset brings for settings that the person left open.
 
 A dataset with an ``imbalance_ratio`` is balanced as it comes and is thinned to a long tail.
 """
@@ -54,7 +51,7 @@ class Dataset:
         groups: Patient or lesion of every example, unicode [n]; None where the dataset has none.
         source: The encoded image of every example.
         rows: Sorted row numbers of "train", "validation" and "test".
-        defaults: The dataset's own values for settings that the person left open.
+        defaults: The dataset's own values for settings that the person left open, and the split.
         content_fingerprint: SHA-256, in hex, over everything but the split.
         fingerprint: SHA-256, in hex, over everything and the rows of each part: two runs with the
             same one saw the same data.
@@ -85,37 +82,46 @@ def load_dataset(
     name: str,
     *,
     data_dir: str | Path = DEFAULT_DATA_DIR,
-    split: str = "paper",
+    split: str | None = None,
     split_seed: int = 0,
     imbalance_ratio: float | None = None,
 ) -> Dataset:
-    """Opens a dataset and splits it; prepares it on first use.
+    """Opens a dataset and splits it; prepares it on first use if it needs no download.
 
     Args:
-        name: Name of the dataset: digits_lt.
+        name: Name of the dataset: digits_lt, one that was prepared from a download, or folder:PATH,
+            manifest:FILE.csv or medmnist:FILE.npz.
         data_dir: The folder of prepared datasets; "~" is the home folder.
-        split: "paper" (by class, 70 : 15 : 15) or "grouped" (the same, but no patient or lesion
-            in two parts).
+        split: "paper" (by class, 70 : 15 : 15), "grouped" (the same, but no patient or lesion in
+            two parts) or "official" (as the dataset comes). None takes the official one where there
+            is one, else the paper's.
         split_seed: Decides the split alone; any whole number from 0.
         imbalance_ratio: Size of the first class over that of the last in training and validation
             rows, from 1. None takes the dataset's own; only a balanced dataset has one.
 
     Returns:
-        The dataset. It depends on nothing but these arguments.
+        The dataset. It depends on nothing but these arguments and the files they name.
 
     Raises:
-        UserError: If a name is unknown, an argument does not fit the dataset, or ``data_dir``
-            cannot be written.
+        UserError: If a name is unknown, an argument does not fit the dataset, an image is broken,
+            or ``data_dir`` cannot be written.
     """
-    if name not in DEFAULTS:
-        raise UserError(f"There is no dataset named {name!r}; choose one of {_listed(DEFAULTS)}.")
-    defaults = dict(DEFAULTS[name])
+    defaults = dict(DEFAULTS.get(name, {}))
     ratio = _imbalance_ratio(name, defaults, imbalance_ratio)
-    prepared = open_prepared(name, Path(data_dir).expanduser())
-    rows = _split_rows(name, prepared, split, split_seed)
-    if ratio is not None:
-        for part in ("train", "validation"):
-            rows[part] = long_tail(rows[part], prepared.labels, ratio, split_seed)
+    if split_seed < 0:
+        raise UserError(f"--split-seed must be a whole number from 0, got {split_seed}.")
+    prepared = open_dataset(name, Path(data_dir).expanduser())
+    split = split or possible_splits(prepared)[0]
+
+    def make() -> Rows:
+        rows = make_split(prepared, split, split_seed)
+        if ratio is not None:
+            for part in ("train", "validation"):
+                rows[part] = long_tail(rows[part], prepared.labels, ratio, split_seed)
+        return rows
+
+    thinned = "" if ratio is None else f"-ratio{ratio:g}"
+    rows, fingerprint = stored_split(f"{split}-seed{split_seed}{thinned}", prepared, make)
     return Dataset(
         name=name,
         class_names=prepared.class_names,
@@ -124,9 +130,9 @@ def load_dataset(
         groups=prepared.groups,
         source=prepared.source,
         rows=rows,
-        defaults=defaults,
+        defaults={**defaults, "split": split},
         content_fingerprint=prepared.fingerprint,
-        fingerprint=_fingerprint(prepared.fingerprint, rows),
+        fingerprint=fingerprint,
     )
 
 
@@ -141,35 +147,3 @@ def _imbalance_ratio(
     if not 1 <= imbalance_ratio < np.inf:
         raise UserError(f"--imbalance-ratio must be a number from 1, got {imbalance_ratio}.")
     return imbalance_ratio
-
-
-def _split_rows(
-    name: str, prepared: Prepared, split: str, split_seed: int
-) -> dict[str, Int64[np.ndarray, " _"]]:
-    if split_seed < 0:
-        raise UserError(f"--split-seed must be a whole number from 0, got {split_seed}.")
-    if split == "paper":
-        return paper_split(prepared.labels, split_seed)
-    if split == "grouped":
-        if prepared.groups is None:
-            raise UserError(
-                f"--split grouped needs patients or lesions, and {name} names none; "
-                "use --split paper."
-            )
-        try:
-            return grouped_split(prepared.labels, prepared.groups, split_seed)
-        except ValueError as error:
-            raise UserError(f"{name} cannot be split: {error}") from error
-    raise UserError(f"There is no split named {split!r}; choose paper or grouped.")
-
-
-def _fingerprint(content_fingerprint: str, rows: Mapping[str, Int64[np.ndarray, " _"]]) -> str:
-    digest = hashlib.sha256(content_fingerprint.encode())
-    for part in PARTS:
-        digest.update(f"{part} {len(rows[part])} ".encode())
-        digest.update(rows[part].astype("<i8").tobytes())
-    return digest.hexdigest()
-
-
-def _listed(names: Mapping[str, Any]) -> str:
-    return ", ".join(sorted(names))

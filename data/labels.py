@@ -13,8 +13,18 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import Int32, Shaped
 
-from data.splits import PARTS
 from lmf_jax.errors import UserError
+
+PARTS = ("train", "validation", "test")
+
+PART_NAMES = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+"""The part that is meant by each name that people give it."""
 
 Row = Mapping[str, str]
 """A line of a CSV file, by column."""
@@ -93,8 +103,8 @@ def make_labels(
                 f"{path} gives {name} the class {label!r}; expected one of "
                 f"{', '.join(class_names)}."
             )
-    for part in () if parts is None else PARTS:
-        if part not in parts:
+    for part in PARTS:
+        if parts is not None and part not in parts:
             raise UserError(f"{path} has no image in its {part} part; expected {', '.join(PARTS)}.")
     numbers = {name: number for number, name in enumerate(class_names)}
     own = None if groups is None else [g or f"only {i}" for g, i in zip(groups, ids, strict=True)]

@@ -1,87 +1,137 @@
-"""From a download to a prepared dataset: every image looked at, nothing half-done left behind."""
+"""From raw data to a prepared dataset: every image looked at, nothing half-done left behind."""
 
-from concurrent.futures import ThreadPoolExecutor
+import contextlib
+import io
+import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
-from tqdm import tqdm
 
-from data.labels import Labels
-from data.prepared import Prepared, build, builder_of, open_prepared
-from data.splits import PARTS, paper_split
+from data.labels import PARTS
+from data.names import DOWNLOADS, DatasetName, parse_name
+from data.prepared import Prepared, configuration, open_prepared, prepared_folder
+from data.splits import paper_split
+from data.storage import building
 from lmf_jax.errors import UserError
 
-SKIPPED_FILE = "skipped.txt"
-"""Names of the images that were left out, in the folder of the prepared dataset."""
 
-
-def prepare(name: str, raw_dir: Path, data_dir: Path, *, skip_broken: bool = False) -> Prepared:
-    """Prepares a download, unless that is done already.
+def open_dataset(name: str, data_dir: Path) -> Prepared:
+    """Opens a dataset; prepares it first if it needs no download.
 
     Args:
-        name: Name of the dataset.
-        raw_dir: The folder of the download.
+        name: Name of the dataset, as typed.
+        data_dir: The folder of prepared datasets.
+
+    Raises:
+        UserError: If there is no such dataset, it has to be downloaded by hand, an image is broken,
+            or ``data_dir`` cannot be written.
+    """
+    parsed = parse_name(name)
+    folder = prepared_folder(parsed, data_dir)
+    if folder.exists():
+        return open_prepared(folder)
+    if name in DOWNLOADS:
+        raise UserError(
+            f"{name} is not prepared in {data_dir}; download it and run: "
+            f"python -m data prepare {name} --raw-dir DIR"
+        )
+    return prepare(name, None, data_dir)
+
+
+def prepare(
+    name: str, raw_dir: Path | None, data_dir: Path, *, skip_broken: bool = False
+) -> Prepared:
+    """Prepares a dataset, unless that is done already.
+
+    Any number of processes may call this at once: one prepares, the others wait for it.
+
+    Args:
+        name: Name of the dataset, as typed.
+        raw_dir: The folder of the download; None for a dataset that is not downloaded by hand.
         data_dir: The folder of prepared datasets.
         skip_broken: Whether to leave out images that are missing or cannot be decoded.
 
     Raises:
-        UserError: If the download contradicts itself, an image is missing or broken and may not be
-            left out, or ``data_dir`` cannot be written.
+        UserError: If the raw data contradict themselves, an image is missing or broken and may not
+            be left out, or ``data_dir`` cannot be written.
     """
-    builder = builder_of(name, data_dir)
-    folder = Path(builder.data_dir)
-    if not folder.exists():
-        labels = builder.download.read_labels(raw_dir)
-        broken = broken_images(builder, labels, raw_dir)
-        if broken and not skip_broken:
-            raise UserError(
-                f"{len(broken)} of {len(labels.ids)} images in {raw_dir} are missing or cannot be "
-                f"decoded ({', '.join(broken[:5])}{', ...' if len(broken) > 5 else ''}); mend the "
-                "download, or leave them out with --skip-broken."
-            )
-        builder.skipped = frozenset(broken)
-        build(builder, raw_dir)
-        if broken:
-            (folder / SKIPPED_FILE).write_text("".join(f"{name}\n" for name in broken))
-    return open_prepared(name, data_dir)
+    parsed = parse_name(name)
+    folder = prepared_folder(parsed, data_dir)
+    with building(folder):
+        if not folder.exists():
+            raw = parsed.path or raw_dir
+            builder = _make_builder(parsed, raw, data_dir)
+            if raw is not None:
+                builder.skipped = _to_skip(builder, skip_broken)
+            _build(builder)
+    return open_prepared(folder)
 
 
-def broken_images(builder: Any, labels: Labels, raw_dir: Path) -> list[str]:
-    """Returns the names of the images that are missing or cannot be decoded, in order.
+def _make_builder(name: DatasetName, raw: Path | None, data_dir: Path) -> Any:
+    import tensorflow_datasets as tfds  # takes a second
 
-    Args:
-        builder: The builder of the dataset, which knows where an image lies.
-        labels: The labels of the download.
-        raw_dir: The folder of the download.
-    """
-    names = labels.ids.tolist()
+    module = import_module(f"data.{name.kind}.{name.kind}_dataset_builder")
+    options = {"data_dir": data_dir, "file_format": "array_record"}
+    if raw is None:
+        return module.Builder(**options)
+    chosen = configuration(name)
+    config = tfds.core.BuilderConfig(name=chosen) if chosen else None
+    return module.Builder(raw=raw, config=config, **options)
 
-    def is_broken(name: str) -> bool:
-        return not _can_be_decoded(builder.download.image_path(raw_dir, name))
 
-    with ThreadPoolExecutor() as pool:
-        results = pool.map(is_broken, names)
-        progress = tqdm(
-            results, desc="Checking images", total=len(names), leave=False, delay=2, disable=None
+def _to_skip(builder: Any, skip_broken: bool) -> list[str]:
+    """Returns the names of the images to leave out; raises UserError if there may be none."""
+    broken, total = builder.broken_images(), len(builder.labels.ids)
+    if not broken:
+        return []
+    named = f"{len(broken)} of {total} images in {builder.raw} are missing or cannot be decoded"
+    named += f" ({', '.join(broken[:5])}{', ...' if len(broken) > 5 else ''})"
+    if len(broken) == total:
+        raise UserError(f"{named}; nothing is left to prepare.")
+    if not skip_broken:
+        raise UserError(
+            f"{named}; mend them, or leave them out by python -m data prepare ... --skip-broken."
         )
-        return [name for name, broken in zip(names, progress, strict=True) if broken]
+    return broken
 
 
-def differences(prepared: Prepared, expected: dict[str, int]) -> list[str]:
-    """Says where the sizes of the paper's split are not those of its Table 1.
+def _build(builder: Any) -> None:
+    """Writes the dataset's files; they take their place in one step."""
+    import tensorflow_datasets as tfds
+
+    tfds.display_progress_bar(sys.stderr.isatty())
+    # tfds announces itself on standard output, which belongs to the command that runs.
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            builder.download_and_prepare()
+        except OSError:
+            # On a disk without locks another process may have put the same files there first.
+            if not Path(builder.data_dir).exists():
+                raise
+
+
+def differences(name: str, prepared: Prepared) -> list[str]:
+    """Says, part by part, whether a dataset is as large as published.
 
     Args:
+        name: Name of the dataset, as typed.
         prepared: The dataset.
-        expected: Images per part as the paper has them.
+
+    Returns:
+        Lines to print; none for a dataset of which nothing is published.
     """
+    labels = import_module(f"data.{parse_name(name).kind}.labels") if name in DOWNLOADS else None
+    if labels is None:
+        return []
     rows = paper_split(prepared.labels, seed=0)
+    expected = labels.PAPER_COUNTS
     return [
         f"{part}: {len(rows[part])} images, {expected[part]} in the paper"
         for part in PARTS
         if len(rows[part]) != expected[part]
-    ]
+    ] or ["as many images as in the paper"]
 
 
 def class_table(prepared: Prepared) -> str:
@@ -92,12 +142,3 @@ def class_table(prepared: Prepared) -> str:
         f"{name:{width}}{count:8d}"
         for name, count in zip(prepared.class_names, counts, strict=True)
     )
-
-
-def _can_be_decoded(path: Path) -> bool:
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except Exception:  # Pillow's formats raise nearly everything
-        return False
-    return True

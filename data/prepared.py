@@ -1,26 +1,26 @@
-"""Opens a dataset that TensorFlow Datasets prepared as ArrayRecord, and prepares it on first use.
+"""Opens a dataset that TensorFlow Datasets prepared as ArrayRecord.
 
-TensorFlow itself is never imported. Every builder stands in ``data/<name>/`` and yields the
-features ``image`` (encoded bytes), ``label``, ``id`` and, where several images belong to one
-patient or lesion, ``group``, in an order that does not depend on the file system.
+TensorFlow itself is never imported. Every example has the features ``image`` (encoded bytes),
+``label`` and ``id``; where the raw data say so, ``group``, the patient or lesion, and ``part`` of
+the official split. The order of the examples does not depend on the file system.
 """
 
-import contextlib
 import hashlib
-import importlib
-import io
-import sys
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, Shaped
 
+from data.labels import Labels
+from data.names import DatasetName
 from data.storage import building, replacing
 from lmf_jax.errors import UserError
 
+VERSION = "1.0.0"
 INDEX_FILE = "index.npz"
 
 
@@ -38,95 +38,85 @@ class EncodedImages:
         return self.examples[row]["image"]
 
 
-@dataclass(frozen=True, eq=False)
-class Prepared:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Prepared(Labels):
     """All examples of a dataset, before any split.
 
     Attributes:
-        class_names: Name of every class, by class id.
-        ids: Name of every example, unicode [n].
-        labels: Class id of every example, [n].
-        groups: Patient or lesion of every example, unicode [n]; None where the dataset has none.
         source: The encoded images.
-        fingerprint: SHA-256, in hex, over class names, ids, labels, groups and encoded images.
+        fingerprint: SHA-256, in hex, over the labels and the encoded images.
+        folder: Where it lies.
     """
 
-    class_names: tuple[str, ...]
-    ids: Shaped[np.ndarray, " n"]
-    labels: Int32[np.ndarray, " n"]
-    groups: Shaped[np.ndarray, " n"] | None
     source: EncodedImages
     fingerprint: str
+    folder: Path
 
 
-def open_prepared(name: str, data_dir: Path) -> Prepared:
-    """Opens the dataset of that name under ``data_dir``; prepares it if it is not there.
+def prepared_folder(name: DatasetName, data_dir: Path) -> Path:
+    """Returns where a dataset lies, once it is prepared.
 
-    Any number of processes may call this at once: one prepares, the others wait for it.
+    A dataset that is named by its files has a folder that depends on their names, sizes and times
+    of change: changed files are another dataset.
 
     Args:
-        name: Name of the dataset, and of its folder under ``data/``.
+        name: The dataset.
         data_dir: The folder of prepared datasets.
 
     Raises:
-        UserError: If the dataset is not there and has to be downloaded by hand, or ``data_dir``
-            cannot be written.
+        UserError: If the dataset is named by files that contradict themselves.
+    """
+    return data_dir / name.kind / (configuration(name) or "") / VERSION
+
+
+def configuration(name: DatasetName) -> str | None:
+    """Returns what TFDS calls the configuration: which files, if the name says so.
+
+    Args:
+        name: The dataset.
+
+    Raises:
+        UserError: If the files contradict themselves.
+    """
+    if name.path is None:
+        return None
+    base = name.path if name.path.is_dir() else name.path.parent
+    digest = hashlib.sha256()
+    for path in import_module(f"data.{name.kind}.labels").raw_files(name.path):
+        _hash_fields(digest, path.relative_to(base).as_posix().encode(), _state(path))
+    readable = re.sub(r"\W+", "_", name.path.absolute().stem.lower(), flags=re.ASCII)[:40]
+    return f"{readable}-{digest.hexdigest()[:16]}"
+
+
+def open_prepared(folder: Path) -> Prepared:
+    """Opens a prepared dataset.
+
+    Any number of processes may call this at once: one makes the index, the others wait for it.
+
+    Args:
+        folder: Where it lies.
+
+    Raises:
+        UserError: If the folder holds no whole dataset, or cannot be written.
     """
     import tensorflow_datasets as tfds
 
-    builder = builder_of(name, data_dir)
-    folder = Path(builder.data_dir)
-    if not folder.exists():
-        if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-            raise UserError(
-                f"{name} is not prepared in {data_dir}; download it and run: "
-                f"python -m data prepare {name} --raw-dir DIR"
-            )
-        build(builder)
-        builder = builder_of(name, data_dir)
     if not (folder / "dataset_info.json").exists():
         raise UserError(f"{folder} holds no whole dataset; remove it, and it is prepared anew.")
-    class_names = tuple(builder.info.features["label"].names)
-    examples = builder.as_data_source("all", decoders={"image": tfds.decode.SkipDecoding()})
+    dataset = tfds.builder_from_directory(folder)
+    class_names = tuple(dataset.info.features["label"].names)
+    examples = dataset.as_data_source("all", decoders={"image": tfds.decode.SkipDecoding()})
     index = _read_index(folder / INDEX_FILE, examples, class_names)
     return Prepared(
         class_names=class_names,
         ids=index["ids"],
         labels=index["labels"],
         groups=index.get("groups"),
+        parts=index.get("parts"),
         source=EncodedImages(examples),
         fingerprint=str(index["fingerprint"]),
+        folder=folder,
     )
-
-
-def builder_of(name: str, data_dir: Path) -> Any:
-    """Returns the TFDS builder of ``data/<name>/``."""
-    module = importlib.import_module(f"data.{name}.{name}_dataset_builder")
-    return module.Builder(data_dir=data_dir, file_format="array_record")
-
-
-def build(builder: Any, raw_dir: Path | None = None) -> None:
-    """Writes the dataset's files; does nothing if another process has just done so.
-
-    Args:
-        builder: A TFDS builder.
-        raw_dir: The folder of the download, where the builder needs one.
-
-    Raises:
-        UserError: If the disk refuses.
-    """
-    import tensorflow_datasets as tfds
-
-    tfds.display_progress_bar(sys.stderr.isatty())
-    manual = tfds.download.DownloadConfig(manual_dir=raw_dir)
-    # tfds announces itself on standard output, which belongs to the command that runs.
-    with building(Path(builder.data_dir)), contextlib.redirect_stdout(io.StringIO()):
-        try:
-            builder.download_and_prepare(download_config=manual)
-        except OSError:
-            # On a disk without locks another process may have put the same files there first.
-            if not Path(builder.data_dir).exists():
-                raise
 
 
 def _read_index(path: Path, examples: Any, class_names: tuple[str, ...]) -> Mapping[str, Any]:
@@ -141,23 +131,36 @@ def _read_index(path: Path, examples: Any, class_names: tuple[str, ...]) -> Mapp
 
 
 def _make_index(examples: Any, class_names: tuple[str, ...]) -> dict[str, Any]:
-    """Collects ids, labels and groups, and hashes them together with the encoded images."""
-    ids, labels, groups = [], [], []
+    """Collects what is known of every example, and hashes it together with the encoded image."""
+    labels: list[int] = []
+    ids: list[str] = []
+    groups: list[str] = []
+    parts: list[str] = []
     digest = hashlib.sha256()
     for class_name in class_names:
         _hash_fields(digest, class_name.encode())
     for example in examples:
-        group = example.get("group", b"")
-        _hash_fields(digest, example["id"], b"%d" % example["label"], group, example["image"])
-        ids.append(example["id"].decode())
+        texts = example["id"], example.get("group", b""), example.get("part", b"")
+        _hash_fields(digest, *texts, b"%d" % example["label"], example["image"])
         labels.append(example["label"])
-        groups.append(group.decode())
+        for column, text in zip((ids, groups, parts), texts, strict=True):
+            column.append(text.decode())
     index = {
         "ids": np.array(ids),
         "labels": np.array(labels, np.int32),
         "fingerprint": np.array(digest.hexdigest()),
     }
-    return index | ({"groups": np.array(groups)} if any(groups) else {})
+    optional = {"groups": np.array(groups), "parts": np.array(parts)}
+    return index | {name: column for name, column in optional.items() if np.any(column != "")}
+
+
+def _state(path: Path) -> bytes:
+    """Returns what changes when a file does, without reading it."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return b"missing"  # said by name when the images are checked
+    return b"%d %d" % (stat.st_size, stat.st_mtime_ns)
 
 
 def _hash_fields(digest: Any, *fields: bytes) -> None:

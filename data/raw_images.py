@@ -1,49 +1,64 @@
-"""The builder of every dataset that a person downloads: label files and a folder of images."""
+"""The builders of all datasets whose files lie on the disk: downloads and people's own images."""
 
+import io
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import tensorflow_datasets as tfds
+from PIL import Image
+from tqdm import tqdm
 
 from data.labels import Labels
 
-
-class Download(Protocol):
-    """What ``data/<name>/labels.py`` says of a download."""
-
-    CLASSES: tuple[str, ...]
-
-    def read_labels(self, raw_dir: Path) -> Labels:
-        """Returns the labels; raises UserError where the download contradicts itself."""
-
-    def image_path(self, raw_dir: Path, name: str) -> Path:
-        """Returns where the image of this name lies."""
+SKIPPED_FILE = "skipped.txt"
+"""Names of the images that were left out, in the folder of the prepared dataset."""
 
 
-class RawImagesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Keeps the bytes of every image file as they are, in the order of the label file.
+class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """Keeps the labels and the encoded images of raw files, in their order.
 
-    The folder of the download is what TFDS calls the manual one.
+    A subclass says what the labels are, how the images are read and which of them are broken.
 
     Attributes:
-        download: How the download is read: the module ``data.<name>.labels``.
-        skipped: Names of the images to leave out, because they cannot be read.
+        raw: The folder or file that holds the raw data.
+        skipped: Names of the images to leave out, in order.
     """
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "python -m data prepare NAME --raw-dir DIR"
-    download: Download
-    skipped: frozenset[str] = frozenset()
+
+    def __init__(self, *, raw: Path, **options: Any) -> None:
+        self.raw = raw
+        self.skipped: list[str] = []
+        super().__init__(**options)
+
+    @cached_property
+    def labels(self) -> Labels:
+        """The labels of all images; raises UserError where the raw data contradict themselves."""
+        return self.read_labels()
+
+    def read_labels(self) -> Labels:
+        """Returns the labels of all images."""
+        raise NotImplementedError
+
+    def read_images(self) -> Iterator[bytes]:
+        """Yields the encoded images, those of :attr:`skipped` left out, in the labels' order."""
+        raise NotImplementedError
+
+    def broken_images(self) -> list[str]:
+        """Returns the names of the images that are missing or cannot be decoded, in order."""
+        raise NotImplementedError
 
     def _info(self) -> tfds.core.DatasetInfo:
-        image = tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")
         features = {
-            "image": image,
-            "label": tfds.features.ClassLabel(names=list(self.download.CLASSES)),
+            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
+            "label": tfds.features.ClassLabel(names=list(self.labels.class_names)),
             "id": tfds.features.Text(),
             "group": tfds.features.Text(),
+            "part": tfds.features.Text(),
         }
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(features),
@@ -55,13 +70,73 @@ class RawImagesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-        return {"full": self._generate_examples(Path(dl_manager.manual_dir))}
+        del dl_manager  # nothing is downloaded here
+        if self.skipped:  # the folder becomes the dataset's in one step, with this list in it
+            listed = "".join(f"{name}\n" for name in self.skipped)
+            (Path(self.data_dir) / SKIPPED_FILE).write_text(listed)
+        return {"full": self._generate_examples()}
 
-    def _generate_examples(self, raw_dir: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-        labels = self.download.read_labels(raw_dir)
-        groups = [""] * len(labels.ids) if labels.groups is None else labels.groups.tolist()
-        rows = zip(labels.ids.tolist(), labels.labels.tolist(), groups, strict=True)
-        for row, (name, label, group) in enumerate(rows):
-            if name not in self.skipped:
-                image = self.download.image_path(raw_dir, name)
-                yield row, {"image": image, "label": label, "id": name, "group": group}
+    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        labels = self.labels.without(self.skipped)
+        nothing = [""] * len(labels.ids)
+        fields = {
+            "image": map(io.BytesIO, self.read_images()),
+            "label": labels.labels.tolist(),
+            "id": labels.ids.tolist(),
+            "group": nothing if labels.groups is None else labels.groups.tolist(),
+            "part": nothing if labels.parts is None else labels.parts.tolist(),
+        }
+        for row, values in enumerate(zip(*fields.values(), strict=True)):
+            yield row, dict(zip(fields, values, strict=True))
+
+
+class RawFiles(Protocol):
+    """What ``data/<name>/labels.py`` says of a dataset that has a file for every image."""
+
+    def read_labels(self, raw: Path) -> Labels:
+        """Returns the labels; raises UserError where the files contradict themselves."""
+
+    def image_path(self, raw: Path, name: str) -> Path:
+        """Returns where the image of this name lies."""
+
+
+class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """Builder of a dataset that has a file for every image; keeps the bytes as they are.
+
+    Attributes:
+        files: The module ``data.<name>.labels``.
+    """
+
+    files: RawFiles
+
+    def read_labels(self) -> Labels:
+        """Returns the labels of all images."""
+        return self.files.read_labels(self.raw)
+
+    def read_images(self) -> Iterator[bytes]:
+        """Yields the bytes of the files, in the labels' order."""
+        for name in self.labels.without(self.skipped).ids.tolist():
+            yield self.files.image_path(self.raw, name).read_bytes()
+
+    def broken_images(self) -> list[str]:
+        """Returns the names of the images that are missing or cannot be decoded, in order."""
+        names = self.labels.ids.tolist()
+
+        def is_broken(name: str) -> bool:
+            return not _can_be_decoded(self.files.image_path(self.raw, name))
+
+        with ThreadPoolExecutor() as pool:
+            results = pool.map(is_broken, names)
+            progress = tqdm(
+                results, desc="Checking images", total=len(names), leave=False, disable=None
+            )
+            return [name for name, broken in zip(names, progress, strict=True) if broken]
+
+
+def _can_be_decoded(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except Exception:  # Pillow's formats raise nearly everything
+        return False
+    return True

@@ -5,7 +5,11 @@ import warnings
 import numpy as np
 from jaxtyping import Int, Int64, Shaped
 
-PARTS = ("train", "validation", "test")
+from data.labels import PARTS, Labels
+from lmf_jax.errors import UserError
+
+Rows = dict[str, Int64[np.ndarray, " _"]]
+"""Sorted row numbers of the parts "train", "validation" and "test"."""
 
 # Each use of a seed draws from its own stream, so that no two are accidentally correlated.
 _PAPER_SPLIT_STREAM = 0
@@ -14,7 +18,48 @@ _LONG_TAIL_STREAM = 1
 _FOLDS, _HELD_OUT_FOLDS = 20, 3  # three of twenty are 15 %
 
 
-def paper_split(labels: Int[np.ndarray, " n"], seed: int) -> dict[str, Int64[np.ndarray, " _"]]:
+def possible_splits(labels: Labels) -> list[str]:
+    """Returns the names of the splits that a dataset can have; the first is its own choice."""
+    official = [] if labels.parts is None else ["official"]
+    grouped = [] if labels.groups is None else ["grouped"]
+    return [*official, "paper", *grouped]
+
+
+def make_split(labels: Labels, split: str, seed: int) -> Rows:
+    """Splits a dataset.
+
+    Args:
+        labels: The labels of the dataset.
+        split: "official" (as the dataset comes), "paper" (by class, 70 : 15 : 15) or "grouped" (the
+            same, but no patient or lesion in two parts).
+        seed: Decides the split alone; any whole number from 0. The official one has no seed.
+
+    Returns:
+        The sorted row numbers of "train", "validation" and "test".
+
+    Raises:
+        UserError: If the dataset cannot be split so.
+    """
+    if split == "official" and labels.parts is not None:
+        return {part: np.flatnonzero(labels.parts == part) for part in PARTS}
+    if split == "paper":
+        return paper_split(labels.labels, seed)
+    if split == "grouped" and labels.groups is not None:
+        try:
+            return grouped_split(labels.labels, labels.groups, seed)
+        except ValueError as error:
+            raise UserError(f"The dataset cannot be split by groups: {error}") from error
+    reasons = {
+        "official": "the dataset does not come with a split",
+        "grouped": "the dataset names no patients or lesions",
+    }
+    raise UserError(
+        f"--split {split} is not possible: {reasons.get(split, 'there is no such split')}; choose "
+        f"{' or '.join(possible_splits(labels))}."
+    )
+
+
+def paper_split(labels: Int[np.ndarray, " n"], seed: int) -> Rows:
     """Splits each class 70 : 15 : 15 at random, as the paper's tables were made.
 
     Of a class with n images, round(0.15 n) validate, as many test, and the rest train. The rule
@@ -51,7 +96,7 @@ def paper_split(labels: Int[np.ndarray, " n"], seed: int) -> dict[str, Int64[np.
 
 def grouped_split(
     labels: Int[np.ndarray, " n"], groups: Shaped[np.ndarray, " n"], seed: int
-) -> dict[str, Int64[np.ndarray, " _"]]:
+) -> Rows:
     """Splits about 70 : 15 : 15 by class, all rows of a group in the same part.
 
     scikit-learn deals the groups into twenty folds that are alike in their classes; three validate,

@@ -28,18 +28,22 @@ PAPER_DEFAULTS: dict[str, Any] = {
     "learning_rate": 1e-4,
     "decay_epochs": 30,
     "augment": "none",
+    "split": "paper",
 }
 """What Sadi et al. trained with, for every dataset that brings no value of its own."""
 
 _LOSS_HELP = "The loss:\n" + "\n".join(f"{name}: {text}." for name, text in LOSSES.items())
 
+Split = Literal["paper", "grouped", "official"]
 Augmentation = Literal["none", "shift", "flip", "dihedral"]
 OPEN: Any = None
 """Left to the dataset or, where it says nothing, to the paper."""
 if TYPE_CHECKING:  # a run reads resolved settings, in which nothing is open any more
-    OpenInt, OpenFloat, OpenAugmentation = int, float, Augmentation
+    OpenInt, OpenFloat = int, float
+    OpenAugmentation, OpenSplit = Augmentation, Split
 else:
-    OpenInt, OpenFloat, OpenAugmentation = int | None, float | None, Augmentation | None
+    OpenInt, OpenFloat = int | None, float | None
+    OpenAugmentation, OpenSplit = Augmentation | None, Split | None
 
 RUN_ONLY = {"run_only": True}
 """Marks a field that says where and how to run, not what: a resumed run may change it."""
@@ -49,13 +53,14 @@ RUN_ONLY = {"run_only": True}
 class Data:
     """What is learnt from."""
 
-    dataset: str = "digits_lt"
-    """The dataset; digits_lt needs no download, the others python -m data prepare."""
+    dataset: str = field(default="digits_lt", metadata=RUN_ONLY)  # the fingerprint says what it is
+    """The dataset: digits_lt; ham10000, isic2019, odir5k or covid19_radiography once prepared by
+    python -m data prepare; or your own: folder:PATH, manifest:FILE.csv, medmnist:FILE.npz."""
     data_dir: str = field(default=DEFAULT_DATA_DIR, metadata=RUN_ONLY)
     """The folder of prepared datasets and image caches."""
-    split: Literal["paper", "grouped"] = "paper"
-    """How images are divided: by class as in the paper, or so that no lesion or patient is on two
-    sides."""
+    split: OpenSplit = OPEN
+    """How images are divided: by class as in the paper, so that no lesion or patient is on two
+    sides, or as the dataset comes (by itself: official where there is such a split, else paper)."""
     split_seed: int = 0
     """The seed of the split; --seed never moves it."""
     imbalance_ratio: float | None = None

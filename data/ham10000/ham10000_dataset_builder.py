@@ -1,10 +1,10 @@
 """Prepares HAM10000 as ArrayRecord."""
 
 from data.ham10000 import labels
-from data.raw_images import RawImagesBuilder
+from data.raw_images import ImageFilesBuilder
 
 
-class Builder(RawImagesBuilder):
+class Builder(ImageFilesBuilder):
     """Builder of ham10000: 10,015 dermoscopy images in seven classes."""
 
-    download = labels
+    files = labels

@@ -130,7 +130,9 @@ def _new_folder(config: Config) -> Path:
         return folder
     if jax.process_count() > 1:
         raise UserError("Several processes train together; give them one --run-dir, that all see.")
-    name = f"runs/{config.dataset.replace(':', '-')}-{config.model}-{config.loss}-{config.seed}"
+    kind, _, path = config.dataset.partition(":")  # a path is shortened to its last part
+    dataset = "-".join(filter(None, (kind, Path(path).stem)))
+    name = f"runs/{dataset}-{config.model}-{config.loss}-{config.seed}"
     candidates = (Path(f"{name}-{number}" if number > 1 else name) for number in count(1))
     return next(folder for folder in candidates if _made(folder))
 

@@ -67,10 +67,13 @@ def test_the_papers_counts_and_its_leaks(name, real_data, tmp_path, monkeypatch,
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("ham10000 --labels-only", "--labels-only and --raw-dir go together"),
-        ("ham1000 --labels-only --raw-dir x", "There is no download 'ham1000' to read"),
+        ("ham10000 --labels-only", "ham10000 needs --raw-dir"),
+        ("ham10000 --raw-dir x", "--raw-dir goes with --labels-only"),
+        ("ham1000 --labels-only --raw-dir x", "There is no dataset named 'ham1000'"),
         ("ham10000 --labels-only --raw-dir x", "GroundTruth.csv is missing"),
-        ("ham1000", "There is no prepared dataset 'ham1000'"),
+        ("digits_lt --labels-only", "digits_lt has no label files"),
+        ("digits_lt --labels-only --raw-dir x", "digits_lt takes no --raw-dir"),
+        ("ham1000", "There is no dataset named 'ham1000'"),
     ],
 )
 def test_a_wrong_command_line_is_one_clear_line(words, message, monkeypatch, capsys) -> None:

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 
 from data import Dataset, load_dataset
 from data.digits_lt.digits_lt_dataset_builder import Builder
-from data.prepared import open_prepared
+from data.prepare import open_dataset
 from lmf_jax.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -82,8 +82,8 @@ def test_the_imbalance_ratio_leaves_the_test_part_alone(digits: Dataset, data_di
 
 
 def test_the_fingerprint_is_the_same_on_every_machine(digits: Dataset) -> None:
-    assert digits.content_fingerprint.startswith("81fbeb96e6b4084c")
-    assert digits.fingerprint.startswith("4617b83cf497f071")
+    assert digits.content_fingerprint.startswith("d103689156f96261")
+    assert digits.fingerprint.startswith("4aca0cc8197f6469")
 
 
 def test_the_fingerprint_covers_the_split(digits: Dataset, data_dir: Path) -> None:
@@ -118,7 +118,7 @@ def test_preparing_survives_another_process_that_was_first(
         return generate(self, dl_manager)
 
     monkeypatch.setattr(Builder, "_split_generators", generate_late)
-    assert len(open_prepared("digits_lt", tmp_path).ids) == 1797
+    assert len(open_dataset("digits_lt", tmp_path).ids) == 1797
 
 
 def test_preparing_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -135,9 +135,15 @@ def test_the_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "digits"}, "no dataset named 'digits'; choose one of digits_lt"),
-        ({"split": "grouped"}, "digits_lt names none; use --split paper"),
-        ({"split": "random"}, "no split named 'random'; choose paper or grouped"),
+        ({"name": "digits"}, "no dataset named 'digits'; choose one of digits_lt, covid19"),
+        (
+            {"split": "grouped"},
+            "--split grouped is not possible: the dataset names no patients or lesions; choose",
+        ),
+        (
+            {"split": "random"},
+            "--split random is not possible: there is no such split; choose paper",
+        ),
         ({"split_seed": -1}, "--split-seed must be a whole number from 0, got -1"),
         ({"imbalance_ratio": 0.5}, "--imbalance-ratio must be a number from 1, got 0.5"),
         ({"imbalance_ratio": float("nan")}, "--imbalance-ratio must be a number from 1, got nan"),

@@ -61,6 +61,7 @@ def test_without_metadata_there_are_no_groups(tmp_path: Path, name: str) -> None
     assert read(name, tmp_path).groups is None
 
 
+LEADS_OUT = "no file below one folder"
 WRONG = {
     "no file": (lambda text: None, "is missing"),
     "an empty file": (lambda text: "", "lacks the column"),
@@ -72,10 +73,19 @@ WRONG = {
     "no class": (lambda text: text.replace("1.0", "0.0", 1), "expected a single 1"),
     "two classes": (lambda text: text.replace("0.0,1.0", "1.0,1.0", 1), "expected a single 1"),
     "half a class": (lambda text: text.replace("1.0", "0.5", 1), "expected a single 1"),
-    "a name of another folder": (lambda text: text.replace("\na,", "\n../a,"), "no file below one folder"),
-    "a name from the root": (lambda text: text.replace("\na,", "\n/etc/a,"), "no file below one folder"),
-    "a name of Windows": (lambda text: text.replace("\na,", "\n..\\a,"), "no file below one folder"),
-    "an empty name": (lambda text: text.replace("\na,", "\n,"), "no file below one folder"),
+    "a name of another folder": (
+        lambda text: text.replace("\na,", "\n../a,"),
+        LEADS_OUT,
+    ),
+    "a name from the root": (
+        lambda text: text.replace("\na,", "\n/etc/a,"),
+        LEADS_OUT,
+    ),
+    "a name of Windows": (
+        lambda text: text.replace("\na,", "\n..\\a,"),
+        LEADS_OUT,
+    ),
+    "an empty name": (lambda text: text.replace("\na,", "\n,"), LEADS_OUT),
     "a name with a NUL": (lambda text: text.replace("\na,", "\na\0,"), "GroundTruth.csv"),
     "an open quote": (lambda text: text.replace("\na,", '\n"a,'), "cannot be read as CSV"),
 }

@@ -12,7 +12,8 @@ from PIL import Image
 from data.datasets import load_dataset
 from data.ham10000.labels import CLASSES
 from data.image_cache import cached_images
-from data.prepare import SKIPPED_FILE, prepare
+from data.prepare import prepare
+from data.raw_images import SKIPPED_FILE
 from lmf_jax.errors import UserError
 
 NUM_IMAGES = 60
@@ -111,7 +112,7 @@ def test_an_interrupted_run_can_be_run_again(raw_dir, tmp_path, monkeypatch) -> 
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("data.ham10000.labels.image_path", interrupted)
-        patch.setattr("data.prepare.broken_images", lambda *_: [])
+        patch.setattr("data.raw_images.ImageFilesBuilder.broken_images", lambda _: [])
         prepare("ham10000", raw_dir, tmp_path / "data")
     assert len(prepare("ham10000", raw_dir, tmp_path / "data").ids) == NUM_IMAGES
 

@@ -1,0 +1,1 @@
+"""A person's own images, in a folder per class."""

@@ -1,0 +1,1 @@
+"""A person's own images, listed in a CSV file."""

@@ -1,0 +1,60 @@
+"""The labels of a manifest: a CSV file with a line for every image."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from data.labels import PART_NAMES, Labels, Row, make_labels, read_csv
+from lmf_jax.errors import UserError
+
+
+def read_labels(raw: Path) -> Labels:
+    """Reads the columns ``path`` and ``label``, and ``group`` and ``split`` if they are there.
+
+    Classes are in alphabetical order. The name of an image is its path, relative to the folder of
+    the manifest. An image with an empty group is a group of its own.
+
+    Args:
+        raw: The CSV file.
+
+    Raises:
+        UserError: If the file cannot be read or contradicts itself, a path leads out of its folder,
+            a split is none of train, val and test, or there are not two classes.
+    """
+    rows = read_csv(raw, ("path", "label"))
+    labels = [row["label"].strip() for row in rows]
+    classes = sorted(set(labels))
+    if "" in classes:
+        raise UserError(f"{raw} leaves the label of {rows[labels.index('')]['path']} empty.")
+    if rows and len(classes) < 2:
+        raise UserError(f"{raw} names one class, {classes[0]}; expected at least two.")
+    columns: Mapping[str, str] = rows[0] if rows else {}
+    return make_labels(
+        raw,
+        classes,
+        [row["path"] for row in rows],
+        labels,
+        groups=[row["group"].strip() for row in rows] if "group" in columns else None,
+        parts=[_part(raw, row) for row in rows] if "split" in columns else None,
+    )
+
+
+def image_path(raw: Path, name: str) -> Path:
+    """Returns where the image of this name lies."""
+    return raw.parent / name
+
+
+def raw_files(raw: Path) -> Iterator[Path]:
+    """Yields every file that the labels come from."""
+    yield raw
+    for name in read_labels(raw).ids.tolist():
+        yield image_path(raw, name)
+
+
+def _part(path: Path, row: Row) -> str:
+    part = PART_NAMES.get(row["split"].strip().lower())
+    if part is None:
+        raise UserError(
+            f"{path} puts {row['path']} into the split {row['split']!r}; expected one of "
+            f"{', '.join(PART_NAMES)}."
+        )
+    return part

@@ -1,0 +1,72 @@
+"""A split as a file: made once, the same for every run, and readable by anybody."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from data.labels import PARTS
+from data.prepared import Prepared
+from data.splits import Rows
+from data.storage import building, replacing
+from lmf_jax.errors import UserError
+
+
+def stored_split(name: str, prepared: Prepared, make: Callable[[], Rows]) -> tuple[Rows, str]:
+    """Returns a split and its fingerprint; makes the split and writes it down the first time.
+
+    ``splits/<name>.json`` in the folder of the prepared dataset holds the names of the images in
+    every part and the fingerprint that the runs record.
+
+    Args:
+        name: Of the split, with all that decides it.
+        prepared: The dataset.
+        make: Makes the split.
+
+    Returns:
+        The rows of every part, and SHA-256, in hex, over the dataset and these rows.
+
+    Raises:
+        UserError: If the file was changed, or cannot be written.
+    """
+    path = prepared.folder / "splits" / f"{name}.json"
+    if not path.exists():
+        with building(path):
+            if not path.exists():
+                _write(path, prepared, make())
+    return _read(path, prepared)
+
+
+def _write(path: Path, prepared: Prepared, rows: Rows) -> None:
+    parts = {part: prepared.ids[rows[part]].tolist() for part in PARTS}
+    content = {"fingerprint": _fingerprint(prepared, rows), **parts}
+    with replacing(path) as file:
+        file.write(json.dumps(content, indent=1).encode())
+
+
+def _read(path: Path, prepared: Prepared) -> tuple[Rows, str]:
+    row_of = {name: row for row, name in enumerate(prepared.ids.tolist())}
+    try:
+        content = json.loads(path.read_bytes())
+        rows = {
+            part: np.array([row_of[name] for name in content[part]], np.int64) for part in PARTS
+        }
+        fingerprint = content["fingerprint"]
+    except (ValueError, TypeError, KeyError):
+        rows, fingerprint = {part: np.zeros(0, np.int64) for part in PARTS}, None
+    if fingerprint != _fingerprint(prepared, rows):
+        raise UserError(
+            f"The split in {path} does not have the fingerprint that stands in it; remove the file "
+            "and it is made anew. For a split of your own, use manifest:FILE.csv."
+        )
+    return rows, fingerprint
+
+
+def _fingerprint(prepared: Prepared, rows: Rows) -> str:
+    digest = hashlib.sha256(prepared.fingerprint.encode())
+    for part in PARTS:
+        digest.update(f"{part} {len(rows[part])} ".encode())
+        digest.update(rows[part].astype("<i8").tobytes())
+    return digest.hexdigest()
