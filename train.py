@@ -3,7 +3,7 @@
 import jax
 
 from data.datasets import Dataset, load_dataset
-from data.image_cache import cached_images
+from data.image_cache import open_images
 from data.pipeline import evaluation_batches, train_batches
 from lmf_jax.config import parse_config
 from lmf_jax.errors import run_command
@@ -32,7 +32,7 @@ def main() -> None:
     if jax.process_index() == 0:
         print(f"{config.model} with loss {config.loss} on {config.dataset}; run folder {run_dir}")
 
-    images = cached_images(dataset, config.image_size, config.data_dir)
+    images = open_images(dataset, config.image_size, cache=config.cache, data_dir=config.data_dir)
     share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     training = train_batches(
         images,
@@ -40,6 +40,8 @@ def main() -> None:
         dataset.rows["train"],
         batch_size=config.batch_size,
         seed=config.seed,
+        sampling=config.sampling,
+        effective_number_beta=config.effective_number_beta,
         **share,
     )
     validation, test = (

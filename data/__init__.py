@@ -3,5 +3,6 @@
 from data.datasets import Dataset as Dataset
 from data.datasets import load_dataset as load_dataset
 from data.image_cache import cached_images as cached_images
+from data.image_cache import open_images as open_images
 from data.pipeline import evaluation_batches as evaluation_batches
 from data.pipeline import train_batches as train_batches

@@ -1,6 +1,7 @@
 """``python -m data prepare`` and ``python -m data audit``: what comes before training."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -64,7 +65,8 @@ def run_audit(options: Audit) -> None:
     labels = labels_of(options, data_dir)
     audits = audit_splits(labels, options.split_seed)
     print("\n\n".join(map(format_audit, audits)))
-    path = data_dir / "audits" / options.name / "audit.json"
+    folder = re.sub(r"[^\w.-]+", "-", options.name)
+    path = data_dir / "audits" / folder / "audit.json"
     with building(path), replacing(path) as file:
         file.write(json.dumps([asdict(found) for found in audits], indent=2).encode() + b"\n")
     print(f"written to {path}")

@@ -14,6 +14,9 @@ import grain
 import numpy as np
 from jaxtyping import Bool, Int, Int32, UInt8
 
+from data.decoding import READING, DecodedImages, Images
+from data.sampling import Sampling, positions
+
 
 class TrainBatch(TypedDict):
     """One process's block of a global training batch."""
@@ -31,29 +34,35 @@ class EvaluationBatch(TypedDict):
 
 
 def train_batches(
-    images: UInt8[np.ndarray, "n height width 3"],
+    images: Images,
     labels: Int[np.ndarray, " n"],
     rows: Int[np.ndarray, " m"],
     *,
     batch_size: int,
     seed: int,
+    sampling: Sampling = "uniform",
+    effective_number_beta: float = 0.9999,
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.DatasetIterator[TrainBatch]:
-    """Returns an endless stream of full, shuffled training batches.
+    """Returns an endless stream of full training batches.
 
-    Every pass over the rows has an order of its own, and batches are cut from the stream of all
-    passes: one may span two passes, none is short, and the batch may be larger than the dataset.
+    With uniform sampling every pass over the rows has an order of its own, and batches are cut from
+    the stream of all passes: one may span two passes, none is short, and the batch may be larger
+    than the dataset.
 
     ``get_state()`` counts the batches that were handed out. It can be set on a stream of any
     process count: after 100 batches with one process, two processes go on with the 101st.
 
     Args:
-        images: All images of the dataset, [n, height, width, 3]; may be memory-mapped.
+        images: All images of the dataset, [n, height, width, 3].
         labels: Class of every image, [n].
         rows: Rows to train on, [m].
         batch_size: Global batch size, a multiple of ``process_count``.
         seed: Decides the order; any whole number from 0.
+        sampling: "uniform", or "class-balanced" or "effective-number" to see rare classes more
+            often, as :func:`data.sampling.positions` says.
+        effective_number_beta: See there.
         process_index: This process's number.
         process_count: Number of processes.
 
@@ -68,23 +77,27 @@ def train_batches(
         raise ValueError("There are no rows to train on.")
     block_size = _block_size(batch_size, process_index, process_count)
 
-    def read(positions: Int[np.ndarray, " block"]) -> TrainBatch:
-        mine = rows[positions]
-        return {"image": images[mine], "label": labels[mine].astype(np.int32)}
+    mine = slice(process_index * block_size, (process_index + 1) * block_size)
 
-    order = grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat()
-    # Blocks p, p + P, p + 2P, ... of the one order are this process's share of the global batches.
-    blocks = order.batch(block_size)[process_index::process_count]
-    # Read threads only add overhead to a copy out of memory.
-    reading = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    return iter(blocks.map(read).to_iter_dataset(reading))
+    def read(batch: Int[np.ndarray, " batch"]) -> TrainBatch:
+        block = rows[batch[mine]]
+        return {"image": images[block], "label": labels[block].astype(np.int32)}
+
+    batches = positions(
+        labels[rows],
+        sampling,
+        batch_size=batch_size,
+        seed=seed,
+        effective_number_beta=effective_number_beta,
+    )
+    return iter(batches.map(read).to_iter_dataset(_reading(images)))
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluationBatches:
     """The batches of :func:`evaluation_batches`; every pass over them starts anew."""
 
-    images: UInt8[np.ndarray, "n height width 3"]
+    images: Images
     labels: Int[np.ndarray, " n"]
     rows: Int[np.ndarray, " m"]
     batch_size: int
@@ -95,11 +108,12 @@ class EvaluationBatches:
         return -(-len(self.rows) // self.batch_size)
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
-        for start in range(0, len(self.rows), self.batch_size):
-            block = start + self.block_start
-            yield self._padded(self.rows[block : block + self.block_size])
+        batches = grain.MapDataset.range(len(self)).map(self._padded)
+        return iter(batches.to_iter_dataset(_reading(self.images)))
 
-    def _padded(self, rows: Int[np.ndarray, " k"]) -> EvaluationBatch:
+    def _padded(self, number: int) -> EvaluationBatch:
+        start = number * self.batch_size + self.block_start
+        rows = self.rows[start : start + self.block_size]
         image = np.zeros((self.block_size, *self.images.shape[1:]), np.uint8)
         label = np.zeros(self.block_size, np.int32)
         image[: len(rows)] = self.images[rows]
@@ -108,7 +122,7 @@ class EvaluationBatches:
 
 
 def evaluation_batches(
-    images: UInt8[np.ndarray, "n height width 3"],
+    images: Images,
     labels: Int[np.ndarray, " n"],
     rows: Int[np.ndarray, " m"],
     *,
@@ -125,7 +139,7 @@ def evaluation_batches(
     equal size; some of its blocks may be padding alone.
 
     Args:
-        images: All images of the dataset, [n, height, width, 3]; may be memory-mapped.
+        images: All images of the dataset, [n, height, width, 3].
         labels: Class of every image, [n].
         rows: Rows to evaluate, [m].
         batch_size: Global batch size, a multiple of ``process_count``.
@@ -143,6 +157,14 @@ def evaluation_batches(
     return EvaluationBatches(
         images, labels, rows, batch_size, process_index * block_size, block_size
     )
+
+
+def _reading(images: Images) -> grain.ReadOptions:
+    """Returns how blocks of these images are read."""
+    if isinstance(images, DecodedImages):
+        return READING
+    # Read threads only add overhead to a copy out of memory.
+    return grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
 
 
 def _block_size(batch_size: int, process_index: int, process_count: int) -> int:

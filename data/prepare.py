@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from data.labels import PARTS
-from data.names import DOWNLOADS, DatasetName, parse_name
-from data.prepared import Prepared, configuration, open_prepared, prepared_folder
+from data.names import DOWNLOADS, parse_name
+from data.prepared import Prepared, open_prepared, prepared_folder
 from data.splits import paper_split
 from data.storage import building
 from lmf_jax.errors import UserError
@@ -62,23 +62,18 @@ def prepare(
     with building(folder):
         if not folder.exists():
             raw = parsed.path or raw_dir
-            builder = _make_builder(parsed, raw, data_dir)
+            builder = _make_builder(parsed.kind, raw, folder)
             if raw is not None:
                 builder.skipped = _to_skip(builder, skip_broken)
             _build(builder)
     return open_prepared(folder)
 
 
-def _make_builder(name: DatasetName, raw: Path | None, data_dir: Path) -> Any:
-    import tensorflow_datasets as tfds  # takes a second
-
-    module = import_module(f"data.{name.kind}.{name.kind}_dataset_builder")
-    options = {"data_dir": data_dir, "file_format": "array_record"}
-    if raw is None:
-        return module.Builder(**options)
-    chosen = configuration(name)
-    config = tfds.core.BuilderConfig(name=chosen) if chosen else None
-    return module.Builder(raw=raw, config=config, **options)
+def _make_builder(kind: str, raw: Path | None, folder: Path) -> Any:
+    """Returns the TFDS builder of ``data/<kind>/``, which puts the dataset into this folder."""
+    module = import_module(f"data.{kind}.{kind}_dataset_builder")
+    options = {"data_dir": folder.parents[1], "file_format": "array_record"}
+    return module.Builder(**options) if raw is None else module.Builder(raw=raw, **options)
 
 
 def _to_skip(builder: Any, skip_broken: bool) -> list[str]:

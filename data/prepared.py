@@ -66,25 +66,19 @@ def prepared_folder(name: DatasetName, data_dir: Path) -> Path:
     Raises:
         UserError: If the dataset is named by files that contradict themselves.
     """
-    return data_dir / name.kind / (configuration(name) or "") / VERSION
+    root = (
+        data_dir if name.path is None else data_dir / "own" / _state_of_files(name.kind, name.path)
+    )
+    return root / name.kind / VERSION
 
 
-def configuration(name: DatasetName) -> str | None:
-    """Returns what TFDS calls the configuration: which files, if the name says so.
-
-    Args:
-        name: The dataset.
-
-    Raises:
-        UserError: If the files contradict themselves.
-    """
-    if name.path is None:
-        return None
-    base = name.path if name.path.is_dir() else name.path.parent
+def _state_of_files(kind: str, raw: Path) -> str:
+    """Returns a name for the files as they are now: short, readable and theirs alone."""
+    base = raw if raw.is_dir() else raw.parent
     digest = hashlib.sha256()
-    for path in import_module(f"data.{name.kind}.labels").raw_files(name.path):
+    for path in import_module(f"data.{kind}.labels").raw_files(raw):
         _hash_fields(digest, path.relative_to(base).as_posix().encode(), _state(path))
-    readable = re.sub(r"\W+", "_", name.path.absolute().stem.lower(), flags=re.ASCII)[:40]
+    readable = re.sub(r"\W+", "_", raw.absolute().stem.lower(), flags=re.ASCII)[:40]
     return f"{readable}-{digest.hexdigest()[:16]}"
 
 

@@ -67,6 +67,9 @@ class Data:
     """digits_lt: the largest over the smallest training class (its own: 20)."""
     image_size: OpenInt = OPEN
     """Side of the square image in pixels (paper: 224)."""
+    cache: Literal["disk", "none"] = field(default="disk", metadata=RUN_ONLY)
+    """disk: decode every image once, into one file in --data-dir; none: decode anew whenever an
+    image is read, for sets larger than the disk."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class Loss:
     tau: float = 1.0
     """logit-adjustment: strength."""
     effective_number_beta: float = 0.9999
-    """class-balanced, ldam-drw: beta of the effective number of samples."""
+    """class-balanced, ldam-drw and --sampling effective-number: beta of the effective number."""
     drw_start: float = 0.8
     """ldam-drw: share of the training after which classes are re-weighted."""
 
@@ -119,6 +122,9 @@ class Training:
     """Passes over the training part (paper: 100)."""
     batch_size: OpenInt = OPEN
     """Images per step, over all devices (paper: 32)."""
+    sampling: Literal["uniform", "class-balanced", "effective-number"] = "uniform"
+    """Which images a batch is made of: each one once an epoch, or drawn at random so that classes
+    are equally likely, or weighted by effective number."""
     optimizer: Literal["adamw", "adam-l2"] = "adamw"
     """AdamW, or the paper's Adam with coupled L2."""
     learning_rate: OpenFloat = OPEN

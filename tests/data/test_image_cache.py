@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data import Dataset, cached_images
-from data.image_cache import decode_image
+from data.decoding import decode_image
 from lmf_jax.errors import UserError
 
 
@@ -80,10 +80,10 @@ def test_sizes_have_caches_of_their_own(digits: Dataset, tmp_path: Path) -> None
     assert len(list((tmp_path / "images").glob("*.npy"))) == 2
 
 
-def test_more_images_than_one_chunk_stay_in_row_order(
+def test_more_images_than_one_block_stay_in_row_order(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("data.image_cache.CHUNK", 4)
+    monkeypatch.setattr("data.image_cache.BLOCK", 4)
     encoded = [encode(Image.new("L", (3, 3), row)) for row in range(11)]
     images = cached_images(made_up_dataset(digits, encoded), 2, tmp_path)
     assert images[:, 0, 0, 0].tolist() == list(range(11))

@@ -1,0 +1,108 @@
+"""From the bytes of an image file to square RGB, as a viewer would show it."""
+
+import io
+import os
+from dataclasses import dataclass
+
+import grain
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from data.datasets import Dataset
+from lmf_jax.errors import UserError
+
+METHOD_VERSION = 1
+"""Goes up whenever :func:`decode_image` turns the same bytes into other pixels."""
+
+_THREADS = 1 + (os.cpu_count() or 1)
+
+READING = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=2 * _THREADS)
+"""How blocks of images are decoded side by side: Pillow lets go of Python's lock while it decodes,
+so threads do what processes would, without their start-up and their copies; one more than there are
+cores keeps all of them busy."""
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedImages:
+    """The images of a dataset, decoded and resized anew whenever they are read.
+
+    Attributes:
+        dataset: The dataset.
+        image_size: Height and width of the images, in pixels.
+    """
+
+    dataset: Dataset
+    image_size: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """The shape of all images together, (n, image_size, image_size, 3)."""
+        return (len(self.dataset.ids), self.image_size, self.image_size, 3)
+
+    def __getitem__(self, rows: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m height width 3"]:
+        """Returns the images of these rows, uint8 RGB.
+
+        Raises:
+            UserError: If one cannot be decoded.
+        """
+        images = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        for image, row in zip(images, rows.tolist(), strict=True):
+            image[:] = self._decoded(row)
+        return images
+
+    def _decoded(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
+        try:
+            return decode_image(self.dataset.source[row], self.image_size)
+        except Exception as error:  # Pillow's formats raise nearly everything
+            reason = "no known format" if isinstance(error, UnidentifiedImageError) else error
+            raise UserError(
+                f"Image {self.dataset.ids[row]} of {self.dataset.name} cannot be decoded "
+                f"({reason}); replace the file or take it out of the dataset."
+            ) from error
+
+
+Images = UInt8[np.ndarray, "n height width 3"] | DecodedImages
+"""All images of a dataset, [n, height, width, 3]: an array, perhaps memory-mapped, or decoded
+whenever they are read."""
+
+
+def decode_image(encoded: bytes, image_size: int) -> UInt8[np.ndarray, "image_size image_size 3"]:
+    """Decodes one image to square RGB, as a viewer would show it.
+
+    The EXIF rotation is applied; grey and palette become RGB; transparent parts are laid on white;
+    16-bit grey is scaled from its full range. The image is resized to a square with antialiased
+    bilinear interpolation, whatever its aspect ratio.
+
+    Args:
+        encoded: The bytes of an image file that Pillow knows.
+        image_size: Height and width of the result, in pixels.
+
+    Returns:
+        uint8 RGB, [image_size, image_size, 3].
+
+    Raises:
+        Exception: Whatever Pillow raises for bytes it cannot decode.
+    """
+    with Image.open(io.BytesIO(encoded)) as image:
+        rgb = _to_rgb(ImageOps.exif_transpose(image))
+    return np.asarray(rgb.resize((image_size, image_size), Image.Resampling.BILINEAR))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no fixed range; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        return _grey16_to_rgb(image)
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def _grey16_to_rgb(image: Image.Image) -> Image.Image:
+    """Scales 0..65535 to 0..255, where Pillow itself would clip at 255."""
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError("its pixels lie outside 0..65535; save it with 8 or 16 bits")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
