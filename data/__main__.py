@@ -13,7 +13,7 @@ import tyro
 from data.audit import audit_splits, format_audit
 from data.labels import Labels
 from data.names import DOWNLOADS, parse_name
-from data.prepare import class_table, differences, open_dataset, prepare
+from data.prepare import class_table, differences, open_dataset, overlaps, prepare
 from data.storage import building, replacing
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError, run_command
@@ -55,7 +55,7 @@ def run_prepare(options: Prepare) -> None:
     raw_dir = _raw_dir(options.name, options.raw_dir)
     prepared = prepare(options.name, raw_dir, data_dir, skip_broken=options.skip_broken)
     print(class_table(prepared))
-    for line in differences(options.name, prepared):
+    for line in differences(options.name, prepared) + overlaps(options.name, prepared, data_dir):
         print(line)
 
 
@@ -65,6 +65,7 @@ def run_audit(options: Audit) -> None:
     labels = labels_of(options, data_dir)
     audits = audit_splits(labels, options.split_seed)
     print("\n\n".join(map(format_audit, audits)))
+    print("".join(f"{line}\n" for line in overlaps(options.name, labels, data_dir)), end="")
     folder = re.sub(r"[^\w.-]+", "-", options.name)
     path = data_dir / "audits" / folder / "audit.json"
     with building(path), replacing(path) as file:

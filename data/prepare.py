@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from data.labels import PARTS
-from data.names import DOWNLOADS, parse_name
+from data.labels import PARTS, Labels
+from data.names import DOWNLOADS, DatasetName, parse_name
 from data.prepared import Prepared, open_prepared, prepared_folder
 from data.splits import paper_split
 from data.storage import building
@@ -127,6 +127,31 @@ def differences(name: str, prepared: Prepared) -> list[str]:
         for part in PARTS
         if len(rows[part]) != expected[part]
     ] or ["as many images as in the paper"]
+
+
+def overlaps(name: str, labels: Labels, data_dir: Path) -> list[str]:
+    """Says which other prepared datasets hold some of the same images, under the same names.
+
+    Args:
+        name: Name of the dataset, as typed.
+        labels: Its labels.
+        data_dir: The folder of prepared datasets.
+
+    Returns:
+        Lines to print.
+    """
+    lines = []
+    for other in DOWNLOADS if name in DOWNLOADS else ():
+        folder = prepared_folder(DatasetName(other), data_dir)
+        if other == name or not folder.exists():
+            continue
+        shared = np.isin(labels.ids, open_prepared(folder).ids).sum()
+        if shared:
+            lines.append(
+                f"{shared} images of {name} are also in {other}, which is prepared here: do not "
+                "train on one and test on the other"
+            )
+    return lines
 
 
 def class_table(prepared: Prepared) -> str:

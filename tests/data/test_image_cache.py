@@ -1,4 +1,4 @@
-"""Decoding as a viewer shows it, and a cache that is whole or not there."""
+"""A cache of decoded images that is whole or not there."""
 
 import io
 from dataclasses import replace
@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from data import Dataset, cached_images
-from data.decoding import decode_image
 from lmf_jax.errors import UserError
 
 
@@ -28,14 +27,6 @@ def made_up_dataset(digits: Dataset, encoded: list[bytes]) -> Dataset:
         source=encoded,
         content_fingerprint="0" * 64,
     )
-
-
-def corner_colours(image: Image.Image, format: str = "png", **options) -> list[tuple]:
-    """Returns the decoded colours of a 2x2 image: top left, top right, bottom left, right."""
-    decoded = decode_image(encode(image, format, **options), image_size=2)
-    assert decoded.shape == (2, 2, 3)
-    assert decoded.dtype == np.uint8
-    return [tuple(colour) for colour in decoded.reshape(4, 3).tolist()]
 
 
 def test_the_cache_is_what_pillow_decodes(digits: Dataset, data_dir: Path) -> None:
@@ -117,54 +108,3 @@ def test_a_folder_that_cannot_be_written_is_named(digits: Dataset, tmp_path: Pat
 def test_an_image_size_below_one_is_refused(digits: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least 1 pixel, got 0"):
         cached_images(digits, 0, tmp_path)
-
-
-def test_exif_rotation_is_applied() -> None:
-    image = Image.new("RGB", (2, 2))
-    image.putdata([(10, 0, 0), (20, 0, 0), (30, 0, 0), (40, 0, 0)])
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned clockwise by a quarter
-    colours = corner_colours(image, exif=exif)
-    assert [red for red, _, _ in colours] == [30, 10, 40, 20]
-
-
-def test_grey_becomes_rgb() -> None:
-    image = Image.new("L", (2, 2), 77)
-    assert corner_colours(image) == [(77, 77, 77)] * 4
-
-
-def test_a_palette_becomes_its_colours() -> None:
-    image = Image.new("P", (2, 2), 1)
-    image.putpalette([0, 0, 0, 200, 100, 50])
-    assert corner_colours(image) == [(200, 100, 50)] * 4
-
-
-def test_transparent_parts_are_laid_on_white() -> None:
-    image = Image.new("RGBA", (2, 2), (255, 0, 0, 0))
-    assert corner_colours(image) == [(255, 255, 255)] * 4
-    image = Image.new("LA", (2, 2), (0, 255))
-    assert corner_colours(image) == [(0, 0, 0)] * 4
-
-
-def test_a_transparent_palette_entry_is_laid_on_white() -> None:
-    image = Image.new("P", (2, 2), 1)
-    image.putpalette([0, 0, 0, 200, 100, 50])
-    assert corner_colours(image, transparency=1) == [(255, 255, 255)] * 4
-
-
-@pytest.mark.parametrize("format", ["png", "tiff"])
-def test_16_bit_grey_is_scaled_from_its_full_range(format: str) -> None:
-    image = Image.fromarray(np.array([[0, 129], [32768, 65535]], np.uint16))
-    assert [red for red, _, _ in corner_colours(image, format)] == [0, 1, 128, 255]
-
-
-def test_32_bit_integers_count_as_16_bit_grey() -> None:
-    image = Image.new("I", (2, 2), 65535)
-    assert corner_colours(image, "tiff") == [(255, 255, 255)] * 4
-
-
-def test_shrinking_is_antialiased() -> None:
-    stripes = np.zeros((64, 64), np.uint8)
-    stripes[:, ::2] = 255
-    decoded = decode_image(encode(Image.fromarray(stripes)), image_size=8)
-    assert np.abs(decoded.astype(int) - 128).max() < 8

@@ -1,0 +1,105 @@
+"""Images come out as a viewer shows them, whatever their mode."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.decoding import decode_image
+
+
+def encode(image: Image.Image, format: str = "png", **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format=format, **options)
+    return file.getvalue()
+
+
+def corner_colours(image: Image.Image, format: str = "png", **options) -> list[tuple]:
+    """Returns the decoded colours of a 2x2 image: top left, top right, bottom left, right."""
+    decoded = decode_image(encode(image, format, **options), image_size=2)
+    assert decoded.shape == (2, 2, 3)
+    assert decoded.dtype == np.uint8
+    return [tuple(colour) for colour in decoded.reshape(4, 3).tolist()]
+
+
+def test_exif_rotation_is_applied() -> None:
+    image = Image.new("RGB", (2, 2))
+    image.putdata([(10, 0, 0), (20, 0, 0), (30, 0, 0), (40, 0, 0)])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned clockwise by a quarter
+    colours = corner_colours(image, exif=exif)
+    assert [red for red, _, _ in colours] == [30, 10, 40, 20]
+
+
+def test_grey_becomes_rgb() -> None:
+    image = Image.new("L", (2, 2), 77)
+    assert corner_colours(image) == [(77, 77, 77)] * 4
+
+
+def test_a_palette_becomes_its_colours() -> None:
+    image = Image.new("P", (2, 2), 1)
+    image.putpalette([0, 0, 0, 200, 100, 50])
+    assert corner_colours(image) == [(200, 100, 50)] * 4
+
+
+def test_transparent_parts_are_laid_on_white() -> None:
+    image = Image.new("RGBA", (2, 2), (255, 0, 0, 0))
+    assert corner_colours(image) == [(255, 255, 255)] * 4
+    image = Image.new("LA", (2, 2), (0, 255))
+    assert corner_colours(image) == [(0, 0, 0)] * 4
+
+
+def test_a_transparent_palette_entry_is_laid_on_white() -> None:
+    image = Image.new("P", (2, 2), 1)
+    image.putpalette([0, 0, 0, 200, 100, 50])
+    assert corner_colours(image, transparency=1) == [(255, 255, 255)] * 4
+
+
+@pytest.mark.parametrize("format", ["png", "tiff"])
+def test_16_bit_grey_is_scaled_from_its_full_range(format: str) -> None:
+    image = Image.fromarray(np.array([[0, 129], [32768, 65535]], np.uint16))
+    assert [red for red, _, _ in corner_colours(image, format)] == [0, 1, 128, 255]
+
+
+def test_32_bit_integers_count_as_16_bit_grey() -> None:
+    image = Image.new("I", (2, 2), 65535)
+    assert corner_colours(image, "tiff") == [(255, 255, 255)] * 4
+
+
+def test_shrinking_is_antialiased() -> None:
+    stripes = np.zeros((64, 64), np.uint8)
+    stripes[:, ::2] = 255
+    decoded = decode_image(encode(Image.fromarray(stripes)), image_size=8)
+    assert np.abs(decoded.astype(int) - 128).max() < 8
+
+
+def test_cmyk_becomes_the_colours_that_ink_makes() -> None:
+    image = Image.new("CMYK", (2, 2), (0, 255, 255, 0))  # magenta and yellow ink
+    assert corner_colours(image, "tiff") == [(255, 0, 0)] * 4
+
+
+def test_the_inverted_ink_of_a_cmyk_jpeg_is_understood() -> None:
+    # Adobe's programs store ink inverted and mark it; so does Pillow.
+    encoded = encode(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "jpeg", quality=95)
+    assert b"Adobe" in encoded
+    difference = decode_image(encoded, 4).astype(int) - [255, 0, 0]
+    assert np.abs(difference).max() <= 3
+
+
+@pytest.mark.parametrize("side", [32, 224, 300])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_resizing_equals_torchvision_within_one_grey_level(side: int, mode: str) -> None:
+    transforms = pytest.importorskip("torchvision.transforms", reason="needs torchvision")
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (150, 200, 3) if mode == "RGB" else (150, 200), np.uint8)
+    image = Image.fromarray(pixels)
+    expected = np.asarray(transforms.Resize((side, side))(image.convert("RGB")))
+    difference = decode_image(encode(image), side).astype(int) - expected
+    assert np.abs(difference).max() <= 1
+
+
+def test_the_first_picture_of_an_animation_is_taken() -> None:
+    first, second = Image.new("L", (2, 2), 60), Image.new("L", (2, 2), 200)
+    colours = corner_colours(first, "tiff", save_all=True, append_images=[second])
+    assert colours == [(60, 60, 60)] * 4
