@@ -37,6 +37,8 @@ def test_bars_and_their_numbers_from_the_most_to_the_least_frequent_class() -> N
         "validation": [150, 15, 2],
         "test": [151, 14, 0],
     }
+    tops = [bars[0].get_y() for bars in axes.containers]  # rows are counted from the top
+    assert tops == sorted(tops)
     assert numbers_of(axes) == ["700", "70", "9", "150", "15", "2", "151", "14", "0"]
 
 

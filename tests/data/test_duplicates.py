@@ -72,12 +72,11 @@ def test_the_same_bytes_are_identical() -> None:
     assert pair == Pair(("train", "test"), (0, 2), identical=True, distance=0)
 
 
-def in_a_frame(part: Image.Image) -> Image.Image:
-    """Lays a picture on black, below a bright bar that every picture has."""
-    frame = Image.new("RGB", (300, 300))
-    frame.paste("white", (0, 0, 300, 30))
-    frame.paste(part, (60, 60))
-    return frame
+def in_a_frame(image: Image.Image) -> Image.Image:
+    """Lays a pale picture into a frame that is strong and always the same."""
+    framed = picture(60)
+    framed.paste(Image.blend(Image.new("RGB", image.size, "grey"), image, 0.05), (40, 25))
+    return framed
 
 
 def with_a_spot(image: Image.Image) -> Image.Image:
@@ -91,7 +90,7 @@ def with_a_spot(image: Image.Image) -> Image.Image:
     [
         [picture(seed) for seed in range(1, 30)],
         [with_a_spot(picture(seed)) for seed in range(10)],
-        [in_a_frame(picture(seed, 180, 180)) for seed in range(10)],
+        [in_a_frame(picture(seed, 220, 150)) for seed in range(10)],
     ],
     ids=["nothing in common", "the centre in common", "the frame in common"],
 )
@@ -147,15 +146,15 @@ def test_every_pair_of_a_large_set_is_found_in_order() -> None:
     random = np.random.default_rng(0)
     hashes = random.integers(0, 2**64, (1000, 8), np.uint64)
     rows = parts([*range(500)], [*range(500, 700)], [*range(700, 1000)])
-    hashes[[600, 999]] = hashes[3]
+    hashes[[600, 827]] = hashes[3]
     hashes[701] = hashes[4] ^ np.uint64(255)  # 8 bits of each word
     hashes[2] = hashes[1]  # within training: no leak
     found = across_parts(made_up(hashes), rows)
     assert found == [
         Pair(("train", "validation"), (3, 600), False, 0),
-        Pair(("train", "test"), (3, 999), False, 0),
+        Pair(("train", "test"), (3, 827), False, 0),
         Pair(("train", "test"), (4, 701), False, 64),
-        Pair(("validation", "test"), (600, 999), False, 0),
+        Pair(("validation", "test"), (600, 827), False, 0),
     ]
 
 
