@@ -85,11 +85,20 @@ def decode_image(encoded: bytes, image_size: int) -> UInt8[np.ndarray, "image_si
         Exception: Whatever Pillow raises for bytes it cannot decode.
     """
     with Image.open(io.BytesIO(encoded)) as image:
-        rgb = _to_rgb(ImageOps.exif_transpose(image))
+        rgb = to_rgb(image)
     return np.asarray(rgb.resize((image_size, image_size), Image.Resampling.BILINEAR))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Returns an opened image as a viewer would show it, in RGB and in its own size.
+
+    Args:
+        image: What Pillow opened; see :func:`decode_image`.
+
+    Raises:
+        Exception: Whatever Pillow raises for bytes it cannot decode.
+    """
+    image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise ValueError("floating-point pixels have no fixed range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
