@@ -103,6 +103,13 @@ def test_every_layout_of_a_file_is_read(tmp_path: Path, size, columns, dtype, co
     np.testing.assert_array_equal(images, np.concatenate([arrays[f"{p}_images"] for p in parts]))
 
 
+def test_a_header_of_python_2_is_read_in_silence(tmp_path: Path, recwarn) -> None:
+    old = header_of("(2L, 6L, 4L)") + bytes(48)
+    path = write(tmp_path / "a.npz", npz(arrays_of() | {"val_images": old}))
+    assert len(list(encoded_images(path))) == 10
+    assert not recwarn.list
+
+
 def test_an_unknown_flag_has_as_many_classes_as_its_largest_label_in_any_part(tmp_path) -> None:
     path = write(tmp_path / "own_64.npz", npz(arrays_of()))
     assert read_labels(path).class_names == ("0", "1", "2", "3")
@@ -281,6 +288,10 @@ WRONG = {
         changed(val_images=np.zeros((0, 6, 4), np.uint8), val_labels=np.zeros((0, 1), np.uint8)),
         "holds 0 images in val_images",
     ),
+    "too many images": (
+        changed(val_images=header_of("(10000001, 1, 1)") + bytes(10**7 + 1)),
+        "holds 10000001 images in val_images; expected 1 to 10000000",
+    ),
     "no width": (all_images(np.zeros((2, 5, 0), np.uint8)), "5x0 pixels"),
     "a huge side": (all_images(np.zeros((2, 1, 4097), np.uint8)), "1x4097 pixels"),
     "two sizes": (changed(val_images=np.zeros((2, 5, 4), np.uint8)), "different sizes"),
@@ -311,6 +322,12 @@ def test_a_wrong_file_is_one_clear_error(tmp_path, monkeypatch, content, message
     assert str(error.value).endswith(".")
     assert str(error.value).isprintable()
     assert not (tmp_path / "unpickled").exists()
+
+
+def test_images_are_checked_by_who_reads_no_labels(tmp_path: Path) -> None:
+    path = write(tmp_path / "own.npz", changed(val_images=np.zeros((2, 5, 4), np.uint8)))
+    with pytest.raises(UserError, match="different sizes"):
+        next(encoded_images(path))
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
