@@ -377,7 +377,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory):
     tracemalloc.stop()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(method=st.sampled_from(list(SMALL)), changes=mutations)
 def test_changed_bytes_are_read_as_before_or_refused(fuzzed, method, changes) -> None:
     path, expected = fuzzed
