@@ -5,6 +5,7 @@ NumPy's header is parsed by NumPy; the rest is bytes, and as many as header and 
 """
 
 import math
+import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -164,6 +165,7 @@ def _refusing(path: Path, what: str) -> Iterator[None]:
         yield
     except Exception as error:  # zipfile, zlib and ast raise nearly everything
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        reason = re.sub(" at 0x[0-9a-f]+", "", reason)  # of Python's objects, new in every run
         raise UserError(
             f"{path} is damaged or no npz file: {what} cannot be read "
             f"({reason[:_LONGEST_REASON]}); download it again."

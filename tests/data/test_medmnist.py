@@ -256,7 +256,7 @@ WRONG = {
     # headers
     "no header": (changed(val_images=b"P5 4 6 255"), "val_images cannot be read"),
     "an empty member": (changed(val_images=b""), "val_images cannot be read"),
-    "a header of code": (changed(val_images=header("print(1)")), "val_images cannot be read"),
+    "a header of code": (changed(val_images=header("f()")), "val_images .*<ast.Call object>"),
     "a number with a letter": (changed(val_images=header("{1if 2else 3}")), "val_images cannot"),
     "deep brackets": (changed(val_images=header("(" * 9000)), "val_images cannot be read"),
     "an open header": (changed(val_images=b"\x93NUMPY\x01\x00\xff\xff{"), "val_images cannot be"),
