@@ -10,10 +10,14 @@ from typing import Annotated
 
 import tyro
 
-from data.audit import audit_splits, format_audit
+from data.audit import audit_split, format_audit
+from data.class_figure import save_class_figure
+from data.datasets import load_dataset
+from data.duplicates import Looks, look_at
 from data.labels import Labels
 from data.names import DOWNLOADS, parse_name
 from data.prepare import class_table, differences, open_dataset, overlaps, prepare
+from data.splits import Rows, make_split, possible_splits
 from data.storage import building, replacing
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError, run_command
@@ -35,7 +39,7 @@ class Prepare:
 
 @dataclass(frozen=True)
 class Audit:
-    """Print the class counts of each part, and which test images share a lesion or patient."""
+    """Print what each part of a split holds, and which test images are known from training."""
 
     name: Annotated[str, tyro.conf.Positional]
     """The dataset."""
@@ -46,7 +50,7 @@ class Audit:
     split_seed: int = 0
     """The seed of the splits."""
     data_dir: str = DEFAULT_DATA_DIR
-    """The folder of prepared datasets; audits/NAME/audit.json is written there."""
+    """The folder of prepared datasets; audits/NAME is written there."""
 
 
 def run_prepare(options: Prepare) -> None:
@@ -60,34 +64,53 @@ def run_prepare(options: Prepare) -> None:
 
 
 def run_audit(options: Audit) -> None:
-    """Print a table for each split and write ``audit.json``."""
+    """Print a table for each split, and write ``audit.json`` and ``classes.png``."""
     data_dir = Path(options.data_dir).expanduser()
-    labels = labels_of(options, data_dir)
-    audits = audit_splits(labels, options.split_seed)
+    labels, splits, looks = material(options, data_dir)
+    audits = [
+        audit_split(labels, split, rows, options.split_seed, looks)
+        for split, rows in splits.items()
+    ]
+    broken = [] if looks is None else labels.ids[looks.broken].tolist()
     print("\n\n".join(map(format_audit, audits)))
-    print("".join(f"{line}\n" for line in overlaps(options.name, labels, data_dir)), end="")
-    folder = re.sub(r"[^\w.-]+", "-", options.name)
-    path = data_dir / "audits" / folder / "audit.json"
-    with building(path), replacing(path) as file:
-        file.write(json.dumps([asdict(found) for found in audits], indent=2).encode() + b"\n")
-    print(f"written to {path}")
+    if broken:
+        print(f"{len(broken)} images cannot be decoded: {', '.join(broken[:5])} ...")
+    for line in overlaps(options.name, labels, data_dir):
+        print(line)
+    folder = data_dir / "audits" / re.sub(r"[^\w.-]+", "-", options.name)
+    results = {"dataset": options.name, "splits": list(map(asdict, audits)), "broken": broken}
+    with building(folder / "audit.json"), replacing(folder / "audit.json") as file:
+        file.write(json.dumps(results, indent=1).encode() + b"\n")
+    save_class_figure(audits, options.name, folder / "classes.png")
+    print(f"written to {folder}: audit.json, classes.png")
 
 
-def labels_of(options: Audit, data_dir: Path) -> Labels:
-    """Return the labels that the options ask for.
+def material(options: Audit, data_dir: Path) -> tuple[Labels, dict[str, Rows], Looks | None]:
+    """Return the labels, the splits and, unless labels are enough, what the images look like.
 
     Raises:
-        UserError: If the options do not fit each other, or there are no such labels.
+        UserError: If the options do not fit each other, or there is no such dataset.
     """
-    if not options.labels_only:
-        if options.raw_dir is not None:
-            raise UserError("--raw-dir goes with --labels-only; a prepared dataset needs none.")
-        return open_dataset(options.name, data_dir)
-    raw = _raw_dir(options.name, options.raw_dir) or parse_name(options.name).path
+    seed = options.split_seed
+    if options.labels_only:
+        labels = _labels_of_files(options)
+        return labels, {s: make_split(labels, s, seed) for s in possible_splits(labels)}, None
+    if options.raw_dir is not None:
+        raise UserError("--raw-dir goes with --labels-only; a prepared dataset needs none.")
+    prepared = open_dataset(options.name, data_dir)
+    splits = {
+        split: load_dataset(options.name, data_dir=data_dir, split=split, split_seed=seed).rows
+        for split in possible_splits(prepared)
+    }
+    return prepared, splits, look_at(prepared.source)
+
+
+def _labels_of_files(options: Audit) -> Labels:
+    name = parse_name(options.name)
+    raw = _raw_dir(options.name, options.raw_dir) or name.path
     if raw is None:
         raise UserError(f"{options.name} has no label files; leave --labels-only out.")
-    labels = import_module(f"data.{parse_name(options.name).kind}.labels").read_labels(raw)
-    assert isinstance(labels, Labels)
+    labels: Labels = import_module(f"data.{name.kind}.labels").read_labels(raw)
     return labels
 
 

@@ -1,12 +1,32 @@
-"""How far a split leaks: images of the test part whose patient or lesion is also trained on."""
+"""How far a split leaks: test images whose patient, lesion or very picture is also trained on."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int64
 
+from data.duplicates import Looks, Overlap, Pair, across_parts, count_overlaps
 from data.labels import PARTS, Labels
-from data.splits import Rows, make_split, possible_splits
+from data.splits import Rows
+
+
+@dataclass(frozen=True)
+class SamePicture:
+    """Two images in two parts that show the same picture.
+
+    Attributes:
+        parts: The two parts.
+        images: The name of the image in each.
+        identical: Whether they are the same byte for byte.
+        distance: Bits in which their perceptual hashes differ, of 512.
+        same_group: Whether they are of one patient or lesion; None where nobody says so.
+    """
+
+    parts: tuple[str, str]
+    images: tuple[str, str]
+    identical: bool
+    distance: int
+    same_group: bool | None
 
 
 @dataclass(frozen=True)
@@ -20,6 +40,8 @@ class SplitAudit:
         imbalance_ratio: Largest over smallest class of the training part.
         leaked: Test images of each class whose group is also in training, by class name; None
             where the dataset names no groups.
+        overlaps: Pictures that two parts share, for every two parts; None if no image was read.
+        same_pictures: The pairs of images behind them; None if no image was read.
     """
 
     split: str
@@ -27,26 +49,17 @@ class SplitAudit:
     class_counts: dict[str, dict[str, int]]
     imbalance_ratio: float
     leaked: dict[str, int] | None
+    overlaps: list[Overlap] | None = None
+    same_pictures: list[SamePicture] | None = None
 
     def total(self, part: str) -> int:
         """Returns the number of images of a part."""
         return sum(self.class_counts[part].values())
 
 
-def audit_splits(labels: Labels, split_seed: int) -> list[SplitAudit]:
-    """Looks at every split that a dataset can have.
-
-    Args:
-        labels: The labels of a dataset.
-        split_seed: The seed of the splits.
-    """
-    return [
-        audit_split(labels, split, make_split(labels, split, split_seed), split_seed)
-        for split in possible_splits(labels)
-    ]
-
-
-def audit_split(labels: Labels, split: str, rows: Rows, split_seed: int) -> SplitAudit:
+def audit_split(
+    labels: Labels, split: str, rows: Rows, split_seed: int, looks: Looks | None = None
+) -> SplitAudit:
     """Counts the images of each part and class, and those that leak.
 
     Args:
@@ -54,6 +67,7 @@ def audit_split(labels: Labels, split: str, rows: Rows, split_seed: int) -> Spli
         split: Name of the split.
         rows: Row numbers of its parts.
         split_seed: The seed it was made with.
+        looks: What the images look like, to find the same picture in two parts; None leaves it out.
     """
     counts = {part: _per_class(labels, rows[part]) for part in PARTS}
     smallest = min(counts["train"].values())
@@ -61,12 +75,27 @@ def audit_split(labels: Labels, split: str, rows: Rows, split_seed: int) -> Spli
     if labels.groups is not None:
         also_trained_on = np.isin(labels.groups[rows["test"]], labels.groups[rows["train"]])
         leaked = _per_class(labels, rows["test"][also_trained_on])
+    pairs = None if looks is None else across_parts(looks, rows)
     return SplitAudit(
         split=split,
         split_seed=split_seed,
         class_counts=counts,
         imbalance_ratio=max(counts["train"].values()) / smallest if smallest else float("inf"),
         leaked=leaked,
+        overlaps=None if pairs is None else count_overlaps(pairs),
+        same_pictures=None if pairs is None else [_named(pair, labels) for pair in pairs],
+    )
+
+
+def _named(pair: Pair, labels: Labels) -> SamePicture:
+    first, second = pair.rows
+    groups = labels.groups
+    return SamePicture(
+        parts=pair.parts,
+        images=(str(labels.ids[first]), str(labels.ids[second])),
+        identical=pair.identical,
+        distance=pair.distance,
+        same_group=None if groups is None else bool(groups[first] == groups[second]),
     )
 
 
@@ -83,13 +112,21 @@ def format_audit(audit: SplitAudit) -> str:
     for name in audit.class_counts["train"]:
         lines.append(_line(name, width, audit, [name]))
     lines.append(_line("all", width, audit, list(audit.class_counts["train"])))
-    facts = [f"split {audit.split}, seed {audit.split_seed}"]
-    facts.append(f"imbalance ratio {audit.imbalance_ratio:.1f}")
+    seed = "" if audit.split == "official" else f", seed {audit.split_seed}"
+    facts = [f"split {audit.split}{seed}", f"imbalance ratio {audit.imbalance_ratio:.1f}"]
     if audit.leaked is not None:
         count, total = sum(audit.leaked.values()), audit.total("test")
         share = f" ({count / total:.1%})" if total else ""
         facts.append(f"{count} of {total} test images{share} share a group with training")
-    return "\n".join([", ".join(facts), *lines])
+    return "\n".join([", ".join(facts), *lines, *map(_same_pictures, audit.overlaps or ())])
+
+
+def _same_pictures(overlap: Overlap) -> str:
+    first, second = overlap.parts
+    return (
+        f"same picture in {first} and {second}: {overlap.images} {second} images "
+        f"({overlap.identical_pairs} pairs byte for byte, {overlap.near_pairs} nearly)"
+    )
 
 
 def _line(title: str, width: int, audit: SplitAudit, names: list[str]) -> str:

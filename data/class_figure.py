@@ -61,7 +61,7 @@ def save_class_figure(audits: Sequence[SplitAudit], title: str, path: Path) -> N
     files.
 
     Args:
-        audits: The splits of one dataset, from :func:`data.audit.audit_splits`.
+        audits: The splits of one dataset, from :func:`data.audit.audit_split`.
         title: Stands above the figure.
         path: The file, in an existing folder.
     """

@@ -120,8 +120,9 @@ def load_dataset(
                 rows[part] = long_tail(rows[part], prepared.labels, ratio, split_seed)
         return rows
 
+    seeded = split if split == "official" else f"{split}-seed{split_seed}"
     thinned = "" if ratio is None else f"-ratio{ratio:g}"
-    rows, fingerprint = stored_split(f"{split}-seed{split_seed}{thinned}", prepared, make)
+    rows, fingerprint = stored_split(seeded + thinned, prepared, make)
     return Dataset(
         name=name,
         class_names=prepared.class_names,

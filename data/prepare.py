@@ -3,6 +3,7 @@
 import contextlib
 import io
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from data.labels import PARTS, Labels
 from data.names import DOWNLOADS, DatasetName, parse_name
 from data.prepared import Prepared, open_prepared, prepared_folder
-from data.splits import paper_split
+from data.splits import make_split, possible_splits
 from data.storage import building
 from lmf_jax.errors import UserError
 
@@ -117,16 +118,25 @@ def differences(name: str, prepared: Prepared) -> list[str]:
     Returns:
         Lines to print; none for a dataset of which nothing is published.
     """
-    labels = import_module(f"data.{parse_name(name).kind}.labels") if name in DOWNLOADS else None
-    if labels is None:
+    expected, source = _published_counts(parse_name(name))
+    if expected is None:
         return []
-    rows = paper_split(prepared.labels, seed=0)
-    expected = labels.PAPER_COUNTS
+    rows = make_split(prepared, possible_splits(prepared)[0], seed=0)
     return [
-        f"{part}: {len(rows[part])} images, {expected[part]} in the paper"
+        f"{part}: {len(rows[part])} images, {expected[part]} in {source}"
         for part in PARTS
         if len(rows[part]) != expected[part]
-    ] or ["as many images as in the paper"]
+    ] or [f"as many images as in {source}"]
+
+
+def _published_counts(name: DatasetName) -> tuple[Mapping[str, int] | None, str]:
+    """Returns the published images per part, None if there are none, and who says so."""
+    if name.kind not in (*DOWNLOADS, "medmnist"):
+        return None, ""
+    labels = import_module(f"data.{name.kind}.labels")
+    if name.path is not None:
+        return labels.EXPECTED_COUNTS.get(labels.flag_of(name.path)), "MedMNIST"
+    return labels.PAPER_COUNTS, "the paper"
 
 
 def overlaps(name: str, labels: Labels, data_dir: Path) -> list[str]:

@@ -11,10 +11,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32
 
-from data.labels import Labels
+from data.labels import PARTS, Labels
 from data.medmnist.npz import Array, open_array, open_npz
-from data.medmnist.png import encode_png
-from data.splits import PARTS
 from lmf_jax.errors import UserError
 
 _ORGANS = (
@@ -107,8 +105,16 @@ def read_labels(path: Path) -> Labels:
     )
 
 
+def raw_files(path: Path) -> Iterator[Path]:
+    """Yields every file that the labels come from."""
+    yield path
+
+
 def encoded_images(path: Path) -> Iterator[bytes]:
-    """Yields the images of a MedMNIST file as PNG, in the order of ``read_labels``.
+    """Yields the images of a MedMNIST file as PGM or PPM, in the order of ``read_labels``.
+
+    These formats are a line of text and the pixels, so their bytes, which the fingerprint of a
+    dataset covers, do not depend on anybody's compression.
 
     One image is in memory at a time, and an archive that ends in a wrong checksum is noticed only
     when its last images are asked for.
@@ -123,8 +129,11 @@ def encoded_images(path: Path) -> Iterator[bytes]:
         _image_shapes(path, archive)
         for part in PARTS:
             with open_array(path, archive, f"{_NAMES[part]}_images") as images:
+                height, width = images.shape[1:3]
+                kind = b"P5" if len(images.shape) == 3 else b"P6"
                 for _ in range(images.shape[0]):
-                    yield encode_png(images.read(images.shape[1:]))
+                    pixels = images.read(images.shape[1:])
+                    yield b"%s %d %d 255\n" % (kind, width, height) + pixels.tobytes()
 
 
 def _image_shapes(path: Path, archive: zipfile.ZipFile) -> dict[str, tuple[int, ...]]:

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from data.audit import audit_split, audit_splits, format_audit
+from data.audit import audit_split, format_audit
 from data.labels import Labels
 
 TRAINING = {
@@ -43,7 +43,7 @@ def test_counts_ratio_and_leaks() -> None:
 
 
 def test_without_groups_nothing_is_said_of_leaks() -> None:
-    (audit,) = audit_splits(labels_of(None), 0)
+    audit = audit_split(labels_of(None), "paper", ROWS, 0)
     assert audit.leaked is None
     assert "leaked" not in format_audit(audit)
 
@@ -54,7 +54,7 @@ def test_the_papers_counts_and_its_leaks(name, real_data, tmp_path, monkeypatch,
     monkeypatch.setattr(sys, "argv", [*command, "--data-dir", str(tmp_path)])
     runpy.run_module("data", run_name="__main__")
     assert "written to" in capsys.readouterr().out
-    paper, grouped = json.loads((tmp_path / "audits" / name / "audit.json").read_text())
+    paper, grouped = json.loads((tmp_path / "audits" / name / "audit.json").read_text())["splits"]
     assert paper["class_counts"]["train"] == TRAINING[name]
     test, leaked = sum(paper["class_counts"]["test"].values()), sum(paper["leaked"].values())
     assert 0.3 < leaked / test < 0.65

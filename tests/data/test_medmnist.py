@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data.medmnist.labels import CLASSES, EXPECTED_COUNTS, encoded_images, flag_of, read_labels
-from data.medmnist.png import encode_png
 from lmf_jax.errors import UserError
 
 DUMMY = Path(__file__).parents[2] / "data" / "medmnist" / "dummy_data" / "dermamnist_28.npz"
@@ -130,22 +129,10 @@ def test_every_known_flag_has_its_official_counts() -> None:
     assert sum(EXPECTED_COUNTS["dermamnist"].values()) == 10015
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (5, 7, 3), (200, 300, 3), (65535, 1), (65534, 1)])
-def test_a_png_is_without_loss_and_without_compression(shape: tuple[int, ...]) -> None:
-    pixels = np.random.default_rng(2).integers(0, 256, shape, np.uint8)
-    image = encode_png(pixels)
-    np.testing.assert_array_equal(pixels_of(image), pixels)
-    size = shape[0] * (1 + np.prod(shape[1:]))
-    assert len(image) == 63 + size + 5 * -(-size // 65535)
-
-
-def test_the_bytes_of_a_png_never_change() -> None:
-    expected = (
-        "89504e470d0a1a0a0000000d4948445200000002000000010800000000d1492056"
-        "0000000e494441547801010300fcff0007ff011001072bc2fcf2"
-        "0000000049454e44ae426082"
-    )
-    assert encode_png(np.array([[7, 255]], np.uint8)).hex() == expected
+def test_an_image_is_a_line_of_text_and_its_pixels(tmp_path: Path) -> None:
+    arrays = arrays_of(size=(2, 3, 3))
+    image = next(encoded_images(write(tmp_path / "a.npz", npz(arrays))))
+    assert image == b"P6 3 2 255\n" + np.asarray(arrays["train_images"])[0].tobytes()
 
 
 def test_images_are_not_held_in_memory(tmp_path: Path) -> None:
