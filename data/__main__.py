@@ -81,7 +81,8 @@ def run_audit(options: Audit) -> None:
     results = {"dataset": options.name, "splits": list(map(asdict, audits)), "broken": broken}
     with building(folder / "audit.json"), replacing(folder / "audit.json") as file:
         file.write(json.dumps(results, indent=1).encode() + b"\n")
-    save_class_figure(audits, options.name, folder / "classes.png")
+    title = Path(options.name).name  # of a path, its last part
+    save_class_figure(audits, title, folder / "classes.png")
     print(f"written to {folder}: audit.json, classes.png")
 
 

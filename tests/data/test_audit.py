@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data.audit import audit_split, format_audit
 from data.labels import Labels
@@ -46,6 +47,45 @@ def test_without_groups_nothing_is_said_of_leaks() -> None:
     audit = audit_split(labels_of(None), "paper", ROWS, 0)
     assert audit.leaked is None
     assert "leaked" not in format_audit(audit)
+
+
+def test_the_same_picture_in_two_parts_is_counted_and_named(tmp_path, monkeypatch, capsys) -> None:
+    raw, random = tmp_path / "raw", np.random.default_rng(0)
+    for number in range(40):
+        (raw / f"class {number % 2}").mkdir(parents=True, exist_ok=True)
+        if number != 39:
+            coarse = random.integers(0, 256, (12, 16, 3), np.uint8)
+            image = Image.fromarray(coarse).resize((64, 48), Image.Resampling.BICUBIC)
+        image.save(raw / f"class {number % 2}" / f"{number}.png")  # the last one twice
+    lines = ["path,label,group,split"]
+    for number in range(40):
+        part = {39: "test", 38: "train", 0: "val"}.get(number, ("train", "val", "test")[number % 3])
+        lines.append(f"class {number % 2}/{number}.png,c{number % 2},p{number % 25},{part}")
+    (raw / "list.csv").write_text("\n".join(lines))
+    monkeypatch.chdir(raw)
+    command = ["data", "audit", "manifest:list.csv", "--data-dir", str(tmp_path / "data")]
+    monkeypatch.setattr(sys, "argv", command)
+    runpy.run_module("data", run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "same picture in train and test: 1 test images (1 pairs byte for byte" in printed
+    folder = tmp_path / "data" / "audits" / "manifest-list.csv"
+    official, paper, grouped = json.loads((folder / "audit.json").read_text())["splits"]
+    assert [split["split"] for split in (official, paper, grouped)] == [
+        "official",
+        "paper",
+        "grouped",
+    ]
+    assert official["same_pictures"] == [
+        {
+            "parts": ["train", "test"],
+            "images": ["class 0/38.png", "class 1/39.png"],
+            "identical": True,
+            "distance": 0,
+            "same_group": False,
+        }
+    ]
+    with Image.open(folder / "classes.png") as figure:
+        assert figure.width > 500
 
 
 @pytest.mark.parametrize("name", TRAINING)

@@ -3,12 +3,15 @@
 import itertools
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data import evaluation_batches, train_batches
+from data import Dataset, evaluation_batches, open_images, train_batches
+from data.decoding import DecodedImages
+from lmf_jax.errors import UserError
 
 NUM_IMAGES = 120
 # Every pixel of image i is i, and its label follows from i: a mix-up cannot go unseen.
@@ -19,8 +22,8 @@ LABELS = (np.arange(NUM_IMAGES) * 7 % 10).astype(np.int32)
 ROWS = np.arange(10, 94, 2)  # 42 rows
 
 
-def stream(batch_size: int = 12, seed: int = 0, rows: np.ndarray = ROWS, **processes: int):
-    return train_batches(IMAGES, LABELS, rows, batch_size=batch_size, seed=seed, **processes)
+def stream(batch_size: int = 12, seed: int = 0, rows: np.ndarray = ROWS, **options):
+    return train_batches(IMAGES, LABELS, rows, batch_size=batch_size, seed=seed, **options)
 
 
 def rows_of(batch: dict) -> list[int]:
@@ -83,13 +86,14 @@ def test_the_seed_decides_the_order() -> None:
     assert take(stream(seed=1), 4) != take(stream(seed=2), 4)
 
 
+@pytest.mark.parametrize("sampling", ["uniform", "effective-number"])
 @pytest.mark.parametrize("process_count", [2, 3, 4])
-def test_any_number_of_processes_sees_the_same_global_batches(process_count: int) -> None:
+def test_any_number_of_processes_sees_the_same_global_batches(sampling, process_count) -> None:
     streams = [
-        stream(process_index=process, process_count=process_count)
+        stream(process_index=process, process_count=process_count, sampling=sampling)
         for process in range(process_count)
     ]
-    for whole in take(stream(), 8):
+    for whole in take(stream(sampling=sampling), 8):
         blocks = [rows_of(next(batches)) for batches in streams]
         assert [len(block) for block in blocks] == [12 // process_count] * process_count
         assert joined(blocks) == whole
@@ -123,6 +127,35 @@ def test_a_position_saved_with_one_process_continues_with_two() -> None:
         batches.set_state(alone.get_state())
     for whole in take(alone, 6):
         assert rows_of(next(pair[0])) + rows_of(next(pair[1])) == whole
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "class-balanced"])
+def test_images_that_are_not_cached_come_in_the_same_batches(
+    sampling, digits: Dataset, data_dir: Path
+) -> None:
+    rows = digits.rows["train"]
+    streams = []
+    for cache in ("disk", "none"):
+        images = open_images(digits, 16, cache=cache, data_dir=data_dir)
+        training = train_batches(
+            images, digits.labels, rows, batch_size=16, seed=0, sampling=sampling
+        )
+        evaluation = evaluation_batches(images, digits.labels, rows, batch_size=100)
+        streams.append((training, [next(training) for _ in range(30)], list(evaluation)))
+    (cached, *expected), (streamed, *found) = streams
+    for one, other in zip([*expected[0], *expected[1]], [*found[0], *found[1]], strict=True):
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+    streamed.set_state(cached.get_state())  # a run may go on with the other
+    np.testing.assert_array_equal(next(streamed)["image"], next(cached)["image"])
+
+
+def test_an_image_that_breaks_while_it_streams_is_named(digits: Dataset) -> None:
+    broken = [b"" if row % 2 else digits.source[row] for row in range(50)]
+    images = DecodedImages(replace(digits, source=broken), 16)
+    batches = train_batches(images, digits.labels, np.arange(50), batch_size=16, seed=0)
+    with pytest.raises(UserError, match=r"^Image digit-\d+ of digits_lt cannot be decoded"):
+        next(batches)
 
 
 @pytest.mark.parametrize("process_count", [1, 2, 3, 4])

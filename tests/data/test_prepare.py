@@ -1,7 +1,9 @@
 """A made-up download is prepared, or refused by name; nothing half-done is left behind."""
 
 import io
+import re
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from PIL import Image
 from data.datasets import load_dataset
 from data.ham10000.labels import CLASSES
 from data.image_cache import cached_images
-from data.prepare import prepare
+from data.prepare import overlaps, prepare
 from data.raw_images import SKIPPED_FILE
 from lmf_jax.errors import UserError
 
@@ -63,6 +65,58 @@ def test_a_prepared_download_is_a_dataset_with_two_splits(raw_dir: Path, tmp_pat
     assert grouped.fingerprint != paper.fingerprint
 
 
+DUMMIES = {  # classes and images of each made-up download, and a name in it
+    "covid19_radiography": ([2, 2, 2, 2], "Viral Pneumonia/Viral Pneumonia-2.png"),
+    "ham10000": ([2, 1, 1, 1, 1, 1, 1], "ISIC_9000006"),
+    "isic2019": ([2, 1, 1, 1, 1, 1, 1, 1], "ISIC_9100008_downsampled"),
+    "odir5k": ([1, 1, 1, 1, 1, 1, 1, 1], "9003_right"),
+}
+
+
+@pytest.mark.parametrize("name", DUMMIES)
+def test_every_download_is_prepared_from_its_layout(name: str, tmp_path: Path) -> None:
+    raw = Path(__file__).parents[2] / "data" / name / "dummy_data"
+    prepared = prepare(name, raw, tmp_path)
+    counts, last = DUMMIES[name]
+    assert np.bincount(prepared.labels, minlength=len(counts)).tolist() == counts
+    assert last in prepared.ids
+    for row in range(len(prepared.ids)):
+        with Image.open(io.BytesIO(prepared.source[row])) as image:
+            assert image.size == (16, 12)
+            assert np.asarray(image).std() < 100, "a mask was taken for an image"
+    dataset = load_dataset(name, data_dir=tmp_path)
+    assert cached_images(dataset, 8, tmp_path).shape == (len(prepared.ids), 8, 8, 3)
+
+
+def test_x_rays_may_lie_right_in_the_class_folder_as_in_older_releases(tmp_path: Path) -> None:
+    dummy = Path(__file__).parents[2] / "data" / "covid19_radiography" / "dummy_data"
+    old = tmp_path / "raw"
+    for path in dummy.glob("*/*/images/*.png"):
+        folder = old / path.parts[-3]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder)
+    ids = [prepare("covid19_radiography", raw, tmp_path / raw.name).ids for raw in (dummy, old)]
+    assert ids[0].tolist() == ids[1].tolist()
+    shutil.rmtree(old / "Normal")
+    with pytest.raises(UserError, match="Normal is missing; expected a folder for each of COVID"):
+        prepare("covid19_radiography", old, tmp_path / "none")
+
+
+def test_images_in_two_datasets_are_said_when_both_are_prepared(raw_dir, tmp_path) -> None:
+    isic = tmp_path / "isic"
+    shutil.copytree(Path(__file__).parents[2] / "data/isic2019/dummy_data", isic)
+    table = isic / "ISIC_2019_Training_GroundTruth.csv"
+    table.write_text(table.read_text().replace("ISIC_9100003", "ISIC_0000003"))
+    folder = isic / "ISIC_2019_Training_Input" / "ISIC_2019_Training_Input"
+    (folder / "ISIC_9100003.jpg").rename(folder / "ISIC_0000003.jpg")
+    both = tmp_path / "both"
+    alone = prepare("isic2019", isic, both)
+    assert overlaps("isic2019", alone, both) == []
+    prepare("ham10000", raw_dir, both)
+    (line,) = overlaps("isic2019", alone, both)
+    assert line.startswith("1 images of isic2019 are also in ham10000, which is prepared here")
+
+
 BREAK = {
     "missing": lambda path: path.unlink(),
     "empty": lambda path: path.write_bytes(b""),
@@ -104,6 +158,34 @@ def test_of_many_broken_images_five_are_named(raw_dir: Path, tmp_path: Path) -> 
         image(raw_dir, number).unlink()
     with pytest.raises(UserError, match=r"^7 of 60 .*ISIC_0000004, \.\.\.\)"):
         prepare("ham10000", raw_dir, tmp_path / "data")
+
+
+WRONG = {
+    "no folder": ("ham10000", "ham10000 needs --raw-dir, the folder of the download"),
+    "a folder too many": ("folder:{raw} --raw-dir {raw}", "takes no --raw-dir"),
+    "an unknown dataset": ("ham1000 --raw-dir {raw}", "There is no dataset named 'ham1000'"),
+    "a folder that is not there": ("ham10000 --raw-dir {raw}/x", "GroundTruth.csv is missing"),
+    "another download": ("odir5k --raw-dir {raw}", "full_df.csv is missing; check the folder"),
+    "a data folder that is a file": (
+        "ham10000 --raw-dir {raw} --data-dir {raw}/GroundTruth.csv",
+        "cannot be written .*; make room there or give another folder with --data-dir",
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "message"), WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_command_line_is_one_clear_line(
+    words, message, raw_dir, tmp_path, monkeypatch, capsys
+) -> None:
+    words = words.format(raw=raw_dir).split()
+    where = [] if "--data-dir" in words else ["--data-dir", str(tmp_path / "data")]
+    monkeypatch.setattr(sys, "argv", ["data", "prepare", *words, *where])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("data", run_name="__main__")
+    printed = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert printed.startswith("python -m data: ") and printed.count("\n") == 1
+    assert re.search(message, printed)
 
 
 def test_an_interrupted_run_can_be_run_again(raw_dir, tmp_path, monkeypatch) -> None:
