@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from data import load_dataset
 from lmf_jax.config import Config
@@ -24,42 +25,75 @@ def data_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("data")
 
 
+@pytest.fixture(scope="session")
+def own_images(tmp_path_factory):
+    """Three classes of 200, 60 and 20 images, each with a colour of its own."""
+    folder = tmp_path_factory.mktemp("own") / "three colours"
+    random = np.random.default_rng(0)
+    for label, (name, count) in enumerate([("red", 200), ("green", 60), ("blue", 20)]):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = random.integers(0, 200, (12, 16, 3), np.uint8)
+            pixels[..., label] += 55
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
 @pytest.mark.parametrize(
-    ("model", "devices"),
-    [("resnet50", 1), ("resnet50", 2), ("densenet121", 2), ("efficientnet_v2_s", 2)],
+    ("model", "devices"), [("resnet50", 1), ("resnet50", 2), ("efficientnet_v2_s", 2)]
 )
 def test_every_model_trains_tests_and_reports(model, devices, data_dir, tmp_path):
     # ResNet-50 on one device runs as a person's does; the others compile in half the time.
-    quick = str(int((model, devices) != ("resnet50", 1)))
-    command = [sys.executable, "train.py", "--model", model, "--epochs", "1"]
-    command += ["--run-dir", str(tmp_path / "run"), "--data-dir", str(data_dir)]
+    quick = (model, devices) != ("resnet50", 1)
+    command = ["--model", model, "--run-dir", tmp_path / "run", "--data-dir", data_dir]
+    lines = train(command, devices, quick)
+    assert lines[0].startswith(f"{model} with loss lmf on digits_lt")
+    record, _ = check_run(tmp_path / "run", num_test=269, num_classes=10)
+    assert record["device"]["count"] == devices
+
+
+def test_own_images_train_test_and_report(own_images, data_dir, tmp_path):
+    command = ["--dataset", f"folder:{own_images}", "--image-size", "32", "--cache", "none"]
+    command += ["--model", "densenet121", "--sampling", "class-balanced"]
+    command += ["--run-dir", tmp_path / "run", "--data-dir", data_dir]
+    lines = train(command, 2, quick=True)
+    assert lines[0].startswith(f"densenet121 with loss lmf on folder:{own_images}")
+    record, test = check_run(tmp_path / "run", num_test=42, num_classes=3)
+    assert record["dataset"]["class_names"] == ["blue", "green", "red"]
+    assert [row["support"] for row in test["per_class"].values()] == [3, 9, 30]
+
+
+def train(arguments, devices, quick):
+    """Run ``train.py`` for an epoch; return what it printed."""
+    command = [sys.executable, "train.py", "--epochs", "1", *map(str, arguments)]
     flags = {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": quick,
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": str(int(quick)),
     }
     result = subprocess.run(
         command, cwd=ROOT, env=os.environ | flags, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
-
     lines = result.stdout.splitlines()
-    assert lines[0].startswith(f"{model} with loss lmf on digits_lt")
     assert any(line.startswith("epoch 1/1") for line in lines)
     assert any(line.startswith("macro mean") for line in lines)
+    return lines
 
-    run = tmp_path / "run"
+
+def check_run(run, num_test, num_classes):
+    """Check the files of a run against each other; return its record and its test results."""
     record = json.loads((run / "config.json").read_text())
-    assert record["device"]["count"] == devices
-    assert sum(record["dataset"]["class_counts"]["test"]) == 269
+    assert sum(record["dataset"]["class_counts"]["test"]) == num_test
     test = json.loads((run / "test.json").read_text())
     assert 0 <= test["macro_f1"] <= 1
-    assert len(test["per_class"]) == 10
+    assert len(test["per_class"]) == num_classes
     with np.load(run / "predictions.npz") as predictions:
-        assert predictions["logits"].shape == (269, 10)
+        assert predictions["logits"].shape == (num_test, num_classes)
         accuracy = np.mean(predictions["logits"].argmax(-1) == predictions["labels"])
     assert accuracy == pytest.approx(test["accuracy"])
     assert f"{test['macro_f1']:.3f}" in (run / "report.html").read_text()
+    return record, test
 
 
 def test_the_first_step_in_float32_is_that_of_one_device(data_dir):

@@ -288,7 +288,11 @@ def test_any_bytes_are_a_table_or_one_clear_error(content: bytes, tmp_path_facto
 
 
 @settings(max_examples=200, deadline=None)
-@given(name=st.text(st.characters(exclude_characters='",\r\n\0'), min_size=1, max_size=20))
+@given(
+    name=st.text(
+        st.characters(codec="utf-8", exclude_characters='",\r\n\0'), min_size=1, max_size=20
+    )
+)
 def test_no_path_leads_out_of_its_folder(name: str, tmp_path_factory) -> None:
     folder = tmp_path_factory.getbasetemp() / "manifest"
     folder.mkdir(exist_ok=True)
