@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 
 from data.audit import audit_split, format_audit
@@ -16,7 +17,8 @@ from data.datasets import load_dataset
 from data.duplicates import Looks, look_at
 from data.labels import Labels
 from data.names import DOWNLOADS, parse_name
-from data.prepare import class_table, differences, open_dataset, overlaps, prepare
+from data.prepare import open_dataset, prepare
+from data.published import differences, overlaps
 from data.splits import Rows, make_split, possible_splits
 from data.storage import building, replacing
 from lmf_jax.config import DEFAULT_DATA_DIR
@@ -58,9 +60,18 @@ def run_prepare(options: Prepare) -> None:
     data_dir = Path(options.data_dir).expanduser()
     raw_dir = _raw_dir(options.name, options.raw_dir)
     prepared = prepare(options.name, raw_dir, data_dir, skip_broken=options.skip_broken)
-    print(class_table(prepared))
+    print(_class_table(prepared))
     for line in differences(options.name, prepared) + overlaps(options.name, prepared, data_dir):
         print(line)
+
+
+def _class_table(labels: Labels) -> str:
+    """Returns the number of images of each class, a line each."""
+    counts = np.bincount(labels.labels, minlength=len(labels.class_names))
+    width = max(map(len, labels.class_names))
+    return "\n".join(
+        f"{name:{width}}{count:8d}" for name, count in zip(labels.class_names, counts, strict=True)
+    )
 
 
 def run_audit(options: Audit) -> None:
@@ -116,19 +127,11 @@ def _labels_of_files(options: Audit) -> Labels:
 
 
 def _raw_dir(name: str, raw_dir: str | None) -> Path | None:
-    """Return the folder of a download; None for a dataset that is none.
-
-    Raises:
-        UserError: If it was not given for a download, or given for something else.
-    """
+    """Return the folder of a download; refuse it for a dataset that is none."""
     parse_name(name)
     if (name in DOWNLOADS) != (raw_dir is not None):
-        needs = (
-            "needs --raw-dir, the folder of the download"
-            if raw_dir is None
-            else ("takes no --raw-dir, which is for a download")
-        )
-        raise UserError(f"{name} {needs}.")
+        needs, takes = "needs --raw-dir, the folder of the download", "takes no --raw-dir"
+        raise UserError(f"{name} {needs if raw_dir is None else takes}.")
     return None if raw_dir is None else Path(raw_dir).expanduser()
 
 

@@ -3,17 +3,12 @@
 import contextlib
 import io
 import sys
-from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from data.labels import PARTS, Labels
-from data.names import DOWNLOADS, DatasetName, parse_name
+from data.names import DOWNLOADS, parse_name
 from data.prepared import Prepared, open_prepared, prepared_folder
-from data.splits import make_split, possible_splits
 from data.storage import building
 from lmf_jax.errors import UserError
 
@@ -106,69 +101,3 @@ def _build(builder: Any) -> None:
             # On a disk without locks another process may have put the same files there first.
             if not Path(builder.data_dir).exists():
                 raise
-
-
-def differences(name: str, prepared: Prepared) -> list[str]:
-    """Says, part by part, whether a dataset is as large as published.
-
-    Args:
-        name: Name of the dataset, as typed.
-        prepared: The dataset.
-
-    Returns:
-        Lines to print; none for a dataset of which nothing is published.
-    """
-    expected, source = _published_counts(parse_name(name))
-    if expected is None:
-        return []
-    rows = make_split(prepared, possible_splits(prepared)[0], seed=0)
-    return [
-        f"{part}: {len(rows[part])} images, {expected[part]} in {source}"
-        for part in PARTS
-        if len(rows[part]) != expected[part]
-    ] or [f"as many images as in {source}"]
-
-
-def _published_counts(name: DatasetName) -> tuple[Mapping[str, int] | None, str]:
-    """Returns the published images per part, None if there are none, and who says so."""
-    if name.kind not in (*DOWNLOADS, "medmnist"):
-        return None, ""
-    labels = import_module(f"data.{name.kind}.labels")
-    if name.path is not None:
-        return labels.EXPECTED_COUNTS.get(labels.flag_of(name.path)), "MedMNIST"
-    return labels.PAPER_COUNTS, "the paper"
-
-
-def overlaps(name: str, labels: Labels, data_dir: Path) -> list[str]:
-    """Says which other prepared datasets hold some of the same images, under the same names.
-
-    Args:
-        name: Name of the dataset, as typed.
-        labels: Its labels.
-        data_dir: The folder of prepared datasets.
-
-    Returns:
-        Lines to print.
-    """
-    lines = []
-    for other in DOWNLOADS if name in DOWNLOADS else ():
-        folder = prepared_folder(DatasetName(other), data_dir)
-        if other == name or not folder.exists():
-            continue
-        shared = np.isin(labels.ids, open_prepared(folder).ids).sum()
-        if shared:
-            lines.append(
-                f"{shared} images of {name} are also in {other}, which is prepared here: do not "
-                "train on one and test on the other"
-            )
-    return lines
-
-
-def class_table(prepared: Prepared) -> str:
-    """Returns the number of images of each class, a line each."""
-    counts = np.bincount(prepared.labels, minlength=len(prepared.class_names))
-    width = max(map(len, prepared.class_names))
-    return "\n".join(
-        f"{name:{width}}{count:8d}"
-        for name, count in zip(prepared.class_names, counts, strict=True)
-    )

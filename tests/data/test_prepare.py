@@ -14,7 +14,8 @@ from PIL import Image
 from data.datasets import load_dataset
 from data.ham10000.labels import CLASSES
 from data.image_cache import cached_images
-from data.prepare import overlaps, prepare
+from data.prepare import prepare
+from data.published import overlaps
 from data.raw_images import SKIPPED_FILE
 from lmf_jax.errors import UserError
 

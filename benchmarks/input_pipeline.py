@@ -1,4 +1,4 @@
-"""How fast batches come, beside PyTorch's: ``python -m benchmarks.input --dataset ham10000``.
+"""How fast batches come, beside PyTorch's: ``python -m benchmarks.input_pipeline``.
 
 Nothing is trained: batches are taken as fast as they come. "cached" reads the memory-mapped cache
 and "streamed" decodes ArrayRecord in Grain's threads (``--cache none``). "torch" is a DataLoader of
@@ -70,7 +70,7 @@ def main() -> None:
         }
         for name, found in speeds.items()
     ]
-    record("input", rows, dataset=options.dataset, image_size=options.image_size)
+    record("input_pipeline", rows, dataset=options.dataset, image_size=options.image_size)
 
 
 def images_per_second(stream: Iterator[Any], options: Options) -> float:
@@ -132,4 +132,4 @@ def torchs(options: Options, files: list[tuple[Path, int]]) -> Iterator[Any]:
 
 
 if __name__ == "__main__":
-    run_command("benchmarks.input", main)
+    run_command("benchmarks.input_pipeline", main)
