@@ -30,7 +30,9 @@ def main() -> None:
     program = make_program(config, dataset.class_counts("train"))
     run_dir = open_run(config, describe(dataset))
     if jax.process_index() == 0:
+        sizes = ", ".join(f"{part} {len(rows):,}" for part, rows in dataset.rows.items())
         print(f"{config.model} with loss {config.loss} on {config.dataset}; run folder {run_dir}")
+        print(f"{len(dataset.class_names)} classes; images by split {config.split}: {sizes}")
 
     images = open_images(dataset, config.image_size, cache=config.cache, data_dir=config.data_dir)
     share = {"process_index": jax.process_index(), "process_count": jax.process_count()}

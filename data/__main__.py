@@ -1,7 +1,6 @@
 """``python -m data prepare`` and ``python -m data audit``: what comes before training."""
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -13,26 +12,35 @@ import tyro
 
 from data.audit import audit_split, format_audit
 from data.class_figure import save_class_figure
-from data.datasets import load_dataset
+from data.datasets import DEFAULTS, open_split
 from data.duplicates import Looks, look_at
 from data.labels import Labels
-from data.names import DOWNLOADS, parse_name
-from data.prepare import open_dataset, prepare
+from data.names import DOWNLOADS, EMBEDDED, OWN, parse_name
+from data.prepare import is_prepared, open_dataset, prepare
+from data.prepared import Prepared
 from data.published import differences, overlaps
+from data.raw_images import SKIPPED_FILE
 from data.splits import Rows, make_split, possible_splits
 from data.storage import building, replacing
 from lmf_jax.config import DEFAULT_DATA_DIR
-from lmf_jax.errors import UserError, run_command
+from lmf_jax.errors import UserError, parse_in_one_line, run_command
+
+Name = Annotated[
+    str,
+    tyro.conf.arg(
+        help=f"The dataset: {', '.join((*EMBEDDED, *DOWNLOADS, *OWN.values()))}.", metavar="NAME"
+    ),
+    tyro.conf.Positional,
+]
 
 
 @dataclass(frozen=True)
 class Prepare:
-    """Check every image of a download and prepare it; an interrupted run can be run again."""
+    """Check every image of a dataset and prepare it; an interrupted run can be run again."""
 
-    name: Annotated[str, tyro.conf.Positional]
-    """The dataset."""
+    name: Name
     raw_dir: str | None = None
-    """The folder of the download, for a dataset that is one."""
+    """The folder of the download; folder:PATH and the like need none."""
     data_dir: str = DEFAULT_DATA_DIR
     """The folder of prepared datasets."""
     skip_broken: bool = False
@@ -43,26 +51,43 @@ class Prepare:
 class Audit:
     """Print what each part of a split holds, and which test images are known from training."""
 
-    name: Annotated[str, tyro.conf.Positional]
-    """The dataset."""
+    name: Name
     labels_only: bool = False
-    """Read the label files in --raw-dir, no image, and no prepared dataset."""
+    """Read label files, no image, and no prepared dataset; of a download, those in --raw-dir."""
     raw_dir: str | None = None
-    """The folder of the download."""
+    """The folder of the download, with --labels-only."""
     split_seed: int = 0
     """The seed of the splits."""
     data_dir: str = DEFAULT_DATA_DIR
-    """The folder of prepared datasets; audits/NAME is written there."""
+    """The folder of prepared datasets; the audit goes to audits/ there."""
 
 
 def run_prepare(options: Prepare) -> None:
     """Prepare a dataset and print its classes, and where they differ from what is published."""
     data_dir = Path(options.data_dir).expanduser()
     raw_dir = _raw_dir(options.name, options.raw_dir)
+    was_prepared = is_prepared(options.name, data_dir)
     prepared = prepare(options.name, raw_dir, data_dir, skip_broken=options.skip_broken)
     print(_class_table(prepared))
-    for line in differences(options.name, prepared) + overlaps(options.name, prepared, data_dir):
+    for line in [
+        *differences(options.name, prepared),
+        *overlaps(options.name, prepared, data_dir),
+        *_remarks(prepared),
+    ]:
         print(line)
+    if was_prepared:
+        print(f"it was prepared before; to prepare it anew, remove {prepared.folder}")
+
+
+def _remarks(prepared: Prepared) -> list[str]:
+    """Return what a person should know of a prepared dataset."""
+    lines = []
+    skipped = prepared.folder / SKIPPED_FILE
+    if skipped.exists():
+        lines.append(f"{len(skipped.read_text().splitlines())} images left out: {skipped}")
+    if prepared.groups is None:
+        lines.append("no patients or lesions are named, so no split can keep them together")
+    return lines
 
 
 def _class_table(labels: Labels) -> str:
@@ -85,14 +110,15 @@ def run_audit(options: Audit) -> None:
     broken = [] if looks is None else labels.ids[looks.broken].tolist()
     print("\n\n".join(map(format_audit, audits)))
     if broken:
-        print(f"{len(broken)} images cannot be decoded: {', '.join(broken[:5])} ...")
+        print(f"{len(broken)} images cannot be decoded: {', '.join(broken)}")
     for line in overlaps(options.name, labels, data_dir):
         print(line)
-    folder = data_dir / "audits" / re.sub(r"[^\w.-]+", "-", options.name)
+    name = parse_name(options.name)
+    folder = data_dir / "audits" / name.label
     results = {"dataset": options.name, "splits": list(map(asdict, audits)), "broken": broken}
     with building(folder / "audit.json"), replacing(folder / "audit.json") as file:
-        file.write(json.dumps(results, indent=1).encode() + b"\n")
-    title = Path(options.name).name  # of a path, its last part
+        file.write(json.dumps(results, indent=1, allow_nan=False).encode() + b"\n")
+    title = name.kind if name.path is None else name.path.absolute().name
     save_class_figure(audits, title, folder / "classes.png")
     print(f"written to {folder}: audit.json, classes.png")
 
@@ -110,10 +136,8 @@ def material(options: Audit, data_dir: Path) -> tuple[Labels, dict[str, Rows], L
     if options.raw_dir is not None:
         raise UserError("--raw-dir goes with --labels-only; a prepared dataset needs none.")
     prepared = open_dataset(options.name, data_dir)
-    splits = {
-        split: load_dataset(options.name, data_dir=data_dir, split=split, split_seed=seed).rows
-        for split in possible_splits(prepared)
-    }
+    ratio = DEFAULTS.get(options.name, {}).get("imbalance_ratio")
+    splits = {s: open_split(prepared, s, seed, ratio)[0] for s in possible_splits(prepared)}
     return prepared, splits, look_at(prepared.source)
 
 
@@ -138,7 +162,14 @@ def _raw_dir(name: str, raw_dir: str | None) -> Path | None:
 def main() -> None:
     """Run the command that the command line names."""
     commands: dict[str, Callable[..., Prepare | Audit]] = {"prepare": Prepare, "audit": Audit}
-    options = tyro.extras.subcommand_cli_from_dict(commands, prog="python -m data")
+    options = parse_in_one_line(
+        lambda: tyro.extras.subcommand_cli_from_dict(
+            commands,
+            prog="python -m data",
+            description=__doc__,
+            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
+        )
+    )
     if isinstance(options, Prepare):
         run_prepare(options)
     else:

@@ -37,7 +37,7 @@ class SplitAudit:
         split: "official", "paper" or "grouped".
         split_seed: The seed of the split.
         class_counts: Images of each class by part, by class name.
-        imbalance_ratio: Largest over smallest class of the training part.
+        imbalance_ratio: Largest over smallest class of the training part; None if one is empty.
         leaked: Test images of each class whose group is also in training, by class name; None
             where the dataset names no groups.
         overlaps: Pictures that two parts share, for every two parts; None if no image was read.
@@ -47,7 +47,7 @@ class SplitAudit:
     split: str
     split_seed: int
     class_counts: dict[str, dict[str, int]]
-    imbalance_ratio: float
+    imbalance_ratio: float | None
     leaked: dict[str, int] | None
     overlaps: list[Overlap] | None = None
     same_pictures: list[SamePicture] | None = None
@@ -80,7 +80,7 @@ def audit_split(
         split=split,
         split_seed=split_seed,
         class_counts=counts,
-        imbalance_ratio=max(counts["train"].values()) / smallest if smallest else float("inf"),
+        imbalance_ratio=max(counts["train"].values()) / smallest if smallest else None,
         leaked=leaked,
         overlaps=None if pairs is None else count_overlaps(pairs),
         same_pictures=None if pairs is None else [_named(pair, labels) for pair in pairs],
@@ -113,7 +113,7 @@ def format_audit(audit: SplitAudit) -> str:
         lines.append(_line(name, width, audit, [name]))
     lines.append(_line("all", width, audit, list(audit.class_counts["train"])))
     seed = "" if audit.split == "official" else f", seed {audit.split_seed}"
-    facts = [f"split {audit.split}{seed}", f"imbalance ratio {audit.imbalance_ratio:.1f}"]
+    facts = [f"split {audit.split}{seed}", f"imbalance ratio {format_ratio(audit.imbalance_ratio)}"]
     if audit.leaked is not None:
         count, total = sum(audit.leaked.values()), audit.total("test")
         share = f" ({count / total:.1%})" if total else ""
@@ -127,6 +127,11 @@ def _same_pictures(overlap: Overlap) -> str:
         f"same picture in {first} and {second}: {overlap.images} {second} images "
         f"({overlap.identical_pairs} pairs byte for byte, {overlap.near_pairs} nearly)"
     )
+
+
+def format_ratio(imbalance_ratio: float | None) -> str:
+    """Returns an imbalance ratio for people."""
+    return "endless" if imbalance_ratio is None else f"{imbalance_ratio:.1f}"
 
 
 def _line(title: str, width: int, audit: SplitAudit, names: list[str]) -> str:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from data.audit import SplitAudit
+from data.audit import SplitAudit, format_ratio
 from data.labels import PARTS
 from data.storage import replacing
 
@@ -94,7 +94,7 @@ def draw_class_figure(audits: Sequence[SplitAudit], title: str) -> Figure:
 
 
 def _draw_split(axes: Axes, audit: SplitAudit, names: Sequence[str]) -> None:
-    axes.set_title(f"{audit.split} split, imbalance ratio {audit.imbalance_ratio:.1f}")
+    axes.set_title(f"{audit.split} split, imbalance ratio {format_ratio(audit.imbalance_ratio)}")
     left = axes.get_xlim()[0]
     for i, part in enumerate(PARTS):
         counts = [audit.class_counts[part][name] for name in names]

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
+from data.labels import PARTS
 from data.prepare import open_dataset
+from data.prepared import ImageSource, Prepared
 from data.split_file import stored_split
 from data.splits import Rows, long_tail, make_split, possible_splits
 from lmf_jax.config import DEFAULT_DATA_DIR
@@ -28,15 +30,6 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 
 A dataset with an ``imbalance_ratio`` is balanced as it comes and is thinned to a long tail.
 """
-
-
-@runtime_checkable
-class ImageSource(Protocol):
-    """Random access to encoded images by row number."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, row: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,23 +99,13 @@ def load_dataset(
         UserError: If a name is unknown, an argument does not fit the dataset, an image is broken,
             or ``data_dir`` cannot be written.
     """
-    defaults = dict(DEFAULTS.get(name, {}))
-    ratio = _imbalance_ratio(name, defaults, imbalance_ratio)
     if split_seed < 0:
         raise UserError(f"--split-seed must be a whole number from 0, got {split_seed}.")
+    ratio = _imbalance_ratio(name, imbalance_ratio)
     prepared = open_dataset(name, Path(data_dir).expanduser())
     split = split or possible_splits(prepared)[0]
-
-    def make() -> Rows:
-        rows = make_split(prepared, split, split_seed)
-        if ratio is not None:
-            for part in ("train", "validation"):
-                rows[part] = long_tail(rows[part], prepared.labels, ratio, split_seed)
-        return rows
-
-    seeded = split if split == "official" else f"{split}-seed{split_seed}"
-    thinned = "" if ratio is None else f"-ratio{ratio:g}"
-    rows, fingerprint = stored_split(seeded + thinned, prepared, make)
+    rows, fingerprint = open_split(prepared, split, split_seed, ratio)
+    _check_parts(prepared, rows, split)
     return Dataset(
         name=name,
         class_names=prepared.class_names,
@@ -131,16 +114,59 @@ def load_dataset(
         groups=prepared.groups,
         source=prepared.source,
         rows=rows,
-        defaults={**defaults, "split": split},
+        defaults={**DEFAULTS.get(name, {}), "split": split},
         content_fingerprint=prepared.fingerprint,
         fingerprint=fingerprint,
     )
 
 
-def _imbalance_ratio(
-    name: str, defaults: Mapping[str, Any], imbalance_ratio: float | None
-) -> float | None:
+def open_split(
+    prepared: Prepared, split: str, split_seed: int, imbalance_ratio: float | None = None
+) -> tuple[Rows, str]:
+    """Returns the rows of every part, and their fingerprint; the first time it makes them.
+
+    Args:
+        prepared: The dataset.
+        split: "paper", "grouped" or "official".
+        split_seed: Decides the split alone; the official one has no seed.
+        imbalance_ratio: What training and validation rows are thinned to; None leaves them.
+
+    Raises:
+        UserError: If the dataset cannot be split so.
+    """
+
+    def make() -> Rows:
+        rows = make_split(prepared, split, split_seed)
+        if imbalance_ratio is not None:
+            for part in ("train", "validation"):
+                rows[part] = long_tail(rows[part], prepared.labels, imbalance_ratio, split_seed)
+        return rows
+
+    seeded = split if split == "official" else f"{split}-seed{split_seed}"
+    thinned = "" if imbalance_ratio is None else f"-ratio{imbalance_ratio!r}"
+    return stored_split(seeded + thinned, prepared, make)
+
+
+def _check_parts(prepared: Prepared, rows: Rows, split: str) -> None:
+    """Refuses a split that nothing can be trained or tested on."""
+    for part in PARTS:
+        if not len(rows[part]):
+            raise UserError(
+                f"No image is in the {part} part by --split {split}; give more images (the paper's "
+                "split holds out none of a class with fewer than four), or another --split."
+            )
+    counts = np.bincount(prepared.labels[rows["train"]], minlength=len(prepared.class_names))
+    if not counts.all():
+        missing = [n for n, count in zip(prepared.class_names, counts, strict=True) if not count]
+        raise UserError(
+            f"No image of the class {', '.join(missing)} is trained on by --split {split}; choose "
+            "another --split or --split-seed, or leave the class out."
+        )
+
+
+def _imbalance_ratio(name: str, imbalance_ratio: float | None) -> float | None:
     """Returns the ratio to thin to, or None for a dataset that stays as it comes."""
+    defaults = DEFAULTS.get(name, {})
     if imbalance_ratio is None:
         return defaults.get("imbalance_ratio")
     if "imbalance_ratio" not in defaults:

@@ -2,6 +2,8 @@
 
 import io
 import os
+import sys
+import warnings
 from dataclasses import dataclass
 
 import grain
@@ -15,12 +17,19 @@ from lmf_jax.errors import UserError
 METHOD_VERSION = 1
 """Goes up whenever :func:`decode_image` turns the same bytes into other pixels."""
 
-_THREADS = 1 + (os.cpu_count() or 1)
 
-READING = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=2 * _THREADS)
+def _num_threads() -> int:
+    """Returns one more than there are cores, so that all are busy; at most 32 batches ahead."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(cores + 1, 32)
+
+
+READING = grain.ReadOptions(num_threads=_num_threads(), prefetch_buffer_size=_num_threads())
 """How blocks of images are decoded side by side: Pillow lets go of Python's lock while it decodes,
-so threads do what processes would, without their start-up and their copies; one more than there are
-cores keeps all of them busy."""
+so threads do what processes would, without their start-up and their copies."""
+
+# Large scans are no attack. From twice Pillow's limit on it refuses, which is said by name.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True, eq=False)

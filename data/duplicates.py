@@ -20,9 +20,9 @@ from jaxtyping import Bool, Int64, Shaped, UInt16, UInt64
 from PIL import Image
 from tqdm import tqdm
 
-from data.datasets import ImageSource
 from data.decoding import to_rgb
 from data.labels import PARTS
+from data.prepared import ImageSource
 
 MAX_DISTANCE = 64
 """Differing bits up to which two images are near-identical, of 512.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lmf_jax.errors import UserError
 
-SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
+SUFFIXES = frozenset((".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
 """Endings of the files that are taken for images, in small letters."""
 
 
@@ -34,7 +34,7 @@ def folders_in(folder: Path) -> list[str]:
     return sorted(
         entry.name
         for entry in folder.iterdir()
-        if entry.is_dir() and not entry.name.startswith((".", "__"))
+        if entry.is_dir() and not entry.name.startswith(".") and entry.name != "__MACOSX"
     )
 
 

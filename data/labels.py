@@ -6,6 +6,7 @@ wrong is refused here, by name, before anything is written.
 """
 
 import csv
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -80,24 +81,28 @@ def make_labels(
         class_names: Name of every class, by class id.
         ids: Name of every image.
         labels: Class name of every image.
-        groups: Patient or lesion of every image; "" makes the image a group of its own. None
-            where the download names none.
+        groups: Patient or lesion of every image; "" makes the image a group of its own. None, or
+            all "", where the download names none.
         parts: "train", "validation" or "test" for every image; None where the download leaves the
             split to others.
 
     Raises:
         UserError: If there is no image, a name is given twice or leads out of its folder, a class
-            is unknown, or a part is empty.
+            is unknown or has a name that does not print, or a part is empty.
     """
     if not ids:
         raise UserError(f"{path} names no image.")
+    _check_class_names(path, class_names)
     seen: set[str] = set()
     for name, label in zip(ids, labels, strict=True):
         if name in seen:
             raise UserError(f"{path} names {name} twice; every image has one label.")
         seen.add(name)
         if not _stays_in_folder(name):
-            raise UserError(f"{path} names {name!r}, which is no file below one folder.")
+            raise UserError(
+                f"{path} names {name!r}; expected a path below one folder: relative, with / "
+                "between folders, without .. and control characters."
+            )
         if label not in class_names:
             raise UserError(
                 f"{path} gives {name} the class {label!r}; expected one of "
@@ -107,7 +112,9 @@ def make_labels(
         if parts is not None and part not in parts:
             raise UserError(f"{path} has no image in its {part} part; expected {', '.join(PARTS)}.")
     numbers = {name: number for number, name in enumerate(class_names)}
-    own = None if groups is None else [g or f"only {i}" for g, i in zip(groups, ids, strict=True)]
+    own = None
+    if groups is not None and any(groups):
+        own = [group or f"only {name}" for group, name in zip(groups, ids, strict=True)]
     return Labels(
         class_names=tuple(class_names),
         ids=np.array(ids),
@@ -130,14 +137,17 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[Row]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            header = reader.fieldnames or ()
+            reader = csv.DictReader(file, strict=True, skipinitialspace=True)
+            header = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = header
             missing = [column for column in columns if column not in header]
             if missing:
                 raise UserError(
                     f"{path} lacks the column {', '.join(missing)}; it has "
-                    f"{', '.join(header) or 'none'}."
+                    f"{', '.join(header) or 'none'}, read with commas between them."
                 )
+            if len(set(header)) < len(header):
+                raise UserError(f"{path} has a column twice: {', '.join(header)}.")
             rows: list[Row] = []
             for row in reader:
                 if None in row or None in row.values():
@@ -153,18 +163,40 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[Row]:
     return rows
 
 
-def one_hot(path: Path, row: Row, name: str, class_names: Sequence[str]) -> str:
-    """Returns the class whose column holds 1, where all others hold 0.
+def read_one_hot(
+    path: Path,
+    class_names: Sequence[str],
+    *,
+    unused: Sequence[str] = (),
+    groups_path: Path,
+    groups_column: str,
+) -> Labels:
+    """Reads a CSV file with a column for every class, and the lesions from another beside it.
 
     Args:
-        path: The file that the line is from.
-        row: The line.
-        name: Name of its image.
-        class_names: The columns.
+        path: The file, with the column ``image``.
+        class_names: Columns of the classes, by class id.
+        unused: Columns of classes that no image has.
+        groups_path: A CSV file with the column ``lesion_id``; it may be missing.
+        groups_column: Its column with the names of the images.
 
     Raises:
-        UserError: If not exactly one column holds 1, or one holds something else.
+        UserError: If a file cannot be read or contradicts itself.
     """
+    columns = (*class_names, *unused)
+    rows = read_csv(path, ("image", *columns))
+    ids = [row["image"] for row in rows]
+    groups = None
+    if groups_path.exists():
+        lines = read_csv(groups_path, ("lesion_id", groups_column))
+        lesions = {line[groups_column]: line["lesion_id"] for line in lines}
+        groups = [lesions.get(name, "") for name in ids]
+    labels = [_one_hot(path, row, row["image"], columns) for row in rows]
+    return make_labels(path, class_names, ids, labels, groups)
+
+
+def _one_hot(path: Path, row: Row, name: str, class_names: Sequence[str]) -> str:
+    """Returns the class whose column holds 1, where all others hold 0."""
     values = {class_name: row[class_name].strip() for class_name in class_names}
     known = all(value in ("0", "0.0", "1", "1.0") for value in values.values())
     hot = [class_name for class_name, value in values.items() if value.startswith("1")]
@@ -176,8 +208,23 @@ def one_hot(path: Path, row: Row, name: str, class_names: Sequence[str]) -> str:
     return hot[0]
 
 
+def _check_class_names(path: Path, class_names: Sequence[str]) -> None:
+    """Refuses names that would be changed when they are stored, or look alike when printed."""
+    for name in class_names:
+        if not name.isprintable() or name != name.strip():
+            raise UserError(
+                f"{path} names the class {name!r}; expected a name without line breaks, control "
+                "characters and space around it."
+            )
+    if len({unicodedata.normalize("NFC", name) for name in class_names}) < len(class_names):
+        raise UserError(f"{path} names two classes that print alike: {', '.join(class_names)}.")
+
+
 def _stays_in_folder(name: str) -> bool:
-    """Tells whether a relative path stays below its folder and can be printed."""
+    """Tells whether a relative path stays below its folder and can be printed on one line."""
     path = PurePosixPath(name)
     plain = str(path) == name and not path.is_absolute() and ".." not in path.parts
-    return plain and name not in ("", ".") and "\\" not in name and name.isprintable()
+    one_line = not any(
+        unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name
+    )
+    return plain and one_line and name not in ("", ".") and "\\" not in name

@@ -1,5 +1,7 @@
 """What a dataset is called: a name such as ham10000, or a kind and a path such as folder:PATH."""
 
+import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,19 @@ class DatasetName:
     kind: str
     path: Path | None = None
 
+    @property
+    def label(self) -> str:
+        """A name for files and titles: readable, and another one for every path."""
+        if self.path is None:
+            return self.kind
+        digest = hashlib.sha256(bytes(self.path.absolute())).hexdigest()
+        return f"{self.kind}-{readable(self.path)}-{digest[:8]}"
+
+
+def readable(path: Path) -> str:
+    """Returns the last part of a path in letters, digits and underscores."""
+    return re.sub(r"\W+", "_", path.absolute().name.lower(), flags=re.ASCII)[:40]
+
 
 def parse_name(name: str) -> DatasetName:
     """Takes a dataset's name apart.
@@ -47,8 +62,11 @@ def parse_name(name: str) -> DatasetName:
 
 
 def _existing(name: str, kind: str, path: Path) -> Path:
-    is_there = path.is_dir() if kind == "folder" else path.is_file()
+    try:
+        is_there = path.is_dir() if kind == "folder" else path.is_file()
+    except OSError:  # a name longer than the disk allows
+        is_there = False
     if not is_there:
-        expected = "a folder" if kind == "folder" else "a file"
-        raise UserError(f"{name} is not there; expected {expected}, written as {OWN[kind]}.")
+        expected = "folder" if kind == "folder" else "file"
+        raise UserError(f"{name} names no {expected} that is there; expected {OWN[kind]}.")
     return path

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shlex
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from data.names import DOWNLOADS, parse_name
 from data.prepared import Prepared, open_prepared, prepared_folder
 from data.storage import building
+from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError
 
 
@@ -24,16 +26,25 @@ def open_dataset(name: str, data_dir: Path) -> Prepared:
         UserError: If there is no such dataset, it has to be downloaded by hand, an image is broken,
             or ``data_dir`` cannot be written.
     """
-    parsed = parse_name(name)
-    folder = prepared_folder(parsed, data_dir)
-    if folder.exists():
-        return open_prepared(folder)
-    if name in DOWNLOADS:
+    if name in DOWNLOADS and not is_prepared(name, data_dir):
         raise UserError(
             f"{name} is not prepared in {data_dir}; download it and run: "
-            f"python -m data prepare {name} --raw-dir DIR"
+            f"{_command(name, 'DIR', data_dir)}"
         )
     return prepare(name, None, data_dir)
+
+
+def is_prepared(name: str, data_dir: Path) -> bool:
+    """Tells whether a dataset is prepared, with its files as they are now if it is named by them.
+
+    Args:
+        name: Name of the dataset, as typed.
+        data_dir: The folder of prepared datasets.
+
+    Raises:
+        UserError: If there is no such dataset.
+    """
+    return prepared_folder(parse_name(name), data_dir).exists()
 
 
 def prepare(
@@ -55,12 +66,15 @@ def prepare(
     """
     parsed = parse_name(name)
     folder = prepared_folder(parsed, data_dir)
+    if folder.exists():  # perhaps where nothing can be written
+        return open_prepared(folder)
     with building(folder):
         if not folder.exists():
             raw = parsed.path or raw_dir
             builder = _make_builder(parsed.kind, raw, folder)
             if raw is not None:
-                builder.skipped = _to_skip(builder, skip_broken)
+                command = _command(name, raw_dir, data_dir)
+                builder.skipped = _to_skip(builder, skip_broken, command)
             _build(builder)
     return open_prepared(folder)
 
@@ -72,7 +86,7 @@ def _make_builder(kind: str, raw: Path | None, folder: Path) -> Any:
     return module.Builder(**options) if raw is None else module.Builder(raw=raw, **options)
 
 
-def _to_skip(builder: Any, skip_broken: bool) -> list[str]:
+def _to_skip(builder: Any, skip_broken: bool, command: str) -> list[str]:
     """Returns the names of the images to leave out; raises UserError if there may be none."""
     broken, total = builder.broken_images(), len(builder.labels.ids)
     if not broken:
@@ -82,10 +96,18 @@ def _to_skip(builder: Any, skip_broken: bool) -> list[str]:
     if len(broken) == total:
         raise UserError(f"{named}; nothing is left to prepare.")
     if not skip_broken:
-        raise UserError(
-            f"{named}; mend them, or leave them out by python -m data prepare ... --skip-broken."
-        )
+        raise UserError(f"{named}; mend them, or leave them out by {command} --skip-broken")
     return broken
+
+
+def _command(name: str, raw_dir: Path | str | None, data_dir: Path) -> str:
+    """Returns the command that prepares a dataset, to be copied."""
+    words = ["python", "-m", "data", "prepare", name]
+    words += [] if raw_dir is None else ["--raw-dir", str(raw_dir)]
+    words += (
+        [] if data_dir == Path(DEFAULT_DATA_DIR).expanduser() else ["--data-dir", str(data_dir)]
+    )
+    return shlex.join(words)
 
 
 def _build(builder: Any) -> None:

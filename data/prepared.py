@@ -6,22 +6,31 @@ the official split. The order of the examples does not depend on the file system
 """
 
 import hashlib
-import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from data.labels import Labels
-from data.names import DatasetName
+from data.names import DatasetName, readable
 from data.storage import building, replacing
 from lmf_jax.errors import UserError
 
 VERSION = "1.0.0"
 INDEX_FILE = "index.npz"
+
+
+@runtime_checkable
+class ImageSource(Protocol):
+    """Random access to encoded images by row number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ class Prepared(Labels):
         folder: Where it lies.
     """
 
-    source: EncodedImages
+    source: ImageSource
     fingerprint: str
     folder: Path
 
@@ -74,12 +83,12 @@ def prepared_folder(name: DatasetName, data_dir: Path) -> Path:
 
 def _state_of_files(kind: str, raw: Path) -> str:
     """Returns a name for the files as they are now: short, readable and theirs alone."""
+    raw = raw.absolute()
     base = raw if raw.is_dir() else raw.parent
     digest = hashlib.sha256()
     for path in import_module(f"data.{kind}.labels").raw_files(raw):
         _hash_fields(digest, path.relative_to(base).as_posix().encode(), _state(path))
-    readable = re.sub(r"\W+", "_", raw.absolute().stem.lower(), flags=re.ASCII)[:40]
-    return f"{readable}-{digest.hexdigest()[:16]}"
+    return f"{readable(raw)}-{digest.hexdigest()[:16]}"
 
 
 def open_prepared(folder: Path) -> Prepared:
@@ -93,14 +102,16 @@ def open_prepared(folder: Path) -> Prepared:
     Raises:
         UserError: If the folder holds no whole dataset, or cannot be written.
     """
-    import tensorflow_datasets as tfds
-
-    if not (folder / "dataset_info.json").exists():
-        raise UserError(f"{folder} holds no whole dataset; remove it, and it is prepared anew.")
-    dataset = tfds.builder_from_directory(folder)
-    class_names = tuple(dataset.info.features["label"].names)
-    examples = dataset.as_data_source("all", decoders={"image": tfds.decode.SkipDecoding()})
-    index = _read_index(folder / INDEX_FILE, examples, class_names)
+    try:
+        class_names, examples = _open_examples(folder)
+        index = _read_index(folder / INDEX_FILE, examples, class_names)
+    except UserError:
+        raise
+    except Exception as error:  # TFDS, protobuf and ArrayRecord have no error in common
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{folder} holds no whole dataset ({reason}); remove it, and prepare it anew."
+        ) from error
     return Prepared(
         class_names=class_names,
         ids=index["ids"],
@@ -113,15 +124,34 @@ def open_prepared(folder: Path) -> Prepared:
     )
 
 
+def _open_examples(folder: Path) -> tuple[tuple[str, ...], Any]:
+    """Returns the class names, and TFDS's data source of all examples."""
+    import tensorflow_datasets as tfds
+
+    dataset = tfds.builder_from_directory(folder)
+    examples = dataset.as_data_source("all", decoders={"image": tfds.decode.SkipDecoding()})
+    return tuple(dataset.info.features["label"].names), examples
+
+
 def _read_index(path: Path, examples: Any, class_names: tuple[str, ...]) -> Mapping[str, Any]:
     """Returns what is needed of all examples at once; reads every image only the first time."""
-    if not path.exists():
-        with building(path):
-            if not path.exists():
-                with replacing(path) as file:
-                    np.savez(file, **_make_index(examples, class_names))
-    with np.load(path, allow_pickle=False) as stored:
-        return dict(stored)
+    if (index := _stored_index(path)) is not None:
+        return index
+    with building(path):
+        if (index := _stored_index(path)) is None:
+            index = _make_index(examples, class_names)
+            with replacing(path) as file:
+                np.savez(file, **index)
+    return index
+
+
+def _stored_index(path: Path) -> Mapping[str, Any] | None:
+    """Returns the index if it is there and whole."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            return dict(stored)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 def _make_index(examples: Any, class_names: tuple[str, ...]) -> dict[str, Any]:

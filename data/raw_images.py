@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tqdm import tqdm
 
+from data.decoding import to_rgb
 from data.labels import Labels
 
 SKIPPED_FILE = "skipped.txt"
@@ -54,6 +55,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = {
+            # The bytes are kept whatever their format is; TFDS wants one to be named.
             "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
             "label": tfds.features.ClassLabel(names=list(self.labels.class_names)),
             "id": tfds.features.Text(),
@@ -136,7 +138,7 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
 def _can_be_decoded(path: Path) -> bool:
     try:
         with Image.open(path) as image:
-            image.load()
+            to_rgb(image)
     except Exception:  # Pillow's formats raise nearly everything
         return False
     return True

@@ -1,5 +1,6 @@
 """A split as a file: made once, the same for every run, and readable by anybody."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable
@@ -29,14 +30,17 @@ def stored_split(name: str, prepared: Prepared, make: Callable[[], Rows]) -> tup
         The rows of every part, and SHA-256, in hex, over the dataset and these rows.
 
     Raises:
-        UserError: If the file was changed, or cannot be written.
+        UserError: If the split cannot be made, or its file was changed.
     """
     path = prepared.folder / "splits" / f"{name}.json"
-    if not path.exists():
-        with building(path):
-            if not path.exists():
-                _write(path, prepared, make())
-    return _read(path, prepared)
+    if path.exists():
+        return _read(path, prepared)
+    rows = make()
+    # A shared folder may be for reading only; every run makes the same split then.
+    with contextlib.suppress(UserError), building(path):
+        if not path.exists():
+            _write(path, prepared, rows)
+    return rows, _fingerprint(prepared, rows)
 
 
 def _write(path: Path, prepared: Prepared, rows: Rows) -> None:

@@ -15,13 +15,17 @@ Rows = dict[str, Int64[np.ndarray, " _"]]
 _PAPER_SPLIT_STREAM = 0
 _LONG_TAIL_STREAM = 1
 
-_FOLDS, _HELD_OUT_FOLDS = 20, 3  # three of twenty are 15 %
+_FOLDS = ((20, 3), (7, 1))
+"""Folds that a grouped split deals, and how many of them validate and test: 15 % where there are
+groups enough, else a seventh."""
 
 
 def possible_splits(labels: Labels) -> list[str]:
     """Returns the names of the splits that a dataset can have; the first is its own choice."""
     official = [] if labels.parts is None else ["official"]
-    grouped = [] if labels.groups is None else ["grouped"]
+    grouped = (
+        ["grouped"] if labels.groups is not None and _folds(labels.labels, labels.groups) else []
+    )
     return [*official, "paper", *grouped]
 
 
@@ -44,14 +48,13 @@ def make_split(labels: Labels, split: str, seed: int) -> Rows:
         return {part: np.flatnonzero(labels.parts == part) for part in PARTS}
     if split == "paper":
         return paper_split(labels.labels, seed)
-    if split == "grouped" and labels.groups is not None:
-        try:
-            return grouped_split(labels.labels, labels.groups, seed)
-        except ValueError as error:
-            raise UserError(f"The dataset cannot be split by groups: {error}") from error
+    if split == "grouped" and "grouped" in possible_splits(labels) and labels.groups is not None:
+        return grouped_split(labels.labels, labels.groups, seed)
     reasons = {
         "official": "the dataset does not come with a split",
-        "grouped": "the dataset names no patients or lesions",
+        "grouped": "the dataset names no patients or lesions"
+        if labels.groups is None
+        else f"it needs {_FOLDS[-1][0]} patients or lesions and as many images of a class",
     }
     raise UserError(
         f"--split {split} is not possible: {reasons.get(split, 'there is no such split')}; choose "
@@ -100,7 +103,7 @@ def grouped_split(
     """Splits about 70 : 15 : 15 by class, all rows of a group in the same part.
 
     scikit-learn deals the groups into twenty folds that are alike in their classes; three validate,
-    three test, the rest train.
+    three test, the rest train. With fewer than twenty groups it is one of seven each.
 
     Args:
         labels: Class of every row, [n].
@@ -111,24 +114,32 @@ def grouped_split(
         The sorted row numbers of "train", "validation" and "test".
 
     Raises:
-        ValueError: If there are fewer groups than folds.
+        ValueError: If there are fewer than seven groups, or no class has seven rows.
     """
     from sklearn.model_selection import StratifiedGroupKFold  # takes a second
 
-    num_groups = len(np.unique(groups))
-    if num_groups < _FOLDS:
-        raise ValueError(f"There are {num_groups} groups; a grouped split needs {_FOLDS}.")
+    chosen = _folds(labels, groups)
+    if chosen is None:
+        raise ValueError("A grouped split needs seven groups, and seven rows of a class.")
+    num_folds, held_out = chosen
     with warnings.catch_warnings():
         # A class may have fewer rows than there are folds.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        folder = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
+        folder = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
         folds = [rows for _, rows in folder.split(labels, labels, groups)]
-    held_out = _HELD_OUT_FOLDS
     return {
         "train": _sorted_rows(folds[2 * held_out :]),
         "validation": _sorted_rows(folds[:held_out]),
         "test": _sorted_rows(folds[held_out : 2 * held_out]),
     }
+
+
+def _folds(
+    labels: Int[np.ndarray, " n"], groups: Shaped[np.ndarray, " n"]
+) -> tuple[int, int] | None:
+    """Returns how many folds to deal and to hold out twice; None if there is too little to deal."""
+    most = min(len(np.unique(groups)), int(np.bincount(labels).max()))
+    return next((chosen for chosen in _FOLDS if chosen[0] <= most), None)
 
 
 def long_tail(

@@ -3,10 +3,11 @@
 import contextlib
 import fcntl
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from lmf_jax.errors import UserError
 
@@ -17,6 +18,8 @@ def building(path: Path) -> Iterator[None]:
 
     The lock goes with its holder, so a killed process blocks nobody. Where a disk knows no locks,
     nobody waits; then what is built has to take its place in one step, and the last one wins.
+
+    What a killed process left half-built is removed by the next that holds the lock.
 
     Args:
         path: The file or folder to be built; its parent folder is made.
@@ -30,14 +33,34 @@ def building(path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path.with_name(f".{path.name}.lock"), "a") as lock:
-            with contextlib.suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            if _locked(lock):
+                _remove_leftovers(path)
             yield
     except OSError as error:
+        culprit = error.filename
+        if isinstance(culprit, str) and not Path(culprit).is_relative_to(path.parent):
+            raise UserError(f"{culprit} cannot be read ({error.strerror}).") from error
         raise UserError(
             f"{path} cannot be written ({error.strerror or error}); make room there or give "
             "another folder with --data-dir."
         ) from error
+
+
+def _locked(lock: TextIO) -> bool:
+    """Waits for the lock; returns whether the disk knows locks at all."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError:
+        return False
+    return True
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Removes what :func:`replacing` and TensorFlow Datasets name while they build ``path``."""
+    for leftover in path.parent.glob(f".{path.name}.{'[0-9a-f]' * 32}"):
+        leftover.unlink(missing_ok=True)
+    for folder in path.parent.glob(f"incomplete.*_{path.name}"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -4,19 +4,16 @@ A section is a group of flags; :class:`Config` is all of them, flat. What the co
 open, the dataset fills with a value of its own, or else the paper does (:meth:`Config.resolve`).
 """
 
-import contextlib
 import dataclasses
-import io
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from lmf_jax.errors import UserError
+from lmf_jax.errors import UserError, parse_in_one_line
 from lmf_jax.losses.objective import COSINE_LOSSES, LOSSES, Form, HeadName
 
 DEFAULT_DATA_DIR = "~/.cache/lmf-jax/data"
@@ -260,24 +257,22 @@ def parse_config(
     sections = Config.__bases__[::-1]
     groups = dataclasses.make_dataclass("Flags", [(s.__name__.lower(), s) for s in sections])
     before = [_section(section, defaults or Config()) for section in sections]
-    shown = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(shown):
-            flags = tyro.cli(
-                groups,
-                prog="train.py",
-                args=arguments,
-                default=groups(*before),
-                description="Train, test and report.",
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise UserError(_one_line(shown.getvalue())) from None
+    flags = parse_in_one_line(
+        lambda: tyro.cli(
+            groups,
+            prog="train.py",
+            args=arguments,
+            default=groups(*before),
+            description="Train, test and report.",
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
+        )
+    )
     given = [vars(section) for section in vars(flags).values()]
     values = {name: value for section in given for name, value in section.items()}
     values["run_dir"] = os.path.expanduser(values["run_dir"])
+    kind, colon, path = values["dataset"].partition(":")
+    if colon and path:  # a run can then be resumed from anywhere
+        values["dataset"] = f"{kind}:{os.path.abspath(os.path.expanduser(path))}"
     return Config(**values)
 
 
@@ -285,17 +280,6 @@ def _section(section: type, config: Config) -> Any:
     return section(
         **{field.name: getattr(config, field.name) for field in dataclasses.fields(section)}
     )
-
-
-def _one_line(panel: str) -> str:
-    """Return the message inside the panel that tyro draws, which logs and pipes cannot use."""
-    rows = [re.sub(r"[│╭╮╰╯]", " ", row).strip() for row in panel.splitlines()]
-    message = []
-    for row in rows[1:]:
-        if re.match(r"^─+", row) or row.startswith(("Perhaps", "Argument helptext")):
-            break
-        message.append(row)
-    return " ".join(" ".join(message).split()).rstrip(".") + "; --help lists the flags."
 
 
 def _check(config: Config, name: str, holds: bool, expected: str) -> None:

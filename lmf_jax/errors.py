@@ -1,8 +1,14 @@
 """The exceptions that are written for the person at the command line, and how they get there."""
 
+import contextlib
 import errno
+import io
+import re
 import sys
 from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _DISK_REFUSES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -26,6 +32,37 @@ class Interrupted(UserError):
     """The person pressed Ctrl-C; the run is saved."""
 
     exit_code = 130
+
+
+def parse_in_one_line(parse: Callable[[], T]) -> T:
+    """Parse a command line with tyro; what is wrong with it becomes one line.
+
+    Args:
+        parse: calls tyro.
+
+    Raises:
+        UserError: if tyro refuses the command line.
+        SystemExit: with code 0, after tyro printed its help.
+    """
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(shown):
+            return parse()
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UserError(_one_line(shown.getvalue())) from None
+
+
+def _one_line(panel: str) -> str:
+    """Return the message inside the panel that tyro draws, which logs and pipes cannot use."""
+    rows = [re.sub(r"[│╭╮╰╯]", " ", row).strip() for row in panel.splitlines()]
+    message = []
+    for row in rows[1:]:
+        if re.match(r"^─+", row) or row.startswith(("Perhaps", "Argument helptext")):
+            break
+        message.append(row)
+    return " ".join(" ".join(message).split()).rstrip(".") + "; --help lists the flags."
 
 
 def run_command(name: str, command: Callable[[], None]) -> None:

@@ -127,6 +127,14 @@ def test_what_is_given_wins_over_the_dataset_and_the_dataset_over_the_paper():
     assert (config.learning_rate, config.image_size, config.epochs) == (0.5, 32, 100)
 
 
+def test_the_folder_of_own_images_is_found_again_from_anywhere(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert (
+        parse_config(["--dataset", "folder:my images/"]).dataset == f"folder:{tmp_path}/my images"
+    )
+    assert parse_config(["--dataset", "ham10000"]).dataset == "ham10000"
+
+
 def test_a_resumed_run_takes_its_settings_from_the_run():
     saved = Config(alpha=2.0, epochs=7, image_size=32)
     config = parse_config(["--resume", "--run-dir", "x", "--beta", "0.5"], defaults=saved)

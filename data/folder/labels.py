@@ -18,7 +18,7 @@ def read_labels(raw: Path) -> Labels:
 
     Raises:
         UserError: If there are not two classes, a class folder holds no image or has folders of its
-            own, or the parts do not have the same classes.
+            own, or a part has a class that training has not.
     """
     parts = _parts(raw)
     folders = [(part, name, raw / part / name) for part in parts for name in _classes(raw / part)]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data.labels import Labels, make_labels, one_hot, read_csv
+from data.labels import Labels, read_one_hot
 
 CLASSES: tuple[str, ...] = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 """Class names by class id: the columns of ``GroundTruth.csv``."""
@@ -20,18 +20,12 @@ def read_labels(raw_dir: Path) -> Labels:
     Raises:
         UserError: If a file cannot be read or contradicts itself.
     """
-    path, metadata = raw_dir / "GroundTruth.csv", raw_dir / "HAM10000_metadata.csv"
-    rows = read_csv(path, ("image", *CLASSES))
-    ids = [row["image"] for row in rows]
-    groups = None
-    if metadata.exists():
-        lesions = {
-            row["image_id"]: row["lesion_id"]
-            for row in read_csv(metadata, ("lesion_id", "image_id"))
-        }
-        groups = [lesions.get(name, "") for name in ids]
-    labels = [one_hot(path, row, row["image"], CLASSES) for row in rows]
-    return make_labels(path, CLASSES, ids, labels, groups)
+    return read_one_hot(
+        raw_dir / "GroundTruth.csv",
+        CLASSES,
+        groups_path=raw_dir / "HAM10000_metadata.csv",
+        groups_column="image_id",
+    )
 
 
 def image_path(raw_dir: Path, name: str) -> Path:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data.labels import Labels, make_labels, one_hot, read_csv
+from data.labels import Labels, read_one_hot
 
 CLASSES: tuple[str, ...] = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 """Class names by class id: the columns of the ground truth, without UNK, which no image has."""
@@ -22,18 +22,13 @@ def read_labels(raw_dir: Path) -> Labels:
     Raises:
         UserError: If a file cannot be read or contradicts itself.
     """
-    path = raw_dir / "ISIC_2019_Training_GroundTruth.csv"
-    metadata = raw_dir / "ISIC_2019_Training_Metadata.csv"
-    rows = read_csv(path, ("image", *CLASSES, "UNK"))
-    ids = [row["image"] for row in rows]
-    groups = None
-    if metadata.exists():
-        lesions = {
-            row["image"]: row["lesion_id"] for row in read_csv(metadata, ("image", "lesion_id"))
-        }
-        groups = [lesions.get(name, "") for name in ids]
-    labels = [one_hot(path, row, row["image"], (*CLASSES, "UNK")) for row in rows]
-    return make_labels(path, CLASSES, ids, labels, groups)
+    return read_one_hot(
+        raw_dir / "ISIC_2019_Training_GroundTruth.csv",
+        CLASSES,
+        unused=("UNK",),
+        groups_path=raw_dir / "ISIC_2019_Training_Metadata.csv",
+        groups_column="image",
+    )
 
 
 def image_path(raw_dir: Path, name: str) -> Path:

@@ -1,7 +1,7 @@
 """The labels of a manifest: a CSV file with a line for every image."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from data.labels import PART_NAMES, Labels, Row, make_labels, read_csv
 from lmf_jax.errors import UserError
@@ -11,7 +11,8 @@ def read_labels(raw: Path) -> Labels:
     """Reads the columns ``path`` and ``label``, and ``group`` and ``split`` if they are there.
 
     Classes are in alphabetical order. The name of an image is its path, relative to the folder of
-    the manifest. An image with an empty group is a group of its own.
+    the manifest; a path from the root is taken if it leads there. An image with an empty group is a
+    group of its own.
 
     Args:
         raw: The CSV file.
@@ -31,7 +32,7 @@ def read_labels(raw: Path) -> Labels:
     return make_labels(
         raw,
         classes,
-        [row["path"] for row in rows],
+        [_relative(raw, row["path"].strip()) for row in rows],
         labels,
         groups=[row["group"].strip() for row in rows] if "group" in columns else None,
         parts=[_part(raw, row) for row in rows] if "split" in columns else None,
@@ -48,6 +49,15 @@ def raw_files(raw: Path) -> Iterator[Path]:
     yield raw
     for name in read_labels(raw).ids.tolist():
         yield image_path(raw, name)
+
+
+def _relative(raw: Path, path: str) -> str:
+    """Returns a path relative to the folder of the manifest, as far as it leads there."""
+    if not path:
+        return path
+    whole = PurePosixPath(path)
+    folder = PurePosixPath(raw.absolute().parent)
+    return str(whole.relative_to(folder) if whole.is_relative_to(folder) else whole)
 
 
 def _part(path: Path, row: Row) -> str:

@@ -77,7 +77,8 @@ _MOST_CLASSES = 1000
 
 def flag_of(path: Path) -> str:
     """Returns the flag in the name of a MedMNIST file: ``dermamnist`` of ``dermamnist_64.npz``."""
-    return re.split(r"[_.]", path.name, maxsplit=1)[0]
+    flag = re.match("[a-z]*", path.name.lower())
+    return flag[0] if flag else ""
 
 
 def read_labels(path: Path) -> Labels:

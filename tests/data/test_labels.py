@@ -61,7 +61,7 @@ def test_without_metadata_there_are_no_groups(tmp_path: Path, name: str) -> None
     assert read(name, tmp_path).groups is None
 
 
-LEADS_OUT = "no file below one folder"
+LEADS_OUT = "expected a path below one folder"
 WRONG = {
     "no file": (lambda text: None, "is missing"),
     "an empty file": (lambda text: "", "lacks the column"),

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -101,9 +102,60 @@ def test_a_manifest_brings_labels_groups_and_split(manifest: Path, tmp_path: Pat
 def test_a_manifest_needs_two_columns(folder: Path, tmp_path: Path) -> None:
     path = folder / "short.csv"
     path.write_text("label,path\nmole,mole/00.png\nrare one,rare one/08.png\n")
-    dataset = load_dataset(f"manifest:{path}", data_dir=tmp_path / "data")
-    assert (dataset.groups, dataset.defaults["split"]) == (None, "paper")
-    assert dataset.ids.tolist() == ["mole/00.png", "rare one/08.png"]
+    prepared = open_dataset(f"manifest:{path}", tmp_path / "data")
+    assert (prepared.groups, prepared.parts) == (None, None)
+    assert prepared.ids.tolist() == ["mole/00.png", "rare one/08.png"]
+
+
+def test_a_path_may_begin_with_a_dot_or_lead_there_from_the_root(manifest, tmp_path) -> None:
+    text = manifest.read_text().replace("mole/00.png,", "./mole/00.png ,")
+    text = text.replace("mole/01.png", str(manifest.parent / "mole" / "01.png"))
+    manifest.write_text(text.replace("path,label", "path, label", 1))
+    ids = load_dataset(f"manifest:{manifest}", data_dir=tmp_path / "data").ids
+    assert ids[:3].tolist() == ["mole/00.png", "mole/01.png", "mole/02.png"]
+
+
+def test_a_screenshot_s_narrow_space_is_a_name_like_any_other(folder: Path, tmp_path: Path) -> None:
+    (folder / "mole" / "00.png").rename(folder / "mole" / "1\u202fAM.png")
+    ids = load_dataset(f"folder:{folder}", data_dir=tmp_path / "data").ids
+    assert "mole/1\u202fAM.png" in ids
+
+
+def test_endings_are_read_in_any_case_and_system_folders_are_passed_over(folder, tmp_path) -> None:
+    (folder / "mole" / "00.png").rename(folder / "mole" / "00.PNG")
+    (folder / "__MACOSX").mkdir()
+    save_picture(folder / "__rare" / "1.png")
+    dataset = load_dataset(f"folder:{folder}", data_dir=tmp_path / "data", split="paper")
+    assert dataset.class_names == ("__rare", "mole", "rare one")
+    assert "mole/00.PNG" in dataset.ids
+
+
+def test_groups_that_are_all_empty_are_none(manifest: Path, tmp_path: Path) -> None:
+    manifest.write_text(re.sub(r"patient \d+", "", manifest.read_text()))
+    assert load_dataset(f"manifest:{manifest}", data_dir=tmp_path / "data").groups is None
+
+
+def test_a_class_that_is_never_trained_on_is_named(manifest: Path, tmp_path: Path) -> None:
+    text = re.sub("(rare one,patient .*),train", r"\1,test", manifest.read_text())
+    manifest.write_text(text.replace("valid", "train", 1).replace("rare one,patient 4,valid", "x"))
+    manifest.write_text(re.sub("(rare one,patient .*),valid", r"\1,test", text))
+    with pytest.raises(UserError, match="No image of the class rare one is trained on by --split"):
+        load_dataset(f"manifest:{manifest}", data_dir=tmp_path / "data")
+    assert open_dataset(f"manifest:{manifest}", tmp_path / "data").class_names[1] == "rare one"
+
+
+def test_too_few_images_for_a_test_part_are_refused_before_training(folder, tmp_path) -> None:
+    for number in [*range(3, 8), 11]:
+        next(folder.glob(f"*/{number:02d}.png")).unlink()
+    with pytest.raises(UserError, match="No image is in the validation part by --split paper"):
+        load_dataset(f"folder:{folder}", data_dir=tmp_path / "data")
+
+
+def test_what_prepare_lets_through_can_be_decoded(folder: Path, tmp_path: Path) -> None:
+    Image.new("F", (4, 4), 0.5).save(folder / "mole" / "float.tiff")
+    Image.new("I", (4, 4), 70000).save(folder / "mole" / "deep.tiff")
+    with pytest.raises(UserError, match=r"2 of 14 .*mole/deep.tiff, mole/float.tiff"):
+        load_dataset(f"folder:{folder}", data_dir=tmp_path / "data")
 
 
 def test_changed_files_are_another_dataset(folder: Path, tmp_path: Path) -> None:
@@ -207,6 +259,7 @@ def test_wrong_parts_are_one_clear_error(change, message, in_parts: Path, tmp_pa
     refused(f"folder:{in_parts}", tmp_path, message)
 
 
+LEADS_OUT = "expected a path below one folder"
 WRONG_MANIFESTS = {
     "an empty file": (lambda text: "", "lacks the column path, label; it has none"),
     "a header alone": (lambda text: text.splitlines()[0], "names no image"),
@@ -214,27 +267,36 @@ WRONG_MANIFESTS = {
     "an empty label": (lambda text: text.replace(",mole,", ",,", 1), "label of mole/00.png empty"),
     "one class": (lambda text: text.replace(",rare one,", ",mole,"), "names one class, mole"),
     "an image twice": (lambda text: text.replace("/01", "/00"), "names mole/00.png twice"),
-    "a path upwards": (lambda text: text.replace("mole/00", "../00"), "no file below one folder"),
+    "a path upwards": (lambda text: text.replace("mole/00", "../00"), LEADS_OUT),
     "a path up and down": (
         lambda text: text.replace("mole/00", "mole/../mole/00"),
-        "no file below one folder",
+        LEADS_OUT,
     ),
-    "a path from the root": (lambda text: text.replace("mole/00", "/etc/x"), "no file below one"),
-    "a path of Windows": (lambda text: text.replace("mole/00", "mole\\00"), "no file below one"),
-    "a path of dots": (lambda text: text.replace("mole/00", "./mole/00"), "no file below one fo"),
-    "an empty path": (lambda text: text.replace("mole/00.png", ""), "no file below one folder"),
+    "a path from the root": (lambda text: text.replace("mole/00", "/etc/x"), LEADS_OUT),
+    "a path of Windows": (lambda text: text.replace("mole/00", "mole\\00"), LEADS_OUT),
+    "an empty path": (lambda text: text.replace("mole/00.png", ""), LEADS_OUT),
     "a path with a line break": (
         lambda text: text.replace("mole/00.png", '"mole/\n00.png"'),
-        "no file below one folder",
+        LEADS_OUT,
     ),
     "an unknown split": (
         lambda text: text.replace("valid", "holdout", 1),
         "puts mole/00.png into the split 'holdout'; expected one of train, val",
     ),
     "no test part": (lambda text: text.replace(" Test ", "train"), "no image in its test part"),
+    "a column twice": (lambda text: text.replace("group", "label", 1), "has a column twice"),
+    "semicolons": (lambda text: text.replace(",", ";"), "lacks .* it has path;label;group;split"),
+    "a class of two lines": (
+        lambda text: text.replace(",mole,", ',"mo\nle",', 1),
+        "names the class 'mo.nle'; expected a name without line breaks",
+    ),
+    "classes that print alike": (
+        lambda text: text.replace(",mole,", ",caf\u00e9,").replace(",rare one,", ",cafe\u0301,"),
+        "two classes that print alike",
+    ),
     "a short line": (lambda text: text + "mole/12.png\n", "does not have the 4 fields"),
     "a quote left open": (lambda text: text + '"mole', "cannot be read as CSV"),
-    "a byte of zero": (lambda text: text.replace("mole/00", "mole/\x0000"), "no file below|NUL"),
+    "a byte of zero": (lambda text: text.replace("mole/00", "mole/\x0000"), LEADS_OUT + "|NUL"),
 }
 
 
@@ -252,12 +314,16 @@ WRONG_NAMES = {
     "nothing": ("", "There is no dataset named ''"),
     "a kind alone": ("folder:", "There is no dataset named 'folder:'"),
     "an unknown kind": ("directory:{folder}", "There is no dataset named 'directory:"),
-    "a folder that is not there": ("folder:{folder}/none", "expected a folder, written as folder:"),
-    "a file for a folder": ("folder:{manifest}", "expected a folder, written as folder:PATH"),
-    "a folder for a file": ("manifest:{folder}", "expected a file, written as manifest:FILE.csv"),
-    "an npz that is not there": ("medmnist:{folder}/a.npz", "expected a file, written as medmnist"),
+    "a folder that is not there": ("folder:{folder}/none", "names no folder that is there"),
+    "a file for a folder": ("folder:{manifest}", "no folder that is there; expected folder:PATH"),
+    "a folder for a file": (
+        "manifest:{folder}",
+        "no file that is there; expected manifest:FILE",
+    ),
+    "an npz that is not there": ("medmnist:{folder}/a.npz", "names no file that is there"),
     "a CSV for an npz": ("medmnist:{manifest}", "list.csv is damaged or no npz file"),
     "an image for a CSV": ("manifest:{folder}/mole/00.png", "00.png cannot be read as CSV|lacks"),
+    "a name longer than the disk allows": ("folder:{folder}" + 300 * "x", "no folder that is ther"),
     "a part of the package": ("folder/labels", "There is no dataset named"),
 }
 

@@ -20,7 +20,7 @@ def split_file(tmp_path: Path) -> Path:
 def test_the_file_names_every_image_of_every_part(split_file: Path, tmp_path: Path) -> None:
     digits = load_dataset("digits_lt", data_dir=tmp_path)
     content = json.loads(split_file.read_text())
-    assert split_file.name == "paper-seed0-ratio20.json"
+    assert split_file.name == "paper-seed0-ratio20.0.json"
     assert content["fingerprint"] == digits.fingerprint
     for part, rows in digits.rows.items():
         assert content[part] == digits.ids[rows].tolist()
@@ -40,7 +40,19 @@ def test_a_split_is_made_only_once(split_file: Path, tmp_path: Path, monkeypatch
 def test_seeds_and_ratios_have_files_of_their_own(split_file: Path, tmp_path: Path) -> None:
     load_dataset("digits_lt", data_dir=tmp_path, split_seed=3, imbalance_ratio=2.5)
     names = {path.name for path in split_file.parent.glob("*.json")}
-    assert names == {"paper-seed0-ratio20.json", "paper-seed3-ratio2.5.json"}
+    assert names == {"paper-seed0-ratio20.0.json", "paper-seed3-ratio2.5.json"}
+
+
+def test_where_nothing_can_be_written_the_split_is_the_same(tmp_path, monkeypatch, digits) -> None:
+    load_dataset("digits_lt", data_dir=tmp_path, split_seed=5)
+
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("data.storage.Path.mkdir", refuse)
+    monkeypatch.setattr("data.split_file.replacing", refuse)
+    again = load_dataset("digits_lt", data_dir=tmp_path)
+    assert again.fingerprint == digits.fingerprint
 
 
 def moved(content: dict) -> dict:
@@ -64,7 +76,7 @@ CHANGES = {
 def test_a_changed_file_is_refused_by_name(change, split_file: Path, tmp_path: Path) -> None:
     split_file.write_text(change(split_file.read_text()))
     with pytest.raises(
-        UserError, match=r"seed0-ratio20\.json does not have .*manifest:FILE"
+        UserError, match=r"seed0-ratio20\.0\.json does not have .*manifest:FILE"
     ) as error:
         load_dataset("digits_lt", data_dir=tmp_path)
     assert "\n" not in str(error.value)

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from data.splits import PARTS, grouped_split, long_tail, paper_split
+from data.labels import PARTS, Labels
+from data.splits import grouped_split, long_tail, make_split, paper_split, possible_splits
+from lmf_jax.errors import UserError
 
 HAM10000 = {  # class sizes, and the training sizes of the paper's Table 1
     "nv": (6705, 4693),
@@ -148,6 +150,25 @@ def test_grouped_split_depends_on_the_seed_alone() -> None:
     assert first.tolist() == again.tolist() != other.tolist()
 
 
+def test_grouped_split_is_the_same_on_every_machine() -> None:
+    labels, groups = np.arange(90) % 3, np.array([f"{i // 3 % 25}" for i in range(90)])
+    rows = grouped_split(labels.astype(np.int32), groups, seed=0)
+    assert sorted({int(group) for group in groups[rows["test"]]}) == [2, 7, 19, 22, 23]
+
+
+@pytest.mark.parametrize(("groups", "test_groups"), [(20, 3), (19, 3), (7, 1)])
+def test_with_few_groups_one_of_seven_is_held_out(groups: int, test_groups: int) -> None:
+    labels, names = np.zeros(200, np.int32), np.array([f"{i % groups}" for i in range(200)])
+    rows = grouped_split(labels, names, seed=0)
+    assert len(set(names[rows["test"]])) in (test_groups, test_groups - 1)
+    assert not set(names[rows["test"]]) & set(names[rows["train"]])
+
+
 def test_grouped_split_of_too_few_groups_is_refused() -> None:
-    with pytest.raises(ValueError, match="There are 2 groups; a grouped split needs 20"):
-        grouped_split(labels_of([50, 50]), np.array(["a", "b"] * 50), seed=0)
+    labels, groups = labels_of([50, 50]), np.array([*"abcdef", *"abcd" * 23, "a", "b"])
+    with pytest.raises(ValueError, match="needs seven groups"):
+        grouped_split(labels, groups, seed=0)
+    dataset = Labels(("a", "b"), np.array([str(i) for i in range(100)]), labels, groups)
+    assert possible_splits(dataset) == ["paper"]
+    with pytest.raises(UserError, match=r"grouped is not possible: it needs 7 patients .*; choose"):
+        make_split(dataset, "grouped", 0)

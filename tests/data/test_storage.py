@@ -40,6 +40,36 @@ def test_a_disk_without_locks_is_no_error(tmp_path: Path, monkeypatch: pytest.Mo
         (tmp_path / "file").write_text("built")
 
 
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    leftovers = [tmp_path / f".file.{'0a' * 16}", tmp_path / "incomplete.XY12_file"]
+    others = [tmp_path / f".other.{'0a' * 16}", tmp_path / ".file.lock", tmp_path / "file.backup"]
+    for path in [leftovers[0], *others]:
+        path.write_text("half")
+    leftovers[1].mkdir()
+    with building(tmp_path / "file"):
+        assert not any(path.exists() for path in leftovers)
+    assert all(path.exists() for path in others)
+
+
+def test_without_locks_nothing_of_others_is_removed(tmp_path: Path, monkeypatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError("No locks available")
+
+    monkeypatch.setattr("data.storage.fcntl.flock", no_locks)
+    path = tmp_path / f".file.{'0a' * 16}"
+    path.write_text("another process writes this")
+    with building(tmp_path / "file"):
+        assert path.exists()
+
+
+def test_a_file_elsewhere_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UserError, match=r"^/elsewhere/a\.png cannot be read \(Permission denied\)"),
+        building(tmp_path / "file"),
+    ):
+        raise OSError(13, "Permission denied", "/elsewhere/a.png")
+
+
 def test_a_refusing_disk_is_reported_to_the_person(tmp_path: Path) -> None:
     with (
         pytest.raises(UserError, match=r"file cannot be written \(No space left\).*--data-dir"),
