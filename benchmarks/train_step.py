@@ -5,7 +5,6 @@ lie on the device. The two libraries take turns, a few steps each, within one pr
 calls, which compile, are not counted. Memory is what the compiler set aside for the step.
 """
 
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import tyro
 from benchmarks.record import record
 from lmf_jax.config import Config
 from lmf_jax.training.loop import make_program
+from lmf_jax.training.start_up import keep_memory
 from lmf_jax.training.step import spread_over_devices
 
 CLASS_COUNTS = [4693, 779, 769, 360, 229, 100, 81]
@@ -37,6 +37,8 @@ class Options:
     """Our type of computation."""
     peer: Literal["torch", "none"] = "none"
     """Who runs in turn; torch needs torch and torchvision installed."""
+    memory: Literal["kept", "returned"] = "kept"
+    """Whether the C library keeps memory from step to step, as in train.py; for both sides."""
     seconds: float = 2.0
     """Length of a turn."""
     rounds: int = 7
@@ -45,9 +47,9 @@ class Options:
 
 def main() -> None:
     """Print a row per architecture and size."""
-    # Threads of PyTorch's that wait for work must not take the cores while ours run.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     options = tyro.cli(Options)
+    if options.memory == "kept":
+        keep_memory()
     rows = [
         measure(options, model, side, batch_size)
         for model in options.models

@@ -176,7 +176,9 @@ def make_train_step(
         else:
             total, _ = jax.lax.scan(add_micro_batch, start, micro_batches)
         batch_stats, *shares = total
-        loss, gradients = jax.lax.psum(shares, AXIS)
+        # XLA copies even what one device alone sums.
+        alone = jax.lax.axis_size(AXIS) == 1
+        loss, gradients = shares if alone else jax.lax.psum(shares, AXIS)
         return _apply_gradients(state, loss, gradients, batch_stats, optimizer, settings)
 
     return _over_devices(train_step, donate_state=True, spread_output=False)
@@ -288,6 +290,7 @@ def _apply_gradients(
 
 
 def _first_nonfinite(state: TrainState, loss: Array, gradients: PyTree) -> Int[Array, ""]:
-    finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradients))
+    # A sum over finite values is finite, and needs no second copy as a sum of squares does.
+    finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.sum(gradients))
     first = (state.nonfinite_step < 0) & ~finite
     return jnp.where(first, state.step, state.nonfinite_step)

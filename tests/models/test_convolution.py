@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jax import lax
 from jax.test_util import check_grads
 
-from lmf_jax.models.convolution import convolve
+from lmf_jax.models.convolution import FEW_CHANNELS, convolve
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
@@ -47,8 +47,8 @@ sides = st.tuples(st.integers(0, 2), st.integers(0, 2))
     kernel_size=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     stride=st.integers(1, 3),
     padding=st.tuples(sides, sides),
-    channels=st.integers(1, 5),
-    features=st.none() | st.integers(1, 5),  # None: depthwise
+    channels=st.integers(1, 5) | st.integers(FEW_CHANNELS, FEW_CHANNELS + 2),
+    features=st.none() | st.integers(1, 5) | st.just(40),  # None: depthwise
 )
 def test_value_and_gradients_equal_the_compiler_s_convolution(
     image_size, kernel_size, stride, padding, channels, features
@@ -73,6 +73,9 @@ def test_value_and_gradients_equal_the_compiler_s_convolution(
 
 FORMS = {
     "pointwise": ((2, 5, 5, 3), (1, 1, 3, 4), {"stride": 2}),
+    "many channels to fewer": ((2, 4, 4, 40), (1, 1, 40, 8), {}),
+    "many channels to more": ((2, 4, 4, 40), (1, 1, 40, 48), {}),
+    "many channels, small map": ((2, 4, 4, 40), (3, 3, 40, 8), {"padding": ((1, 1), (1, 1))}),
     "small map": ((2, 4, 4, 3), (3, 3, 3, 4), {"padding": ((1, 1), (1, 1))}),
     "depthwise": ((2, 5, 5, 3), (3, 3, 1, 3), {"stride": 2, "padding": ((1, 1), (1, 1))}),
 }
@@ -94,11 +97,28 @@ def test_accelerators_get_their_own_convolution_and_the_cpu_does_not(
 
 
 @every_form
-def test_derivatives_of_second_order_and_in_forward_mode(images_shape, kernel_shape, options):
+def test_derivatives_of_second_order(images_shape, kernel_shape, options):
     with jax.enable_x64(True):
         operands = [np.float64(array) for array in arrays(images_shape, kernel_shape)]
         convolution = jax.jit(functools.partial(convolve, **options))
-        check_grads(lambda *a: jnp.square(convolution(*a)), operands, order=2, eps=1e-4)
+        check_grads(
+            lambda *a: jnp.square(convolution(*a)), operands, order=2, modes=["rev"], eps=1e-4
+        )
+
+
+@every_form
+def test_products_with_the_second_derivative_need_no_second_pass_back(
+    images_shape, kernel_shape, options
+):
+    images, kernel = arrays(images_shape, kernel_shape)
+
+    def slope(kernel):
+        return jax.grad(lambda k: jnp.square(convolve(images, k, **options)).sum())(kernel)
+
+    # The slope is linear in the kernel, so its derivative along the kernel is the slope.
+    np.testing.assert_allclose(
+        jax.jvp(slope, (kernel,), (kernel,))[1], slope(kernel), rtol=1e-4, atol=1e-4
+    )
 
 
 @every_form
