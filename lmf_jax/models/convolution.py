@@ -111,11 +111,11 @@ def _kernel_gradient(
     """
     height, width, channels, features = shape
     gradient = gradient.reshape(-1, features)
-    shifted = [
-        image.reshape(-1, channels)
-        for image in _shifted_images(images, (height, width), stride, padding)
-    ]
-    if len(shifted) == 1 and channels <= features:
+    shifted = list(_shifted_images(images, (height, width), stride, padding))
+    if images.shape[1] * images.shape[2] <= SMALL_MAP_PIXELS:  # quicker to compile, and as fast
+        shifted = [jnp.concatenate(shifted, axis=-1)]
+    shifted = [image.reshape(-1, image.shape[-1]) for image in shifted]
+    if len(shifted) == 1 and shifted[0].shape[1] <= features:
         return jnp.dot(lax.optimization_barrier(shifted[0].T), gradient).reshape(shape)
     columns = lax.optimization_barrier(gradient.T)  # once, for all pixels of the kernel
     parts = [lax.optimization_barrier(jnp.dot(columns, image)).T for image in shifted]
