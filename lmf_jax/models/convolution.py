@@ -109,7 +109,7 @@ def _kernel_gradient(
     that led to it once more in that order; behind a barrier it is laid out as it lies, here the
     narrower one. A second barrier keeps XLA from turning the product around again.
     """
-    height, width, channels, features = shape
+    height, width, _, features = shape
     gradient = gradient.reshape(-1, features)
     shifted = list(_shifted_images(images, (height, width), stride, padding))
     if images.shape[1] * images.shape[2] <= SMALL_MAP_PIXELS:  # quicker to compile, and as fast
