@@ -91,7 +91,7 @@ def _remarks(prepared: Prepared) -> list[str]:
 
 
 def _class_table(labels: Labels) -> str:
-    """Returns the number of images of each class, a line each."""
+    """Return the number of images of each class, a line each."""
     counts = np.bincount(labels.labels, minlength=len(labels.class_names))
     width = max(map(len, labels.class_names))
     return "\n".join(
