@@ -58,5 +58,5 @@ def keep_memory() -> None:
         return
     libc = ctypes.CDLL(None)
     libc.mallopt(_M_MMAP_MAX, 0)
-    libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    libc.mallopt(_M_TRIM_THRESHOLD, -1)  # never
     libc.mallopt(_M_ARENA_MAX, 1)  # only the first arena can hold that much
