@@ -1,12 +1,9 @@
 """From the bytes of an image file to square RGB, as a viewer would show it."""
 
 import io
-import os
-import sys
 import warnings
 from dataclasses import dataclass
 
-import grain
 import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -17,16 +14,6 @@ from lmf_jax.errors import UserError
 METHOD_VERSION = 1
 """Goes up whenever :func:`decode_image` turns the same bytes into other pixels."""
 
-
-def _num_threads() -> int:
-    """Returns one more than there are cores, so that all are busy; at most 32 batches ahead."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return min(cores + 1, 32)
-
-
-READING = grain.ReadOptions(num_threads=_num_threads(), prefetch_buffer_size=_num_threads())
-"""How blocks of images are decoded side by side: Pillow lets go of Python's lock while it decodes,
-so threads do what processes would, without their start-up and their copies."""
 
 # Large scans are no attack. From twice Pillow's limit on it refuses, which is said by name.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)

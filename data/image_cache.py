@@ -9,7 +9,8 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from data.datasets import Dataset
-from data.decoding import METHOD_VERSION, READING, DecodedImages, Images
+from data.decoding import METHOD_VERSION, DecodedImages, Images
+from data.reading import READING
 from data.storage import building, replacing
 from lmf_jax.config import DEFAULT_DATA_DIR
 

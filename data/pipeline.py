@@ -14,7 +14,8 @@ import grain
 import numpy as np
 from jaxtyping import Bool, Int, Int32, UInt8
 
-from data.decoding import READING, DecodedImages, Images
+from data.decoding import DecodedImages, Images
+from data.reading import COPYING, NUM_PROCESSES, READING, Stream
 from data.sampling import Sampling, positions
 
 
@@ -44,7 +45,7 @@ def train_batches(
     effective_number_beta: float = 0.9999,
     process_index: int = 0,
     process_count: int = 1,
-) -> grain.DatasetIterator[TrainBatch]:
+) -> Stream[TrainBatch]:
     """Returns an endless stream of full training batches.
 
     With uniform sampling every pass over the rows has an order of its own, and batches are cut from
@@ -68,7 +69,7 @@ def train_batches(
 
     Returns:
         An iterator over ``{"image": [b, height, width, 3], "label": [b]}`` with
-        b = batch_size // process_count, which Grain's checkpoint handlers can save.
+        b = batch_size // process_count.
 
     Raises:
         ValueError: If there are no rows, or the batch size does not divide.
@@ -76,13 +77,7 @@ def train_batches(
     if len(rows) == 0:
         raise ValueError("There are no rows to train on.")
     block_size = _block_size(batch_size, process_index, process_count)
-
     mine = slice(process_index * block_size, (process_index + 1) * block_size)
-
-    def read(batch: Int[np.ndarray, " batch"]) -> TrainBatch:
-        block = rows[batch[mine]]
-        return {"image": images[block], "label": labels[block].astype(np.int32)}
-
     batches = positions(
         labels[rows],
         sampling,
@@ -90,7 +85,24 @@ def train_batches(
         seed=seed,
         effective_number_beta=effective_number_beta,
     )
-    return iter(batches.map(read).to_iter_dataset(_reading(images)))
+    blocks = batches.map(_TrainBlocks(images, labels, rows, mine))
+    if isinstance(images, DecodedImages):
+        return Stream(blocks, READING, NUM_PROCESSES)
+    return Stream(blocks, COPYING)
+
+
+@dataclass(frozen=True, eq=False)
+class _TrainBlocks:
+    """From a global batch of positions to this process's block; sent to processes that read."""
+
+    images: Images
+    labels: Int[np.ndarray, " n"]
+    rows: Int[np.ndarray, " m"]
+    mine: slice
+
+    def __call__(self, batch: Int[np.ndarray, " batch"]) -> TrainBatch:
+        block = self.rows[batch[self.mine]]
+        return {"image": self.images[block], "label": self.labels[block].astype(np.int32)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +121,8 @@ class EvaluationBatches:
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
         batches = grain.MapDataset.range(len(self)).map(self._padded)
-        return iter(batches.to_iter_dataset(_reading(self.images)))
+        # No processes: starting them takes longer than most passes.
+        return Stream(batches, READING if isinstance(self.images, DecodedImages) else COPYING)
 
     def _padded(self, number: int) -> EvaluationBatch:
         start = number * self.batch_size + self.block_start
@@ -157,14 +170,6 @@ def evaluation_batches(
     return EvaluationBatches(
         images, labels, rows, batch_size, process_index * block_size, block_size
     )
-
-
-def _reading(images: Images) -> grain.ReadOptions:
-    """Returns how blocks of these images are read."""
-    if isinstance(images, DecodedImages):
-        return READING
-    # Read threads only add overhead to a copy out of memory.
-    return grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
 
 
 def _block_size(batch_size: int, process_index: int, process_count: int) -> int:

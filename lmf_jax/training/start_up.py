@@ -7,7 +7,6 @@ import platform
 from pathlib import Path
 
 import jax
-from absl import flags
 
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
@@ -27,8 +26,6 @@ def start_up(config: Config) -> None:
     Raises:
         UserError: if the others cannot be met.
     """
-    if not flags.FLAGS.is_parsed():  # Grain reads flags that only absl programs parse
-        flags.FLAGS.mark_as_parsed()
     logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax tells of every file it writes
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Path(COMPILATION_CACHE).expanduser()))

@@ -2,6 +2,10 @@
 
 import itertools
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -150,7 +154,55 @@ def test_images_that_are_not_cached_come_in_the_same_batches(
     np.testing.assert_array_equal(next(streamed)["image"], next(cached)["image"])
 
 
-def test_an_image_that_breaks_while_it_streams_is_named(digits: Dataset) -> None:
+def test_processes_read_the_same_stream_as_threads(digits: Dataset, monkeypatch) -> None:
+    images, rows = DecodedImages(digits, 16), digits.rows["train"]
+
+    def batches() -> Iterator:
+        return train_batches(images, digits.labels, rows, batch_size=16, seed=0)
+
+    threads = batches()
+    monkeypatch.setattr("data.pipeline.NUM_PROCESSES", 2)
+    processes = batches()
+    for _ in range(5):
+        np.testing.assert_array_equal(next(processes)["image"], next(threads)["image"])
+    assert processes.get_state() == threads.get_state()
+    threads.set_state({"next_index": 1})
+    processes.set_state({"next_index": 1})
+    for _ in range(3):
+        np.testing.assert_array_equal(next(processes)["image"], next(threads)["image"])
+
+
+READ_IN_PROCESSES = """
+import os, time
+import grain
+from data.reading import READING, Stream
+if __name__ == "__main__":
+    stream = Stream(grain.MapDataset.range(100).map(lambda x: os.getpid()), READING, 2)
+    print(next(stream), next(stream), flush=True)
+    time.sleep(60)
+"""
+
+
+def test_processes_that_read_end_with_the_one_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(READ_IN_PROCESSES)
+    command = [sys.executable, tmp_path / "program.py"]
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as program:
+        assert program.stdout is not None
+        readers = program.stdout.readline().split()
+        assert len(set(readers)) == 2
+        program.kill()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{reader}/cmdline").exists() for reader in readers):
+        assert time.monotonic() < deadline, "the processes that read outlive the one they read for"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("num_processes", [0, 2])
+def test_an_image_that_breaks_while_it_streams_is_named(
+    num_processes: int, digits: Dataset, monkeypatch
+) -> None:
+    monkeypatch.setattr("data.pipeline.NUM_PROCESSES", num_processes)
     broken = [b"" if row % 2 else digits.source[row] for row in range(50)]
     images = DecodedImages(replace(digits, source=broken), 16)
     batches = train_batches(images, digits.labels, np.arange(50), batch_size=16, seed=0)

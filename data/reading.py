@@ -1,0 +1,91 @@
+"""Blocks of images read ahead of time: by threads, and on hosts with many cores by processes.
+
+Pillow lets go of Python's lock while it decodes and resizes, which is four fifths of a small JPEG's
+time and nearly all of a large one's. So threads keep a handful of cores busy with the smallest
+images and dozens with large ones, without the start-up and the copies of processes. Beyond that
+every eight cores get a process, and with it a lock, of their own.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from multiprocessing import parent_process
+from threading import Thread
+from typing import Any, Generic, TypeVar
+
+import grain
+from absl import flags
+
+Element = TypeVar("Element")
+
+
+def _num_cores() -> int:
+    """Returns how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+NUM_PROCESSES = _num_cores() // 8 if _num_cores() >= 16 else 0
+"""Processes that read a stream beside this one; 0 leaves it to threads of this one."""
+
+_NUM_THREADS = min(_num_cores() + 1, 32) if NUM_PROCESSES == 0 else 9
+READING = grain.ReadOptions(num_threads=_NUM_THREADS, prefetch_buffer_size=_NUM_THREADS)
+"""How one process decodes blocks of images side by side: a thread more than cores, so that all are
+busy."""
+
+COPYING = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+"""How blocks are copied out of memory: threads would only add overhead."""
+
+
+class Stream(Generic[Element]):
+    """The elements of a dataset in order, read ahead, from a position that can be read and set.
+
+    Args:
+        elements: What is read.
+        options: How a process reads.
+        num_processes: Processes that read beside this one; each starts anew when a position is set.
+    """
+
+    def __init__(
+        self, elements: grain.MapDataset, options: grain.ReadOptions, num_processes: int = 0
+    ):
+        self._elements = elements
+        self._options = options
+        self._num_processes = num_processes
+        self.set_state({"next_index": 0})
+
+    def __iter__(self) -> Iterator[Element]:
+        return self
+
+    def __next__(self) -> Element:
+        element: Element = next(self._iterator)
+        self._next_index += 1
+        return element
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns the position after the elements handed out so far."""
+        return {"next_index": self._next_index}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on from this position."""
+        self._next_index = state["next_index"]
+        rest = self._elements[self._next_index :].to_iter_dataset(self._options)
+        if self._num_processes:
+            if not flags.FLAGS.is_parsed():  # Grain reads flags that only absl programs parse
+                flags.FLAGS.mark_as_parsed()
+            processes = grain.MultiprocessingOptions(self._num_processes, per_worker_buffer_size=2)
+            rest = rest.mp_prefetch(processes, worker_init_fn=_live_and_die_with_parent)
+        self._iterator: Iterator[Any] = iter(rest)
+
+
+def _live_and_die_with_parent(number: int, count: int) -> None:
+    """Leaves Ctrl-C to the process that trains, and ends with it even if that is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(0)
+
+    Thread(target=wait, daemon=True).start()
