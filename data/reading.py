@@ -9,7 +9,8 @@ every eight cores get a process, and with it a lock, of their own.
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from multiprocessing import parent_process
 from threading import Thread
 from typing import Any, Generic, TypeVar
@@ -52,6 +53,7 @@ class Stream(Generic[Element]):
         self._elements = elements
         self._options = options
         self._num_processes = num_processes
+        self._close: Callable[[], object] = lambda: None
         self.set_state({"next_index": 0})
 
     def __iter__(self) -> Iterator[Element]:
@@ -75,7 +77,9 @@ class Stream(Generic[Element]):
                 flags.FLAGS.mark_as_parsed()
             processes = grain.MultiprocessingOptions(self._num_processes, per_worker_buffer_size=2)
             rest = rest.mp_prefetch(processes, worker_init_fn=_live_and_die_with_parent)
-        self._iterator: Iterator[Any] = iter(rest)
+        self._close()
+        self._iterator = iter(rest)
+        self._close = weakref.finalize(self, self._iterator.close)
 
 
 def _live_and_die_with_parent(number: int, count: int) -> None:
