@@ -43,3 +43,36 @@ def make_step(
             torch.cuda.synchronize()
 
     return step
+
+
+def make_lmf_loss(
+    logits: np.ndarray, labels: np.ndarray, margins: np.ndarray, gamma: float = 1.5
+) -> Callable[[], Any]:
+    """Return LMF as its authors release it, eager and with its gradient; call it to run and wait.
+
+    LDAM at scale 30, weighted by the margins and divided by the sum of these weights, plus the
+    focal loss weighted by the margins and divided by the number of examples.
+
+    Args:
+        logits: ``[N, C]``.
+        labels: int ``[N]``.
+        margins: ``[C]``.
+        gamma: focusing parameter.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    scores = torch.from_numpy(logits).to(device).requires_grad_()
+    targets = torch.from_numpy(labels).long().to(device)
+    class_margins = torch.from_numpy(margins).to(device)
+
+    def call() -> None:
+        scores.grad = None
+        own = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, targets[:, None], True)
+        lowered = torch.where(own, scores - class_margins[targets][:, None], scores)
+        ldam = torch.nn.functional.cross_entropy(30 * lowered, targets, weight=class_margins)
+        ce = torch.nn.functional.cross_entropy(scores, targets, reduction="none")
+        focal = (class_margins[targets] * (1 - torch.exp(-ce)) ** gamma * ce).mean()
+        (ldam + focal).backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return call

@@ -15,6 +15,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer
 
@@ -246,19 +247,17 @@ def logit_adjusted_loss(
 
 
 def _cross_entropy(logits: Array, label: Array, class_weights: Array) -> Array:
-    return _pick(class_weights, label) * jax.nn.softplus(_log_odds_against(logits, label))
+    return class_weights[label] * _softplus(_log_odds_against(logits, label, 1))
 
 
 def _focal(logits: Array, label: Array, class_weights: Array, gamma: Array) -> Array:
-    log_odds = _log_odds_against(logits, label)
+    cross_entropy, of_the_rest = _softplus_both(_log_odds_against(logits, label, 1))
     # (1 - p)**gamma in log space: the power itself has no finite slope at 0 for gamma < 1.
-    focus = jnp.exp(-gamma * jax.nn.softplus(-log_odds))
-    return _pick(class_weights, label) * focus * jax.nn.softplus(log_odds)
+    return class_weights[label] * jnp.exp(-gamma * of_the_rest) * cross_entropy
 
 
 def _ldam(logits: Array, label: Array, margins: Array, scale: Array) -> Array:
-    margin = _pick(margins, label)
-    return jax.nn.softplus(_log_odds_against(scale * logits, label) + scale * margin)
+    return _softplus(_log_odds_against(logits, label, scale) + scale * margins[label])
 
 
 def _lmf(
@@ -275,19 +274,61 @@ def _lmf(
 
 
 def _logit_adjusted(logits: Array, label: Array, log_priors: Array, tau: Array) -> Array:
-    return jax.nn.softplus(_log_odds_against(logits + tau * log_priors, label))
+    return _softplus(_log_odds_against(logits + tau * log_priors, label, 1))
 
 
+@jax.custom_jvp
 def _log_odds_against(
-    logits: Float[Array, " classes"], label: Integer[Array, ""]
+    logits: Float[Array, " classes"], label: Integer[Array, ""], scale: ArrayLike
 ) -> Float[Array, ""]:
-    others = jnp.arange(len(logits), dtype=label.dtype) != label
-    return jax.nn.logsumexp(logits, where=others) - _pick(logits, label)
+    """Return d of the scaled logits.
+
+    The scale is an argument and the slope is written by hand so that several scales of the same
+    logits share everything but the exponentials, and the slopes need no exponentials of their own.
+    """
+    return _log_odds_and_shares(logits, label, scale)[0]
 
 
-def _pick(values: Float[Array, " classes"], label: Integer[Array, ""]) -> Float[Array, ""]:
-    # A masked sum and not values[label]: its gradient is no scatter, which is slow everywhere.
-    return jnp.sum(values, where=jnp.arange(len(values), dtype=label.dtype) == label)
+@partial(_log_odds_against.defjvp, symbolic_zeros=True)
+def _log_odds_slope(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    logits, label, scale = primals
+    log_odds, shares = _log_odds_and_shares(logits, label, scale)
+    by_logits = jnp.where(jnp.arange(len(logits), dtype=label.dtype) == label, -1, shares)
+    along = jnp.zeros_like(logits)
+    for tangent, factor in ((tangents[0], scale), (tangents[2], logits)):
+        if not isinstance(tangent, SymbolicZero):
+            along += tangent * factor
+    return log_odds, jnp.sum(by_logits * along)
+
+
+def _log_odds_and_shares(
+    logits: Float[Array, " classes"], label: Integer[Array, ""], scale: ArrayLike
+) -> tuple[Float[Array, ""], Float[Array, " classes"]]:
+    """Return d, and the softmax over the other classes with 0 at the label."""
+    others = jnp.where(jnp.arange(len(logits), dtype=label.dtype) == label, -jnp.inf, logits)
+    largest = jax.lax.stop_gradient(jnp.max(others))
+    largest = jnp.where(jnp.isfinite(largest), largest, 0)
+    powers = jnp.exp(scale * (others - largest))
+    total = jnp.sum(powers)
+    return jnp.log(total) + scale * (largest - logits[label]), powers / total
+
+
+def _softplus(x: Array) -> Array:
+    return _softplus_both(x)[0]
+
+
+@jax.custom_jvp
+def _softplus_both(x: Array) -> tuple[Array, Array]:
+    """Return softplus of x and of -x, from one exponential and one logarithm."""
+    rest = jnp.log1p(jnp.exp(-jnp.abs(x)))
+    return jnp.maximum(x, 0) + rest, jnp.maximum(-x, 0) + rest
+
+
+@_softplus_both.defjvp
+def _softplus_both_slope(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple, tuple]:
+    (x,), (tangent,) = primals, tangents
+    rising = jax.nn.sigmoid(x) * tangent
+    return _softplus_both(x), (rising, rising - tangent)
 
 
 # From one example to all

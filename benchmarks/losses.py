@@ -1,0 +1,126 @@
+"""What the losses cost: ``python -m benchmarks.losses --peer torch``.
+
+Value and gradient of the mean over a batch, jitted, beside optax's softmax cross entropy; and the
+LMF loss as its authors released it (``form="released"``) beside the same formula in PyTorch, run
+eagerly as their code does. All take turns within one process. Small batches show what a call costs,
+large ones what a logit costs: [262144, 8] is a dense map of 8 classes, [4096, 1000] ImageNet's.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+
+from benchmarks.record import record
+from lmf_jax import class_margins
+from lmf_jax.losses import (
+    cross_entropy_loss,
+    focal_loss,
+    ldam_loss,
+    lmf_loss,
+    make_objective,
+)
+from lmf_jax.training.start_up import keep_memory
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure the losses forward and backward."""
+
+    sizes: tuple[tuple[int, int], ...] = ((32, 7), (256, 1000), (262144, 8), (4096, 1000))
+    """Examples and classes, in pairs."""
+    peer: Literal["torch", "none"] = "none"
+    """Who else computes the released formula; torch needs torch installed."""
+    seconds: float = 0.5
+    """Length of a turn."""
+    rounds: int = 11
+    """Turns of each; medians are printed."""
+
+
+def main() -> None:
+    """Print a row per size and loss."""
+    options = tyro.cli(Options)
+    keep_memory()
+    rows = [row for size in options.sizes for row in measure(options, *size)]
+    record("losses", rows, peer=options.peer)
+
+
+def measure(options: Options, num_examples: int, num_classes: int) -> list[dict[str, Any]]:
+    """Let all take turns at one size, and return a row of each."""
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 3, (num_examples, num_classes)).astype(np.float32)
+    labels = random.integers(0, num_classes, num_examples).astype(np.int32)
+    class_counts = random.integers(5, 5000, num_classes)
+    calls = ours(logits, labels, class_counts)
+    if options.peer == "torch":
+        from benchmarks.torch_peer import make_lmf_loss
+
+        margins = np.asarray(class_margins(class_counts))
+        calls["lmf released, torch"] = make_lmf_loss(logits, labels, margins)
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(options.rounds + 1):
+        for name, call in calls.items():
+            elapsed = seconds_per_call(call, options.seconds)
+            if turn:  # the first compiles
+                seconds[name].append(elapsed)
+    medians = {name: statistics.median(found) for name, found in seconds.items()}
+    rows = [
+        {
+            "examples": num_examples,
+            "classes": num_classes,
+            "loss": name,
+            "ms": 1e3 * median,
+            "of optax's ce": median / medians["ce, optax"],
+            "torch's time over ours": medians["lmf released, torch"] / median
+            if "lmf released, torch" in medians and name == "lmf released"
+            else "",
+        }
+        for name, median in medians.items()
+    ]
+    for row in rows:
+        print(row, flush=True)
+    return rows
+
+
+def ours(
+    logits: np.ndarray, labels: np.ndarray, class_counts: np.ndarray
+) -> dict[str, Callable[[], Any]]:
+    """Return a call of each loss and its gradient on the device."""
+    margins = class_margins(class_counts)
+    released = make_objective("lmf", class_counts)
+    losses: dict[str, Callable[..., Any]] = {
+        "ce, optax": optax.softmax_cross_entropy_with_integer_labels,
+        "ce": cross_entropy_loss,
+        "focal": partial(focal_loss, class_weights=margins),
+        "ldam": partial(ldam_loss, margins=margins),
+        "lmf": partial(lmf_loss, margins=margins),
+        "lmf released": released,
+    }
+    on_device = jnp.asarray(logits), jnp.asarray(labels)
+
+    def call(loss: Callable[..., Any]) -> Callable[[], Any]:
+        step = jax.jit(jax.value_and_grad(lambda x, y: jnp.mean(loss(x, y))))
+        return lambda: jax.block_until_ready(step(*on_device))
+
+    return {name: call(loss) for name, loss in losses.items()}
+
+
+def seconds_per_call(call: Callable[[], Any], seconds: float) -> float:
+    """Call for so long, at least once, and return the mean time of a call."""
+    count, started = 0, time.perf_counter()
+    while not count or time.perf_counter() - started < seconds:
+        call()
+        count += 1
+    return (time.perf_counter() - started) / count
+
+
+if __name__ == "__main__":
+    main()
