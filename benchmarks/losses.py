@@ -7,7 +7,6 @@ large ones what a logit costs: [262144, 8] is a dense map of 8 classes, [4096, 1
 """
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +19,7 @@ import optax
 import tyro
 
 from benchmarks.record import record
+from benchmarks.turns import calls_per_second
 from lmf_jax import class_margins
 from lmf_jax.losses import (
     cross_entropy_loss,
@@ -65,13 +65,8 @@ def measure(options: Options, num_examples: int, num_classes: int) -> list[dict[
 
         margins = np.asarray(class_margins(class_counts))
         calls["lmf released, torch"] = make_lmf_loss(logits, labels, margins)
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(options.rounds + 1):
-        for name, call in calls.items():
-            elapsed = seconds_per_call(call, options.seconds)
-            if turn:  # the first compiles
-                seconds[name].append(elapsed)
-    medians = {name: statistics.median(found) for name, found in seconds.items()}
+    rates = calls_per_second(calls, seconds=options.seconds, rounds=options.rounds)
+    medians = {name: 1 / statistics.median(found) for name, found in rates.items()}
     rows = [
         {
             "examples": num_examples,
@@ -111,15 +106,6 @@ def ours(
         return lambda: jax.block_until_ready(step(*on_device))
 
     return {name: call(loss) for name, loss in losses.items()}
-
-
-def seconds_per_call(call: Callable[[], Any], seconds: float) -> float:
-    """Call for so long, at least once, and return the mean time of a call."""
-    count, started = 0, time.perf_counter()
-    while not count or time.perf_counter() - started < seconds:
-        call()
-        count += 1
-    return (time.perf_counter() - started) / count
 
 
 if __name__ == "__main__":

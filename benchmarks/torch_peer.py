@@ -1,11 +1,22 @@
-"""PyTorch's side of a comparison: the same architecture and step, written as its users write it."""
+"""PyTorch's side of a comparison: the same architecture and step, written as its users write it.
 
+Images are channels-last. On a GPU the model is compiled and computes in bfloat16 by autocast.
+"""
+
+import multiprocessing
+import re
+import resource
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torchvision
+
+ON_GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 
 
 def make_step(
@@ -13,7 +24,33 @@ def make_step(
 ) -> Callable[[], Any]:
     """Return a training step on one batch: forward, backward, AdamW; call it to run and wait.
 
-    Images are channels-last. On a GPU the model is compiled and computes in bfloat16 by autocast.
+    Args:
+        model_name: an architecture of torchvision's.
+        num_classes: outputs of the head.
+        images: uint8 ``[B, H, W, 3]``.
+        labels: int ``[B]``.
+    """
+    model = _model(model_name, num_classes).train()
+    forward = _forward(model, images)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=5e-4)
+    targets = torch.from_numpy(labels).long().to(DEVICE)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        torch.nn.functional.cross_entropy(forward(), targets).backward()
+        optimizer.step()
+        _wait()
+
+    return step
+
+
+def step_megabytes(
+    model_name: str, num_classes: int, images: np.ndarray, labels: np.ndarray
+) -> float:
+    """Return the most memory that model, optimizer and a few steps need at once.
+
+    On a CPU, which keeps no count, they run in a process of their own, whose peak is taken less
+    what it had before there was a model.
 
     Args:
         model_name: an architecture of torchvision's.
@@ -21,28 +58,37 @@ def make_step(
         images: uint8 ``[B, H, W, 3]``.
         labels: int ``[B]``.
     """
-    on_gpu = torch.cuda.is_available()
-    device = torch.device("cuda" if on_gpu else "cpu")
-    model = torchvision.models.get_model(model_name, num_classes=num_classes)
-    model = model.to(device, memory_format=torch.channels_last).train()
-    forward = torch.compile(model) if on_gpu else model
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=5e-4)
-    pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)  # channels-last as it lies
-    targets = torch.from_numpy(labels).long().to(device)
-    mean = torch.tensor([0.485, 0.456, 0.406], device=device).view(1, 3, 1, 1)
-    std = torch.tensor([0.229, 0.224, 0.225], device=device).view(1, 3, 1, 1)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(_peak, model_name, num_classes, images, labels).result()
 
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        inputs = (pixels.float() / 255 - mean) / std
-        with torch.autocast(device.type, torch.bfloat16, enabled=on_gpu):
-            loss = torch.nn.functional.cross_entropy(forward(inputs), targets)
-        loss.backward()
-        optimizer.step()
-        if on_gpu:
-            torch.cuda.synchronize()
 
-    return step
+def _peak(*step_of: Any) -> float:
+    resident = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert resident is not None
+    step = make_step(*step_of)
+    for _ in range(3):
+        step()
+    if ON_GPU:
+        return torch.cuda.max_memory_allocated() / 1e6
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - int(resident[1])) * 1024 / 1e6
+
+
+def make_inference(model_name: str, num_classes: int, images: np.ndarray) -> Callable[[], Any]:
+    """Return the forward pass in evaluation mode on one batch; call it to run and wait.
+
+    Args:
+        model_name: an architecture of torchvision's.
+        num_classes: outputs of the head.
+        images: uint8 ``[B, H, W, 3]``.
+    """
+    forward = _forward(_model(model_name, num_classes).eval(), images)
+
+    def call() -> None:
+        with torch.inference_mode():
+            forward()
+        _wait()
+
+    return call
 
 
 def make_lmf_loss(
@@ -59,10 +105,9 @@ def make_lmf_loss(
         margins: ``[C]``.
         gamma: focusing parameter.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    scores = torch.from_numpy(logits).to(device).requires_grad_()
-    targets = torch.from_numpy(labels).long().to(device)
-    class_margins = torch.from_numpy(margins).to(device)
+    scores = torch.from_numpy(logits).to(DEVICE).requires_grad_()
+    targets = torch.from_numpy(labels).long().to(DEVICE)
+    class_margins = torch.from_numpy(margins).to(DEVICE)
 
     def call() -> None:
         scores.grad = None
@@ -72,7 +117,30 @@ def make_lmf_loss(
         ce = torch.nn.functional.cross_entropy(scores, targets, reduction="none")
         focal = (class_margins[targets] * (1 - torch.exp(-ce)) ** gamma * ce).mean()
         (ldam + focal).backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        _wait()
 
     return call
+
+
+def _model(name: str, num_classes: int) -> torch.nn.Module:
+    model = torchvision.models.get_model(name, num_classes=num_classes)
+    return model.to(DEVICE, memory_format=torch.channels_last)
+
+
+def _forward(model: torch.nn.Module, images: np.ndarray) -> Callable[[], torch.Tensor]:
+    """Return what normalises the images and gives the model's logits."""
+    compiled = torch.compile(model) if ON_GPU else model
+    pixels = torch.from_numpy(images).to(DEVICE).permute(0, 3, 1, 2)  # channels-last as it lies
+    mean = torch.tensor([0.485, 0.456, 0.406], device=DEVICE).view(1, 3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225], device=DEVICE).view(1, 3, 1, 1)
+
+    def forward() -> torch.Tensor:
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=ON_GPU):
+            return compiled((pixels.float() / 255 - mean) / std)
+
+    return forward
+
+
+def _wait() -> None:
+    if ON_GPU:
+        torch.cuda.synchronize()

@@ -2,11 +2,11 @@
 
 The step is that of ``train.py``: normalise, forward, loss, backward, AdamW, on made-up images that
 lie on the device. The two libraries take turns, a few steps each, within one process; the first
-calls, which compile, are not counted. Memory is what the compiler set aside for the step.
+calls, which compile, are not counted. Memory is what the compiler set aside for the step, and for
+PyTorch the peak of a process of its own.
 """
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,8 +16,9 @@ import numpy as np
 import tyro
 
 from benchmarks.record import record
+from benchmarks.turns import calls_per_second
 from lmf_jax.config import Config
-from lmf_jax.training.loop import make_program
+from lmf_jax.training.loop import Program, make_program
 from lmf_jax.training.start_up import keep_memory
 from lmf_jax.training.step import spread_over_devices
 
@@ -60,28 +61,24 @@ def main() -> None:
 
 def measure(options: Options, model: str, side: int, batch_size: int) -> dict[str, Any]:
     """Let both take turns at one architecture and size, and return the row."""
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (batch_size, side, side, 3), np.uint8)
-    labels = random.integers(0, len(CLASS_COUNTS), batch_size).astype(np.int32)
+    images, labels = made_up_batch(side, batch_size)
     step, megabytes = our_step(options.precision, model, images, labels)
     steps = {"lmf-jax": step}
     if options.peer == "torch":
-        from benchmarks.torch_peer import make_step
+        from benchmarks.torch_peer import make_step, step_megabytes
 
+        torch_megabytes = step_megabytes(model, len(CLASS_COUNTS), images, labels)
         steps["torch"] = make_step(model, len(CLASS_COUNTS), images, labels)
-    speeds: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(options.rounds + 1):
-        for name, run in steps.items():
-            speed = batch_size * steps_per_second(run, options.seconds)
-            if turn:  # the first warms up
-                speeds[name].append(speed)
+    rates = calls_per_second(steps, seconds=options.seconds, rounds=options.rounds)
+    speeds = {name: [batch_size * rate for rate in found] for name, found in rates.items()}
     ours = statistics.median(speeds["lmf-jax"])
     row: dict[str, Any] = {"model": model, "size": side, "batch": batch_size}
     row |= {"images/s": round(ours, 1), "step MB": round(megabytes)}
     if "torch" in speeds:
         theirs = statistics.median(speeds["torch"])
         turns = zip(speeds["lmf-jax"], speeds["torch"], strict=True)
-        row |= {"torch images/s": round(theirs, 1), "over torch": ours / theirs}
+        row |= {"torch images/s": round(theirs, 1), "torch MB": round(torch_megabytes)}
+        row |= {"over torch": ours / theirs}
         row |= {"of each turn": " ".join(f"{a / b:.2f}" for a, b in turns)}
     print(row, flush=True)
     return row
@@ -91,13 +88,7 @@ def our_step(
     precision: Literal["float32", "bfloat16"], model: str, images: np.ndarray, labels: np.ndarray
 ) -> tuple[Callable[[], Any], float]:
     """Return the training step of ``train.py`` on one batch, and the megabytes that it needs."""
-    config = Config(
-        model=model,  # type: ignore[arg-type]
-        precision=precision,
-        image_size=images.shape[1],
-        batch_size=len(images),
-    )
-    program = make_program(config.resolve({}), CLASS_COUNTS)
+    program = program_for(precision, model, images)
     batch = spread_over_devices({"image": images, "label": labels})
     state = program.initial_state()
     compiled = program.train_step.lower(state, batch).compile()  # type: ignore[attr-defined]
@@ -111,13 +102,24 @@ def our_step(
     return step, needed / 1e6
 
 
-def steps_per_second(step: Callable[[], Any], seconds: float) -> float:
-    """Run steps for so long; at least one."""
-    count, started = 0, time.perf_counter()
-    while not count or time.perf_counter() - started < seconds:
-        step()
-        count += 1
-    return count / (time.perf_counter() - started)
+def made_up_batch(side: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return uint8 images ``[B, side, side, 3]`` and labels ``[B]``."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (batch_size, side, side, 3), np.uint8)
+    return images, random.integers(0, len(CLASS_COUNTS), batch_size).astype(np.int32)
+
+
+def program_for(
+    precision: Literal["float32", "bfloat16"], model: str, images: np.ndarray
+) -> Program:
+    """Return the compiled parts of a run of ``train.py`` on such images."""
+    config = Config(
+        model=model,  # type: ignore[arg-type]
+        precision=precision,
+        image_size=images.shape[1],
+        batch_size=len(images),
+    )
+    return make_program(config.resolve({}), CLASS_COUNTS)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,83 @@
+"""How fast a trained model predicts: ``python -m benchmarks.inference --peer torch``.
+
+The prediction step of ``train.py``: normalise and forward in evaluation mode, on made-up images
+that lie on the device. PyTorch runs in inference mode, in turn, within one process.
+"""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import tyro
+
+from benchmarks.record import record
+from benchmarks.train_step import CLASS_COUNTS, made_up_batch, program_for
+from benchmarks.turns import calls_per_second
+from lmf_jax.training.start_up import keep_memory
+from lmf_jax.training.step import spread_over_devices
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure predicted images a second."""
+
+    models: tuple[str, ...] = ("resnet50", "densenet121", "efficientnet_v2_s")
+    """Architectures to measure."""
+    sizes: tuple[tuple[int, int], ...] = ((64, 32), (224, 1), (224, 8))
+    """Sides of the images and images in a batch, in pairs."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Our type of computation."""
+    peer: Literal["torch", "none"] = "none"
+    """Who runs in turn; torch needs torch and torchvision installed."""
+    seconds: float = 1.0
+    """Length of a turn."""
+    rounds: int = 7
+    """Turns of each; medians are printed."""
+
+
+def main() -> None:
+    """Print a row per architecture and size."""
+    options = tyro.cli(Options)
+    keep_memory()
+    rows = [
+        measure(options, model, side, batch_size)
+        for model in options.models
+        for side, batch_size in options.sizes
+    ]
+    record("inference", rows, precision=options.precision, peer=options.peer)
+
+
+def measure(options: Options, model: str, side: int, batch_size: int) -> dict[str, Any]:
+    """Let both take turns at one architecture and size, and return the row."""
+    images, _ = made_up_batch(side, batch_size)
+    calls = {"lmf-jax": ours(options.precision, model, images)}
+    if options.peer == "torch":
+        from benchmarks.torch_peer import make_inference
+
+        calls["torch"] = make_inference(model, len(CLASS_COUNTS), images)
+    rates = calls_per_second(calls, seconds=options.seconds, rounds=options.rounds)
+    medians = {name: batch_size * statistics.median(found) for name, found in rates.items()}
+    row: dict[str, Any] = {"model": model, "size": side, "batch": batch_size}
+    row |= {"images/s": round(medians["lmf-jax"], 1)}
+    if "torch" in medians:
+        row |= {"torch images/s": round(medians["torch"], 1)}
+        row |= {"over torch": medians["lmf-jax"] / medians["torch"]}
+    print(row, flush=True)
+    return row
+
+
+def ours(
+    precision: Literal["float32", "bfloat16"], model: str, images: np.ndarray
+) -> Callable[[], Any]:
+    """Return the prediction step of ``train.py`` on one batch."""
+    program = program_for(precision, model, images)
+    variables = program.initial_state().evaluation_variables
+    on_devices = spread_over_devices({"image": images})["image"]
+    return lambda: jax.block_until_ready(program.predict_step(variables, on_devices))
+
+
+if __name__ == "__main__":
+    main()
