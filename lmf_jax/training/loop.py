@@ -12,7 +12,7 @@ A run that was saved in the middle of an epoch goes on in the middle of it.
 import shlex
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,20 +78,25 @@ class Program:
     predict_step: Callable[[Variables, Array], Array]
 
 
-def make_program(config: Config, class_counts: ClassCounts) -> Program:
+def make_program(
+    config: Config, class_counts: ClassCounts, devices: Sequence[jax.Device] | None = None
+) -> Program:
     """Put a run together from its settings.
 
     Args:
         config: resolved settings.
         class_counts: training examples per class, ``[C]``.
+        devices: what the steps are for; by itself all devices there are. For others, of which there
+            is only a description, they can be compiled and not run.
 
     Raises:
         UserError: if the batch cannot be spread over the devices, or a class has no example.
     """
-    shares = jax.device_count() * config.accumulate
+    device_count = jax.device_count() if devices is None else len(devices)
+    shares = device_count * config.accumulate
     if config.batch_size % shares:
         raise UserError(
-            f"--batch-size {config.batch_size} cannot be spread over {jax.device_count()} devices "
+            f"--batch-size {config.batch_size} cannot be spread over {device_count} devices "
             f"and {config.accumulate} micro-batches; choose a multiple of {shares}."
         )
     steps_per_epoch = max(1, int(np.sum(class_counts)) // config.batch_size)
@@ -128,8 +133,8 @@ def make_program(config: Config, class_counts: ClassCounts) -> Program:
         objective=objective,
         schedule=schedule,
         initial_state=lambda: create_train_state(model, optimizer, image_shape, settings),
-        train_step=make_train_step(model, objective, optimizer, settings),
-        predict_step=make_predict_step(model, dtype),
+        train_step=make_train_step(model, objective, optimizer, settings, devices),
+        predict_step=make_predict_step(model, dtype, devices),
     )
 
 

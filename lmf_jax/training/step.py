@@ -4,7 +4,7 @@ The step knows nothing of the task: it takes whatever logits the model returns a
 objective reduces them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -119,6 +119,7 @@ def make_train_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     settings: StepSettings,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Callable[[TrainState, Batch], TrainState]:
     """Return the mapped train step; it takes the batch spread over devices and gives up its state.
 
@@ -131,6 +132,7 @@ def make_train_step(
         objective: from :func:`lmf_jax.losses.make_objective`.
         optimizer: from :func:`lmf_jax.training.optimizer.make_optimizer`.
         settings: see :class:`StepSettings`.
+        devices: what to map over; by itself all devices there are.
     """
     base_key = jax.random.fold_in(jax.random.key(settings.seed), 1)  # 0 would be the initial key's
 
@@ -181,23 +183,24 @@ def make_train_step(
         loss, gradients = shares if alone else jax.lax.psum(shares, AXIS)
         return _apply_gradients(state, loss, gradients, batch_stats, optimizer, settings)
 
-    return _over_devices(train_step, donate_state=True, spread_output=False)
+    return _over_devices(train_step, devices, donate_state=True, spread_output=False)
 
 
 def make_predict_step(
-    model: nn.Module, dtype: Any = jnp.float32
+    model: nn.Module, dtype: Any = jnp.float32, devices: Sequence[jax.Device] | None = None
 ) -> Callable[[Variables, UInt8[Array, "devices batch h w 3"]], Float[Array, "devices batch ..."]]:
     """Return the mapped forward pass in evaluation mode, from images to logits.
 
     Args:
         model: the module that was trained.
         dtype: type of its inputs.
+        devices: as given to :func:`make_train_step`.
     """
 
     def predict_step(variables: Variables, images: Array) -> Any:
         return model.apply(variables, normalise(images, dtype), train=False)
 
-    return _over_devices(predict_step, donate_state=False, spread_output=True)
+    return _over_devices(predict_step, devices, donate_state=False, spread_output=True)
 
 
 def spread_over_devices(batch: Batch) -> dict[str, Array]:
@@ -214,14 +217,21 @@ def _local_mesh() -> Mesh:
     return Mesh(np.array(jax.local_devices()), (AXIS,))
 
 
-def _over_devices(step: Callable, *, donate_state: bool, spread_output: bool) -> Callable:
-    """Map a step over all devices: the one place that knows how."""
+def _over_devices(
+    step: Callable,
+    devices: Sequence[jax.Device] | None,
+    *,
+    donate_state: bool,
+    spread_output: bool,
+) -> Callable:
+    """Map a step over devices: the one place that knows how."""
     return jax.pmap(
         step,
         axis_name=AXIS,
         in_axes=(None, 0),
         out_axes=0 if spread_output else None,
         donate_argnums=0 if donate_state else (),
+        devices=devices,
     )
 
 

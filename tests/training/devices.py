@@ -15,11 +15,16 @@ def only(count: int) -> Iterator[None]:
     """Let JAX have ``count`` devices within the block."""
     chosen = jax.devices()[:count]
     with (
-        mock.patch.object(jax, "pmap", partial(jax.pmap, devices=chosen)),
+        mock.patch.object(jax, "pmap", partial(_pmap, jax.pmap, chosen)),
         mock.patch.object(jax, "local_devices", lambda: chosen),
         mock.patch.object(jax, "device_count", lambda: count),
     ):
         yield
+
+
+def _pmap(original, chosen, step, *, devices, **options):
+    assert devices is None
+    return original(step, devices=chosen, **options)
 
 
 def place(state):
