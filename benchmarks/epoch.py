@@ -57,7 +57,8 @@ def main() -> None:
     options = tyro.cli(Options)
     config, program, streams = prepare(options)
     train_clock, predict_clock = Clock(program.train_step), Clock(program.predict_step)
-    timed = dataclasses.replace(program, train_step=train_clock, predict_step=predict_clock)
+    clocks: dict[str, Any] = {"train_step": train_clock, "predict_step": predict_clock}
+    timed = dataclasses.replace(program, **clocks)
     with tempfile.TemporaryDirectory() as folder:
         fit(config, timed, Path(folder), *streams)
     record("epoch", rows_of(train_clock, predict_clock, program), model=options.model)

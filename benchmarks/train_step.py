@@ -91,7 +91,7 @@ def our_step(
     program = program_for(precision, model, images)
     batch = spread_over_devices({"image": images, "label": labels})
     state = program.initial_state()
-    compiled = program.train_step.lower(state, batch).compile()  # type: ignore[attr-defined]
+    compiled = program.train_step.compile(state, batch)
     memory = compiled.memory_analysis()
     needed = memory.temp_size_in_bytes + memory.argument_size_in_bytes
 

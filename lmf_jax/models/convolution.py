@@ -110,6 +110,7 @@ def _kernel_gradient(
     narrower one. A second barrier keeps XLA from turning the product around again.
     """
     height, width, _, features = shape
+    images, gradient = lax.optimization_barrier((images, gradient))
     gradient = gradient.reshape(-1, features)
     shifted = list(_shifted_images(images, (height, width), stride, padding))
     if images.shape[1] * images.shape[2] <= SMALL_MAP_PIXELS:  # quicker to compile, and as fast

@@ -6,6 +6,7 @@ The variant of torchvision: bottlenecks, and a batch norm and ReLU after the las
 from functools import partial
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -68,7 +69,8 @@ class DenseLayer(nn.Module):
         norm_conv = partial(NormConv, dtype=self.dtype, axis_name=self.axis_name)
         x = norm_conv(4 * self.growth_rate, name="conv1")(inputs, train)
         x = norm_conv(self.growth_rate, 3, name="conv2")(x, train)
-        return jnp.concatenate([inputs, x], axis=-1)
+        # The barrier holds for the gradient too: every layer adds to it, and it is summed once.
+        return jax.lax.optimization_barrier(jnp.concatenate([inputs, x], axis=-1))
 
 
 class DenseNet(nn.Module):

@@ -38,6 +38,7 @@ from lmf_jax.training.progress import Progress
 from lmf_jax.training.step import (
     AXIS,
     Batch,
+    MappedStep,
     StepSettings,
     TrainState,
     Variables,
@@ -74,8 +75,8 @@ class Program:
     objective: Objective
     schedule: Callable[[int], Any]
     initial_state: Callable[[], TrainState]
-    train_step: Callable[[TrainState, Batch], TrainState]
-    predict_step: Callable[[Variables, Array], Array]
+    train_step: MappedStep
+    predict_step: MappedStep
 
 
 def make_program(

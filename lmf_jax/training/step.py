@@ -5,7 +5,7 @@ objective reduces them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -114,13 +114,40 @@ def create_train_state(
     return create()
 
 
+CPU_COMPILER_OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+"""Lets optimization barriers stand until the program is done. XLA for CPUs drops them before it
+fuses, and then computes a value anew in every place that needs it, such as the sum of the gradients
+of all later layers in each layer of a DenseNet."""
+
+
+@dataclass(frozen=True)
+class MappedStep:
+    """A step mapped over devices, compiled for every shape of its batch that it meets."""
+
+    mapped: Any
+    """From ``jax.pmap``, which itself takes no options for the compiler."""
+    compiler_options: Mapping[str, str]
+    _compiled: dict[Any, Callable] = field(default_factory=dict)
+
+    def __call__(self, state: Any, batch: Any) -> Any:
+        """Run the step; the state or the variables have one shape, the batch may have any."""
+        shapes = tuple(x.shape for x in jax.tree.leaves(batch))
+        if shapes not in self._compiled:
+            self._compiled[shapes] = self.compile(state, batch)
+        return self._compiled[shapes](state, batch)
+
+    def compile(self, state: Any, batch: Any) -> Any:
+        """Compile the step for arguments like these, or for ``jax.ShapeDtypeStruct``."""
+        return self.mapped.lower(state, batch).compile(dict(self.compiler_options))
+
+
 def make_train_step(
     model: nn.Module,
     objective: Objective,
     optimizer: optax.GradientTransformation,
     settings: StepSettings,
     devices: Sequence[jax.Device] | None = None,
-) -> Callable[[TrainState, Batch], TrainState]:
+) -> MappedStep:
     """Return the mapped train step; it takes the batch spread over devices and gives up its state.
 
     The batch is ``{"image": uint8 [D, B/D, H, W, 3], "label": int32 [D, B/D]}``. N devices compute
@@ -188,7 +215,7 @@ def make_train_step(
 
 def make_predict_step(
     model: nn.Module, dtype: Any = jnp.float32, devices: Sequence[jax.Device] | None = None
-) -> Callable[[Variables, UInt8[Array, "devices batch h w 3"]], Float[Array, "devices batch ..."]]:
+) -> MappedStep:
     """Return the mapped forward pass in evaluation mode, from images to logits.
 
     Args:
@@ -223,9 +250,9 @@ def _over_devices(
     *,
     donate_state: bool,
     spread_output: bool,
-) -> Callable:
+) -> MappedStep:
     """Map a step over devices: the one place that knows how."""
-    return jax.pmap(
+    mapped = jax.pmap(
         step,
         axis_name=AXIS,
         in_axes=(None, 0),
@@ -233,6 +260,8 @@ def _over_devices(
         donate_argnums=0 if donate_state else (),
         devices=devices,
     )
+    on_cpu = (jax.devices() if devices is None else devices)[0].platform == "cpu"
+    return MappedStep(mapped, CPU_COMPILER_OPTIONS if on_cpu else {})
 
 
 def _micro_batches(
