@@ -79,6 +79,7 @@ def _cpu_form_backward(
     stride: int, padding: Padding, saved: tuple[Array, Array], gradient: Array
 ) -> tuple[Array, Array]:
     images, kernel = saved
+    images, gradient = lax.optimization_barrier((images, gradient))
     convolution = partial(_fastest_sum, stride=stride, padding=padding)
     if kernel.shape[2] != images.shape[-1] or kernel.shape[2] < FEW_CHANNELS:
         return jax.vjp(convolution, images, kernel)[1](gradient)
@@ -110,7 +111,6 @@ def _kernel_gradient(
     narrower one. A second barrier keeps XLA from turning the product around again.
     """
     height, width, _, features = shape
-    images, gradient = lax.optimization_barrier((images, gradient))
     gradient = gradient.reshape(-1, features)
     shifted = list(_shifted_images(images, (height, width), stride, padding))
     if images.shape[1] * images.shape[2] <= SMALL_MAP_PIXELS:  # quicker to compile, and as fast
@@ -156,7 +156,7 @@ def _shifted_images(
     images: Array, kernel_size: tuple[int, int], stride: int, padding: Padding
 ) -> Iterator[Array]:
     """For each pixel of the kernel, row by row, the input pixels that it meets."""
-    images = jnp.pad(images, ((0, 0), *padding, (0, 0)))
+    images = lax.optimization_barrier(jnp.pad(images, ((0, 0), *padding, (0, 0))))
     batch, height, width, channels = images.shape
     last_row, last_column = height - kernel_size[0], width - kernel_size[1]
     for row in range(kernel_size[0]):
