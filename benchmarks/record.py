@@ -17,12 +17,15 @@ from lmf_jax.training.run_folder import versions
 RESULTS = Path(__file__).parent / "results"
 
 
-def record(name: str, rows: Sequence[Mapping[str, Any]], **facts: Any) -> Path:
+def record(
+    name: str, rows: Sequence[Mapping[str, Any]], *, place: str | None = None, **facts: Any
+) -> Path:
     """Print a table of the rows and write them, with machine, versions and command.
 
     Args:
         name: of the benchmark; the file is ``results/<name>-<device>-<date>.json``.
         rows: one mapping a row, all with the same keys.
+        place: stands for the device in the file's name, where the rows are of another.
         facts: what else belongs to the result.
 
     Returns:
@@ -45,7 +48,8 @@ def record(name: str, rows: Sequence[Mapping[str, Any]], **facts: Any) -> Path:
         "rows": list(rows),
     }
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}-{device.device_kind.replace(' ', '-')}-{result['date']}.json"
+    place = place or device.device_kind.replace(" ", "-")
+    path = RESULTS / f"{name}-{place}-{result['date']}.json"
     path.write_text(json.dumps(result, indent=2) + "\n")
     print(f"written to {path}")
     return path
