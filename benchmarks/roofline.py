@@ -71,8 +71,3 @@ def latency_seconds(chip: Chip, chips: int, *, all_reduces: int) -> float:
     doublings = chips.bit_length() - 1
     sides = [2 ** ((doublings + axis) // chip.axes) for axis in range(chip.axes)]
     return all_reduces * sum(side // 2 for side in sides) * HOP_SECONDS
-
-
-def efficiency(computation: float, communication: float) -> float:
-    """Return the share of a step's time that is not spent waiting for other chips."""
-    return computation / (computation + communication)

@@ -140,7 +140,7 @@ def all_reduce_bytes(hlo: str) -> list[int]:
     """Return the bytes that each all-reduce of a compiled program sums up.
 
     One all-reduce may have many operands, which the compiler put together; its result is as many
-    arrays of the same shapes.
+    arrays of the same shapes. What stands in a loop counts once: this step has none.
 
     Args:
         hlo: the program as text.
@@ -156,21 +156,22 @@ def all_reduce_bytes(hlo: str) -> list[int]:
 
 
 def scaling(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the modelled efficiency of a compiled step, by bandwidth alone and with latency."""
+    """Return the modelled efficiency of a compiled step, without latency and with it."""
     chip = roofline.CHIPS[row["topology"].split(":")[0]]
     flops, accessed = row["TFLOP"] * 1e12, row["GB accessed"] * 1e9
     computation = roofline.computation_seconds(chip, flops=flops, accessed=accessed)
     modelled = []
-    for waits in ("bandwidth", "and latency"):
-        efficiencies = {}
+    for takes in ("bandwidth", "and latency"):
+        seconds = {}
         for chips in CHIP_COUNTS:
             waiting = roofline.transfer_seconds(chip, chips, reduced=row["MB reduced"] * 1e6)
-            if waits == "and latency":
+            if takes == "and latency":
                 waiting += roofline.latency_seconds(chip, chips, all_reduces=row["all-reduces"])
-            efficiencies[str(chips)] = roofline.efficiency(computation, waiting)
-        first = {"model": row["model"], "compiled for": row["topology"], "all-reduce takes": waits}
-        times = {"1 chip ms": 1000 * computation, f"{chips} ms": 1000 * (computation + waiting)}
-        modelled.append(first | times | efficiencies)
+            seconds[chips] = computation + waiting
+        of = {"model": row["model"], "compiled for": row["topology"], "all-reduce takes": takes}
+        times = {"1 chip ms": 1000 * seconds[1], "256 ms": 1000 * seconds[256]}
+        shares = {str(chips): seconds[1] / time for chips, time in seconds.items()}
+        modelled.append(of | times | shares)
     return modelled
 
 

@@ -10,7 +10,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from benchmarks import roofline
-from benchmarks.tpu_compile import all_reduce_bytes, devices_of, use_compiler_alone
+from benchmarks.tpu_compile import all_reduce_bytes, devices_of, scaling, use_compiler_alone
 from lmf_jax.errors import UserError
 from lmf_jax.losses import make_objective
 from lmf_jax.training.optimizer import make_optimizer
@@ -51,8 +51,14 @@ def test_every_all_reduce_crosses_the_torus(chips, hops):
     assert seconds == pytest.approx(10 * hops * 1e-6)
 
 
-def test_efficiency_is_the_share_of_computation():
-    assert roofline.efficiency(3.0, 1.0) == 0.75
+def test_efficiency_is_the_share_of_a_step_that_waits_for_no_chip():
+    row = {"model": "m", "topology": "v5e:2x4", "TFLOP": 0.0, "GB accessed": 8.19}  # 10 ms
+    row |= {"MB reduced": 400.0, "all-reduces": 1250}
+    bandwidth, latency = scaling(row)
+    assert bandwidth["1"] == latency["1"] == 1.0
+    assert bandwidth["4"] == pytest.approx(10 / (10 + 6))
+    assert latency["4"] == pytest.approx(10 / (10 + 6 + 2.5))
+    assert latency["256 ms"] == pytest.approx(10 + 2 * 255 / 256 * 4 + 20)
 
 
 def test_without_the_compiler_one_sentence_says_how_to_get_it(monkeypatch):
