@@ -13,7 +13,9 @@ import math
 import os
 import re
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from typing import Any
 
 import jax
@@ -49,7 +51,7 @@ def main() -> None:
     """Print what was compiled, then what follows from it."""
     options = tyro.cli(Options)
     use_compiler_alone()
-    rows = [measure(model, topology) for topology in options.topologies for model in options.models]
+    rows = measure_each([(m, topology) for topology in options.topologies for m in options.models])
     modelled = [row for compiled in rows for row in scaling(compiled)]
     print("Modelled, not measured: share of linear scaling, from 1 chip to 256")
     print(table(modelled))
@@ -79,6 +81,20 @@ def use_compiler_alone() -> None:
     jax.config.update("jax_platforms", "cpu")
     # What is compiled for chips that are not there cannot be read back from a cache.
     jax.config.update("jax_enable_compilation_cache", False)
+
+
+def measure_each(cells: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Return a row for every model and slice, in turn.
+
+    Each has a process of its own: the compiler gives back gigabytes only when its process ends.
+    """
+    with ProcessPoolExecutor(
+        max_workers=1,
+        mp_context=get_context("spawn"),
+        initializer=use_compiler_alone,
+        max_tasks_per_child=1,
+    ) as pool:
+        return list(pool.map(measure, *zip(*cells, strict=True)))
 
 
 def measure(model: str, topology: str) -> dict[str, Any]:
