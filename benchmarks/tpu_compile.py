@@ -149,7 +149,7 @@ def compile_step(config: Config, devices: list[jax.Device]) -> Any:
         "label": jax.ShapeDtypeStruct(share, jnp.int32),
     }
     state = jax.eval_shape(program.initial_state)
-    return program.train_step.lower(state, batch).compile()  # type: ignore[attr-defined]
+    return program.train_step.compile(state, batch)
 
 
 def all_reduce_bytes(hlo: str) -> list[int]:
