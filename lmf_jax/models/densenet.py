@@ -3,6 +3,7 @@
 The variant of torchvision: bottlenecks, and a batch norm and ReLU after the last dense block.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import flax.linen as nn
@@ -49,7 +50,7 @@ class NormConv(nn.Module):
 
 
 class DenseLayer(nn.Module):
-    """A bottleneck of `4 * growth_rate` channels whose result is appended to its inputs.
+    """A bottleneck of `4 * growth_rate` channels that sees all maps of its block.
 
     Attributes:
         growth_rate: number of channels that the layer adds.
@@ -63,14 +64,20 @@ class DenseLayer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, inputs: Float[Array, "batch height width channels"], train: bool
-    ) -> Float[Array, "batch height width more_channels"]:
-        """The inputs, then the new channels."""
+        self, maps: Sequence[Float[Array, "batch height width _"]], train: bool
+    ) -> Float[Array, "batch height width growth_rate"]:
+        """The new channels."""
         norm_conv = partial(NormConv, dtype=self.dtype, axis_name=self.axis_name)
-        x = norm_conv(4 * self.growth_rate, name="conv1")(inputs, train)
-        x = norm_conv(self.growth_rate, 3, name="conv2")(x, train)
-        # The barrier holds for the gradient too: every layer adds to it, and it is summed once.
-        return jax.lax.optimization_barrier(jnp.concatenate([inputs, x], axis=-1))
+        x = norm_conv(4 * self.growth_rate, name="conv1")(concatenate(maps), train)
+        return norm_conv(self.growth_rate, 3, name="conv2")(x, train)
+
+
+def concatenate(maps: Sequence[Float[Array, "batch height width _"]]) -> Array:
+    """All channels of the maps, laid out once; so is their gradient, behind the barrier.
+
+    Else every map would compute the gradients of all later layers anew.
+    """
+    return jax.lax.optimization_barrier(jnp.concatenate(maps, axis=-1))
 
 
 class DenseNet(nn.Module):
@@ -104,8 +111,10 @@ class DenseNet(nn.Module):
         x = Conv(self.width, 7, 2, kernel_init=_KERNEL_INIT, dtype=self.dtype, name="conv0")(images)
         x = max_pool(nn.relu(norm(name="norm0")(x, train)))
         for block, size in enumerate(self.block_sizes, start=1):
+            maps = [x]
             for layer in range(1, size + 1):
-                x = dense_layer(name=f"denseblock{block}_{layer}")(x, train)
+                maps.append(dense_layer(name=f"denseblock{block}_{layer}")(maps, train))
+            x = concatenate(maps)
             if block < len(self.block_sizes):
                 x = norm_conv(x.shape[-1] // 2, name=f"transition{block}")(x, train)
                 x = average_pool(x)
