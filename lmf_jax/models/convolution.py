@@ -10,6 +10,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
@@ -80,10 +81,19 @@ def _cpu_form_backward(
 ) -> tuple[Array, Array]:
     images, kernel = saved
     images, gradient = lax.optimization_barrier((images, gradient))
+    height, width, channels, features = kernel.shape
     convolution = partial(_fastest_sum, stride=stride, padding=padding)
-    if kernel.shape[2] != images.shape[-1] or kernel.shape[2] < FEW_CHANNELS:
+    if channels != images.shape[-1] or channels < FEW_CHANNELS:
         return jax.vjp(convolution, images, kernel)[1](gradient)
-    (by_images,) = jax.vjp(lambda images: convolution(images, kernel), images)[1](gradient)
+    small = images.shape[1] * images.shape[2] <= SMALL_MAP_PIXELS
+    if stride > 1 or height * width == 1 or small:
+        (by_images,) = jax.vjp(lambda images: convolution(images, kernel), images)[1](gradient)
+    elif features <= min(channels, 64):
+        return _gradients_by_windows(images, kernel, gradient, padding)
+    else:
+        turned = kernel[::-1, ::-1].swapaxes(2, 3)
+        opposite = _opposite(padding, (height, width))
+        by_images = _fastest_sum(gradient, turned, stride=1, padding=opposite)
     return by_images, _kernel_gradient(images, kernel.shape, gradient, stride, padding)
 
 
@@ -98,7 +108,29 @@ def _fastest_sum(images: Array, kernel: Array, *, stride: int, padding: Padding)
         form = _shifted_sum
     elif kernel.shape[:2] == (1, 1) or height * width <= SMALL_MAP_PIXELS:
         form = _window_product
+    elif stride == 1 and 2 * kernel.shape[3] <= channels:
+        form = _sum_of_shifted_products
     return form(images, kernel, stride=stride, padding=padding)
+
+
+def _gradients_by_windows(
+    images: Array, kernel: Array, gradient: Array, padding: Padding
+) -> tuple[Array, Array]:
+    """Both gradients of a convolution of stride 1, as products with the gradient's windows.
+
+    These take nine times the gradient's room, so it has to be the narrower one.
+    """
+    height, width, channels, features = kernel.shape
+    opposite = _opposite(padding, (height, width))
+    windows = jnp.concatenate(
+        list(_shifted_images(gradient, (height, width), 1, opposite)), axis=-1
+    )
+    windows = lax.optimization_barrier(windows).reshape(-1, height * width * features)
+    turned = kernel[::-1, ::-1].swapaxes(2, 3).reshape(-1, channels)
+    by_images = jnp.dot(windows, turned).reshape(images.shape)
+    columns = lax.optimization_barrier(images.reshape(-1, channels).T)
+    by_kernel = jnp.dot(columns, windows).reshape(channels, height, width, features)
+    return by_images, by_kernel[:, ::-1, ::-1].transpose(1, 2, 0, 3)
 
 
 def _kernel_gradient(
@@ -144,6 +176,27 @@ def _window_product(images: Array, kernel: Array, *, stride: int, padding: Paddi
     return jnp.dot(windows, kernel.reshape(height * width * channels, features))
 
 
+def _sum_of_shifted_products(
+    images: Array, kernel: Array, *, stride: int, padding: Padding
+) -> Array:
+    """One product with the weights of all the kernel's pixels, whose parts are shifted and added.
+
+    For few features: the product is as many times wider as the kernel has pixels.
+    """
+    height, width, channels, features = kernel.shape
+    weights = kernel.transpose(2, 0, 1, 3).reshape(channels, height * width * features)
+    products = jnp.dot(images, weights)
+    products = lax.optimization_barrier(_pad(products, padding))
+    rows = products.shape[1] - height + 1
+    columns = products.shape[2] - width + 1
+    return sum(
+        products[:, row : row + rows, column : column + columns, first : first + features]
+        for first, (row, column) in zip(
+            range(0, products.shape[-1], features), np.ndindex(height, width), strict=True
+        )
+    )
+
+
 def _shifted_sum(images: Array, kernel: Array, *, stride: int, padding: Padding) -> Array:
     """Sum over the kernel's pixels of the shifted images, times that pixel's weights."""
     height, width, _, features = kernel.shape
@@ -152,11 +205,18 @@ def _shifted_sum(images: Array, kernel: Array, *, stride: int, padding: Padding)
     return sum(image * weight for image, weight in zip(shifted, weights, strict=True))
 
 
+def _opposite(padding: Padding, kernel_size: tuple[int, int]) -> Padding:
+    """The padding with which a turned kernel leads back from the outputs to the inputs."""
+    (top, bottom), (left, right) = padding
+    height, width = kernel_size[0] - 1, kernel_size[1] - 1
+    return (height - top, height - bottom), (width - left, width - right)
+
+
 def _shifted_images(
     images: Array, kernel_size: tuple[int, int], stride: int, padding: Padding
 ) -> Iterator[Array]:
     """For each pixel of the kernel, row by row, the input pixels that it meets."""
-    images = lax.optimization_barrier(jnp.pad(images, ((0, 0), *padding, (0, 0))))
+    images = lax.optimization_barrier(_pad(images, padding))
     batch, height, width, channels = images.shape
     last_row, last_column = height - kernel_size[0], width - kernel_size[1]
     for row in range(kernel_size[0]):
@@ -167,3 +227,9 @@ def _shifted_images(
                 (batch, row + last_row + 1, column + last_column + 1, channels),
                 (1, stride, stride, 1),
             )
+
+
+def _pad(images: Array, padding: Padding) -> Array:
+    """Adds zeros around each map; a negative padding takes pixels away."""
+    config = ((0, 0, 0), *((before, after, 0) for before, after in padding), (0, 0, 0))
+    return lax.pad(images, jnp.zeros((), images.dtype), config)

@@ -41,7 +41,7 @@ def value_and_gradients(convolution, images, kernel):
 sides = st.tuples(st.integers(0, 2), st.integers(0, 2))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     image_size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     kernel_size=st.tuples(st.integers(1, 3), st.integers(1, 3)),
@@ -76,6 +76,16 @@ FORMS = {
     "many channels to fewer": ((2, 4, 4, 40), (1, 1, 40, 8), {}),
     "many channels to more": ((2, 4, 4, 40), (1, 1, 40, 48), {}),
     "many channels, small map": ((2, 4, 4, 40), (3, 3, 40, 8), {"padding": ((1, 1), (1, 1))}),
+    "many channels to fewer, large map": (
+        (2, 5, 5, 40),
+        (3, 3, 40, 8),
+        {"padding": ((1, 1), (1, 1))},
+    ),
+    "many channels to more, large map": (
+        (2, 5, 5, 40),
+        (3, 3, 40, 88),
+        {"padding": ((1, 1), (1, 1))},
+    ),
     "small map": ((2, 4, 4, 3), (3, 3, 3, 4), {"padding": ((1, 1), (1, 1))}),
     "depthwise": ((2, 5, 5, 3), (3, 3, 1, 3), {"stride": 2, "padding": ((1, 1), (1, 1))}),
 }
