@@ -48,7 +48,7 @@ sides = st.tuples(st.integers(0, 2), st.integers(0, 2))
     stride=st.integers(1, 3),
     padding=st.tuples(sides, sides),
     channels=st.integers(1, 5) | st.integers(FEW_CHANNELS, FEW_CHANNELS + 2),
-    features=st.none() | st.integers(1, 5) | st.just(40),  # None: depthwise
+    features=st.none() | st.integers(1, 5) | st.sampled_from((40, 88)),  # None: depthwise
 )
 def test_value_and_gradients_equal_the_compiler_s_convolution(
     image_size, kernel_size, stride, padding, channels, features
@@ -79,11 +79,6 @@ FORMS = {
     "many channels to fewer, large map": (
         (2, 5, 5, 40),
         (3, 3, 40, 8),
-        {"padding": ((1, 1), (1, 1))},
-    ),
-    "many channels to more, large map": (
-        (2, 5, 5, 40),
-        (3, 3, 40, 88),
         {"padding": ((1, 1), (1, 1))},
     ),
     "small map": ((2, 4, 4, 3), (3, 3, 3, 4), {"padding": ((1, 1), (1, 1))}),
