@@ -83,7 +83,16 @@ def _cpu_form_backward(
     images, gradient = lax.optimization_barrier((images, gradient))
     height, width, channels, features = kernel.shape
     convolution = partial(_fastest_sum, stride=stride, padding=padding)
-    if channels != images.shape[-1] or channels < FEW_CHANNELS:
+    if channels != images.shape[-1]:
+        (by_images,) = jax.vjp(lambda images: convolution(images, kernel), images)[1](gradient)
+        gradient = gradient.reshape(-1, features)
+        ones = jnp.ones((1, len(gradient)), gradient.dtype)
+        sums = [
+            jnp.dot(ones, lax.optimization_barrier(image.reshape(-1, features) * gradient))
+            for image in _shifted_images(images, (height, width), stride, padding)
+        ]
+        return by_images, jnp.concatenate(sums).reshape(kernel.shape)
+    if channels < FEW_CHANNELS:
         return jax.vjp(convolution, images, kernel)[1](gradient)
     small = images.shape[1] * images.shape[2] <= SMALL_MAP_PIXELS
     if stride > 1 or height * width == 1 or small:
