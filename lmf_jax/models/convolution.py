@@ -21,6 +21,9 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 # own convolution is as fast or faster; at 2x2 it takes 100 times as long.
 SMALL_MAP_PIXELS = 16
 
+# Widest window, in values, that is as well multiplied flat: the first layer's 3x3 over RGB.
+NARROW_WINDOW = 32
+
 # Channels below which XLA's own gradient by the kernel is faster than products, which would be
 # narrow.
 FEW_CHANNELS = 32
@@ -111,13 +114,14 @@ _cpu_form.defvjp(_cpu_form_forward, _cpu_form_backward)
 
 def _fastest_sum(images: Array, kernel: Array, *, stride: int, padding: Padding) -> Array:
     """The form that sums the convolution fastest on a CPU."""
-    _, height, width, channels = images.shape
+    height, width, channels, features = kernel.shape
+    small_map = images.shape[1] * images.shape[2] <= SMALL_MAP_PIXELS
     form: Callable[..., Array] = _compiler_form
-    if kernel.shape[2] != channels:
+    if channels != images.shape[-1]:
         form = _shifted_sum
-    elif kernel.shape[:2] == (1, 1) or height * width <= SMALL_MAP_PIXELS:
+    elif height * width == 1 or height * width * channels <= NARROW_WINDOW or small_map:
         form = _window_product
-    elif stride == 1 and 2 * kernel.shape[3] <= channels:
+    elif stride == 1 and 2 * features <= channels:
         form = _sum_of_shifted_products
     return form(images, kernel, stride=stride, padding=padding)
 
