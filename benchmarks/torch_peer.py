@@ -91,6 +91,30 @@ def make_inference(model_name: str, num_classes: int, images: np.ndarray) -> Cal
     return call
 
 
+def make_convolution(images: np.ndarray, kernel: np.ndarray, stride: int) -> Callable[[], Any]:
+    """Return a convolution with both of its gradients; call it to run and wait.
+
+    Args:
+        images: ``[B, H, W, C]``.
+        kernel: ``[K, K, C, F]``, or ``[K, K, 1, C]`` for a depthwise one.
+        stride: step in pixels.
+    """
+    pixels = torch.from_numpy(images).to(DEVICE).permute(0, 3, 1, 2).requires_grad_()
+    weights = torch.from_numpy(kernel).to(DEVICE).permute(3, 2, 0, 1)
+    weights = weights.contiguous(memory_format=torch.channels_last).requires_grad_()
+    groups = images.shape[-1] // kernel.shape[2]
+
+    def call() -> None:
+        pixels.grad = weights.grad = None
+        outputs = torch.nn.functional.conv2d(
+            pixels, weights, stride=stride, padding=kernel.shape[0] // 2, groups=groups
+        )
+        outputs.backward(torch.ones_like(outputs))
+        _wait()
+
+    return call
+
+
 def make_lmf_loss(
     logits: np.ndarray, labels: np.ndarray, margins: np.ndarray, gamma: float = 1.5
 ) -> Callable[[], Any]:

@@ -80,6 +80,8 @@ class Model:
     with (for ldam, ldam-drw and lmf)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """The type of the computation; parameters and batch statistics are always float32."""
+    remat: bool = False
+    """Compute the blocks again in the backward pass: less memory, more time, the same result."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from lmf_jax.models.classifier import Classifier, HeadName, make_head
-from lmf_jax.models.layers import BatchNorm, Conv, average_pool, max_pool
+from lmf_jax.models.layers import BatchNorm, Conv, average_pool, max_pool, rematerialised
 
 _KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
@@ -73,11 +73,17 @@ class DenseLayer(nn.Module):
 
 
 def concatenate(maps: Sequence[Float[Array, "batch height width _"]]) -> Array:
-    """All channels of the maps, laid out once; so is their gradient, behind the barrier.
+    """All channels of the maps side by side."""
+    return jax.lax.platform_dependent(*maps, cpu=_concatenate_once, default=_concatenate)
 
-    Else every map would compute the gradients of all later layers anew.
-    """
-    return jax.lax.optimization_barrier(jnp.concatenate(maps, axis=-1))
+
+def _concatenate(*maps: Array) -> Array:
+    return jnp.concatenate(maps, axis=-1)
+
+
+def _concatenate_once(*maps: Array) -> Array:
+    """Laid out once, and so is the gradient: on a CPU XLA computes it anew for every map."""
+    return jax.lax.optimization_barrier(_concatenate(*maps))
 
 
 class DenseNet(nn.Module):
@@ -90,6 +96,7 @@ class DenseNet(nn.Module):
         width: number of channels before the first block.
         dtype: dtype of the computation.
         axis_name: the mapped axis over whose devices the batch is spread, or None.
+        remat: whether the dense layers are computed again in the backward pass, to save memory.
     """
 
     block_sizes: tuple[int, ...] = (6, 12, 24, 16)
@@ -97,6 +104,7 @@ class DenseNet(nn.Module):
     width: int = 64
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -105,8 +113,9 @@ class DenseNet(nn.Module):
         """The last map, 32 times smaller than the images if there are four blocks."""
         norm = partial(BatchNorm, dtype=self.dtype, axis_name=self.axis_name)
         norm_conv = partial(NormConv, dtype=self.dtype, axis_name=self.axis_name)
+        layer_class = rematerialised(DenseLayer, self.remat)
         dense_layer = partial(
-            DenseLayer, self.growth_rate, dtype=self.dtype, axis_name=self.axis_name
+            layer_class, self.growth_rate, dtype=self.dtype, axis_name=self.axis_name
         )
         x = Conv(self.width, 7, 2, kernel_init=_KERNEL_INIT, dtype=self.dtype, name="conv0")(images)
         x = max_pool(nn.relu(norm(name="norm0")(x, train)))
@@ -122,12 +131,12 @@ class DenseNet(nn.Module):
 
 
 def densenet121(
-    *, num_classes: int, dtype: DTypeLike, axis_name: str | None, head: HeadName
+    *, num_classes: int, dtype: DTypeLike, axis_name: str | None, head: HeadName, remat: bool
 ) -> Classifier:
     """DenseNet-121; the arguments are those of `lmf_jax.models.create_model`."""
     uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
     return Classifier(
-        DenseNet(dtype=dtype, axis_name=axis_name),
+        DenseNet(dtype=dtype, axis_name=axis_name, remat=remat),
         make_head(head, num_classes, dtype, kernel_init=uniform),
         axis_name=axis_name,
     )

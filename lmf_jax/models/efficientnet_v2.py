@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from lmf_jax.models.classifier import Classifier, HeadName, make_head
-from lmf_jax.models.layers import Conv, ConvNorm, Dropout
+from lmf_jax.models.layers import Conv, ConvNorm, Dropout, rematerialised
 
 EPSILON = 1e-3
 """Of every batch norm; torchvision sets it for this family alone."""
@@ -136,6 +136,7 @@ class EfficientNetV2(nn.Module):
             over the blocks from 0 and would reach `drop_rate` after the last.
         dtype: dtype of the computation.
         axis_name: the mapped axis over whose devices the batch is spread, or None.
+        remat: whether the blocks are computed again in the backward pass, to save memory.
     """
 
     stages: tuple[Stage, ...] = STAGES_S
@@ -144,6 +145,7 @@ class EfficientNetV2(nn.Module):
     drop_rate: float = 0.2
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -151,7 +153,8 @@ class EfficientNetV2(nn.Module):
     ) -> Float[Array, "batch map_height map_width features"]:
         """The last map, 32 times smaller than the images."""
         conv = partial(ConvNorm, epsilon=EPSILON, dtype=self.dtype, axis_name=self.axis_name)
-        block = partial(Block, dtype=self.dtype, axis_name=self.axis_name)
+        block_class = rematerialised(Block, self.remat)
+        block = partial(block_class, dtype=self.dtype, axis_name=self.axis_name)
         x = nn.silu(conv(self.width, 3, 2, name="first")(images, train))
         blocks = [(s, b) for s, stage in enumerate(self.stages) for b in range(stage.size)]
         for depth, (s, b) in enumerate(blocks):
@@ -163,12 +166,12 @@ class EfficientNetV2(nn.Module):
 
 
 def efficientnet_v2_s(
-    *, num_classes: int, dtype: DTypeLike, axis_name: str | None, head: HeadName
+    *, num_classes: int, dtype: DTypeLike, axis_name: str | None, head: HeadName, remat: bool
 ) -> Classifier:
     """EfficientNetV2-S; the arguments are those of `lmf_jax.models.create_model`."""
     uniform = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
     return Classifier(
-        EfficientNetV2(dtype=dtype, axis_name=axis_name),
+        EfficientNetV2(dtype=dtype, axis_name=axis_name, remat=remat),
         make_head(head, num_classes, dtype, kernel_init=uniform),
         dropout_rate=0.2,
         axis_name=axis_name,

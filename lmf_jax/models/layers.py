@@ -190,6 +190,18 @@ class ConvNorm(nn.Module):
         return norm(conv(inputs), train)
 
 
+def rematerialised(block: type[nn.Module], remat: bool) -> type[nn.Module]:
+    """The block, computed again in the backward pass if `remat`, so that only its inputs are kept.
+
+    Args:
+        block: a module whose call takes the inputs and `train`.
+        remat: whether memory is worth more than time.
+
+    Source: Chen et al., "Training deep nets with sublinear memory cost", 2016, arXiv 1604.06174.
+    """
+    return nn.remat(block, static_argnums=2) if remat else block
+
+
 def max_pool(
     images: Float[Array, "batch height width channels"],
 ) -> Float[Array, "batch out_height out_width channels"]:

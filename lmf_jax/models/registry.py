@@ -24,6 +24,7 @@ def create_model(
     dtype: DTypeLike = jnp.float32,
     axis_name: str | None = None,
     head: HeadName = "linear",
+    remat: bool = False,
 ) -> Classifier:
     """Makes an image classifier, with torchvision's architecture, constants and initialisers.
 
@@ -41,10 +42,15 @@ def create_model(
         axis_name: name of the `jax.pmap` axis over whose devices each batch is spread: batch
             statistics and random draws are then those of the whole batch. None: no such axis.
         head: "linear", or "cosine" for cosines in [-1, 1] between features and class directions.
+        remat: whether blocks are computed again in the backward pass: less memory, more time, the
+            same variables.
 
     Raises:
         ValueError: if there is no model or no head of that name.
     """
     if name not in MODELS:
         raise ValueError(f"Unknown model {name!r}; expected one of {', '.join(MODELS)}.")
-    return MODELS[name](num_classes=num_classes, dtype=dtype, axis_name=axis_name, head=head)
+    make_model = MODELS[name]
+    return make_model(
+        num_classes=num_classes, dtype=dtype, axis_name=axis_name, head=head, remat=remat
+    )

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from lmf_jax.models.classifier import Classifier, HeadName, make_head
-from lmf_jax.models.layers import ConvNorm, max_pool
+from lmf_jax.models.layers import ConvNorm, max_pool, rematerialised
 
 
 class Bottleneck(nn.Module):
@@ -53,12 +53,14 @@ class ResNet(nn.Module):
         width: width of the first stage; each further stage has twice the width.
         dtype: dtype of the computation.
         axis_name: the mapped axis over whose devices the batch is spread, or None.
+        remat: whether the bottlenecks are computed again in the backward pass, to save memory.
     """
 
     stage_sizes: tuple[int, ...] = (3, 4, 6, 3)
     width: int = 64
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
+    remat: bool = False
 
     @property
     def num_features(self) -> int:
@@ -71,7 +73,8 @@ class ResNet(nn.Module):
     ) -> Float[Array, "batch map_height map_width features"]:
         """The last map, 32 times smaller than the images if there are four stages."""
         conv = partial(ConvNorm, dtype=self.dtype, axis_name=self.axis_name)
-        bottleneck = partial(Bottleneck, dtype=self.dtype, axis_name=self.axis_name)
+        block_class = rematerialised(Bottleneck, self.remat)
+        bottleneck = partial(block_class, dtype=self.dtype, axis_name=self.axis_name)
         x = nn.relu(conv(self.width, 7, 2, name="conv1")(images, train))
         x = max_pool(x)
         for stage, size in enumerate(self.stage_sizes):
@@ -83,10 +86,10 @@ class ResNet(nn.Module):
 
 
 def resnet50(
-    *, num_classes: int, dtype: DTypeLike, axis_name: str | None, head: HeadName
+    *, num_classes: int, dtype: DTypeLike, axis_name: str | None, head: HeadName, remat: bool
 ) -> Classifier:
     """ResNet-50; the arguments are those of `lmf_jax.models.create_model`."""
-    backbone = ResNet(dtype=dtype, axis_name=axis_name)
+    backbone = ResNet(dtype=dtype, axis_name=axis_name, remat=remat)
     limit = backbone.num_features**-0.5
     uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # within +-limit
     return Classifier(

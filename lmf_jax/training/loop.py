@@ -127,6 +127,7 @@ def make_program(
         dtype=dtype,
         axis_name=AXIS,
         head=config.head,
+        remat=config.remat,
     )
     image_shape = (config.image_size, config.image_size, 3)
     return Program(

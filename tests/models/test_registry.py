@@ -8,6 +8,7 @@ from flax.traverse_util import flatten_dict
 from jaxtyping import config as jaxtyping_config
 
 from lmf_jax.models import create_model
+from lmf_jax.training.step import CPU_COMPILER_OPTIONS
 from tests.models.tiny import MODELS, NUM_CLASSES, create_tiny_model
 
 every_model = pytest.mark.parametrize("name", MODELS)
@@ -201,3 +202,18 @@ def test_heads_start_as_in_torchvision(name, kernel_limit, bias_limit):
     for values, limit in ((params["kernel"], kernel_limit), (params["bias"], bias_limit)):
         assert 0.8 * limit <= np.abs(values).max() <= limit
         assert np.std(values) == pytest.approx(limit / np.sqrt(3), rel=0.3)
+
+
+@every_model
+def test_rematerialised_blocks_give_the_same_and_keep_less(name):
+    memory, results = [], []
+    for remat in (False, True):
+        model = create_tiny_model(name, remat=remat)
+        step = functools.partial(train_step, model)
+        arguments = (tiny_variables(name), images(), cotangent())
+        compiled = jax.jit(step).lower(*arguments).compile(CPU_COMPILER_OPTIONS)
+        memory.append(compiled.memory_analysis().temp_size_in_bytes)
+        results.append(compiled(*arguments))
+    assert memory[1] < memory[0]
+    for kept, computed_again in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(kept, computed_again, rtol=1e-5, atol=1e-5)
