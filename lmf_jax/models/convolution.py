@@ -88,13 +88,9 @@ def _cpu_form_backward(
     convolution = partial(_fastest_sum, stride=stride, padding=padding)
     if channels != images.shape[-1]:
         (by_images,) = jax.vjp(lambda images: convolution(images, kernel), images)[1](gradient)
-        gradient = gradient.reshape(-1, features)
-        ones = jnp.ones((1, len(gradient)), gradient.dtype)
-        sums = [
-            jnp.dot(ones, lax.optimization_barrier(image.reshape(-1, features) * gradient))
-            for image in _shifted_images(images, (height, width), stride, padding)
-        ]
-        return by_images, jnp.concatenate(sums).reshape(kernel.shape)
+        shifted = _shifted_images(images, (height, width), stride, padding)
+        sums = [_sum_over_batch(image * gradient).sum((0, 1)) for image in shifted]
+        return by_images, jnp.stack(sums).reshape(kernel.shape)
     if channels < FEW_CHANNELS:
         return jax.vjp(convolution, images, kernel)[1](gradient)
     small = images.shape[1] * images.shape[2] <= SMALL_MAP_PIXELS
@@ -166,6 +162,16 @@ def _kernel_gradient(
     columns = lax.optimization_barrier(gradient.T)  # once, for all pixels of the kernel
     parts = [lax.optimization_barrier(jnp.dot(columns, image)).T for image in shifted]
     return jnp.concatenate(parts).reshape(shape)
+
+
+def _sum_over_batch(products: Array) -> Array:
+    """Sum over the first axis in one loop that also multiplies.
+
+    A plain sum XLA hands to a library, which wants the products laid out before. Minus minus is not
+    plain enough for that.
+    """
+    zero = jnp.zeros((), products.dtype)
+    return lax.reduce(products, zero, lambda total, product: total - (-product), (0,))
 
 
 def _compiler_form(images: Array, kernel: Array, *, stride: int, padding: Padding) -> Array:
