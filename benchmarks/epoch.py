@@ -2,7 +2,8 @@
 
 The loop of ``train.py`` runs as it is, with a clock around each call of the train step and of the
 prediction step that waits for the device. What is left of the wall time is the loop's own: reading
-and copying batches, metrics, checkpoints, lines and files.
+and copying batches, metrics, checkpoints, lines and files. "loop over bare step" is the rate of the
+training part of an epoch, first step to last, over that of its steps alone.
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ from data.image_cache import cached_images
 from data.pipeline import evaluation_batches, train_batches
 from lmf_jax.config import DEFAULT_DATA_DIR, Config
 from lmf_jax.training.loop import Program, fit, make_program
+from lmf_jax.training.start_up import keep_memory
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Clock:
 def main() -> None:
     """Print one row per epoch after the first, and their medians."""
     options = tyro.cli(Options)
+    keep_memory()
     config, program, streams = prepare(options)
     train_clock, predict_clock = Clock(program.train_step), Clock(program.predict_step)
     clocks: dict[str, Any] = {"train_step": train_clock, "predict_step": predict_clock}
@@ -87,12 +90,14 @@ def rows_of(train_clock: Clock, predict_clock: Clock, program: Program) -> list[
     for first in range(per_epoch, len(steps) - per_epoch, per_epoch):
         begin, end = steps[first][0], steps[first + per_epoch][0]
         training = sum(b - a for a, b in steps[first : first + per_epoch])
+        stepping = steps[first + per_epoch - 1][1] - begin
         validation = sum(b - a for a, b in predict_clock.calls if begin <= a < end)
         wall = end - begin
         rows.append(
             {
                 "epoch": first // per_epoch + 1,
                 "seconds": wall,
+                "loop over bare step": training / stepping,
                 "train steps": training / wall,
                 "validation steps": validation / wall,
                 "all steps": (training + validation) / wall,

@@ -5,7 +5,6 @@ Images are channels-last. On a GPU the model is compiled and computes in bfloat1
 
 import multiprocessing
 import re
-import resource
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -63,14 +62,18 @@ def step_megabytes(
 
 
 def _peak(*step_of: Any) -> float:
-    resident = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert resident is not None
+    before = _memory("VmRSS")
     step = make_step(*step_of)
     for _ in range(3):
         step()
-    if ON_GPU:
-        return torch.cuda.max_memory_allocated() / 1e6
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - int(resident[1])) * 1024 / 1e6
+    return torch.cuda.max_memory_allocated() / 1e6 if ON_GPU else _memory("VmHWM") - before
+
+
+def _memory(which: str) -> float:
+    """Return the megabytes that Linux counts for this process."""
+    found = re.search(rf"{which}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024 / 1e6
 
 
 def make_inference(model_name: str, num_classes: int, images: np.ndarray) -> Callable[[], Any]:

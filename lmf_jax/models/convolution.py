@@ -28,6 +28,10 @@ NARROW_WINDOW = 32
 # narrow.
 FEW_CHANNELS = 32
 
+# Features up to which both gradients are products with the gradient's windows, which are laid out
+# once for the two.
+WINDOWED_FEATURES = 64
+
 
 def convolve(
     images: Float[Array, "batch height width channels"],
@@ -83,25 +87,19 @@ def _cpu_form_backward(
     stride: int, padding: Padding, saved: tuple[Array, Array], gradient: Array
 ) -> tuple[Array, Array]:
     images, kernel = saved
+    # Both are read several times below; behind the barrier they are not computed each time.
     images, gradient = lax.optimization_barrier((images, gradient))
     height, width, channels, features = kernel.shape
-    convolution = partial(_fastest_sum, stride=stride, padding=padding)
-    if channels != images.shape[-1]:
-        (by_images,) = jax.vjp(lambda images: convolution(images, kernel), images)[1](gradient)
-        shifted = _shifted_images(images, (height, width), stride, padding)
-        sums = [_sum_over_batch(image * gradient).sum((0, 1)) for image in shifted]
-        return by_images, jnp.stack(sums).reshape(kernel.shape)
-    if channels < FEW_CHANNELS:
-        return jax.vjp(convolution, images, kernel)[1](gradient)
-    small = images.shape[1] * images.shape[2] <= SMALL_MAP_PIXELS
-    if stride > 1 or height * width == 1 or small:
-        (by_images,) = jax.vjp(lambda images: convolution(images, kernel), images)[1](gradient)
-    elif features <= min(channels, 64):
+    depthwise = channels != images.shape[-1]
+    narrow = channels >= FEW_CHANNELS and features <= min(channels, WINDOWED_FEATURES)
+    if stride == 1 and height * width > 1 and narrow and not (depthwise or _is_small(images)):
         return _gradients_by_windows(images, kernel, gradient, padding)
-    else:
-        turned = kernel[::-1, ::-1].swapaxes(2, 3)
-        opposite = _opposite(padding, (height, width))
-        by_images = _fastest_sum(gradient, turned, stride=1, padding=opposite)
+    by_images = _image_gradient(images, kernel, gradient, stride, padding)
+    if depthwise:
+        return by_images, _depthwise_kernel_gradient(images, kernel, gradient, stride, padding)
+    if channels < FEW_CHANNELS:
+        convolution = partial(_fastest_sum, images, stride=stride, padding=padding)
+        return by_images, jax.vjp(convolution, kernel)[1](gradient)[0]
     return by_images, _kernel_gradient(images, kernel.shape, gradient, stride, padding)
 
 
@@ -111,15 +109,37 @@ _cpu_form.defvjp(_cpu_form_forward, _cpu_form_backward)
 def _fastest_sum(images: Array, kernel: Array, *, stride: int, padding: Padding) -> Array:
     """The form that sums the convolution fastest on a CPU."""
     height, width, channels, features = kernel.shape
-    small_map = images.shape[1] * images.shape[2] <= SMALL_MAP_PIXELS
+    pixels = height * width
     form: Callable[..., Array] = _compiler_form
     if channels != images.shape[-1]:
         form = _shifted_sum
-    elif height * width == 1 or height * width * channels <= NARROW_WINDOW or small_map:
+    elif pixels == 1 or pixels * channels <= NARROW_WINDOW or _is_small(images):
         form = _window_product
     elif stride == 1 and 2 * features <= channels:
         form = _sum_of_shifted_products
     return form(images, kernel, stride=stride, padding=padding)
+
+
+def _is_small(images: Array) -> bool:
+    return images.shape[1] * images.shape[2] <= SMALL_MAP_PIXELS
+
+
+def _image_gradient(
+    images: Array, kernel: Array, gradient: Array, stride: int, padding: Padding
+) -> Array:
+    """Gradient of the convolution by its images.
+
+    Where the stride is 1 it is itself a convolution, of the gradient with the turned kernel, and
+    may have another form than the one forward.
+    """
+    height, width, channels, _ = kernel.shape
+    one_pixel_or_depthwise = height * width == 1 or channels != images.shape[-1]
+    if stride > 1 or one_pixel_or_depthwise or _is_small(images):
+        convolution = partial(_fastest_sum, stride=stride, padding=padding)
+        return jax.vjp(lambda images: convolution(images, kernel), images)[1](gradient)[0]
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    opposite = _opposite(padding, (height, width))
+    return _fastest_sum(gradient, turned, stride=1, padding=opposite)
 
 
 def _gradients_by_windows(
@@ -162,6 +182,16 @@ def _kernel_gradient(
     columns = lax.optimization_barrier(gradient.T)  # once, for all pixels of the kernel
     parts = [lax.optimization_barrier(jnp.dot(columns, image)).T for image in shifted]
     return jnp.concatenate(parts).reshape(shape)
+
+
+def _depthwise_kernel_gradient(
+    images: Array, kernel: Array, gradient: Array, stride: int, padding: Padding
+) -> Array:
+    """Gradient of a depthwise convolution by its kernel: a sum for each pixel of it and channel."""
+    height, width = kernel.shape[:2]
+    shifted = _shifted_images(images, (height, width), stride, padding)
+    sums = [_sum_over_batch(image * gradient).sum((0, 1)) for image in shifted]
+    return jnp.stack(sums).reshape(kernel.shape)
 
 
 def _sum_over_batch(products: Array) -> Array:
