@@ -309,8 +309,13 @@ def _log_odds_and_shares(
     largest = jax.lax.stop_gradient(jnp.max(others))
     largest = jnp.where(jnp.isfinite(largest), largest, 0)
     powers = jnp.exp(scale * (others - largest))
-    total = jnp.sum(powers)
+    total = jax.lax.platform_dependent(powers, cpu=_sum_by_product, default=jnp.sum)
     return jnp.log(total) + scale * (largest - logits[label]), powers / total
+
+
+def _sum_by_product(values: Array) -> Array:
+    # On a CPU XLA takes half as long for a product with ones as for a sum over the last axis.
+    return jnp.dot(values, jnp.ones_like(values))
 
 
 def _softplus(x: Array) -> Array:
