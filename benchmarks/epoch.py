@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def loop_over_bare_step(
-    config: Config, program: Program, streams: tuple[Any, Any], turns: int = 7
+    config: Config, program: Program, streams: tuple[Any, Any], turns: int = 4
 ) -> list[float]:
     """Return the loop's rate over the bare step's for each turn but the first, which compiles."""
     batch = spread_over_devices(next(streams[0]))
