@@ -20,9 +20,10 @@ def tiny_model(
     dtype: Any = jnp.float32,
     axis_name: str | None = None,
     head: str = "linear",
+    remat: bool = False,
 ) -> Classifier:
     """A ResNet of one bottleneck with dropout: every kind of layer that devices share."""
-    backbone = ResNet(stage_sizes=(1,), width=4, dtype=dtype, axis_name=axis_name)
+    backbone = ResNet((1,), width=4, dtype=dtype, axis_name=axis_name, remat=remat)
     initialiser = jax.nn.initializers.normal(0.1)
     linear = LinearHead(num_classes, initialiser, initialiser, parameter_dtype(dtype))
     return Classifier(backbone, linear, dropout_rate=0.2, axis_name=axis_name)
