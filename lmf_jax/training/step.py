@@ -131,6 +131,8 @@ class MappedStep:
 
     def __call__(self, state: Any, batch: Any) -> Any:
         """Run the step; the state or the variables have one shape, the batch may have any."""
+        if jax.process_count() > 1:  # pmap alone joins the shares of several processes
+            return self.mapped(state, batch)
         shapes = tuple(x.shape for x in jax.tree.leaves(batch))
         if shapes not in self._compiled:
             self._compiled[shapes] = self.compile(state, batch)
