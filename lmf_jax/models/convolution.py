@@ -174,7 +174,7 @@ def _kernel_gradient(
     height, width, _, features = shape
     gradient = gradient.reshape(-1, features)
     shifted = list(_shifted_images(images, (height, width), stride, padding))
-    if images.shape[1] * images.shape[2] <= SMALL_MAP_PIXELS:  # quicker to compile, and as fast
+    if _is_small(images):  # quicker to compile, and as fast
         shifted = [jnp.concatenate(shifted, axis=-1)]
     shifted = [image.reshape(-1, image.shape[-1]) for image in shifted]
     if len(shifted) == 1 and shifted[0].shape[1] <= features:
