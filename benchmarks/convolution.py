@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ import tyro
 from jax import lax
 
 from benchmarks.record import record
-from benchmarks.turns import calls_per_second
+from benchmarks.turns import Turns, calls_per_second
 from lmf_jax.models.convolution import convolve
 from lmf_jax.training.start_up import keep_memory
 from lmf_jax.training.step import CPU_COMPILER_OPTIONS
@@ -49,15 +49,11 @@ BATCH = 32
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Turns):
     """Measure single convolutions, forward and backward."""
 
-    peer: Literal["torch", "none"] = "none"
-    """Who else convolves; torch needs torch installed."""
     seconds: float = 0.2
     """Length of a turn."""
-    rounds: int = 7
-    """Turns of each; medians are printed."""
 
 
 def main() -> None:

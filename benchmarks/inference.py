@@ -15,13 +15,13 @@ import tyro
 
 from benchmarks.record import record
 from benchmarks.train_step import CLASS_COUNTS, made_up_batch, program_for
-from benchmarks.turns import calls_per_second
+from benchmarks.turns import Turns, calls_per_second
 from lmf_jax.training.start_up import keep_memory
 from lmf_jax.training.step import spread_over_devices
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Turns):
     """Measure predicted images a second."""
 
     models: tuple[str, ...] = ("resnet50", "densenet121", "efficientnet_v2_s")
@@ -30,12 +30,6 @@ class Options:
     """Sides of the images and images in a batch, in pairs."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Our type of computation."""
-    peer: Literal["torch", "none"] = "none"
-    """Who runs in turn; torch needs torch and torchvision installed."""
-    seconds: float = 1.0
-    """Length of a turn."""
-    rounds: int = 7
-    """Turns of each; medians are printed."""
 
 
 def main() -> None:

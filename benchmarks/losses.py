@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ import optax
 import tyro
 
 from benchmarks.record import record
-from benchmarks.turns import calls_per_second
+from benchmarks.turns import Turns, calls_per_second
 from lmf_jax import class_margins
 from lmf_jax.losses import (
     cross_entropy_loss,
@@ -32,17 +32,11 @@ from lmf_jax.training.start_up import keep_memory
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Turns):
     """Measure the losses forward and backward."""
 
     sizes: tuple[tuple[int, int], ...] = ((32, 7), (256, 1000), (262144, 8), (4096, 1000))
     """Examples and classes, in pairs."""
-    peer: Literal["torch", "none"] = "none"
-    """Who else computes the released formula; torch needs torch installed."""
-    seconds: float = 0.5
-    """Length of a turn."""
-    rounds: int = 11
-    """Turns of each; medians are printed."""
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import tyro
 
 from benchmarks.record import record
-from benchmarks.turns import calls_per_second
+from benchmarks.turns import Turns, calls_per_second
 from lmf_jax.config import Config
 from lmf_jax.training.loop import Program, make_program
 from lmf_jax.training.start_up import keep_memory
@@ -27,7 +27,7 @@ CLASS_COUNTS = [4693, 779, 769, 360, 229, 100, 81]
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Turns):
     """Measure training images a second."""
 
     models: tuple[str, ...] = ("resnet50", "densenet121", "efficientnet_v2_s")
@@ -36,14 +36,8 @@ class Options:
     """Sides of the images and images in a batch, in pairs."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Our type of computation."""
-    peer: Literal["torch", "none"] = "none"
-    """Who runs in turn; torch needs torch and torchvision installed."""
     memory: Literal["kept", "returned"] = "kept"
     """Whether the C library keeps memory from step to step, as in train.py; for both sides."""
-    seconds: float = 2.0
-    """Length of a turn."""
-    rounds: int = 7
-    """Turns of each; medians are printed."""
 
 
 def main() -> None:

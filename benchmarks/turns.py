@@ -2,7 +2,20 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Turns:
+    """What every comparison is asked."""
+
+    peer: Literal["torch", "none"] = "none"
+    """Who else runs in turn; torch needs torch and torchvision installed."""
+    seconds: float = 1.0
+    """Length of a turn."""
+    rounds: int = 7
+    """Turns of each; medians are printed."""
 
 
 def calls_per_second(
