@@ -89,7 +89,7 @@ def test_a_small_step_compiles_for_chips_that_are_not_there(compiler):
         "image": jax.ShapeDtypeStruct((8, 2, *IMAGE), jnp.uint8),
         "label": jax.ShapeDtypeStruct((8, 2), jnp.int32),
     }
-    sums = all_reduce_bytes(step.lower(state, batch).compile().as_text())
+    sums = all_reduce_bytes(step.compile(state, batch).as_text())
     gradients = sum(leaf.size * 4 for leaf in jax.tree.leaves(state.params))
     statistics = sum(leaf.size * 4 for leaf in jax.tree.leaves(state.batch_stats))
     # A batch norm sums its statistics; its two sums backward are gradients. Then there is the loss.
