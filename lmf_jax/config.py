@@ -25,6 +25,7 @@ PAPER_DEFAULTS: dict[str, Any] = {
     "learning_rate": 1e-4,
     "decay_epochs": 30,
     "augment": "none",
+    "ema_decay": 0.0,
     "split": "paper",
 }
 """What Sadi et al. trained with, for every dataset that brings no value of its own."""
@@ -143,9 +144,9 @@ class Training:
     """Mix pairs of images by a share drawn from Beta(mixup, mixup); 0: off."""
     cutmix: float = 0.0
     """Paste a box of one image into another, its area drawn from Beta(cutmix, cutmix); 0: off."""
-    ema_decay: float = 0.0
-    """Validate, test and keep an exponential moving average of the weights; 0: off. The decay grows
-    to this value over the first steps, min(decay, (1 + step) / (10 + step))."""
+    ema_decay: OpenFloat = OPEN
+    """Validate, test and keep an exponential moving average of the weights; 0: off (paper: off).
+    The decay grows to this value over the first steps, min(decay, (1 + step) / (10 + step))."""
     early_stopping: int = 0
     """Stop after so many epochs without a better validation macro F1; 0: off."""
     seed: int = 0
@@ -197,7 +198,8 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
         for name in ("split_seed", "seed"):  # JAX drops the bits above
             _check(self, name, 0 <= getattr(self, name) < 2**32, "a whole number in [0, 2**32)")
         for name in ("ema_decay", "effective_number_beta"):
-            _check(self, name, 0 <= getattr(self, name) < 1, "a number in [0, 1)")
+            value = getattr(self, name)
+            _check(self, name, value is None or 0 <= value < 1, "a number in [0, 1)")
         for name in ("drw_start", "decay_factor"):
             _check(self, name, 0 <= getattr(self, name) <= 1, "a number in [0, 1]")
         ratio, size = self.imbalance_ratio, self.image_size
