@@ -32,6 +32,7 @@ def main() -> None:
     if jax.process_index() == 0:
         sizes = ", ".join(f"{part} {len(rows):,}" for part, rows in dataset.rows.items())
         print(f"{config.model} with loss {config.loss} on {config.dataset}; run folder {run_dir}")
+        print(f"starts from {program.start}")
         print(f"{len(dataset.class_names)} classes; images by split {config.split}: {sizes}")
 
     images = open_images(dataset, config.image_size, cache=config.cache, data_dir=config.data_dir)

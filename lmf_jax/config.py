@@ -1,7 +1,8 @@
 """The settings of a run: the only place where a flag, its default and its help text are written.
 
 A section is a group of flags; :class:`Config` is all of them, flat. What the command line leaves
-open, the dataset fills with a value of its own, or else the paper does (:meth:`Config.resolve`).
+open, the model or the dataset fill with a value of their own, or else the paper does
+(:meth:`Config.resolve`).
 """
 
 import dataclasses
@@ -34,14 +35,16 @@ _LOSS_HELP = "The loss:\n" + "\n".join(f"{name}: {text}." for name, text in LOSS
 
 Split = Literal["paper", "grouped", "official"]
 Augmentation = Literal["none", "shift", "flip", "dihedral"]
+NormalisationName = Literal["imagenet", "unit", "caffe"]
 OPEN: Any = None
 """Left to the dataset or, where it says nothing, to the paper."""
 if TYPE_CHECKING:  # a run reads resolved settings, in which nothing is open any more
     OpenInt, OpenFloat = int, float
-    OpenAugmentation, OpenSplit = Augmentation, Split
+    OpenAugmentation, OpenSplit, OpenNormalisation = Augmentation, Split, NormalisationName
 else:
     OpenInt, OpenFloat = int | None, float | None
     OpenAugmentation, OpenSplit = Augmentation | None, Split | None
+    OpenNormalisation = NormalisationName | None
 
 RUN_ONLY = {"run_only": True}
 """Marks a field that says where and how to run, not what: a resumed run may change it."""
@@ -74,8 +77,16 @@ class Data:
 class Model:
     """What is trained."""
 
-    model: Literal["resnet50", "densenet121", "efficientnet_v2_s"] = "resnet50"
-    """The architecture, as in torchvision."""
+    model: Literal["resnet50", "resnet50_v1", "densenet121", "efficientnet_v2_s"] = "resnet50"
+    """The architecture, as in torchvision; resnet50_v1 as in Keras."""
+    pretrained: str = field(default="none", metadata=RUN_ONLY)  # a resumed run has its weights
+    """What the weights start from: none, imagenet (torchvision's, downloaded once), or a file:
+    .safetensors (torchvision's or timm's names), .npz or .h5 (Keras' names), or .pth."""
+    freeze_backbone: bool = False
+    """Train the head alone, on the features of the pretrained backbone."""
+    normalisation: OpenNormalisation = OPEN
+    """How images are normalised: by ImageNet's mean and deviation, to [0, 1] alone, or as Caffe did
+    (by itself: what the model's ImageNet weights take; caffe for resnet50_v1, else imagenet)."""
     head: HeadName = "linear"
     """The classifier: linear as in the LMF paper, or the normalised one that LDAM was published
     with (for ldam, ldam-drw and lmf)."""
@@ -176,8 +187,9 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
     """All settings of a run."""
 
     def resolve(self, dataset_defaults: Mapping[str, Any]) -> "Config":
-        """Return the settings with what is open filled in by the dataset or else by the paper."""
-        values = {**PAPER_DEFAULTS, **dataset_defaults}
+        """Return the settings with what is open filled in: by model, dataset or else the paper."""
+        normalisation = "caffe" if self.model == "resnet50_v1" else "imagenet"
+        values = {"normalisation": normalisation, **PAPER_DEFAULTS, **dataset_defaults}
         missing = {name: value for name, value in values.items() if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)
 
@@ -212,6 +224,10 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
             raise UserError(
                 f"--head cosine does not go with --loss {self.loss}; "
                 f"use one of {', '.join(sorted(COSINE_LOSSES))}, or --head linear."
+            )
+        if self.freeze_backbone and self.pretrained == "none":
+            raise UserError(
+                "--freeze-backbone would keep random weights; give --pretrained with it."
             )
         if self.mixup and self.cutmix:
             raise UserError("--mixup and --cutmix were both given; choose one.")
@@ -277,6 +293,8 @@ def parse_config(
     kind, colon, path = values["dataset"].partition(":")
     if colon and path:  # a run can then be resumed from anywhere
         values["dataset"] = f"{kind}:{os.path.abspath(os.path.expanduser(path))}"
+    if values["pretrained"] not in ("none", "imagenet"):
+        values["pretrained"] = os.path.abspath(os.path.expanduser(values["pretrained"]))
     return Config(**values)
 
 

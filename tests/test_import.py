@@ -28,6 +28,8 @@ BORDERS = {
     "data": ("flax", "optax", "orbax", "tensorflow", "lmf_jax.models", "lmf_jax.training"),
 }
 
+ALLOWED = ("lmf_jax/models/weight_files.py imports torch",)  # when it reads a .pth, not before
+
 
 def imported(path):
     for node in ast.walk(ast.parse(path.read_text())):
@@ -48,6 +50,7 @@ def test_imports_only_point_down(folder):
         for border in BORDERS[folder]
         if name == border or name.startswith(border + ".")
     ]
+    crossings = [crossing for crossing in crossings if crossing not in ALLOWED]
     assert not crossings
 
 

@@ -111,6 +111,7 @@ class Classifier(nn.Module):
         head: module `[batch, features] -> [batch, num_classes]`.
         dropout_rate: probability that a pooled feature is dropped in training.
         axis_name: the mapped axis over whose devices the batch is spread, or None.
+        freeze_backbone: whether the backbone is a fixed function, in training too.
 
     The parameters lie under "backbone" and "head". `features` and `classify` are the two halves of
     the call, for those who need the maps between them (class activation maps, embeddings).
@@ -120,6 +121,7 @@ class Classifier(nn.Module):
     head: nn.Module
     dropout_rate: float = 0.0
     axis_name: str | None = None
+    freeze_backbone: bool = False
 
     def setup(self) -> None:
         """Makes the dropout layer."""
@@ -157,6 +159,8 @@ class Classifier(nn.Module):
                 f"Images have shape {images.shape} and dtype {images.dtype}; expected normalised "
                 "floating-point images [batch, height, width, 3]."
             )
+        if self.freeze_backbone:
+            return lax.stop_gradient(self.backbone(images, False))
         return self.backbone(images, train)
 
     def classify(

@@ -1,7 +1,14 @@
-"""Weights of torchvision's models as Flax variables."""
+"""The weights of other libraries' models as Flax variables.
+
+timm's ResNet-50 and DenseNet-121 have torchvision's names. Its EfficientNetV2-S pads images on two
+sides only, or has another epsilon: the same weights would compute something else here, so they are
+refused.
+"""
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,10 +16,39 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from lmf_jax.errors import UserError
 from lmf_jax.models.registry import create_model
+from lmf_jax.models.weight_files import Tensors, fetch_imagenet_weights, read_tensors
 
-Path = tuple[str, ...]
+Variables = dict[str, dict[str, Any]]
+VariablePath = tuple[str, ...]
 """Where a variable lies in the tree, such as `("params", "head", "kernel")`."""
+
+
+@lru_cache(maxsize=1)
+def load_pretrained(source: str, model: str) -> Variables:
+    """Reads trained weights for a model.
+
+    Args:
+        source: "imagenet" for the weights of torchvision, which are downloaded once; or a file with
+            torchvision's or Keras' names, see `lmf_jax.models.weight_files.read_tensors`.
+        model: name of the model.
+
+    Returns:
+        `{"params": ..., "batch_stats": ...}` as numpy arrays, with the linear head.
+
+    Raises:
+        UserError: if the weights cannot be fetched or read, or are those of another architecture;
+            it lists what is missing, unknown or of another shape.
+    """
+    path = fetch_imagenet_weights(model) if source == "imagenet" else Path(source)
+    tensors = read_tensors(path)
+    is_keras = any("/" in name for name in tensors)
+    try:
+        return from_keras(model, tensors) if is_keras else from_torchvision(model, tensors)
+    except ValueError as error:
+        raise UserError(f"The weights in {path} cannot be used: {error}") from error
+
 
 # How torchvision names the modules of our trees: regular expressions, applied one after the other
 # to paths such as "backbone/layer1_0/conv1/norm".
@@ -58,7 +94,7 @@ _LEAVES = {
 
 def from_torchvision(
     name: str, state_dict: Mapping[str, Any], *, num_classes: int | None = None
-) -> dict[str, dict[str, Any]]:
+) -> Variables:
     """Turns the state dict of a torchvision model into Flax variables.
 
     Args:
@@ -81,6 +117,11 @@ def from_torchvision(
         raise ValueError(
             f"There are no torchvision weights for {name!r}; expected one of {', '.join(_RENAMES)}."
         )
+    if "blocks.0.0.conv.weight" in state_dict:
+        raise ValueError(
+            "they are timm's, whose EfficientNetV2-S computes something else from the same weights "
+            "(other padding or epsilon); give torchvision's efficientnet_v2_s."
+        )
     tensors = {
         _current_name(torch_name): np.asarray(tensor)
         for torch_name, tensor in state_dict.items()
@@ -89,19 +130,98 @@ def from_torchvision(
     head_weight = tensors.get(_torchvision_name(name, ("params", "head", "kernel")), np.ones(1))
     shapes = _variable_shapes(name, num_classes=len(head_weight))
     names = {path: _torchvision_name(name, path) for path in shapes}
-    _check_names(name, expected=set(names.values()), given=set(tensors))
-
-    arrays = {path: _to_flax_layout(tensors[names[path]]) for path in shapes}
-    wrong = [names[path] for path in shapes if arrays[path].shape != shapes[path]]
-    if wrong:
-        raise ValueError(
-            f"Tensors of the wrong shape for {name}: {_some(wrong)}; give the state dict of "
-            f"torchvision's {name}."
-        )
-    variables = unflatten_dict(arrays)
+    in_our_layout = {key: _to_flax_layout(tensor) for key, tensor in tensors.items()}
+    variables = _collect(f"torchvision's {name}", in_our_layout, names, shapes)
     if num_classes not in (None, len(head_weight)):
         del variables["params"]["head"]
     return variables
+
+
+def from_keras(name: str, tensors: Tensors) -> Variables:
+    """Turns the weights of Keras' first ResNet-50 into Flax variables.
+
+    Keras' convolutions have a bias where ours have none, since batch norm takes it away again: it
+    is subtracted from the running mean, which computes the same.
+
+    Args:
+        name: "resnet50_v1".
+        tensors: the weights as `<layer>/<weight>`, such as "res2a_branch2a/kernel".
+
+    Returns:
+        `{"params": ..., "batch_stats": ...}` with the head.
+
+    Raises:
+        ValueError: if it is another model, or tensors are missing, unknown or of the wrong shape.
+    """
+    if name != "resnet50_v1":
+        raise ValueError(
+            f"they are Keras', of the first ResNet-50; give --model resnet50_v1, not {name}."
+        )
+    biases = {
+        _keras_norm(layer): bias
+        for layer, weight, bias in ((*key.split("/", 1), t) for key, t in tensors.items())
+        if weight == "bias" and not layer.startswith("fc")
+    }
+    folded = {
+        key: tensor - biases.get(key.split("/")[0], 0) if key.endswith("/moving_mean") else tensor
+        for key, tensor in tensors.items()
+        if key.startswith("fc") or not key.endswith("/bias")
+    }
+    shapes = _variable_shapes(name, num_classes=len(tensors.get("fc1000/bias", np.ones(1))))
+    names = {path: _keras_name(path) for path in shapes}
+    return _collect("Keras' first ResNet-50", folded, names, shapes)
+
+
+_KERAS_LEAVES = {
+    "kernel": "kernel",
+    "scale": "gamma",
+    "bias": "beta",
+    "mean": "moving_mean",
+    "var": "moving_variance",
+}
+
+
+def _keras_name(path: VariablePath) -> str:
+    """The name that Keras gives the variable at `path`: res2a_branch2b is layer1_0/conv2/conv."""
+    _, *modules, leaf = path
+    if modules == ["head"]:
+        return f"fc1000/{leaf}"
+    *block, kind = modules[1:]
+    if len(block) == 1:
+        layer = "conv1"
+    else:
+        stage, number = re.fullmatch(r"layer(\d)_(\d)", block[0]).groups()  # type: ignore[union-attr]
+        branch = "1" if block[1] == "downsample" else "2" + "abc"[int(block[1][-1]) - 1]
+        layer = f"res{int(stage) + 1}{'abcdef'[int(number)]}_branch{branch}"
+    return f"{layer if kind == 'conv' else _keras_norm(layer)}/{_KERAS_LEAVES[leaf]}"
+
+
+def _keras_norm(convolution: str) -> str:
+    """The name of the batch norm that follows a convolution."""
+    return "bn_conv1" if convolution == "conv1" else "bn" + convolution.removeprefix("res")
+
+
+def _collect(
+    owner: str,
+    tensors: Mapping[str, np.ndarray],
+    names: Mapping[VariablePath, str],
+    shapes: Mapping[VariablePath, tuple[int, ...]],
+) -> Variables:
+    """Put tensors into our tree; complain of those that are missing, unknown or misshapen."""
+    expected, given = set(names.values()), set(tensors)
+    complaints = [
+        f"{kind} tensors: {_some(sorted(found))}"
+        for kind, found in (("missing", expected - given), ("unknown", given - expected))
+        if found
+    ]
+    complaints = complaints or [
+        f"wrong shape of tensors: {_some(wrong)}"
+        for wrong in [[n for path, n in names.items() if tensors[n].shape != shapes[path]]]
+        if wrong
+    ]
+    if complaints:
+        raise ValueError(f"these are not the weights of {owner}; {'; '.join(complaints)}.")
+    return unflatten_dict({path: tensors[key] for path, key in names.items()})
 
 
 def _current_name(torch_name: str) -> str:
@@ -109,7 +229,7 @@ def _current_name(torch_name: str) -> str:
     return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", torch_name)
 
 
-def _torchvision_name(name: str, path: Path) -> str:
+def _torchvision_name(name: str, path: VariablePath) -> str:
     """The name that torchvision gives the variable at `path`."""
     _, *modules, leaf = path
     module = "/".join(modules)
@@ -118,24 +238,11 @@ def _torchvision_name(name: str, path: Path) -> str:
     return f"{module.replace('/', '.')}.{_LEAVES[leaf]}"
 
 
-def _variable_shapes(name: str, num_classes: int) -> dict[Path, tuple[int, ...]]:
+def _variable_shapes(name: str, num_classes: int) -> dict[VariablePath, tuple[int, ...]]:
     model = create_model(name, num_classes=num_classes)
     images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
     return {path: leaf.shape for path, leaf in flatten_dict(variables).items()}
-
-
-def _check_names(name: str, *, expected: set[str], given: set[str]) -> None:
-    complaints = [
-        f"{kind} tensors: {_some(sorted(names))}"
-        for kind, names in (("missing", expected - given), ("unknown", given - expected))
-        if names
-    ]
-    if complaints:
-        raise ValueError(
-            f"The state dict does not fit {name}: {'; '.join(complaints)}; give the state dict of "
-            f"torchvision's {name}."
-        )
 
 
 def _some(names: list[str]) -> str:

@@ -8,10 +8,11 @@ from jax.typing import DTypeLike
 from lmf_jax.models.classifier import Classifier, HeadName
 from lmf_jax.models.densenet import densenet121
 from lmf_jax.models.efficientnet_v2 import efficientnet_v2_s
-from lmf_jax.models.resnet import resnet50
+from lmf_jax.models.resnet import resnet50, resnet50_v1
 
 MODELS: dict[str, Callable[..., Classifier]] = {
     "resnet50": resnet50,
+    "resnet50_v1": resnet50_v1,
     "densenet121": densenet121,
     "efficientnet_v2_s": efficientnet_v2_s,
 }
@@ -25,6 +26,7 @@ def create_model(
     axis_name: str | None = None,
     head: HeadName = "linear",
     remat: bool = False,
+    freeze_backbone: bool = False,
 ) -> Classifier:
     """Makes an image classifier, with torchvision's architecture, constants and initialisers.
 
@@ -35,7 +37,8 @@ def create_model(
     already normalised; logits are `[batch, num_classes]`.
 
     Args:
-        name: "resnet50", "densenet121" or "efficientnet_v2_s".
+        name: "resnet50", "densenet121" or "efficientnet_v2_s"; or "resnet50_v1", with Keras'
+            architecture and constants.
         num_classes: number of classes.
         dtype: dtype of the computation. Parameters, batch statistics and logits stay float32 at
             `jnp.bfloat16`, and are float64 at `jnp.float64`.
@@ -44,6 +47,8 @@ def create_model(
         head: "linear", or "cosine" for cosines in [-1, 1] between features and class directions.
         remat: whether blocks are computed again in the backward pass: less memory, more time, the
             same variables.
+        freeze_backbone: whether the backbone is a fixed function in training too: it normalises by
+            its running statistics, keeps them, and passes no gradient.
 
     Raises:
         ValueError: if there is no model or no head of that name.
@@ -51,6 +56,7 @@ def create_model(
     if name not in MODELS:
         raise ValueError(f"Unknown model {name!r}; expected one of {', '.join(MODELS)}.")
     make_model = MODELS[name]
-    return make_model(
+    model = make_model(
         num_classes=num_classes, dtype=dtype, axis_name=axis_name, head=head, remat=remat
     )
+    return model.clone(freeze_backbone=freeze_backbone)

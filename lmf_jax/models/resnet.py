@@ -1,9 +1,11 @@
 """ResNet-50 (He et al., "Deep residual learning for image recognition", 2015, arXiv 1512.03385).
 
-The variant of torchvision: the stride of a bottleneck lies in its 3x3 convolution.
+In torchvision's variant, often called v1.5, the stride of a bottleneck lies in its 3x3 convolution;
+in the first one, v1, which Keras has, in the 1x1 convolution before it.
 """
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -20,13 +22,17 @@ class Bottleneck(nn.Module):
 
     Attributes:
         width: number of channels of the 3x3 convolution.
-        stride: step of the 3x3 convolution, in pixels.
+        stride: step between outputs, in pixels.
+        stride_first: whether the first convolution has the stride, and not the 3x3 one.
+        epsilon: of the batch norms.
         dtype: dtype of the computation.
         axis_name: the mapped axis over whose devices the batch is spread, or None.
     """
 
     width: int
     stride: int = 1
+    stride_first: bool = False
+    epsilon: float = 1e-5
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
 
@@ -35,10 +41,11 @@ class Bottleneck(nn.Module):
         self, inputs: Float[Array, "batch height width channels"], train: bool
     ) -> Float[Array, "batch out_height out_width features"]:
         """Adds the convolutions to the shortcut."""
-        conv = partial(ConvNorm, dtype=self.dtype, axis_name=self.axis_name)
+        conv = partial(ConvNorm, epsilon=self.epsilon, dtype=self.dtype, axis_name=self.axis_name)
         features = 4 * self.width
-        x = nn.relu(conv(self.width, name="conv1")(inputs, train))
-        x = nn.relu(conv(self.width, 3, self.stride, name="conv2")(x, train))
+        strides = (self.stride, 1) if self.stride_first else (1, self.stride)
+        x = nn.relu(conv(self.width, 1, strides[0], name="conv1")(inputs, train))
+        x = nn.relu(conv(self.width, 3, strides[1], name="conv2")(x, train))
         x = conv(features, name="conv3")(x, train)
         if self.stride == 1 and inputs.shape[-1] == features:
             return nn.relu(x + inputs)
@@ -51,6 +58,8 @@ class ResNet(nn.Module):
     Attributes:
         stage_sizes: number of bottlenecks in each stage; each stage but the first halves the map.
         width: width of the first stage; each further stage has twice the width.
+        stride_first: whether a bottleneck's first convolution has its stride.
+        epsilon: of the batch norms.
         dtype: dtype of the computation.
         axis_name: the mapped axis over whose devices the batch is spread, or None.
         remat: whether the bottlenecks are computed again in the backward pass, to save memory.
@@ -58,6 +67,8 @@ class ResNet(nn.Module):
 
     stage_sizes: tuple[int, ...] = (3, 4, 6, 3)
     width: int = 64
+    stride_first: bool = False
+    epsilon: float = 1e-5
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
     remat: bool = False
@@ -72,9 +83,14 @@ class ResNet(nn.Module):
         self, images: Float[Array, "batch height width 3"], train: bool
     ) -> Float[Array, "batch map_height map_width features"]:
         """The last map, 32 times smaller than the images if there are four stages."""
-        conv = partial(ConvNorm, dtype=self.dtype, axis_name=self.axis_name)
+        settings: dict[str, Any] = {
+            "epsilon": self.epsilon,
+            "dtype": self.dtype,
+            "axis_name": self.axis_name,
+        }
+        conv = partial(ConvNorm, **settings)
         block_class = rematerialised(Bottleneck, self.remat)
-        bottleneck = partial(block_class, dtype=self.dtype, axis_name=self.axis_name)
+        bottleneck = partial(block_class, stride_first=self.stride_first, **settings)
         x = nn.relu(conv(self.width, 7, 2, name="conv1")(images, train))
         x = max_pool(x)
         for stage, size in enumerate(self.stage_sizes):
@@ -88,8 +104,22 @@ class ResNet(nn.Module):
 def resnet50(
     *, num_classes: int, dtype: DTypeLike, axis_name: str | None, head: HeadName, remat: bool
 ) -> Classifier:
-    """ResNet-50; the arguments are those of `lmf_jax.models.create_model`."""
+    """ResNet-50 v1.5; the arguments are those of `lmf_jax.models.create_model`."""
     backbone = ResNet(dtype=dtype, axis_name=axis_name, remat=remat)
+    return _classifier(backbone, num_classes, head)
+
+
+def resnet50_v1(
+    *, num_classes: int, dtype: DTypeLike, axis_name: str | None, head: HeadName, remat: bool
+) -> Classifier:
+    """ResNet-50 v1 with Keras' constants; the arguments are those of `create_model`."""
+    backbone = ResNet(
+        stride_first=True, epsilon=1e-3, dtype=dtype, axis_name=axis_name, remat=remat
+    )
+    return _classifier(backbone, num_classes, head)
+
+
+def _classifier(backbone: ResNet, num_classes: int, head: HeadName) -> Classifier:
     limit = backbone.num_features**-0.5
     uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # within +-limit
     return Classifier(
@@ -97,9 +127,9 @@ def resnet50(
         make_head(
             head,
             num_classes,
-            dtype,
+            backbone.dtype,
             kernel_init=uniform,
             bias_init=partial(jax.random.uniform, minval=-limit, maxval=limit),
         ),
-        axis_name=axis_name,
+        axis_name=backbone.axis_name,
     )

@@ -8,28 +8,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key, UInt8
-
-from lmf_jax.models.layers import parameter_dtype
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-def normalise(images: UInt8[Array, "*batch 3"], dtype: DTypeLike) -> Float[Array, "*batch 3"]:
-    """Return images in the range that ImageNet models are trained in, ``(x / 255 - mean) / std``.
-
-    Args:
-        images: RGB in 0 to 255, ``[..., 3]``.
-        dtype: type of the result; computed in at least float32.
-    """
-    wide = parameter_dtype(dtype)
-    mean = 255 * jnp.asarray(IMAGENET_MEAN, wide)
-    std = 255 * jnp.asarray(IMAGENET_STD, wide)
-    shape = (1,) * (images.ndim - 1) + (3,)
-    normalised = (images.astype(wide) - mean.reshape(shape)) / std.reshape(shape)
-    return normalised.astype(dtype)
 
 
 def shift(key: Key[Array, ""], image: UInt8[Array, "h w 3"]) -> UInt8[Array, "h w 3"]:

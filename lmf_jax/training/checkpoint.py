@@ -1,20 +1,24 @@
 """Checkpoints: the train state, the input position and the metrics so far, as one bundle.
 
+With them goes how the model's images are normalised: nobody can predict with weights without it.
+
 The newest two are kept, and the best: the first epoch with the highest validation macro F1.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
-from lmf_jax.errors import TrainingStopped
+from lmf_jax.errors import TrainingStopped, UserError
 from lmf_jax.evaluation.finished_run import EpochMetrics, best_epoch
+from lmf_jax.models.normalisation import Normalisation
 from lmf_jax.training.step import TrainState, Variables
 
 History = list[EpochMetrics]
@@ -24,17 +28,19 @@ History = list[EpochMetrics]
 class Checkpoints:
     """The checkpoints of a run, by step."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open the folder, which is made if needed."""
+    def __init__(self, folder: Path, normalisation: Normalisation) -> None:
+        """Open the folder, which is made if needed.
+
+        Args:
+            folder: where the checkpoints lie.
+            normalisation: of the images that the model takes.
+        """
+        self._normalisation = normalisation
         self._policy = _NewestAndBest()
         self._manager = ocp.CheckpointManager(
             folder.absolute(),
             options=ocp.CheckpointManagerOptions(preservation_policy=self._policy),
-            # Random-looking floats shrink by a tenth, and that takes more time than writing them.
-            item_handlers={
-                "state": ocp.PyTreeCheckpointHandler(use_compression=False),
-                "record": ocp.JsonCheckpointHandler(),
-            },
+            item_handlers=_handlers(),
         )
 
     def save(
@@ -55,7 +61,11 @@ class Checkpoints:
             return
         if history:
             self._policy.best_step = best_epoch(history)["step"]
-        record = {"input": dict(input_state), "history": history}
+        record = {
+            "input": dict(input_state),
+            "history": history,
+            "normalisation": asdict(self._normalisation),
+        }
         with self._writing():
             self._manager.save(
                 step,
@@ -110,6 +120,47 @@ class Checkpoints:
                 f"({str(error).splitlines()[0][:200]}); the ones before are kept. Make room, and "
                 "go on with --resume."
             ) from error
+
+
+def read_best(folder: Path) -> tuple[Variables, Normalisation]:
+    """Read the variables of a run's best epoch so far, and how their images are normalised.
+
+    Nothing is written, so the run may still be going on.
+
+    Args:
+        folder: of the checkpoints.
+
+    Raises:
+        UserError: if there is no checkpoint of a finished epoch.
+    """
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    with ocp.CheckpointManager(
+        folder.absolute(), options=options, item_handlers=_handlers()
+    ) as manager:
+        newest = manager.latest_step() if folder.is_dir() else None
+        record = None if newest is None else manager.restore(newest, args=_RECORD)["record"]
+        if record is None or not record["history"]:
+            raise UserError(
+                f"There is no checkpoint of a finished epoch in {folder}; let the run get so far."
+            )
+        step = best_epoch(record["history"])["step"]
+        saved = manager.item_metadata(step)["state"].tree
+        # As NumPy arrays: the devices that it was trained on may not be there.
+        arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+        arguments = ocp.args.Composite(state=ocp.args.PyTreeRestore(restore_args=arrays))
+        state = manager.restore(step, args=arguments)["state"]
+    averaged = state["ema"] or {name: state[name] for name in ("params", "batch_stats")}
+    how = record["normalisation"]
+    return averaged, Normalisation(tuple(how["mean"]), tuple(how["std"]), how["channel_order"])
+
+
+_RECORD = ocp.args.Composite(record=ocp.args.JsonRestore())
+
+
+def _handlers() -> dict[str, ocp.CheckpointHandler]:
+    # Random-looking floats shrink by a tenth, and that takes more time than writing them.
+    state = ocp.PyTreeCheckpointHandler(use_compression=False)
+    return {"state": state, "record": ocp.JsonCheckpointHandler()}
 
 
 @dataclass

@@ -32,8 +32,10 @@ from lmf_jax.evaluation.metrics import classification_metrics, confusion_matrix,
 from lmf_jax.losses import Objective, make_objective
 from lmf_jax.losses.checks import ClassCounts
 from lmf_jax.models import create_model
+from lmf_jax.models.normalisation import NORMALISATIONS
+from lmf_jax.models.pretrained import load_pretrained
 from lmf_jax.training.checkpoint import Checkpoints, History
-from lmf_jax.training.optimizer import make_optimizer, step_decay
+from lmf_jax.training.optimizer import make_optimizer, step_decay, train_head_only
 from lmf_jax.training.progress import Progress
 from lmf_jax.training.step import (
     AXIS,
@@ -46,6 +48,7 @@ from lmf_jax.training.step import (
     make_predict_step,
     make_train_step,
     spread_over_devices,
+    train_state_shapes,
 )
 
 CHECK_EVERY = 50
@@ -72,9 +75,13 @@ class Program:
     """The compiled parts of a run and the numbers that its loop turns on."""
 
     settings: StepSettings
+    start: str
+    """What the weights start from, in words."""
     objective: Objective
     schedule: Callable[[int], Any]
     initial_state: Callable[[], TrainState]
+    state_shapes: Callable[[], TrainState]
+    """What a saved state is restored to."""
     train_step: MappedStep
     predict_step: MappedStep
 
@@ -107,6 +114,7 @@ def make_program(
         total_steps=steps_per_epoch * config.epochs,
         seed=config.seed,
         dtype=dtype,
+        normalisation=NORMALISATIONS[config.normalisation],
         augment=config.augment,
         mixup=config.mixup,
         cutmix=config.cutmix,
@@ -120,6 +128,8 @@ def make_program(
         steps_per_epoch=steps_per_epoch,
     )
     optimizer = make_optimizer(config.optimizer, schedule, weight_decay=config.weight_decay)
+    if config.freeze_backbone:
+        optimizer = train_head_only(optimizer)
     objective = _objective(config, class_counts)
     model = create_model(
         config.model,
@@ -128,15 +138,21 @@ def make_program(
         axis_name=AXIS,
         head=config.head,
         remat=config.remat,
+        freeze_backbone=config.freeze_backbone,
     )
     image_shape = (config.image_size, config.image_size, 3)
     return Program(
         settings=settings,
+        # Looked at right away, since weights that do not fit are best refused before anything.
+        start="a checkpoint" if config.resume else _starting_point(config, len(class_counts))[1],
         objective=objective,
         schedule=schedule,
-        initial_state=lambda: create_train_state(model, optimizer, image_shape, settings),
+        initial_state=lambda: create_train_state(
+            model, optimizer, image_shape, settings, _starting_point(config, len(class_counts))[0]
+        ),
+        state_shapes=lambda: train_state_shapes(model, optimizer, image_shape, settings),
         train_step=make_train_step(model, objective, optimizer, settings, devices),
-        predict_step=make_predict_step(model, dtype, devices),
+        predict_step=make_predict_step(model, settings.normalisation, dtype, devices),
     )
 
 
@@ -162,11 +178,13 @@ def fit(
         Interrupted: after Ctrl-C, with everything saved.
     """
     per_epoch = program.settings.steps_per_epoch
-    state = program.initial_state()
     history: History = []
-    with closing(Checkpoints(run_dir / "checkpoints")) as checkpoints:
-        saved = checkpoints.restore_latest(state) if config.resume else None
-        if saved is not None:
+    normalisation = program.settings.normalisation
+    with closing(Checkpoints(run_dir / "checkpoints", normalisation)) as checkpoints:
+        saved = checkpoints.restore_latest(program.state_shapes()) if config.resume else None
+        if saved is None:
+            state = program.initial_state()
+        else:
             state, input_state, history = saved
             train_batches.set_state(input_state)
         step = int(state.step)
@@ -263,6 +281,20 @@ def _objective(config: Config, class_counts: ClassCounts) -> Objective:
         )
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def _starting_point(config: Config, num_classes: int) -> tuple[Variables | None, str]:
+    """Return the variables to start from, in words too; a head that does not fit is left out."""
+    if config.pretrained == "none":
+        return None, "random weights"
+    variables = load_pretrained(config.pretrained, config.model)
+    params = dict(variables["params"])
+    classes_before = len(params["head"]["bias"])
+    words = f"the weights {config.pretrained}"
+    if config.head != "linear" or classes_before != num_classes:
+        del params["head"]
+        words += f", their head of {classes_before:,} classes replaced by one of {num_classes}"
+    return {"params": params, "batch_stats": variables["batch_stats"]}, words
 
 
 def _validate(

@@ -49,3 +49,15 @@ def make_optimizer(
             optax.scale_by_learning_rate(schedule),
         )
     raise ValueError(f"Unknown optimizer {name!r}; expected adamw or adam-l2.")
+
+
+def train_head_only(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Return the optimizer of a classifier whose backbone is frozen: no update and no state for it.
+
+    Args:
+        optimizer: of the head.
+    """
+    return optax.multi_transform(
+        {"head": optimizer, "backbone": optax.set_to_zero()},
+        {"head": "head", "backbone": "backbone"},
+    )

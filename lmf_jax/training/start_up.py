@@ -26,7 +26,7 @@ def start_up(config: Config) -> None:
     Raises:
         UserError: if the others cannot be met.
     """
-    logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax tells of every file it writes
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every file, and of waiting
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Path(COMPILATION_CACHE).expanduser()))
     keep_memory()

@@ -20,13 +20,8 @@ from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 
 from lmf_jax.losses import Objective
 from lmf_jax.models.layers import example_keys, parameter_dtype
-from lmf_jax.training.augment import (
-    augment_images,
-    cutmix,
-    mixup,
-    normalise,
-    roll_global_batch,
-)
+from lmf_jax.models.normalisation import NORMALISATIONS, Normalisation, normalise_images
+from lmf_jax.training.augment import augment_images, cutmix, mixup, roll_global_batch
 
 AXIS = "batch"
 """The name of the mapped axis; synchronised layers of a model need it."""
@@ -72,6 +67,7 @@ class StepSettings:
     total_steps: int
     seed: int
     dtype: Any = jnp.float32
+    normalisation: Normalisation = NORMALISATIONS["imagenet"]
     augment: Literal["none", "shift", "flip", "dihedral"] = "none"
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -84,22 +80,28 @@ def create_train_state(
     optimizer: optax.GradientTransformation,
     image_shape: tuple[int, int, int],
     settings: StepSettings,
+    pretrained: Variables | None = None,
 ) -> TrainState:
-    """Return the state before the first step; a function of the model and the seed alone.
+    """Return the state before the first step; a function of its arguments alone.
 
     Args:
         model: a module without a mapped axis, since initialisation runs outside of ``pmap``.
         optimizer: as given to :func:`make_train_step`.
         image_shape: ``(H, W, 3)``.
         settings: as given to :func:`make_train_step`.
+        pretrained: variables to start from; what they lack of a top-level module, such as the head,
+            starts at random.
     """
 
     # Laid out as the mapped step returns it: any other layout would compile the step twice.
     @partial(jax.jit, out_shardings=NamedSharding(_local_mesh(), PartitionSpec()))
-    def create() -> TrainState:
+    def create(pretrained: Variables) -> TrainState:
         images = jnp.zeros((1, *image_shape), settings.dtype)
         variables = model.init(jax.random.key(settings.seed), images, train=False)
-        params, batch_stats = variables["params"], variables.get("batch_stats", {})
+        params, batch_stats = (
+            _replace_modules(variables.get(name, {}), pretrained.get(name, {}))
+            for name in ("params", "batch_stats")
+        )
         averaged = {"params": params, "batch_stats": batch_stats}
         return TrainState(
             step=jnp.zeros((), jnp.int32),
@@ -111,7 +113,28 @@ def create_train_state(
             nonfinite_step=jnp.full((), -1, jnp.int32),
         )
 
-    return create()
+    return create(pretrained or {})
+
+
+def train_state_shapes(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image_shape: tuple[int, int, int],
+    settings: StepSettings,
+) -> TrainState:
+    """Return shape, type and devices of every array of a state; the arguments are those above."""
+    state = jax.eval_shape(lambda: create_train_state(model, optimizer, image_shape, settings))
+    sharding = NamedSharding(_local_mesh(), PartitionSpec())
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
+
+
+def _replace_modules(initial: Variables, pretrained: Variables) -> dict[str, PyTree]:
+    """Return the variables with those modules replaced that are pretrained, type by type."""
+    replaced = {
+        name: jax.tree.map(lambda new, old: new.astype(old.dtype), module, initial[name])
+        for name, module in pretrained.items()
+    }
+    return {**initial, **replaced}
 
 
 CPU_COMPILER_OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
@@ -216,18 +239,22 @@ def make_train_step(
 
 
 def make_predict_step(
-    model: nn.Module, dtype: Any = jnp.float32, devices: Sequence[jax.Device] | None = None
+    model: nn.Module,
+    normalisation: Normalisation,
+    dtype: Any = jnp.float32,
+    devices: Sequence[jax.Device] | None = None,
 ) -> MappedStep:
     """Return the mapped forward pass in evaluation mode, from images to logits.
 
     Args:
         model: the module that was trained.
+        normalisation: what its inputs are normalised by.
         dtype: type of its inputs.
         devices: as given to :func:`make_train_step`.
     """
 
     def predict_step(variables: Variables, images: Array) -> Any:
-        return model.apply(variables, normalise(images, dtype), train=False)
+        return model.apply(variables, normalise_images(images, normalisation, dtype), train=False)
 
     return _over_devices(predict_step, devices, donate_state=False, spread_output=True)
 
@@ -290,7 +317,8 @@ def _prepare(
 ) -> tuple[Float[Array, "batch h w 3"], list[tuple[float | Array, Array]]]:
     """Augment, normalise and mix; return the inputs and the labels with their shares."""
     keys = example_keys(jax.random.fold_in(micro_key, 0), len(images), AXIS)
-    inputs = normalise(augment_images(settings.augment, keys, images), settings.dtype)
+    images = augment_images(settings.augment, keys, images)
+    inputs = normalise_images(images, settings.normalisation, settings.dtype)
     if not settings.mixup and not settings.cutmix:
         return inputs, [(1.0, labels)]
     partners = roll_global_batch(inputs, AXIS)

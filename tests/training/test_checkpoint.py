@@ -3,9 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lmf_jax.errors import TrainingStopped
+from lmf_jax.errors import TrainingStopped, UserError
 from lmf_jax.losses import make_objective
-from lmf_jax.training.checkpoint import Checkpoints
+from lmf_jax.models.normalisation import NORMALISATIONS
+from lmf_jax.training.checkpoint import Checkpoints, read_best
 from lmf_jax.training.optimizer import make_optimizer
 from lmf_jax.training.step import (
     AXIS,
@@ -30,6 +31,10 @@ def initial_state():
     return create_train_state(tiny_model(), OPTIMIZER, (SIDE, SIDE, 3), SETTINGS)
 
 
+def open_checkpoints(folder):
+    return Checkpoints(folder, NORMALISATIONS["caffe"])
+
+
 def history(*scores):
     return [
         {"epoch": i, "step": i, "val_macro_f1": score} for i, score in enumerate(scores, start=1)
@@ -42,7 +47,7 @@ def steps_kept(folder):
 
 def train_and_save(train_step, folder, scores):
     """One epoch a step; returns the state after each, copied before the next step took it."""
-    checkpoints, state, states = Checkpoints(folder), initial_state(), []
+    checkpoints, state, states = open_checkpoints(folder), initial_state(), []
     for step, _ in enumerate(scores, start=1):
         state = train_step(state, spread_over_devices(random_batch(step, 8)))
         states.append(jax.tree.map(np.array, jax.tree.leaves(state)))
@@ -54,7 +59,7 @@ def train_and_save(train_step, folder, scores):
 def test_what_was_saved_in_the_background_is_the_state_of_its_step(train_step, tmp_path):
     scores = (0.1, 0.2, 0.3)
     states = train_and_save(train_step, tmp_path / "c", scores)
-    checkpoints = Checkpoints(tmp_path / "c")
+    checkpoints = open_checkpoints(tmp_path / "c")
     state, input_state, rows = checkpoints.restore_latest(initial_state())
     assert input_state == {"next_index": 3}
     assert rows == history(*scores)
@@ -73,15 +78,36 @@ def test_of_equal_scores_the_first_is_best(train_step, tmp_path):
     scores = (0.1, 0.9, 0.9, 0.3, 0.2)
     states = train_and_save(train_step, tmp_path / "c", scores)
     assert steps_kept(tmp_path / "c") == [2, 4, 5]
-    checkpoints = Checkpoints(tmp_path / "c")
+    checkpoints = open_checkpoints(tmp_path / "c")
     variables = checkpoints.restore_best(initial_state(), history(*scores))
     like = jax.tree.structure(initial_state())
     expected = jax.tree.unflatten(like, [jnp.asarray(x) for x in states[1]]).ema
     jax.tree.map(np.testing.assert_array_equal, variables, expected)
 
 
+def test_who_reads_the_best_gets_its_variables_and_how_images_are_normalised(train_step, tmp_path):
+    scores = (0.1, 0.9, 0.8, 0.3)
+    states = train_and_save(train_step, tmp_path / "c", scores)
+    before = sorted(path.name for path in (tmp_path / "c").rglob("*"))
+    variables, normalisation = read_best(tmp_path / "c")
+    expected = jax.tree.unflatten(jax.tree.structure(initial_state()), states[1]).ema
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+    assert normalisation == NORMALISATIONS["caffe"]
+    assert sorted(path.name for path in (tmp_path / "c").rglob("*")) == before
+
+
+def test_there_is_no_best_before_an_epoch_is_over(tmp_path):
+    with pytest.raises(UserError, match="no checkpoint of a finished epoch"):
+        read_best(tmp_path / "nothing")
+    checkpoints = open_checkpoints(tmp_path / "c")
+    checkpoints.save(1, initial_state(), {}, [])
+    checkpoints.close()
+    with pytest.raises(UserError, match="no checkpoint of a finished epoch"):
+        read_best(tmp_path / "c")
+
+
 def test_a_checkpoint_within_an_epoch_does_not_compete(train_step, tmp_path):
-    checkpoints, state = Checkpoints(tmp_path / "c"), initial_state()
+    checkpoints, state = open_checkpoints(tmp_path / "c"), initial_state()
     checkpoints.save(1, state, {}, history(0.9))
     checkpoints.save(2, state, {}, history(0.9))  # no epoch ends at step 2
     checkpoints.save(3, state, {}, [*history(0.9), {"epoch": 2, "step": 3, "val_macro_f1": 0.1}])
@@ -93,18 +119,18 @@ def test_a_checkpoint_within_an_epoch_does_not_compete(train_step, tmp_path):
 def test_the_best_is_kept_when_the_folder_is_opened_again(train_step, tmp_path):
     state, scores = initial_state(), (0.9, 0.1, 0.2, 0.3)
     for step, _ in enumerate(scores, start=1):
-        checkpoints = Checkpoints(tmp_path / "c")
+        checkpoints = open_checkpoints(tmp_path / "c")
         checkpoints.save(step, state, {}, history(*scores[:step]))
         checkpoints.close()
     assert steps_kept(tmp_path / "c") == [1, 3, 4]
 
 
 def test_an_empty_folder_holds_nothing_to_restore(tmp_path):
-    assert Checkpoints(tmp_path / "c").restore_latest(initial_state()) is None
+    assert open_checkpoints(tmp_path / "c").restore_latest(initial_state()) is None
 
 
 def test_a_disk_that_takes_no_more_is_named(tmp_path, monkeypatch):
-    checkpoints, state = Checkpoints(tmp_path / "c"), initial_state()
+    checkpoints, state = open_checkpoints(tmp_path / "c"), initial_state()
     checkpoints.save(1, state, {}, history(0.9))
     monkeypatch.setattr(
         checkpoints._manager, "save", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full"))

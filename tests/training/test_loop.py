@@ -17,7 +17,7 @@ from tests.training.tiny import NUM_CLASSES, random_batch, tiny_model
 COUNTS = [24, 18, 6]  # six batches of eight
 CONFIG = Config(
     image_size=32, epochs=3, batch_size=8, learning_rate=1e-2, decay_epochs=2, augment="shift"
-)
+).resolve({})
 
 
 class Stream:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lmf_jax.losses import make_objective
+from lmf_jax.models.normalisation import NORMALISATIONS
 from lmf_jax.training.optimizer import make_optimizer, step_decay
 from lmf_jax.training.step import (
     AXIS,
@@ -147,7 +148,7 @@ def test_bfloat16_computes_in_half_and_keeps_float32():
 
 def test_prediction_does_not_depend_on_its_neighbours():
     state = place(initial_state())
-    predict_step = make_predict_step(tiny_model(axis_name=AXIS))
+    predict_step = make_predict_step(tiny_model(axis_name=AXIS), NORMALISATIONS["imagenet"])
     batch = random_batch(0, 8)
     logits = predict_step(state.evaluation_variables, spread_over_devices(batch)["image"])
     assert logits.shape == (4, 2, NUM_CLASSES)

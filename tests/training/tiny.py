@@ -21,12 +21,19 @@ def tiny_model(
     axis_name: str | None = None,
     head: str = "linear",
     remat: bool = False,
+    freeze_backbone: bool = False,
 ) -> Classifier:
     """A ResNet of one bottleneck with dropout: every kind of layer that devices share."""
     backbone = ResNet((1,), width=4, dtype=dtype, axis_name=axis_name, remat=remat)
     initialiser = jax.nn.initializers.normal(0.1)
     linear = LinearHead(num_classes, initialiser, initialiser, parameter_dtype(dtype))
-    return Classifier(backbone, linear, dropout_rate=0.2, axis_name=axis_name)
+    return Classifier(
+        backbone,
+        linear,
+        dropout_rate=0.2,
+        axis_name=axis_name,
+        freeze_backbone=freeze_backbone,
+    )
 
 
 def random_batch(seed: int, size: int) -> dict[str, np.ndarray]:

@@ -1,0 +1,181 @@
+"""Files of trained weights: fetched once, and read without running what they hold."""
+
+import importlib.util
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lmf_jax.errors import UserError
+
+Tensors = dict[str, np.ndarray]
+"""Tensors by the name that the file gives them."""
+
+IMAGENET_URL = "https://download.pytorch.org/models"
+IMAGENET_FILES = {
+    "resnet50": "resnet50-11ad3fa6.pth",  # IMAGENET1K_V2
+    "densenet121": "densenet121-a639ec97.pth",  # IMAGENET1K_V1
+    "efficientnet_v2_s": "efficientnet_v2_s-dd5fe13b.pth",  # IMAGENET1K_V1
+}
+"""The files of torchvision that Sadi et al. start from; the digits begin the SHA-256 of each."""
+
+WEIGHTS_DIR = "~/.cache/lmf-jax/weights"
+
+
+def fetch_imagenet_weights(
+    model: str, *, url: str = IMAGENET_URL, folder: str | Path = WEIGHTS_DIR
+) -> Path:
+    """Download torchvision's ImageNet weights of a model, once, and check them every time.
+
+    Args:
+        model: name of the model.
+        url: where the files lie.
+        folder: where they are kept.
+
+    Raises:
+        UserError: if there are none for the model, they cannot be read here or fetched, or the file
+            is not what its name says.
+    """
+    if model not in IMAGENET_FILES:
+        raise UserError(
+            f"There are no torchvision weights for {model}; give --pretrained FILE, or --model "
+            f"{', '.join(IMAGENET_FILES)}."
+        )
+    name = IMAGENET_FILES[model]
+    _require_torch(name)
+    path = Path(folder).expanduser() / name
+    if path.exists():
+        _check_hash(path, name)
+    else:
+        _download(f"{url}/{name}", path)
+    return path
+
+
+def _download(address: str, path: Path) -> None:
+    import pooch  # loads an HTTP client, which few runs need
+    import requests
+
+    pooch.get_logger().setLevel("WARNING")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        pooch.retrieve(address, None, fname=part.name, path=path.parent)
+        _check_hash(part, path.name)
+        os.replace(part, path)
+    except (requests.RequestException, ValueError) as error:
+        raise UserError(
+            f"{path.name} cannot be downloaded ({type(error).__name__}); fetch {address} where "
+            f"there is a network, and put it into {path.parent}."
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _check_hash(path: Path, name: str) -> None:
+    import pooch
+
+    found, expected = pooch.file_hash(str(path)), name.rpartition("-")[2].partition(".")[0]
+    if not found.startswith(expected):
+        raise UserError(
+            f"{path} is not {name}: its SHA-256 begins with {found[:8]}; remove it and fetch it "
+            "again."
+        )
+
+
+def read_tensors(path: Path) -> Tensors:
+    """Read every tensor of a file, as the ending of its name says; no pickle is run.
+
+    Args:
+        path: ``.safetensors``; ``.npz`` without objects; ``.h5``, in which Keras' layers have the
+            names ``<layer>/<weight>``; ``.pth`` or ``.pt``, where torch is installed.
+
+    Returns:
+        The tensors by name, floats in at least float32.
+
+    Raises:
+        UserError: if there is no such file, or it cannot be read.
+    """
+    if path.suffix not in _READERS:
+        raise UserError(
+            f"{path} is no file of weights; expected one that ends with {', '.join(_READERS)}."
+        )
+    if not path.is_file():
+        raise UserError(f"There is no file {path}; give --pretrained imagenet or a file.")
+    if path.suffix in (".pth", ".pt"):
+        _require_torch(path.name)
+    try:
+        tensors = _READERS[path.suffix](path)
+    except Exception as error:  # each library has its own for a file that is broken
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise UserError(
+            f"{path} cannot be read as weights ({reason}); fetch or export it again."
+        ) from error
+    return {name: _at_least_float32(tensor) for name, tensor in tensors.items()}
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Any]:
+    from safetensors.numpy import load_file
+
+    return load_file(path)
+
+
+def _read_npz(path: Path) -> Mapping[str, Any]:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _read_keras(path: Path) -> Mapping[str, Any]:
+    """Read Keras' HDF5 as Keras does: the weights of a layer are known by their order."""
+    import h5py
+
+    tensors = {}
+    with h5py.File(path, "r") as file:
+        layers = file.get("model_weights", file)  # where the whole model was saved
+        for layer in map(_text, layers.attrs["layer_names"]):
+            names = [_text(name) for name in layers[layer].attrs["weight_names"]]
+            if names and len(names) not in _KERAS_WEIGHTS:
+                raise ValueError(f"the layer {layer} has {len(names)} weights")
+            for weight, name in zip(_KERAS_WEIGHTS.get(len(names), ()), names, strict=True):
+                tensors[f"{layer}/{weight}"] = layers[layer][name][()]
+    return tensors
+
+
+_KERAS_WEIGHTS = {
+    1: ("kernel",),
+    2: ("kernel", "bias"),
+    4: ("gamma", "beta", "moving_mean", "moving_variance"),
+}
+"""The weights of a convolution or dense layer without and with bias, and of a batch norm."""
+
+
+def _text(name: bytes | str) -> str:
+    return name.decode() if isinstance(name, bytes) else name
+
+
+def _read_torch(path: Path) -> Mapping[str, Any]:
+    import torch
+
+    tensors = torch.load(path, map_location="cpu", weights_only=True)
+    return {name: tensor.float().numpy() for name, tensor in tensors.items()}
+
+
+_READERS: dict[str, Callable[[Path], Mapping[str, Any]]] = {
+    ".safetensors": _read_safetensors,
+    ".npz": _read_npz,
+    ".h5": _read_keras,
+    ".pth": _read_torch,
+    ".pt": _read_torch,
+}
+
+
+def _at_least_float32(tensor: np.ndarray) -> np.ndarray:
+    return tensor if tensor.dtype == np.float64 else tensor.astype(np.float32)
+
+
+def _require_torch(name: str) -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise UserError(
+            f"{name} is a pickle, which only torch opens safely; pip install 'lmf-jax[torch]', or "
+            "give --pretrained the same weights as .safetensors."
+        )

@@ -1,0 +1,73 @@
+"""A trained model as its run left it: what predicts, evaluates and explains."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+
+from lmf_jax.config import Config
+from lmf_jax.evaluation.finished_run import read_record
+from lmf_jax.models import create_model
+from lmf_jax.models.classifier import Classifier
+from lmf_jax.models.normalisation import Normalisation, normalise_images
+from lmf_jax.training.checkpoint import read_best
+from lmf_jax.training.run_folder import read_config
+from lmf_jax.training.step import MappedStep, Variables, make_predict_step
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The model of a run's best epoch.
+
+    Attributes:
+        config: the settings of the run.
+        dataset: what the run recorded of its data: ``name``, ``fingerprint``, ``class_names``,
+            ``class_counts``.
+        model: the classifier; it takes what :meth:`normalise` returns.
+        variables: ``{"params", "batch_stats"}``.
+        normalisation: how its images are normalised.
+    """
+
+    config: Config
+    dataset: Mapping[str, Any]
+    model: Classifier
+    variables: Variables
+    normalisation: Normalisation
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of every class, by class id."""
+        return tuple(self.dataset["class_names"])
+
+    @property
+    def predict_step(self) -> MappedStep:
+        """The mapped forward pass: of ``variables`` and uint8 images on the devices, logits."""
+        return make_predict_step(self.model, self.normalisation, jnp.dtype(self.config.precision))
+
+    def normalise(self, images: UInt8[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:
+        """Return RGB images in 0 to 255 as the model takes them."""
+        return normalise_images(images, self.normalisation, jnp.dtype(self.config.precision))
+
+
+def load_trained(run_dir: str | Path) -> Trained:
+    """Read the model of a run's best epoch.
+
+    Args:
+        run_dir: the folder that ``train.py`` wrote.
+
+    Raises:
+        UserError: if it holds no run, or one that finished no epoch.
+    """
+    record = read_record(run_dir)
+    config = read_config(run_dir)
+    variables, normalisation = read_best(Path(run_dir) / "checkpoints")
+    model = create_model(
+        config.model,
+        num_classes=len(record["dataset"]["class_names"]),
+        dtype=jnp.dtype(config.precision),
+        head=config.head,
+    )
+    return Trained(config, record["dataset"], model, variables, normalisation)
