@@ -157,16 +157,11 @@ def from_keras(name: str, tensors: Tensors) -> Variables:
         raise ValueError(
             f"they are Keras', of the first ResNet-50; give --model resnet50_v1, not {name}."
         )
-    biases = {
-        _keras_norm(layer): bias
-        for layer, weight, bias in ((*key.split("/", 1), t) for key, t in tensors.items())
-        if weight == "bias" and not layer.startswith("fc")
-    }
-    folded = {
-        key: tensor - biases.get(key.split("/")[0], 0) if key.endswith("/moving_mean") else tensor
-        for key, tensor in tensors.items()
-        if key.startswith("fc") or not key.endswith("/bias")
-    }
+    folded = {key: t for key, t in tensors.items() if not _is_folded(key)}
+    for key in filter(_is_folded, tensors):
+        mean = f"{_keras_norm(key.removesuffix('/bias'))}/moving_mean"
+        if mean in folded:
+            folded[mean] = folded[mean] - tensors[key]
     shapes = _variable_shapes(name, num_classes=len(tensors.get("fc1000/bias", np.ones(1))))
     names = {path: _keras_name(path) for path in shapes}
     return _collect("Keras' first ResNet-50", folded, names, shapes)
@@ -194,6 +189,11 @@ def _keras_name(path: VariablePath) -> str:
         branch = "1" if block[1] == "downsample" else "2" + "abc"[int(block[1][-1]) - 1]
         layer = f"res{int(stage) + 1}{'abcdef'[int(number)]}_branch{branch}"
     return f"{layer if kind == 'conv' else _keras_norm(layer)}/{_KERAS_LEAVES[leaf]}"
+
+
+def _is_folded(key: str) -> bool:
+    """Whether a tensor is the bias of a convolution."""
+    return key.endswith("/bias") and not key.startswith("fc")
 
 
 def _keras_norm(convolution: str) -> str:

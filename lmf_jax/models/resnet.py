@@ -5,7 +5,6 @@ in the first one, v1, which Keras has, in the 1x1 convolution before it.
 """
 
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -83,14 +82,14 @@ class ResNet(nn.Module):
         self, images: Float[Array, "batch height width 3"], train: bool
     ) -> Float[Array, "batch map_height map_width features"]:
         """The last map, 32 times smaller than the images if there are four stages."""
-        settings: dict[str, Any] = {
-            "epsilon": self.epsilon,
-            "dtype": self.dtype,
-            "axis_name": self.axis_name,
-        }
-        conv = partial(ConvNorm, **settings)
-        block_class = rematerialised(Bottleneck, self.remat)
-        bottleneck = partial(block_class, stride_first=self.stride_first, **settings)
+        conv = partial(ConvNorm, epsilon=self.epsilon, dtype=self.dtype, axis_name=self.axis_name)
+        bottleneck = partial(
+            rematerialised(Bottleneck, self.remat),
+            stride_first=self.stride_first,
+            epsilon=self.epsilon,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+        )
         x = nn.relu(conv(self.width, 7, 2, name="conv1")(images, train))
         x = max_pool(x)
         for stage, size in enumerate(self.stage_sizes):

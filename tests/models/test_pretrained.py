@@ -1,10 +1,17 @@
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
+from PIL import Image
+from safetensors.numpy import save_file
 
-from lmf_jax.models import create_model
-from lmf_jax.models.pretrained import from_torchvision
+from lmf_jax.errors import UserError
+from lmf_jax.models import create_model, pretrained
+from lmf_jax.models.normalisation import NORMALISATIONS, normalise_images
+from lmf_jax.models.pretrained import from_keras, from_torchvision, load_pretrained
 from tests.models.make_golden import NUM_CLASSES, seeded_state_dict
 from tests.models.test_torchvision_parity import stored_shapes
 
@@ -79,3 +86,76 @@ def test_state_dicts_that_do_not_fit_are_refused(state_dict, change, complaint):
 def test_models_that_torchvision_does_not_have_are_refused(state_dict):
     with pytest.raises(ValueError, match=r"'unet'; expected one of resnet50, densenet121"):
         from_torchvision("unet", state_dict)
+
+
+def test_timm_s_efficientnet_is_refused_since_it_computes_something_else():
+    with pytest.raises(ValueError, match="padding or epsilon"):
+        from_torchvision("efficientnet_v2_s", {"blocks.0.0.conv.weight": np.ones(1)})
+
+
+def keras_tensors(num_classes=NUM_CLASSES):
+    """Random weights in Keras' names, from the shapes of our own tree."""
+    model = create_model("resnet50_v1", num_classes=num_classes)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    rng = np.random.default_rng(0)
+    tensors = {}
+    for path, leaf in flatten_dict(shapes).items():
+        name = pretrained._keras_name(path)
+        tensors[name] = rng.random(leaf.shape, np.float32)
+        if name.endswith("/kernel") and not name.startswith("fc"):
+            tensors[name.replace("/kernel", "/bias")] = rng.random(leaf.shape[-1:], np.float32)
+    return tensors
+
+
+def test_keras_names_are_those_of_its_first_resnet():
+    names = keras_tensors()
+    assert len(names) == 320
+    assert {"conv1/kernel", "bn_conv1/gamma", "res2a_branch1/kernel", "fc1000/bias"} < set(names)
+    assert {"res4f_branch2c/bias", "bn5c_branch2b/moving_variance"} < set(names)
+
+
+def test_a_keras_bias_moves_the_running_mean():
+    tensors = keras_tensors()
+    variables = from_keras("resnet50_v1", tensors)
+    np.testing.assert_allclose(
+        variables["batch_stats"]["backbone"]["layer2_1"]["conv3"]["norm"]["mean"],
+        tensors["bn3b_branch2c/moving_mean"] - tensors["res3b_branch2c/bias"],
+    )
+    assert variables["params"]["head"]["bias"].shape == (NUM_CLASSES,)
+
+
+def test_keras_weights_are_for_its_own_model():
+    with pytest.raises(ValueError, match="give --model resnet50_v1, not resnet50"):
+        from_keras("resnet50", keras_tensors())
+
+
+def test_keras_weights_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="missing tensors: bn2a_branch1/gamma"):
+        from_keras("resnet50_v1", without(keras_tensors(), "bn2a_branch1/gamma"))
+
+
+def test_files_are_known_by_their_names(tmp_path, state_dict):
+    np.savez(tmp_path / "keras.npz", **keras_tensors())
+    save_file(state_dict, tmp_path / "torchvision.safetensors")
+    for name, model in (("keras.npz", "resnet50_v1"), ("torchvision.safetensors", "resnet50")):
+        variables = load_pretrained(str(tmp_path / name), model)
+        assert set(variables) == {"params", "batch_stats"}
+    with pytest.raises(UserError, match=r"keras.npz cannot be used: .* give --model resnet50_v1"):
+        load_pretrained(str(tmp_path / "keras.npz"), "resnet50")
+    with pytest.raises(UserError, match=r"torchvision.safetensors cannot be used: .* missing"):
+        load_pretrained(str(tmp_path / "torchvision.safetensors"), "densenet121")
+
+
+KERAS_FILE = Path(__file__).parents[3] / "shared/weights/resnet50_keras_imagenet.npz"
+
+
+@pytest.mark.skipif(not KERAS_FILE.exists(), reason=f"{KERAS_FILE.name} does not lie beside")
+def test_the_real_weights_recognise_a_cat():
+    skimage = pytest.importorskip("skimage.data", reason="has the cat, and is not installed")
+    photo = Image.fromarray(skimage.chelsea()[:, 75:375]).resize((224, 224))
+    variables = load_pretrained(str(KERAS_FILE), "resnet50_v1")
+    model = create_model("resnet50_v1", num_classes=1000)
+    images = jnp.asarray(np.asarray(photo)[None])
+    inputs = normalise_images(images, NORMALISATIONS["caffe"], jnp.float32)
+    logits = np.asarray(jax.jit(model.apply)(variables, inputs))[0]
+    assert logits.argmax() == 285  # Egyptian cat

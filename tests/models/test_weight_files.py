@@ -1,0 +1,173 @@
+"""Files of weights: each kind is read as it was written, and nothing else is."""
+
+import gc
+import hashlib
+import http.server
+import importlib.util
+import threading
+import urllib.parse
+
+import h5py
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from lmf_jax.errors import UserError
+from lmf_jax.models import weight_files
+from lmf_jax.models.weight_files import fetch_imagenet_weights, read_tensors
+
+# The HTTP client leaves its connections to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+RNG = np.random.default_rng(0)
+KERAS = {
+    "conv1": {"kernel": RNG.random((3, 3, 3, 4)), "bias": RNG.random(4)},
+    "bn_conv1": {
+        "gamma": RNG.random(4),
+        "beta": RNG.random(4),
+        "moving_mean": RNG.random(4),
+        "moving_variance": RNG.random(4),
+    },
+    "pool": {},
+}
+TENSORS = {f"{layer}/{name}": x for layer, ws in KERAS.items() for name, x in ws.items()}
+
+
+def write_keras(path, group=None):
+    """The layout of Keras' `save_weights`; its old names say nothing, and the order does."""
+    with h5py.File(path, "w") as file:
+        root = file if group is None else file.create_group(group)
+        root.attrs["layer_names"] = [layer.encode() for layer in KERAS]
+        for layer, weights in KERAS.items():
+            names = [f"{layer}_{place}:0" for place in range(len(weights))]
+            root.create_group(layer).attrs["weight_names"] = [name.encode() for name in names]
+            for name, tensor in zip(names, weights.values(), strict=True):
+                root[layer][name] = tensor
+
+
+def write_torch(path):
+    torch = pytest.importorskip("torch", reason="writes a .pth, and torch is not installed")
+    torch.save({name: torch.from_numpy(x) for name, x in TENSORS.items()}, path)
+
+
+WRITERS = {
+    "weights.safetensors": lambda path: save_file(TENSORS, path),
+    "weights.npz": lambda path: np.savez(path, **TENSORS),
+    "weights.h5": write_keras,
+    "model.h5": lambda path: write_keras(path, "model_weights"),
+    "weights.pth": write_torch,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_tensor_comes_back_under_its_name(name, tmp_path):
+    WRITERS[name](tmp_path / name)
+    tensors = read_tensors(tmp_path / name)
+    assert tensors.keys() == TENSORS.keys()
+    for key, tensor in tensors.items():
+        np.testing.assert_allclose(tensor, TENSORS[key], rtol=1e-6)
+
+
+def test_half_precision_is_widened(tmp_path):
+    np.savez(tmp_path / "half.npz", kernel=np.float16([0.5, 2]))
+    assert read_tensors(tmp_path / "half.npz")["kernel"].dtype == np.float32
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".npz", ".h5"])
+def test_a_broken_file_is_named(ending, tmp_path):
+    path = tmp_path / f"broken{ending}"
+    path.write_bytes(b"no weights")
+    with pytest.raises(UserError, match=rf"broken{ending} cannot be read as weights \("):
+        read_tensors(path)
+
+
+def test_objects_are_not_unpickled(tmp_path):
+    np.savez(tmp_path / "objects.npz", kernel=np.array([{}, print], dtype=object))
+    with pytest.raises(UserError, match=r"cannot be read as weights \(Object arrays"):
+        read_tensors(tmp_path / "objects.npz")
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "weights.pkl"])
+def test_other_endings_are_refused(name, tmp_path):
+    with pytest.raises(UserError, match=r"expected one that ends with .safetensors, .npz, .h5"):
+        read_tensors(tmp_path / name)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"There is no file .*gone.npz"):
+        read_tensors(tmp_path / "gone.npz")
+
+
+def test_a_pickle_needs_torch(tmp_path, monkeypatch):
+    (tmp_path / "weights.pth").write_bytes(b"")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'lmf-jax\[torch\]', or .* \.safetensors"):
+        read_tensors(tmp_path / "weights.pth")
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A server of this machine that has the file, of made-up bytes, under a fitting name."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    content = b"made-up weights"
+    name = f"resnet50-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    monkeypatch.setitem(weight_files.IMAGENET_FILES, "resnet50", name)
+    folder = tmp_path / "server"
+    folder.mkdir()
+    (folder / name).write_bytes(content)
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=folder)
+
+        def log_message(self, *args):
+            asked.append(urllib.parse.urlparse(self.path).path)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_port}", folder / name, asked
+        httpd.shutdown()
+    gc.collect()
+
+
+def test_weights_are_fetched_once(server, tmp_path):
+    url, file, asked = server
+    for _ in range(2):
+        path = fetch_imagenet_weights("resnet50", url=url, folder=tmp_path / "weights")
+    assert path.read_bytes() == file.read_bytes()
+    assert asked == [f"/{file.name}"]
+    assert [path.name for path in (tmp_path / "weights").iterdir()] == [file.name]
+
+
+def test_what_is_not_what_its_name_says_is_not_kept(server, tmp_path):
+    url, file, _ = server
+    file.write_bytes(b"other bytes")
+    with pytest.raises(UserError, match=r"is not resnet50-.*: its SHA-256 begins with"):
+        fetch_imagenet_weights("resnet50", url=url, folder=tmp_path / "weights")
+    assert not list((tmp_path / "weights").iterdir())
+
+
+def test_a_fetched_file_that_changed_is_refused(server, tmp_path):
+    url, _, _ = server
+    path = fetch_imagenet_weights("resnet50", url=url, folder=tmp_path / "weights")
+    path.write_bytes(b"bit rot")
+    with pytest.raises(UserError, match="remove it and fetch it again"):
+        fetch_imagenet_weights("resnet50", url=url, folder=tmp_path / "weights")
+
+
+@pytest.mark.parametrize("reason", ["no network", "no such file"])
+def test_without_the_file_one_line_says_what_to_fetch_and_where_to_put_it(reason, server, tmp_path):
+    url, file, _ = server
+    file.unlink()
+    url = "http://127.0.0.1:9" if reason == "no network" else url
+    with pytest.raises(UserError) as refusal:
+        fetch_imagenet_weights("resnet50", url=url, folder=tmp_path / "weights")
+    assert f"fetch {url}/{file.name} where" in str(refusal.value)
+    assert f"put it into {tmp_path / 'weights'}" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_model_without_published_weights_is_refused():
+    with pytest.raises(UserError, match="no torchvision weights for resnet50_v1"):
+        fetch_imagenet_weights("resnet50_v1")
