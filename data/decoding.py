@@ -80,9 +80,21 @@ def decode_image(encoded: bytes, image_size: int) -> UInt8[np.ndarray, "image_si
     Raises:
         Exception: Whatever Pillow raises for bytes it cannot decode.
     """
-    with Image.open(io.BytesIO(encoded)) as image:
-        rgb = to_rgb(image)
+    rgb = open_rgb(encoded)
     return np.asarray(rgb.resize((image_size, image_size), Image.Resampling.BILINEAR))
+
+
+def open_rgb(encoded: bytes) -> Image.Image:
+    """Decodes one image to RGB in its own size, as :func:`decode_image` does before it resizes.
+
+    Args:
+        encoded: The bytes of an image file that Pillow knows.
+
+    Raises:
+        Exception: Whatever Pillow raises for bytes it cannot decode.
+    """
+    with Image.open(io.BytesIO(encoded)) as image:
+        return to_rgb(image)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -1,0 +1,75 @@
+"""Image files that belong to no dataset: what a trained model is asked about."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grain
+import numpy as np
+from PIL import UnidentifiedImageError
+
+from data.decoding import decode_image
+from data.image_folder import images_in
+from data.pipeline import EvaluationBatch
+from data.reading import READING, Stream
+from lmf_jax.errors import UserError
+
+
+def image_files(path: str | Path) -> list[Path]:
+    """Returns an image file alone, or the image files right in a folder, by name.
+
+    Args:
+        path: The file or the folder.
+
+    Raises:
+        UserError: If there is nothing at the path, or a folder without an image.
+    """
+    path = Path(path).expanduser()
+    if path.is_file():
+        return [path]
+    if not path.exists():
+        raise UserError(f"There is no {path}; expected an image or a folder of images.")
+    return [path / name for name in images_in(path)]
+
+
+@dataclass(eq=False)
+class LooseImages:
+    """Batches of image files, decoded and resized ahead by threads.
+
+    A file that cannot be decoded stops nothing: its place in the batch is masked.
+
+    Attributes:
+        files: The image files.
+        image_size: Height and width of the images, in pixels.
+        batch_size: Images in a batch; the last is filled up.
+        broken: Why a file could not be decoded, by its place among the files; complete after a
+            pass over the batches.
+    """
+
+    files: Sequence[Path]
+    image_size: int
+    batch_size: int
+    broken: dict[int, str] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[EvaluationBatch]:
+        """Yields ``{"image", "label", "mask"}``; the label is the place among the files."""
+        starts = grain.MapDataset.range(0, len(self.files), self.batch_size)
+        return Stream(starts.map(self._batch), READING)
+
+    def _batch(self, start: int) -> EvaluationBatch:
+        places = range(start, min(start + self.batch_size, len(self.files)))
+        shape = (self.image_size, self.image_size, 3)
+        batch: EvaluationBatch = {
+            "image": np.zeros((self.batch_size, *shape), np.uint8),
+            "label": np.arange(start, start + self.batch_size, dtype=np.int32),
+            "mask": np.zeros(self.batch_size, np.bool_),
+        }
+        for i, place in enumerate(places):
+            try:
+                batch["image"][i] = decode_image(self.files[place].read_bytes(), self.image_size)
+            except Exception as error:  # Pillow's formats raise nearly everything
+                is_unknown = isinstance(error, UnidentifiedImageError)
+                self.broken[place] = "no known format" if is_unknown else str(error)
+            else:
+                batch["mask"][i] = True
+        return batch
