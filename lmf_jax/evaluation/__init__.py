@@ -1,4 +1,4 @@
-"""Evaluation: the metrics of a test, its figures, and the report of a finished run.
+"""Evaluation: the metrics of a test with their intervals, its figures, and the report of a run.
 
 Importing this package loads neither matplotlib nor jinja2; they load when a report is written.
 """
@@ -9,6 +9,6 @@ from lmf_jax.evaluation.metrics import ClassificationMetrics as ClassificationMe
 from lmf_jax.evaluation.metrics import classification_metrics as classification_metrics
 from lmf_jax.evaluation.metrics import confusion_matrix as confusion_matrix
 from lmf_jax.evaluation.metrics import predicted_classes as predicted_classes
-from lmf_jax.evaluation.metrics import test_summary as test_summary
 from lmf_jax.evaluation.report import format_test_table as format_test_table
 from lmf_jax.evaluation.report import write_report as write_report
+from lmf_jax.evaluation.summary import test_summary as test_summary

@@ -1,5 +1,6 @@
 """The folder of a finished run of ten classes, as training leaves it."""
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lmf_jax.evaluation.metrics import test_summary as summarise
 from lmf_jax.evaluation.report import write_report
+from lmf_jax.evaluation.summary import test_summary as summarise
 
 CLASS_NAMES = [
     "Melanocytic nevi",
@@ -79,14 +80,19 @@ def make_predictions() -> dict[str, np.ndarray]:
     }
 
 
+@functools.cache
+def make_test() -> dict[str, Any]:
+    predictions = make_predictions()
+    return summarise(predictions["labels"], predictions["logits"], CLASS_NAMES)
+
+
 def write_run(folder: Path) -> None:
     predictions = make_predictions()
     timing = [{"epoch": i + 1, "seconds": 700.0, "images_per_second": 10.1} for i in range(EPOCHS)]
-    test = summarise(predictions["labels"], predictions["logits"], CLASS_NAMES)
     (folder / "config.json").write_text(json.dumps(make_record()))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in make_history()))
     (folder / "timing.jsonl").write_text("".join(json.dumps(e) + "\n" for e in timing))
-    (folder / "test.json").write_text(json.dumps(test))
+    (folder / "test.json").write_text(json.dumps(make_test()))
     np.savez(folder / "predictions.npz", **predictions)
 
 
