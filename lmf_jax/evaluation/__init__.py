@@ -3,6 +3,9 @@
 Importing this package loads neither matplotlib nor jinja2; they load when a report is written.
 """
 
+from lmf_jax.evaluation.comparison import Comparison as Comparison
+from lmf_jax.evaluation.comparison import compare_runs as compare_runs
+from lmf_jax.evaluation.comparison import format_comparison as format_comparison
 from lmf_jax.evaluation.finished_run import FinishedRun as FinishedRun
 from lmf_jax.evaluation.finished_run import read_run as read_run
 from lmf_jax.evaluation.metrics import ClassificationMetrics as ClassificationMetrics
