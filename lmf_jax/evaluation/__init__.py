@@ -1,14 +1,17 @@
-"""Evaluation: the metrics of a test, its figures, and the report of a finished run.
+"""Evaluation: the metrics of a test with their intervals, its figures, and the report of a run.
 
 Importing this package loads neither matplotlib nor jinja2; they load when a report is written.
 """
 
+from lmf_jax.evaluation.comparison import Comparison as Comparison
+from lmf_jax.evaluation.comparison import compare_runs as compare_runs
+from lmf_jax.evaluation.comparison import format_comparison as format_comparison
 from lmf_jax.evaluation.finished_run import FinishedRun as FinishedRun
 from lmf_jax.evaluation.finished_run import read_run as read_run
 from lmf_jax.evaluation.metrics import ClassificationMetrics as ClassificationMetrics
 from lmf_jax.evaluation.metrics import classification_metrics as classification_metrics
 from lmf_jax.evaluation.metrics import confusion_matrix as confusion_matrix
 from lmf_jax.evaluation.metrics import predicted_classes as predicted_classes
-from lmf_jax.evaluation.metrics import test_summary as test_summary
 from lmf_jax.evaluation.report import format_test_table as format_test_table
 from lmf_jax.evaluation.report import write_report as write_report
+from lmf_jax.evaluation.summary import test_summary as test_summary

@@ -49,8 +49,18 @@ class FinishedRun:
     test: Mapping[str, Any]
 
 
-TEST_METRICS = ("accuracy", "macro_precision", "macro_recall", "macro_f1")
-CLASS_METRICS = ("precision", "recall", "f1", "support")
+TEST_METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "mcc",
+    "macro_precision",
+    "macro_recall",
+    "macro_f1",
+    "auroc",
+    "average_precision",
+    "ece",
+)
+CLASS_METRICS = ("precision", "recall", "f1", "auroc", "average_precision")
 HISTORY_KEYS = ("epoch", "train_loss", "val_loss", "val_accuracy", "val_macro_f1", "learning_rate")
 TIMING_KEYS = ("epoch", "seconds", "images_per_second")
 PARTS = ("train", "validation", "test")
@@ -119,11 +129,16 @@ def read_record(run_dir: str | Path) -> dict[str, Any]:
 
 def _read_test(path: Path, class_names: Sequence[str]) -> dict[str, Any]:
     test = _parse(path, _read_text(path))
-    _require(path, test, (*TEST_METRICS, "per_class"))
-    if list(test["per_class"]) != list(class_names):
-        raise _broken(path, "its classes are not those of config.json")
+    _require(path, test, (*TEST_METRICS, "per_class", "intervals"))
+    intervals = test["intervals"]
+    _require(path, intervals, ("level", "resamples", *TEST_METRICS, "per_class"), "its intervals")
+    for per_class in (test["per_class"], intervals["per_class"]):
+        if list(per_class) != list(class_names):
+            raise _broken(path, "its classes are not those of config.json")
+        for name, metrics in per_class.items():
+            _require(path, metrics, CLASS_METRICS, f"its class {name}")
     for name, metrics in test["per_class"].items():
-        _require(path, metrics, CLASS_METRICS, f"its class {name}")
+        _require(path, metrics, ("support",), f"its class {name}")
     return test
 
 

@@ -1,11 +1,10 @@
-"""Accuracy, precision, recall and F1, all of them read off one confusion matrix.
+"""Accuracy, precision, recall, F1 and MCC, all of them read off one confusion matrix.
 
 The confusion matrix is the sum over examples: matrices of batches, devices or resamples add up, and
 the metrics are computed once from the sum. A mean of metrics over batches is never taken.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,9 +17,14 @@ CountPerClass = Integer[Array | np.ndarray, " classes"]
 
 
 class ClassificationMetrics(NamedTuple):
-    """Metrics of one confusion matrix; fractions in [0, 1], ``support`` in examples."""
+    """Metrics of one confusion matrix; fractions in [0, 1], ``mcc`` in [-1, 1].
+
+    ``support`` is in examples.
+    """
 
     accuracy: Fraction
+    balanced_accuracy: Fraction
+    mcc: Fraction
     macro_precision: Fraction
     macro_recall: Fraction
     macro_f1: Fraction
@@ -76,13 +80,17 @@ def confusion_matrix(
 def classification_metrics(
     confusion: Integer[Array | np.ndarray, "classes classes"],
 ) -> ClassificationMetrics:
-    """Compute accuracy and precision, recall and F1 per class and as macro means.
+    """Compute accuracy, MCC, and precision, recall and F1 per class and as macro means.
 
     A metric whose denominator is zero is 0, as ``zero_division=0`` in scikit-learn. The macro means
     run over all classes of the matrix, also one that has no example in this part of the data or is
     never predicted: the mean then means the same on every part and every resample. (scikit-learn
     does so with ``labels=range(C)``; its default leaves out a class that is neither present nor
     predicted.) The metrics of an empty matrix are all 0.
+
+    Balanced accuracy is the mean recall of the classes that have an example. MCC is the correlation
+    of true and predicted classes, R_K of Gorodkin, "Comparing two K-category assignments by a
+    K-category correlation coefficient", 2004, Eq. 8: 1 if all is right, 0 for a constant answer.
 
     Args:
         confusion: counts ``[C, C]``, row = true class. A NumPy matrix gives float64 results, a
@@ -98,8 +106,12 @@ def classification_metrics(
     precision = correct / predicted.clip(min=1)
     recall = correct / support.clip(min=1)
     f1 = 2 * correct / (support + predicted).clip(min=1)
+    accuracy = correct.sum() / confusion.sum().clip(min=1)
+    present = support / support.clip(min=1)  # 1 or 0
     return ClassificationMetrics(
-        accuracy=correct.sum() / confusion.sum().clip(min=1),
+        accuracy=accuracy,
+        balanced_accuracy=recall.sum() / present.sum().clip(min=1),
+        mcc=_correlation(accuracy, support, predicted),
         macro_precision=precision.mean(),
         macro_recall=recall.mean(),
         macro_f1=f1.mean(),
@@ -131,48 +143,14 @@ def predicted_classes(logits: Float[np.ndarray, "n classes"]) -> Int[np.ndarray,
     return logits.argmax(axis=-1)
 
 
-def test_summary(
-    labels: Integer[np.ndarray, " n"],
-    logits: Float[np.ndarray, "n classes"],
-    class_names: Sequence[str],
-) -> dict[str, Any]:
-    """Summarise the predictions of a part of the data, as ``test.json`` holds them.
-
-    Args:
-        labels: class ids ``[n]``.
-        logits: scores ``[n, C]``.
-        class_names: the ``C`` names by class id, all different.
-
-    Returns:
-        ``accuracy``, ``macro_precision``, ``macro_recall``, ``macro_f1`` and ``per_class``: for
-        each name ``precision``, ``recall``, ``f1`` and ``support``; Python floats in [0, 1] and
-        integers. See :func:`classification_metrics` for classes without examples.
-
-    Raises:
-        ValueError: if there is no example, a logit is NaN, a label is no class id, or the class
-            names do not match the logits.
-    """
-    num_classes = logits.shape[-1]
-    _check_class_names(class_names, num_classes)
-    _check_labels(labels, num_classes)
-    confusion = confusion_matrix(labels, predicted_classes(logits), num_classes=num_classes)
-    # NumPy has float64 whether or not JAX may use it.
-    metrics = classification_metrics(np.asarray(confusion))
-    return {
-        "accuracy": float(metrics.accuracy),
-        "macro_precision": float(metrics.macro_precision),
-        "macro_recall": float(metrics.macro_recall),
-        "macro_f1": float(metrics.macro_f1),
-        "per_class": {
-            name: {
-                "precision": float(metrics.precision[class_id]),
-                "recall": float(metrics.recall[class_id]),
-                "f1": float(metrics.f1[class_id]),
-                "support": int(metrics.support[class_id]),
-            }
-            for class_id, name in enumerate(class_names)
-        },
-    }
+def _correlation(accuracy: Fraction, support: CountPerClass, predicted: CountPerClass) -> Fraction:
+    # Shares, because products of counts overflow the integers of JAX.
+    total = support.sum().clip(min=1)
+    true_share, predicted_share = support / total, predicted / total
+    covariance = accuracy - (true_share * predicted_share).sum()
+    variances = (1 - (true_share**2).sum()) * (1 - (predicted_share**2).sum())
+    # Where a variance is zero the covariance is too.
+    return covariance / variances.clip(min=np.finfo(np.float32).tiny) ** 0.5
 
 
 def _expand_mask(where: Bool[ArrayLike, "..."], shape: tuple[int, ...]) -> Bool[Array, "..."]:
@@ -183,24 +161,3 @@ def _expand_mask(where: Bool[ArrayLike, "..."], shape: tuple[int, ...]) -> Bool[
             "or of their leading axes."
         )
     return where.reshape(where.shape + (1,) * (len(shape) - where.ndim))
-
-
-def _check_class_names(class_names: Sequence[str], num_classes: int) -> None:
-    if len(class_names) != num_classes:
-        raise ValueError(
-            f"There are {len(class_names)} class names for logits of {num_classes} classes; "
-            "expected one name for each class."
-        )
-    repeated = sorted({name for name in class_names if list(class_names).count(name) > 1})
-    if repeated:
-        raise ValueError(f"The class names repeat {', '.join(repeated)}; each must be unique.")
-
-
-def _check_labels(labels: Integer[np.ndarray, " n"], num_classes: int) -> None:
-    if len(labels) == 0:
-        raise ValueError("There are no examples to summarise; expected at least one label.")
-    if labels.min() < 0 or labels.max() >= num_classes:
-        raise ValueError(
-            f"The labels run from {labels.min()} to {labels.max()}; expected class ids from 0 to "
-            f"{num_classes - 1}."
-        )

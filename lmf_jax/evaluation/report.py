@@ -17,6 +17,17 @@ from lmf_jax.losses.class_weights import class_margins
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+OVERALL_TITLES = {
+    "macro_f1": "macro F1",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "mcc": "MCC",
+    "auroc": "macro AUROC",
+    "average_precision": "macro average precision",
+    "ece": "calibration error (ECE)",
+}
+"""Metrics of the whole test part in the terminal's table, in its order."""
+
 
 def write_report(run_dir: str | Path) -> Path:
     """Write ``figures/*.png`` and ``report.html`` into the folder of a finished run.
@@ -50,7 +61,8 @@ def format_test_table(test: Mapping[str, Any], train_counts: Sequence[int]) -> s
         train_counts: training images per class, in the order of the classes in ``test``.
 
     Returns:
-        A line per class, then the macro means and the accuracy; no newline at the end.
+        A line per class and the macro means, then a line for each metric of the whole with its
+        interval; no newline at the end.
     """
     per_class = test["per_class"]
     numbers = [
@@ -63,9 +75,23 @@ def format_test_table(test: Mapping[str, Any], train_counts: Sequence[int]) -> s
         ("class", ("precision", "recall", "f1", "test", "train")),
         *zip(per_class, numbers, strict=True),
         ("macro mean", _table_numbers(macro, support, sum(train_counts))),
-        ("accuracy", ("", "", format_fraction(test["accuracy"]), "", "")),
     ]
-    return _align(rows)
+    return f"{_align(rows)}\n\n{_format_intervals(test)}"
+
+
+def _format_intervals(test: Mapping[str, Any]) -> str:
+    """Write each metric of the whole test part with its interval, a line each."""
+    intervals = test["intervals"]
+    lines = [
+        f"{title:<23} {format_fraction(test[name]):>6}  {format_interval(intervals[name])}"
+        for name, title in OVERALL_TITLES.items()
+        if test[name] is not None
+    ]
+    lines.append(
+        f"[ ]: {100 * intervals['level']:g} % interval, {format_count(intervals['resamples'])} "
+        "resamples of the test images, stratified by class"
+    )
+    return "\n".join(lines)
 
 
 def _table_numbers(metrics: Mapping[str, float | int], test: int, train: int) -> tuple[str, ...]:
@@ -86,7 +112,7 @@ def _align(rows: Sequence[tuple[str, tuple[str, ...]]]) -> str:
         cells = (f"  {text:>{width}}" for text, width in zip(numbers, widths, strict=True))
         lines.append((f"{name:<{name_width}}" + "".join(cells)).rstrip())
     rule = "-" * (name_width + sum(2 + width for width in widths))
-    return "\n".join([lines[0], rule, *lines[1:-2], rule, *lines[-2:]])
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
 
 def _confusion(run: FinishedRun) -> Integer[np.ndarray, "classes classes"]:
@@ -200,6 +226,12 @@ def _largest_confusions(
 def format_fraction(value: float | int) -> str:
     """Write a metric with three decimals: 0.8734 -> ``0.873``."""
     return f"{value:.3f}"
+
+
+def format_interval(interval: Sequence[float]) -> str:
+    """Write the ends of an interval: [0.8734, 0.9] -> ``[0.873, 0.900]``."""
+    low, high = interval
+    return f"[{format_fraction(low)}, {format_fraction(high)}]"
 
 
 def format_count(value: int) -> str:

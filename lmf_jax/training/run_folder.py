@@ -19,7 +19,7 @@ import lmf_jax
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.finished_run import read_record
-from lmf_jax.evaluation.metrics import test_summary
+from lmf_jax.evaluation.summary import test_summary
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 

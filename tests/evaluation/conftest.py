@@ -1,14 +1,16 @@
 """The folder of a finished run of ten classes, as training leaves it."""
 
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lmf_jax.evaluation.metrics import test_summary as summarise
 from lmf_jax.evaluation.report import write_report
+from lmf_jax.evaluation.summary import test_summary as summarise
 
 CLASS_NAMES = [
     "Melanocytic nevi",
@@ -67,11 +69,12 @@ def make_history() -> list[dict[str, Any]]:
     ]
 
 
-def make_predictions() -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
+def make_predictions(noise_seed: int = 0, signal: float = 2) -> dict[str, np.ndarray]:
+    """Predictions of a model, the better the larger the signal."""
+    rng = np.random.default_rng(noise_seed)
     labels = np.repeat(np.arange(len(CLASS_NAMES)), CLASS_COUNTS["test"])
     logits = rng.normal(size=(len(labels), len(CLASS_NAMES))).astype(np.float32)
-    logits[np.arange(len(labels)), labels] += 2
+    logits[np.arange(len(labels)), labels] += signal
     return {
         "ids": np.array([f"image_{i}" for i in range(len(labels))]),
         "labels": labels,
@@ -79,22 +82,53 @@ def make_predictions() -> dict[str, np.ndarray]:
     }
 
 
-def write_run(folder: Path) -> None:
-    predictions = make_predictions()
+@functools.cache
+def make_test(**predictions: float) -> dict[str, Any]:
+    made = make_predictions(**predictions)
+    return summarise(made["labels"], made["logits"], CLASS_NAMES)
+
+
+def write_run(folder: Path, config: dict[str, Any] | None = None, **predictions: Any) -> Path:
+    """Write a run with these settings beside the usual ones, and these predictions."""
+    record = make_record()
+    record["config"] |= config or {}
     timing = [{"epoch": i + 1, "seconds": 700.0, "images_per_second": 10.1} for i in range(EPOCHS)]
-    test = summarise(predictions["labels"], predictions["logits"], CLASS_NAMES)
-    (folder / "config.json").write_text(json.dumps(make_record()))
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(record))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in make_history()))
     (folder / "timing.jsonl").write_text("".join(json.dumps(e) + "\n" for e in timing))
-    (folder / "test.json").write_text(json.dumps(test))
-    np.savez(folder / "predictions.npz", **predictions)
+    (folder / "test.json").write_text(json.dumps(make_test(**predictions)))
+    np.savez(folder / "predictions.npz", **make_predictions(**predictions))
+    return folder
+
+
+@pytest.fixture(name="write_run", scope="session")
+def give_write_run() -> Callable[..., Path]:
+    """For tests that need runs of their own."""
+    return write_run
 
 
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
     """A run without a report, for tests that change it."""
-    write_run(tmp_path)
-    return tmp_path
+    return write_run(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def several_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two losses with seeds 0, 1, 2 and 1, 2, 3, the first the better, and a poor one with one."""
+    folder = tmp_path_factory.mktemp("runs")
+    settings = [("lmf", seed, 2.0) for seed in (0, 1, 2)]
+    settings += [("ce", seed, 1.8) for seed in (1, 2, 3)] + [("focal", 0, 0.5)]
+    return {
+        f"{loss}-{seed}": write_run(
+            folder / f"{loss}-{seed}",
+            {"loss": loss, "seed": seed, "run_dir": f"{loss}-{seed}"},
+            noise_seed=number,
+            signal=signal,
+        )
+        for number, (loss, seed, signal) in enumerate(settings)
+    }
 
 
 @pytest.fixture(scope="session")

@@ -71,10 +71,17 @@ def test_missing_or_truncated_file_is_named(run_dir, name):
             "counts of the train part do not fit its class names",
         ),
         ("test.json", lambda test: test.pop("macro_f1"), "it lacks macro_f1"),
+        ("test.json", lambda test: test.pop("intervals"), "it lacks intervals"),
+        ("test.json", lambda test: test["intervals"].pop("ece"), "its intervals lacks ece"),
         (
             "test.json",
             lambda test: test["per_class"]["class 9"].pop("f1"),
             "its class class 9 lacks f1",
+        ),
+        (
+            "test.json",
+            lambda test: test["intervals"]["per_class"]["class 9"].pop("auroc"),
+            "its class class 9 lacks auroc",
         ),
         (
             "test.json",

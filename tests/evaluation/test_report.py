@@ -17,6 +17,7 @@ from lmf_jax.evaluation.report import (
     format_count,
     format_duration,
     format_fraction,
+    format_interval,
     format_setting,
     format_test_table,
     write_report,
@@ -187,12 +188,25 @@ PER_CLASS = {
         "support": 49,
     },
 }
-TEST = {
+OVERALL = {
     "accuracy": 0.9,
+    "balanced_accuracy": 0.91,
+    "mcc": -0.12,
+    "auroc": 0.95,
+    "average_precision": 0.8,
+    "ece": 0.05,
+    "macro_f1": 0.49365,
+}
+TEST = {
+    **OVERALL,
     "macro_precision": 0.495,
     "macro_recall": 0.9925,
-    "macro_f1": 0.49365,
     "per_class": PER_CLASS,
+    "intervals": {
+        "level": 0.95,
+        "resamples": 2000,
+        **{name: [value - 0.04, value + 0.04] for name, value in OVERALL.items()},
+    },
 }
 
 
@@ -201,24 +215,42 @@ def test_table_is_aligned_and_fits_80_columns():
     assert lines[0].split() == ["class", "precision", "recall", "f1", "test", "train"]
     assert " ".join(lines[2].split()) == "Melanocytic nevi 0.990 0.985 0.987 1,006 12,345"
     assert lines[3].startswith("Actinic keratoses and") and "…  " in lines[3]
-    assert " ".join(lines[-2].split()) == "macro mean 0.495 0.993 0.494 1,055 12,574"
-    assert lines[-1].split() == ["accuracy", "0.900"]
-    assert max(map(len, lines)) == 80
-    rows = [line for line in lines[:-1] if not line.startswith("-")]
+    assert " ".join(lines[5].split()) == "macro mean 0.495 0.993 0.494 1,055 12,574"
+    rows = [line for line in lines[:6] if not line.startswith("-")]
     assert {len(row) for row in rows} == {80}
-    assert lines[-1].index("0.900") == lines[2].index("0.987")
+    assert max(map(len, lines)) == 80
+
+
+def test_table_shows_the_interval_of_each_overall_metric():
+    lines = format_test_table(TEST, [12345, 229]).split("\n")[6:]
+    assert lines[1:-1] == [
+        "macro F1                 0.494  [0.454, 0.534]",
+        "accuracy                 0.900  [0.860, 0.940]",
+        "balanced accuracy        0.910  [0.870, 0.950]",
+        "MCC                     -0.120  [-0.160, -0.080]",
+        "macro AUROC              0.950  [0.910, 0.990]",
+        "macro average precision  0.800  [0.760, 0.840]",
+        "calibration error (ECE)  0.050  [0.010, 0.090]",
+    ]
+    assert lines[-1].startswith("[ ]: 95 % interval, 2,000 resamples")
+
+
+def test_what_is_undefined_is_left_out_of_the_table():
+    intervals = TEST["intervals"] | {"auroc": None}
+    table = format_test_table(TEST | {"auroc": None, "intervals": intervals}, [1, 2])
+    assert "AUROC" not in table and "MCC" in table
 
 
 def test_table_of_short_names_is_narrow():
     per_class = dict(zip("ab", PER_CLASS.values(), strict=True))
     table = format_test_table(TEST | {"per_class": per_class}, [1, 2])
-    assert max(map(len, table.split("\n"))) < 60
+    assert max(map(len, table.split("\n")[:6])) < 60
 
 
 def test_name_cannot_break_the_table():
     per_class = dict(zip(["a\nb", "c"], PER_CLASS.values(), strict=True))
     lines = format_test_table(TEST | {"per_class": per_class}, [1, 2]).split("\n")
-    assert len(lines) == 7 and lines[2].startswith("a b ")
+    assert len(lines) == 15 and lines[2].startswith("a b ")
 
 
 @pytest.mark.parametrize(
@@ -226,6 +258,7 @@ def test_name_cannot_break_the_table():
     [
         (format_fraction(0.8734), "0.873"),
         (format_fraction(1), "1.000"),
+        (format_interval([0.8734, 0.9]), "[0.873, 0.900]"),
         (format_count(10015), "10,015"),
         (format_duration(59.4), "59 s"),
         (format_duration(60), "1 min 0 s"),

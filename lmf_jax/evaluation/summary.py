@@ -1,0 +1,125 @@
+"""The summary of a test: every metric with its interval, as ``test.json`` holds them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer
+
+from lmf_jax.evaluation.scores import Scores, has_counterexamples, score
+from lmf_jax.evaluation.statistics import LEVEL, NUM_RESAMPLES, bootstrap_scores
+
+SEED = 0
+"""Of the resamples: fixed, so that the same predictions have the same intervals."""
+
+
+def test_summary(
+    labels: Integer[np.ndarray, " n"],
+    logits: Float[np.ndarray, "n classes"],
+    class_names: Sequence[str],
+) -> dict[str, Any]:
+    """Summarise the predictions of a part of the data, as ``test.json`` holds them.
+
+    Args:
+        labels: class ids ``[n]``.
+        logits: scores ``[n, C]``.
+        class_names: the ``C`` names by class id, all different.
+
+    Returns:
+        ``accuracy``, ``balanced_accuracy``, ``mcc``, ``macro_precision``, ``macro_recall``,
+        ``macro_f1``, ``auroc`` and ``average_precision`` (macro means, one class against the rest),
+        ``ece``; ``per_class``: for each name ``precision``, ``recall``, ``f1``, ``auroc``,
+        ``average_precision`` and ``support``; ``intervals``: ``level``, ``resamples``, ``seed``,
+        ``[low, high]`` of each metric, and ``per_class`` the same for each name. Python floats in
+        [0, 1] (``mcc`` in [-1, 1]) and integers. None stands for AUROC and average precision of a
+        class without an example or without one of another class, and for the intervals of a class
+        without an example. See :func:`classification_metrics` for its other metrics.
+
+    Raises:
+        ValueError: if there is no example, a logit is NaN, a label is no class id, or the class
+            names do not match the logits.
+    """
+    num_classes = logits.shape[-1]
+    _check_class_names(class_names, num_classes)
+    _check_labels(labels, num_classes)
+    scores = score(labels, logits)
+    intervals = bootstrap_scores(labels, logits, seed=SEED)
+    ranked = has_counterexamples(labels, num_classes)
+    present = np.bincount(labels, minlength=num_classes) > 0
+    values = _per_class(scores, class_names, ranked, np.ones_like(present))
+    for name, support in zip(class_names, scores.classification.support, strict=True):
+        values[name]["support"] = int(support)
+    return {
+        **_overall(scores, ranked),
+        "per_class": values,
+        "intervals": {
+            "level": LEVEL,
+            "resamples": NUM_RESAMPLES,
+            "seed": SEED,
+            **_overall(intervals, ranked),
+            "per_class": _per_class(intervals, class_names, ranked, present),
+        },
+    }
+
+
+def _overall(scores: Scores, ranked: Bool[np.ndarray, " classes"]) -> dict[str, Any]:
+    classification, ranking = scores.classification, scores.ranking
+    metrics = {
+        "accuracy": classification.accuracy,
+        "balanced_accuracy": classification.balanced_accuracy,
+        "mcc": classification.mcc,
+        "macro_precision": classification.macro_precision,
+        "macro_recall": classification.macro_recall,
+        "macro_f1": classification.macro_f1,
+        "auroc": ranking.macro_auroc if ranked.any() else None,
+        "average_precision": ranking.macro_average_precision if ranked.any() else None,
+        "ece": scores.ece,
+    }
+    return {name: _to_json(metric) for name, metric in metrics.items()}
+
+
+def _per_class(
+    scores: Scores,
+    class_names: Sequence[str],
+    ranked: Bool[np.ndarray, " classes"],
+    defined: Bool[np.ndarray, " classes"],
+) -> dict[str, dict[str, Any]]:
+    metrics = {
+        "precision": (scores.classification.precision, defined),
+        "recall": (scores.classification.recall, defined),
+        "f1": (scores.classification.f1, defined),
+        "auroc": (scores.ranking.auroc, ranked),
+        "average_precision": (scores.ranking.average_precision, ranked),
+    }
+    return {
+        name: {
+            metric: _to_json(values[..., class_id]) if where[class_id] else None
+            for metric, (values, where) in metrics.items()
+        }
+        for class_id, name in enumerate(class_names)
+    }
+
+
+def _to_json(values: Any) -> Any:
+    return None if values is None else np.asarray(values, float).tolist()
+
+
+def _check_class_names(class_names: Sequence[str], num_classes: int) -> None:
+    if len(class_names) != num_classes:
+        raise ValueError(
+            f"There are {len(class_names)} class names for logits of {num_classes} classes; "
+            "expected one name for each class."
+        )
+    repeated = sorted({name for name in class_names if list(class_names).count(name) > 1})
+    if repeated:
+        raise ValueError(f"The class names repeat {', '.join(repeated)}; each must be unique.")
+
+
+def _check_labels(labels: Integer[np.ndarray, " n"], num_classes: int) -> None:
+    if len(labels) == 0:
+        raise ValueError("There are no examples to summarise; expected at least one label.")
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(
+            f"The labels run from {labels.min()} to {labels.max()}; expected class ids from 0 to "
+            f"{num_classes - 1}."
+        )

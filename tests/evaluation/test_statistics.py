@@ -1,0 +1,216 @@
+"""Intervals and tests against plain loops and scipy, and that they cover what they claim."""
+
+import jax
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as sklearn_metrics
+
+from lmf_jax.evaluation import statistics
+from lmf_jax.evaluation.scores import score, softmax
+from lmf_jax.evaluation.statistics import (
+    bootstrap_macro_f1,
+    bootstrap_scores,
+    holm,
+    macro_f1,
+    mcnemar,
+    mean_difference_over_seeds,
+    mean_over_seeds,
+    paired_bootstrap,
+    paired_difference,
+    resample,
+)
+
+COUNTS = [60, 25, 10, 5]
+LABELS = np.repeat(np.arange(4), COUNTS)[np.random.default_rng(3).permutation(100)]
+NUM_RESAMPLES = 50
+
+
+def draw_logits(seed=0, signal=1.5):
+    logits = np.random.default_rng(seed).normal(size=(100, 4)) + signal * np.eye(4)[LABELS]
+    return logits.round(1).astype(np.float32)  # some tie
+
+
+def weights_only(arrays, weights, num_classes):
+    return weights
+
+
+def draw_weights(seed=0, num_resamples=NUM_RESAMPLES):
+    return resample(weights_only, np.zeros(1), LABELS, 4, num_resamples=num_resamples, seed=seed)
+
+
+def test_a_resample_draws_each_class_as_often_as_it_is_there():
+    weights = draw_weights(num_resamples=400)
+    by_class = np.stack([weights[:, class_id == LABELS].sum(axis=1) for class_id in range(4)])
+    np.testing.assert_array_equal(by_class, np.tile(np.array(COUNTS)[:, None], 400))
+    # Drawn with replacement: a count has mean 1 and variance 1 - 1/n of the class.
+    np.testing.assert_allclose(weights.mean(axis=0), 1, atol=6 / 20)
+    for class_id, count in enumerate(COUNTS):
+        variance = weights[:, class_id == LABELS].var()
+        assert variance == pytest.approx(1 - 1 / count, rel=0.1)
+
+
+def test_resamples_depend_on_the_seed_alone(monkeypatch):
+    weights = draw_weights()
+    np.testing.assert_array_equal(draw_weights(), weights)
+    np.testing.assert_array_equal(draw_weights(num_resamples=9), weights[:9])
+    assert not np.array_equal(draw_weights(seed=1), weights)
+    monkeypatch.setattr(statistics, "MAX_ELEMENTS", 7)  # many small chunks
+    np.testing.assert_array_equal(draw_weights(), weights)
+
+
+def test_intervals_equal_a_loop_with_scikit_learn():
+    logits = draw_logits()
+    probabilities = softmax(logits)
+    samples = []
+    for weights in draw_weights():
+        rows = np.repeat(np.arange(100), weights.astype(int))
+        labels, predictions = LABELS[rows], logits[rows].argmax(axis=1)
+        averages = {"average": None, "zero_division": 0, "labels": range(4)}
+        precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
+            labels, predictions, **averages
+        )
+        of_class = [(labels == c, probabilities[rows, c]) for c in range(4)]
+        auroc = [sklearn_metrics.roc_auc_score(*pair) for pair in of_class]
+        average_precision = [sklearn_metrics.average_precision_score(*pair) for pair in of_class]
+        samples.append(
+            [
+                sklearn_metrics.accuracy_score(labels, predictions),
+                sklearn_metrics.balanced_accuracy_score(labels, predictions),
+                sklearn_metrics.matthews_corrcoef(labels, predictions),
+                *(np.mean(values) for values in (precision, recall, f1)),
+                *(*precision, *recall, *f1),
+                *(np.mean(auroc), np.mean(average_precision), *auroc, *average_precision),
+                score(labels, logits[rows]).ece,
+            ]
+        )
+    expected = np.quantile(samples, [0.05, 0.95], axis=0)
+    found = bootstrap_scores(LABELS, logits, level=0.9, num_resamples=NUM_RESAMPLES)
+    classification = found.classification._replace(support=np.zeros((2, 0)))
+    found = found._replace(classification=classification)
+    columns = [np.reshape(leaf, (2, -1)) for leaf in jax.tree.leaves(found)]
+    np.testing.assert_allclose(np.concatenate(columns, axis=1), expected, rtol=2e-5, atol=1e-6)
+
+
+def test_macro_f1_of_models_meets_the_same_resamples():
+    predictions = np.stack([draw_logits(seed).argmax(axis=1) for seed in (0, 1)])
+    samples = bootstrap_macro_f1(LABELS, predictions, num_classes=4, num_resamples=NUM_RESAMPLES)
+    expected = [
+        [
+            sklearn_metrics.f1_score(LABELS, row, average="macro", sample_weight=weights)
+            for row in predictions
+        ]
+        for weights in draw_weights()
+    ]
+    np.testing.assert_allclose(samples, expected, rtol=1e-5)
+    observed = [sklearn_metrics.f1_score(LABELS, row, average="macro") for row in predictions]
+    np.testing.assert_allclose(macro_f1(LABELS, predictions, num_classes=4), observed, rtol=1e-12)
+
+
+def test_paired_bootstrap_takes_the_mean_over_seeds():
+    first = np.stack([draw_logits(seed).argmax(axis=1) for seed in (0, 1, 2)])
+    second = np.stack([draw_logits(seed, signal=0.5).argmax(axis=1) for seed in (3, 4)])
+    found = paired_bootstrap(LABELS, first, second, num_classes=4)
+    samples = bootstrap_macro_f1(LABELS, np.concatenate([first, second]), num_classes=4)
+    differences = samples[:, :3].mean(axis=1) - samples[:, 3:].mean(axis=1)
+    np.testing.assert_allclose([found.low, found.high], np.quantile(differences, [0.025, 0.975]))
+    observed = [macro_f1(LABELS, rows, num_classes=4).mean() for rows in (first, second)]
+    assert found.difference == pytest.approx(observed[0] - observed[1])
+    assert found.low > 0 and found.p_value == 2 / 2001
+    swapped = paired_bootstrap(LABELS, second, first, num_classes=4)
+    assert swapped.low == pytest.approx(-found.high)
+    assert swapped.p_value == found.p_value
+
+
+def test_a_model_does_not_differ_from_itself():
+    predictions = draw_logits().argmax(axis=1)[None]
+    found = paired_bootstrap(LABELS, predictions, predictions, num_classes=4)
+    assert found == (0, 0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("samples", "p_value"),
+    [
+        ([0.1] * 99, 2 / 100),
+        ([0.1] * 95 + [-0.1] * 4, 10 / 100),
+        ([0.1] * 95 + [0.0] * 4, 10 / 100),
+        ([0.1] * 50 + [-0.1] * 49, 1),
+    ],
+)
+def test_p_value_counts_the_differences_on_the_other_side_of_zero(samples, p_value):
+    assert paired_difference(0.1, np.array(samples)).p_value == pytest.approx(p_value)
+    assert paired_difference(-0.1, -np.array(samples)).p_value == pytest.approx(p_value)
+
+
+def test_intervals_cover_the_true_value_and_false_alarms_are_rare():
+    # 200 test sets of one class mix; both models are right with chance 0.7, whatever the class.
+    rng = np.random.default_rng(0)
+    covered = alarms = 0
+    for seed in range(200):
+        right = rng.random((2, 100)) < 0.7
+        wrong = (LABELS + rng.integers(1, 4, (2, 100))) % 4
+        predictions = np.where(right, LABELS, wrong)
+        logits = np.eye(4, dtype=np.float32)[predictions[0]]
+        interval = bootstrap_scores(LABELS, logits, num_resamples=200, seed=seed)
+        low, high = interval.classification.accuracy
+        covered += low <= 0.7 <= high
+        test = paired_bootstrap(
+            LABELS, predictions[:1], predictions[1:], num_classes=4, num_resamples=200, seed=seed
+        )
+        alarms += test.p_value < 0.05
+    assert 180 <= covered <= 198
+    assert alarms <= 20
+
+
+@pytest.mark.parametrize(("only_first", "only_second"), [(0, 0), (3, 9), (12, 12), (0, 20)])
+def test_few_discordant_examples_get_the_exact_test(only_first, only_second):
+    found = mcnemar(*make_discordant(only_first, only_second))
+    assert found[:3] == (only_first, only_second, min(only_first, only_second))
+    discordant = only_first + only_second
+    exact = stats.binomtest(only_first, discordant, 0.5).pvalue if discordant else 1
+    assert found.p_value == pytest.approx(exact)
+
+
+def test_many_discordant_examples_get_chi_square_with_continuity_correction():
+    found = mcnemar(*make_discordant(30, 12))
+    assert found.statistic == pytest.approx(17**2 / 42)
+    assert found.p_value == pytest.approx(stats.chi2.sf(17**2 / 42, 1))
+    # As statsmodels.stats.contingency_tables.mcnemar([[90, 30], [12, 9]], exact=False) has it.
+    assert found.p_value == pytest.approx(0.008712, rel=1e-3)
+
+
+def make_discordant(only_first, only_second):
+    first = np.repeat([True, False, True, False], [only_first, only_second, 90, 9])
+    second = np.repeat([False, True, True, False], [only_first, only_second, 90, 9])
+    return first, second
+
+
+def test_holm_steps_down_and_never_falls_below_a_smaller_one():
+    # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1; the last would fall below the third.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == [1, 1]
+    assert holm([0.04]) == [0.04] and holm([]) == []
+
+
+def test_mean_over_seeds_has_students_interval():
+    values = [0.871, 0.913, 0.808, 0.902]
+    found = mean_over_seeds(values)
+    expected = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert found.mean == pytest.approx(np.mean(values))
+    assert found.standard_deviation == pytest.approx(np.std(values, ddof=1))
+
+
+def test_difference_over_seeds_is_paired():
+    first, second = [0.9, 0.8, 0.7], [0.85, 0.76, 0.65]
+    found = mean_difference_over_seeds(first, second)
+    paired = stats.ttest_rel(first, second).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((paired.low, paired.high))
+    assert found.low > 0
+
+
+def test_seeds_that_do_not_suffice_are_refused():
+    with pytest.raises(ValueError, match="There are 1 seeds"):
+        mean_over_seeds([0.9])
+    with pytest.raises(ValueError, match="There are 2 and 3 seeds"):
+        mean_difference_over_seeds([0.9, 0.8], [0.9, 0.8, 0.7])
