@@ -217,7 +217,7 @@ def test_equal_maxima_count_by_their_shares():
 
 @pytest.mark.parametrize("cell", [(0, 0), (0, 1), (1, 0), (1, 1)])
 def test_no_corner_is_favoured_over_another(cell):
-    # The outer quarter of an enlarged corner is flat: half of it lies in a frame of four pixels.
+    # The outer 8x8 pixels of an enlarged corner are flat, and 4x4 of them lie in the mask.
     heat = np.zeros((1, 2, 2), np.float32)
     heat[0][cell] = 0.3
     middle = np.zeros((1, 32, 32), bool)
