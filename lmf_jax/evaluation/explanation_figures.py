@@ -1,0 +1,208 @@
+"""Figures that explain: images with the heat of a class laid over them, model beside model."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from matplotlib import colormaps, style
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from lmf_jax.evaluation.figures import INK, MUTED, STYLE, VERMILION, WIDTH
+
+MOST_OPAQUE = 0.7
+"""Opacity of the largest heat: the image is still to be seen below."""
+
+
+def _heat_colors() -> ListedColormap:
+    """Viridis, whose steps look equally large to every colour vision, from clear to opaque."""
+    colors = colormaps["viridis"](np.linspace(0, 1, 256))
+    colors[:, 3] = np.linspace(0, MOST_OPAQUE, 256)
+    return ListedColormap(colors, name="heat")
+
+
+HEAT = _heat_colors()
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a model says of one class in one image.
+
+    Attributes:
+        heat: shares of the largest heat ``[height, width]``, in the size of the image.
+        class_name: the class that the heat speaks for.
+        probability: what the model gives this class, in [0, 1].
+    """
+
+    heat: Float[np.ndarray, "height width"]
+    class_name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class ExplainedImage:
+    """An image with what one or several models say of it: a row of the figure.
+
+    Attributes:
+        name: of the image.
+        image: RGB ``[height, width, 3]``.
+        explanations: by the title of their column; the same columns for every image of a figure.
+        true_class: None where nobody knows.
+        mask: what the models should look at, such as a lesion, ``[height, width]``; None where
+            there is none.
+    """
+
+    name: str
+    image: UInt8[np.ndarray, "height width 3"]
+    explanations: Mapping[str, Explanation]
+    true_class: str | None = None
+    mask: Bool[np.ndarray, "height width"] | None = None
+
+
+def overlay(
+    image: UInt8[np.ndarray, "height width 3"], heat: Float[np.ndarray, "height width"]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Lay heat over an image: the more of it, the more opaque and the brighter.
+
+    Args:
+        image: RGB ``[height, width, 3]``.
+        heat: shares in [0, 1], ``[height, width]``.
+
+    Returns:
+        RGB ``[height, width, 3]``; where the heat is zero, the image itself.
+
+    Raises:
+        ValueError: if heat and image differ in size.
+    """
+    if heat.shape != image.shape[:2]:
+        raise ValueError(
+            f"heat has shape {heat.shape} and image {image.shape}; expected one value for each "
+            "pixel, so resize the heat."
+        )
+    colors = HEAT(heat)
+    opacity = colors[..., 3:]
+    blended = opacity * 255 * colors[..., :3] + (1 - opacity) * image
+    return np.rint(blended).astype(np.uint8)
+
+
+@style.context(STYLE)
+def draw_explanations(examples: Sequence[ExplainedImage]) -> Figure:
+    """Draw a row for each image: the image, then the heat of each of its explanations over it.
+
+    The columns may be models, which then stand side by side as in Fig. 3 of Sadi et al., or the
+    predicted and the true class of one model. The outline of the mask, if there is one, is on all
+    of them. A class that is not the true one is vermilion and has a cross, for grey print.
+
+    Args:
+        examples: the images, at least one, all with explanations in the same columns.
+
+    Returns:
+        The figure, larger the more images and columns there are.
+
+    Raises:
+        ValueError: if there is no image, or the columns of two images differ.
+    """
+    columns = _columns(examples)
+    side = max(WIDTH / (1 + len(columns)), 1.25)
+    figure = Figure(figsize=((1 + len(columns)) * side, 0.9 + len(examples) * (side + 0.3)))
+    grid = figure.subplots(len(examples), 1 + len(columns), squeeze=False).tolist()
+    letters = int(side / 0.08)  # that fit beside each other above a picture
+    for row, example in zip(grid, examples, strict=True):
+        _draw_picture(row[0], example.image, example.mask)
+        row[0].set_title(_wrapped(example.true_class or "", letters), fontsize=8)
+        row[0].set_ylabel(_wrapped(example.name, letters), color=MUTED, fontsize=7)
+        for axes, column in zip(row[1:], columns, strict=True):
+            _draw_explanation(axes, example, example.explanations[column], letters)
+    _write_heads(grid[0], [_wrapped(column, letters) for column in ("image", *columns)])
+    _add_scale(figure)
+    return figure
+
+
+def _columns(examples: Sequence[ExplainedImage]) -> list[str]:
+    if not examples:
+        raise ValueError("There is no image to draw; expected at least one.")
+    columns = list(examples[0].explanations)
+    for example in examples:
+        if list(example.explanations) != columns:
+            raise ValueError(
+                f"Image {example.name} is explained in the columns "
+                f"{', '.join(example.explanations)} and the first in {', '.join(columns)}; "
+                "expected the same."
+            )
+    return columns
+
+
+def _draw_explanation(
+    axes: Axes, example: ExplainedImage, explanation: Explanation, letters: int
+) -> None:
+    _draw_picture(axes, overlay(example.image, explanation.heat), example.mask)
+    is_wrong = example.true_class not in (None, explanation.class_name)
+    number = f" {explanation.probability:.2f}"
+    name = ("✗ " if is_wrong else "") + explanation.class_name
+    title = _wrapped(name, letters - len(number)) + number
+    axes.set_title(title, fontsize=8, color=VERMILION if is_wrong else INK)
+
+
+def _draw_picture(
+    axes: Axes,
+    image: UInt8[np.ndarray, "height width 3"],
+    mask: Bool[np.ndarray, "height width"] | None,
+) -> None:
+    axes.imshow(image)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    if mask is not None and mask.any():
+        # Padded, so that a mask that reaches the edge of the image is closed there.
+        around = np.pad(mask.astype(float), 1)
+        rows, columns = (np.arange(size) - 1 for size in around.shape)
+        outline = axes.contour(columns, rows, around, levels=[0.5], colors="white", linewidths=1)
+        # White on a dark edge is seen on skin, on heat and in grey print.
+        outline.set_path_effects([withStroke(linewidth=2, foreground=INK)])
+
+
+def _write_heads(first_row: Sequence[Axes], heads: Sequence[str]) -> None:
+    """Write the head of each column at one height, over the titles of its first picture."""
+    lines = max(axes.get_title().count("\n") + 1 for axes in first_row)
+    for axes, head in zip(first_row, heads, strict=True):
+        axes.annotate(
+            head,
+            xy=(0.5, 1),
+            xycoords="axes fraction",
+            xytext=(0, 8 + 10 * lines),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontweight="bold",
+            fontsize=9,
+        )
+
+
+def _add_scale(figure: Figure) -> None:
+    # A colour bar leaves opacity out; on white, the colours are those over the brightest image.
+    colors = HEAT(np.linspace(0, 1, 256))
+    opacity = colors[:, 3:]
+    on_white = ListedColormap(opacity * colors[:, :3] + 1 - opacity)
+    bar = figure.colorbar(
+        ScalarMappable(cmap=on_white),
+        ax=figure.axes,
+        location="bottom",
+        fraction=0.03,
+        aspect=40,
+        shrink=0.6,
+        ticks=[0, 0.5, 1],
+        format="%g",
+    )
+    bar.ax.tick_params(labelsize=8)
+    bar.set_label("Heat, as a share of the largest in the image", fontsize=8)
+    bar.outline.set_visible(False)
+
+
+def _wrapped(text: str, width: int) -> str:
+    """Break long text into two lines, and shorten what does not fit into them."""
+    return textwrap.fill(text, max(width, 4), max_lines=2, placeholder="…")
