@@ -2,7 +2,7 @@
 
 import jax
 
-from data.datasets import Dataset, load_dataset
+from data.datasets import load_dataset
 from data.image_cache import open_images
 from data.pipeline import evaluation_batches, train_batches
 from lmf_jax.config import parse_config
@@ -11,6 +11,7 @@ from lmf_jax.evaluation.report import format_test_table, write_report
 from lmf_jax.training.loop import fit, make_program, predict
 from lmf_jax.training.run_folder import open_run, read_config, write_test
 from lmf_jax.training.start_up import start_up
+from lmf_jax.training.trained import Trained, explain_mistakes
 
 
 def main() -> None:
@@ -28,7 +29,7 @@ def main() -> None:
     )
     config = config.resolve(dataset.defaults)
     program = make_program(config, dataset.class_counts("train"))
-    run_dir = open_run(config, describe(dataset))
+    run_dir = open_run(config, dataset.description)
     if jax.process_index() == 0:
         sizes = ", ".join(f"{part} {len(rows):,}" for part, rows in dataset.rows.items())
         print(f"{config.model} with loss {config.loss} on {config.dataset}; run folder {run_dir}")
@@ -57,20 +58,14 @@ def main() -> None:
 
     logits, labels = predict(program.predict_step, variables, test)
     if jax.process_index() == 0:
-        ids = dataset.ids[dataset.rows["test"]]
-        results = write_test(run_dir, ids, labels, logits, dataset.class_names)
+        rows = dataset.rows["test"]
+        results = write_test(run_dir, dataset.ids[rows], labels, logits, dataset.class_names)
+        trained = Trained(
+            config, dataset.description, program.model, variables, program.settings.normalisation
+        )
+        explain_mistakes(run_dir, trained, images, rows, labels, logits)
         print(format_test_table(results, dataset.class_counts("train").tolist()))
         print(f"report: {write_report(run_dir)}")
-
-
-def describe(dataset: Dataset) -> dict[str, object]:
-    """Return what the run folder records of the dataset."""
-    return {
-        "name": dataset.name,
-        "fingerprint": dataset.fingerprint,
-        "class_names": list(dataset.class_names),
-        "class_counts": {part: dataset.class_counts(part).tolist() for part in dataset.rows},
-    }
 
 
 if __name__ == "__main__":

@@ -62,6 +62,16 @@ class Dataset:
     content_fingerprint: str
     fingerprint: str
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a run records of its data: plain values, for JSON."""
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "class_names": list(self.class_names),
+            "class_counts": {part: self.class_counts(part).tolist() for part in self.rows},
+        }
+
     def class_counts(self, part: str) -> Int64[np.ndarray, " classes"]:
         """Returns how many examples of each class a part has, by class id.
 

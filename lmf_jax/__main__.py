@@ -4,25 +4,28 @@ The commands that need images import ``data``, which lies in the checkout beside
 """
 
 import csv
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError, parse_in_one_line, run_command
 from lmf_jax.evaluation.comparison import compare_runs, format_comparison
-from lmf_jax.evaluation.metrics import test_summary
+from lmf_jax.evaluation.gradcam import resize_heat
 from lmf_jax.evaluation.report import format_test_table, write_report
 from lmf_jax.evaluation.scores import softmax
+from lmf_jax.evaluation.summary import test_summary
 from lmf_jax.training.loop import predict
 from lmf_jax.training.run_folder import write_test
 from lmf_jax.training.start_up import start_up
-from lmf_jax.training.trained import Trained, load_trained
+from lmf_jax.training.trained import Trained, explain_mistakes, load_trained
 
 if TYPE_CHECKING:
     from data.datasets import Dataset
@@ -94,8 +97,9 @@ def run_evaluate(options: Evaluate) -> None:
     batches = evaluation_batches(images, dataset.labels, rows, batch_size=_batch_size(config))
     logits, labels = predict(trained.predict_step, trained.variables, batches)
     if options.split == "test":
-        ids = dataset.ids[rows]
-        results = write_test(Path(options.run), ids, labels, logits, dataset.class_names)
+        run_dir = Path(options.run)
+        results = write_test(run_dir, dataset.ids[rows], labels, logits, dataset.class_names)
+        explain_mistakes(run_dir, trained, images, rows, labels, logits)
     else:
         results = test_summary(labels, logits, dataset.class_names)
     print(format_test_table(results, dataset.class_counts("train").tolist()))
@@ -121,12 +125,11 @@ def run_predict(options: Predict) -> None:
 
 def run_explain(options: Explain) -> None:
     """Write a picture for each image and print what was predicted."""
-    from data.decoding import open_rgb
-    from data.loose_images import LooseImages, image_files
     from PIL import Image
 
+    from data.decoding import open_rgb
+    from data.loose_images import LooseImages, image_files
     from lmf_jax.evaluation.explanation_figures import overlay
-    from lmf_jax.evaluation.gradcam import grad_cam, resize_heat
 
     files = [file for path in options.images for file in image_files(path)]
     trained = load_trained(options.run)
@@ -135,10 +138,10 @@ def run_explain(options: Explain) -> None:
     batches = LooseImages(files, trained.config.image_size, min(len(files), 32))
     apply = jax.jit(trained.model.apply)
     for batch in batches:
-        inputs = trained.normalise(batch["image"])
-        probabilities = softmax(np.asarray(apply(trained.variables, inputs)))
+        logits = apply(trained.variables, trained.normalise(jnp.asarray(batch["image"])))
+        probabilities = softmax(np.asarray(logits))
         class_ids = probabilities.argmax(-1).astype(np.int32)
-        heats = grad_cam(trained.model, trained.variables, inputs, class_ids)
+        heats = trained.heat(batch["image"], class_ids)
         for i in np.flatnonzero(batch["mask"]):
             file, name = files[batch["label"][i]], trained.class_names[class_ids[i]]
             image = np.asarray(open_rgb(file.read_bytes()))
@@ -177,7 +180,7 @@ def _dataset_of(trained: Trained, data_dir: str | None) -> "Dataset":
 def _batch_size(config: Config) -> int:
     """Return the batch size of the run, rounded up to what these devices can share."""
     devices = jax.device_count()
-    return -(-config.batch_size // devices) * devices
+    return math.ceil(config.batch_size / devices) * devices
 
 
 def _write_predictions(
@@ -203,7 +206,7 @@ def _name_broken(files: Sequence[Path], broken: dict[int, str]) -> None:
         raise UserError(f"Cannot decode {named}{more}; all other images are done.")
 
 
-COMMANDS = {
+COMMANDS: dict[type, Callable[..., None]] = {
     Evaluate: run_evaluate,
     Predict: run_predict,
     Explain: run_explain,

@@ -28,7 +28,10 @@ BORDERS = {
     "data": ("flax", "optax", "orbax", "tensorflow", "lmf_jax.models", "lmf_jax.training"),
 }
 
-ALLOWED = ("lmf_jax/models/weight_files.py imports torch",)  # when it reads a .pth, not before
+ALLOWED = (
+    "lmf_jax/models/weight_files.py imports torch",  # when it reads a .pth, not before
+    "lmf_jax/__main__.py imports data",  # inside of the commands that need images
+)
 
 
 def imported(path):
@@ -50,7 +53,7 @@ def test_imports_only_point_down(folder):
         for border in BORDERS[folder]
         if name == border or name.startswith(border + ".")
     ]
-    crossings = [crossing for crossing in crossings if crossing not in ALLOWED]
+    crossings = [crossing for crossing in crossings if not crossing.startswith(ALLOWED)]
     assert not crossings
 
 

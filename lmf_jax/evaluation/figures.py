@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from lmf_jax.evaluation.finished_run import EpochMetrics, best_epoch
+from lmf_jax.evaluation.scores import ReliabilityBins
 
 # Slate, two blues and vermilion: told apart by people of every colour vision, and by lightness.
 INK, MUTED, GRID = "#1f2933", "#66727f", "#e4e8ec"
@@ -269,6 +270,41 @@ def _write_columns(axes: Axes, columns: Mapping[str, Sequence[str]]) -> None:
             color=MUTED,
             fontsize=9,
         )
+
+
+@style.context(STYLE)
+def draw_reliability(bins: ReliabilityBins) -> Figure:
+    """Draw how often the model is right against how sure it is, above the images in each bin.
+
+    Args:
+        bins: from :func:`lmf_jax.evaluation.scores.reliability_bins`.
+
+    Returns:
+        The figure; a calibrated model lies on the diagonal, an overconfident one below it.
+    """
+    figure = Figure(figsize=(WIDTH, WIDTH))
+    axes, count_axes = figure.subplots(2, sharex=True, height_ratios=(3, 1))
+    filled = bins.counts > 0
+    axes.plot([0, 1], [0, 1], color=MUTED, linestyle="--", linewidth=1.2, label="calibrated")
+    axes.plot(
+        bins.confidence[filled],
+        bins.accuracy[filled],
+        marker="o",
+        color=BLUE,
+        markersize=5,
+        label="this model",
+    )
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("Share that is right")
+    axes.grid()
+    axes.legend(loc="upper left")
+    widths = np.diff(bins.edges)
+    count_axes.bar(bins.edges[:-1], bins.counts, 0.9 * widths, align="edge", color=LIGHT_BLUE)
+    count_axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    count_axes.set_ylabel("Images")
+    count_axes.set_xlabel("Probability of the predicted class")
+    count_axes.set_xlim(0, 1)
+    return figure
 
 
 @style.context(STYLE)

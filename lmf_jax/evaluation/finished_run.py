@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Integer, Shaped
 
 from lmf_jax.errors import UserError
+from lmf_jax.evaluation.mistakes import Mistakes, read_mistakes
 
 EpochMetrics = dict[str, float | int]
 """A line of ``metrics.jsonl``: the epoch, its losses, validation metrics and learning rate."""
@@ -34,6 +35,7 @@ class FinishedRun:
         labels: their class ids ``[n]``.
         logits: their scores ``[n, C]``.
         test: the metrics of ``test.json``.
+        mistakes: the most confident ones; None where there is none.
     """
 
     config: Mapping[str, Any]
@@ -47,6 +49,7 @@ class FinishedRun:
     labels: Integer[np.ndarray, " n"]
     logits: Float[np.ndarray, "n classes"]
     test: Mapping[str, Any]
+    mistakes: Mistakes | None = None
 
 
 TEST_METRICS = (
@@ -90,6 +93,7 @@ def read_run(run_dir: str | Path) -> FinishedRun:
         labels=labels,
         logits=logits,
         test=_read_test(run_dir / "test.json", class_names),
+        mistakes=read_mistakes(run_dir),
     )
 
 

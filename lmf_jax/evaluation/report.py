@@ -12,10 +12,14 @@ from jaxtyping import Integer
 
 from lmf_jax.evaluation.finished_run import FinishedRun, best_epoch, read_run
 from lmf_jax.evaluation.metrics import confusion_matrix, predicted_classes
+from lmf_jax.evaluation.mistakes import Mistakes
+from lmf_jax.evaluation.scores import reliability_bins, softmax
 from lmf_jax.losses.class_weights import class_margins
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from lmf_jax.evaluation.explanation_figures import ExplainedImage
 
 OVERALL_TITLES = {
     "macro_f1": "macro F1",
@@ -126,17 +130,50 @@ def _draw_figures(
 ) -> dict[str, "Figure"]:
     # Imported here because training prints its table without any need of matplotlib.
     from lmf_jax.evaluation import figures
+    from lmf_jax.evaluation.explanation_figures import draw_explanations
 
     class_names = run.dataset["class_names"]
     class_counts = run.dataset["class_counts"]
-    return {
+    bins = reliability_bins(run.labels, softmax(run.logits))
+    drawn = {
         "per_class_f1": figures.draw_per_class_f1(run.test["per_class"], class_counts["train"]),
         "confusion_matrix": figures.draw_confusion_matrix(confusion, class_names),
         "training_curves": figures.draw_training_curves(run.history),
         "class_distribution": figures.draw_class_distribution(
             class_counts, class_names, _margins(run)
         ),
+        "reliability": figures.draw_reliability(bins),
     }
+    if run.mistakes is not None and len(run.mistakes.places):
+        drawn["mistakes"] = draw_explanations(_explained_mistakes(run, run.mistakes))
+    return drawn
+
+
+def _explained_mistakes(run: FinishedRun, mistakes: Mistakes) -> list["ExplainedImage"]:
+    from lmf_jax.evaluation.explanation_figures import ExplainedImage, Explanation
+    from lmf_jax.evaluation.gradcam import resize_heat
+
+    names, sides = run.dataset["class_names"], mistakes.images.shape[1:3]
+    probabilities = softmax(run.logits[mistakes.places])
+    asked = {
+        "why the predicted class": (mistakes.heat_of_predicted, probabilities.argmax(axis=1)),
+        "why the true class": (mistakes.heat_of_true, run.labels[mistakes.places]),
+    }
+    heats = {title: np.asarray(resize_heat(heat, *sides)) for title, (heat, _) in asked.items()}
+    return [
+        ExplainedImage(
+            name=str(run.ids[place]),
+            image=mistakes.images[i],
+            explanations={
+                title: Explanation(
+                    heats[title][i], names[class_ids[i]], float(probabilities[i, class_ids[i]])
+                )
+                for title, (_, class_ids) in asked.items()
+            },
+            true_class=names[run.labels[place]],
+        )
+        for i, place in enumerate(mistakes.places)
+    ]
 
 
 def _margins(run: FinishedRun) -> list[float] | None:
@@ -174,7 +211,11 @@ def _render(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        fraction=format_fraction, count=format_count, setting=format_setting, time=format_duration
+        fraction=format_fraction,
+        interval=format_range,
+        count=format_count,
+        setting=format_setting,
+        time=format_duration,
     )
     speeds = [entry["images_per_second"] for entry in run.timing if entry["images_per_second"]]
     source = resources.files("lmf_jax.evaluation").joinpath("report.html.j2").read_text("utf-8")
@@ -192,8 +233,9 @@ def _render(
 def _class_rows(run: FinishedRun) -> list[dict[str, Any]]:
     """Return name, training count and test metrics of each class, by class id."""
     train_counts = run.dataset["class_counts"]["train"]
+    intervals = run.test["intervals"]["per_class"]
     return [
-        {"name": name, "train": train_count, **metrics}
+        {"name": name, "train": train_count, "intervals": intervals[name], **metrics}
         for (name, metrics), train_count in zip(
             run.test["per_class"].items(), train_counts, strict=True
         )
@@ -223,15 +265,20 @@ def _largest_confusions(
     ]
 
 
-def format_fraction(value: float | int) -> str:
-    """Write a metric with three decimals: 0.8734 -> ``0.873``."""
-    return f"{value:.3f}"
+def format_fraction(value: float | int | None) -> str:
+    """Write a metric with three decimals: 0.8734 -> ``0.873``; an undefined one as ``n/a``."""
+    return "n/a" if value is None else f"{value:.3f}"
 
 
 def format_interval(interval: Sequence[float]) -> str:
     """Write the ends of an interval: [0.8734, 0.9] -> ``[0.873, 0.900]``."""
     low, high = interval
     return f"[{format_fraction(low)}, {format_fraction(high)}]"
+
+
+def format_range(interval: Sequence[float] | None) -> str:
+    """Write the ends of an interval for a page: [0.8734, 0.9] -> ``0.873 to 0.900``."""
+    return "" if interval is None else " to ".join(map(format_fraction, interval))
 
 
 def format_count(value: int) -> str:

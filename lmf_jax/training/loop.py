@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, runtime_checkable
@@ -32,6 +33,7 @@ from lmf_jax.evaluation.metrics import classification_metrics, confusion_matrix,
 from lmf_jax.losses import Objective, make_objective
 from lmf_jax.losses.checks import ClassCounts
 from lmf_jax.models import create_model
+from lmf_jax.models.classifier import Classifier
 from lmf_jax.models.normalisation import NORMALISATIONS
 from lmf_jax.models.pretrained import load_pretrained
 from lmf_jax.training.checkpoint import Checkpoints, History
@@ -75,6 +77,8 @@ class Program:
     """The compiled parts of a run and the numbers that its loop turns on."""
 
     settings: StepSettings
+    model: Classifier
+    """Without a mapped axis: the same variables, outside of the steps."""
     start: str
     """What the weights start from, in words."""
     objective: Objective
@@ -131,18 +135,14 @@ def make_program(
     if config.freeze_backbone:
         optimizer = train_head_only(optimizer)
     objective = _objective(config, class_counts)
-    model = create_model(
-        config.model,
-        num_classes=len(class_counts),
-        dtype=dtype,
-        axis_name=AXIS,
-        head=config.head,
-        remat=config.remat,
-        freeze_backbone=config.freeze_backbone,
+    make_model = partial(
+        create_model, config.model, num_classes=len(class_counts), dtype=dtype, head=config.head
     )
+    model = make_model(axis_name=AXIS, remat=config.remat, freeze_backbone=config.freeze_backbone)
     image_shape = (config.image_size, config.image_size, 3)
     return Program(
         settings=settings,
+        model=make_model(),
         # Looked at right away, since weights that do not fit are best refused before anything.
         start="a checkpoint" if config.resume else _starting_point(config, len(class_counts))[1],
         objective=objective,

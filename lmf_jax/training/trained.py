@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt8
+import numpy as np
+from jaxtyping import Array, Float, Int, Integer, UInt8
 
 from lmf_jax.config import Config
 from lmf_jax.evaluation.finished_run import read_record
+from lmf_jax.evaluation.gradcam import grad_cam
+from lmf_jax.evaluation.metrics import predicted_classes
+from lmf_jax.evaluation.mistakes import Mistakes, confident_mistakes, write_mistakes
 from lmf_jax.models import create_model
 from lmf_jax.models.classifier import Classifier
 from lmf_jax.models.normalisation import Normalisation, normalise_images
@@ -51,6 +55,15 @@ class Trained:
         """Return RGB images in 0 to 255 as the model takes them."""
         return normalise_images(images, self.normalisation, jnp.dtype(self.config.precision))
 
+    def heat(
+        self,
+        images: UInt8[np.ndarray, "batch height width 3"],
+        class_ids: Int[np.ndarray, " batch"],
+    ) -> Float[np.ndarray, "batch map_height map_width"]:
+        """Return Grad-CAM of one class in each image, see :func:`grad_cam`."""
+        inputs = self.normalise(jnp.asarray(images))
+        return np.asarray(grad_cam(self.model, self.variables, inputs, jnp.asarray(class_ids)))
+
 
 def load_trained(run_dir: str | Path) -> Trained:
     """Read the model of a run's best epoch.
@@ -71,3 +84,30 @@ def load_trained(run_dir: str | Path) -> Trained:
         head=config.head,
     )
     return Trained(config, record["dataset"], model, variables, normalisation)
+
+
+def explain_mistakes(
+    run_dir: Path,
+    trained: Trained,
+    images: Any,
+    rows: Int[np.ndarray, " n"],
+    labels: Integer[np.ndarray, " n"],
+    logits: Float[np.ndarray, "n classes"],
+) -> None:
+    """Keep the most confident mistakes of a test, and what spoke for them and for the truth.
+
+    Args:
+        run_dir: the folder of the run.
+        trained: what made the predictions.
+        images: all images of the dataset, uint8 RGB, to be indexed by rows.
+        rows: those of the test part ``[n]``.
+        labels: their class ids.
+        logits: what the model said of them.
+    """
+    places = confident_mistakes(labels, logits)
+    pictures = images[rows[places]]
+    heats = (
+        trained.heat(pictures, class_ids[places].astype(np.int32))
+        for class_ids in (predicted_classes(logits), labels)
+    )
+    write_mistakes(run_dir, Mistakes(places, pictures, *heats))

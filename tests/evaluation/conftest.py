@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lmf_jax.evaluation.mistakes import Mistakes, confident_mistakes, write_mistakes
 from lmf_jax.evaluation.report import write_report
 from lmf_jax.evaluation.summary import test_summary as summarise
 
@@ -88,6 +89,15 @@ def make_test(**predictions: float) -> dict[str, Any]:
     return summarise(made["labels"], made["logits"], CLASS_NAMES)
 
 
+def make_mistakes(labels: np.ndarray, logits: np.ndarray) -> Mistakes:
+    """Noise in place of the images, warm in the middle or at an edge."""
+    places = confident_mistakes(labels, logits)
+    images = np.random.default_rng(0).integers(0, 256, (len(places), 32, 32, 3), np.uint8)
+    heat = np.zeros((2, len(places), 4, 4), np.float32)
+    heat[0, :, 1:3, 1:3], heat[1, :, :, 0] = 1, 1
+    return Mistakes(places, images, *heat)
+
+
 def write_run(folder: Path, config: dict[str, Any] | None = None, **predictions: Any) -> Path:
     """Write a run with these settings beside the usual ones, and these predictions."""
     record = make_record()
@@ -98,7 +108,9 @@ def write_run(folder: Path, config: dict[str, Any] | None = None, **predictions:
     (folder / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in make_history()))
     (folder / "timing.jsonl").write_text("".join(json.dumps(e) + "\n" for e in timing))
     (folder / "test.json").write_text(json.dumps(make_test(**predictions)))
-    np.savez(folder / "predictions.npz", **make_predictions(**predictions))
+    made = make_predictions(**predictions)
+    np.savez(folder / "predictions.npz", **made)
+    write_mistakes(folder, make_mistakes(made["labels"], made["logits"]))
     return folder
 
 

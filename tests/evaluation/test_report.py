@@ -4,12 +4,14 @@ import base64
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation import read_run
@@ -23,7 +25,23 @@ from lmf_jax.evaluation.report import (
     write_report,
 )
 
-FIGURES = ["class_distribution", "confusion_matrix", "per_class_f1", "training_curves"]
+FIGURES = [
+    "class_distribution",
+    "confusion_matrix",
+    "mistakes",
+    "per_class_f1",
+    "reliability",
+    "training_curves",
+]
+OVERALL_TILES = {
+    "Macro F1": "macro_f1",
+    "Accuracy": "accuracy",
+    "Balanced accuracy": "balanced_accuracy",
+    "Macro AUROC": "auroc",
+    "MCC": "mcc",
+    "Calibration error": "ece",
+}
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 VOID_TAGS = {"meta", "img", "br"}
 
 
@@ -76,7 +94,7 @@ def test_figures_are_embedded_pictures(reported_run, page):
     assert all(image["src"].startswith(prefix) and image["alt"] for image in images)
     embedded = {base64.b64decode(image["src"].removeprefix(prefix)) for image in images}
     files = {path.read_bytes() for path in (reported_run / "figures").glob("*.png")}
-    assert embedded == files and len(files) == 4
+    assert embedded == files and len(files) == len(FIGURES)
     assert all(png.startswith(b"\x89PNG") and len(png) > 10_000 for png in files)
 
 
@@ -102,8 +120,11 @@ def test_result_comes_first(reported_run, page):
         "made-up",
         "resnet50",
         "lmf",
-        f"Macro F1 {test['macro_f1']:.3f}",
-        f"Accuracy {test['accuracy']:.3f}",
+        *(
+            f"{title} {test[name]:.3f} {test['intervals'][name][0]:.3f} to "
+            f"{test['intervals'][name][1]:.3f}"
+            for title, name in OVERALL_TILES.items()
+        ),
         "1,432 test images of 10 classes",
         "250 times the size of the rarest",
     ):
@@ -116,10 +137,12 @@ def test_every_class_has_its_metrics_and_counts(reported_run, page):
         run.dataset["class_names"], run.dataset["class_counts"]["train"], strict=True
     ):
         metrics = run.test["per_class"][name]
-        row = (
-            f"{name} {metrics['precision']:.3f} {metrics['recall']:.3f} {metrics['f1']:.3f} "
-            f"{metrics['support']:,} {train_count:,}"
-        )
+        intervals = run.test["intervals"]["per_class"][name]
+        figures = [
+            f"{metrics[metric]:.3f} {intervals[metric][0]:.3f} to {intervals[metric][1]:.3f}"
+            for metric in ("precision", "recall", "f1", "auroc", "average_precision")
+        ]
+        row = " ".join([name, *figures, f"{metrics['support']:,}", f"{train_count:,}"])
         assert row in page.text
 
 
@@ -140,9 +163,32 @@ def test_provenance_and_settings_are_all_there(page):
         assert expected in page.text
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="opens the report in Chromium, not installed")
+@pytest.mark.parametrize("width", [390, 1200], ids=["phone", "screen"])
+def test_a_browser_shows_all_parts(reported_run, tmp_path, width):
+    picture = tmp_path / "report.png"
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += [f"--user-data-dir={tmp_path}/profile", f"--window-size={width},2000"]
+    command += [f"--screenshot={picture}", f"file://{reported_run / 'report.html'}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    shown = Page(re.sub("^<!doctype.*?>", "", done.stdout, flags=re.IGNORECASE))
+    headings = ("Classes", "Figures", "Most confident mistakes", "Configuration", "Provenance")
+    assert all(heading in shown.text for heading in headings)
+    assert len([tag for tag, _ in shown.elements if tag == "img"]) == len(FIGURES)
+    with Image.open(picture) as image:
+        assert image.width == width
+        assert len(np.unique(np.asarray(image.convert("L")))) > 100, "text, bars and figures"
+
+
+def test_a_run_without_mistakes_has_no_such_section(run_dir):
+    (run_dir / "mistakes.npz").unlink()
+    assert "Most confident mistakes" not in Page(write_report(run_dir).read_text()).text
+
+
 def predict(run_dir, predictions):
     """Let the run have predicted these classes for the true classes [0, 0, 1, 2, ..., 8]."""
     labels = np.array([0, 0, *range(1, 9)])
+    (run_dir / "mistakes.npz").unlink()  # they were others
     path = run_dir / "predictions.npz"
     np.savez(path, ids=labels.astype(str), labels=labels, logits=np.eye(10)[predictions])
     test = json.loads((run_dir / "test.json").read_text())
