@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.loose_images import LooseImages, image_files
+from lmf_jax.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Five images, of which the third is none, and a file that is no image."""
+    for number in range(5):
+        Image.new("RGB", (8, 6), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    (tmp_path / "2.png").write_bytes(b"torn")
+    (tmp_path / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def test_the_images_of_a_folder_come_by_name(folder):
+    assert [file.name for file in image_files(folder)] == [f"{n}.png" for n in range(5)]
+
+
+def test_a_file_is_itself(folder):
+    assert image_files(folder / "1.png") == [folder / "1.png"]
+
+
+def test_nothing_there_is_said(tmp_path):
+    with pytest.raises(UserError, match=r"There is no .*none; expected an image or a folder"):
+        image_files(tmp_path / "none")
+    with pytest.raises(UserError, match="There is no image in"):
+        image_files(tmp_path)
+
+
+def test_every_image_comes_once_under_its_place_and_a_broken_one_is_masked(folder):
+    images = LooseImages(image_files(folder), image_size=4, batch_size=2)
+    batches = list(images)
+    assert [batch["image"].shape for batch in batches] == [(2, 4, 4, 3)] * 3
+    label, mask, image = (
+        np.concatenate([batch[name] for batch in batches]) for name in ("label", "mask", "image")
+    )
+    np.testing.assert_array_equal(label[mask], [0, 1, 3, 4])
+    np.testing.assert_array_equal(image[mask, 0, 0, 0], [0, 1, 3, 4])
+    assert images.broken == {2: "no known format"}
