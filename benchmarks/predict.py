@@ -1,0 +1,76 @@
+"""What reading images costs a prediction: ``python -m benchmarks.predict RUN FOLDER``.
+
+``python -m lmf_jax predict`` from the files to the probabilities, beside the bare forward passes of
+as many batches that lie in memory; both in turn, within one process. The start of the process (its
+imports, the checkpoint, the compilation) is in neither, and is printed beside them.
+"""
+
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import tyro
+
+from benchmarks.record import record
+from data.loose_images import LooseImages, image_files
+from lmf_jax.config import Config
+from lmf_jax.training.loop import predict
+from lmf_jax.training.start_up import start_up
+from lmf_jax.training.step import spread_over_devices
+from lmf_jax.training.trained import load_trained
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure the prediction of a folder of images beside its bare forward passes."""
+
+    run: Annotated[str, tyro.conf.Positional]
+    """The folder of a run."""
+    folder: Annotated[str, tyro.conf.Positional]
+    """The folder of images."""
+    images: int = 1000
+    """Images of the folder to predict."""
+    rounds: int = 5
+    """Turns of each; medians are printed."""
+
+
+def main() -> None:
+    """Print one row: both medians and their ratio."""
+    options = tyro.cli(Options)
+    started = time.perf_counter()
+    start_up(Config())
+    trained = load_trained(options.run)
+    step, side, batch_size = trained.predict_step, trained.config.image_size, 32
+    files = image_files(Path(options.folder))[: options.images]
+    full = spread_over_devices({"image": np.zeros((batch_size, side, side, 3), np.uint8)})["image"]
+    jax.block_until_ready(step(trained.variables, full))
+    prepared = time.perf_counter() - started
+
+    def from_files() -> None:
+        predict(step, trained.variables, LooseImages(files, side, batch_size))
+
+    def bare() -> None:
+        for _ in range(0, len(files), batch_size):
+            logits = step(trained.variables, full)
+        jax.block_until_ready(logits)
+
+    turns: dict[str, list[float]] = {"bare": [], "from files": []}
+    for turn in range(options.rounds + 1):
+        for name, call in (("bare", bare), ("from files", from_files)):
+            started = time.perf_counter()
+            call()
+            if turn:
+                turns[name].append(time.perf_counter() - started)
+    medians = {name: statistics.median(seconds) for name, seconds in turns.items()}
+    row: dict[str, Any] = {"model": trained.config.model, "size": side, "images": len(files)}
+    row |= {"forward passes, s": medians["bare"], "from files, s": medians["from files"]}
+    row |= {"ratio": medians["from files"] / medians["bare"], "start and compile, s": prepared}
+    record("predict", [row], turns=turns)
+
+
+if __name__ == "__main__":
+    main()
