@@ -188,13 +188,16 @@ def _add_scale(figure: Figure) -> None:
     colors = HEAT(np.linspace(0, 1, 256))
     opacity = colors[:, 3:]
     on_white = ListedColormap(opacity * colors[:, :3] + 1 - opacity)
+    width, height = figure.get_size_inches()
+    share, thickness = 0.6, 0.12  # of the figure's width; in inches, however tall the figure is
     bar = figure.colorbar(
         ScalarMappable(cmap=on_white),
         ax=figure.axes,
         location="bottom",
-        fraction=0.03,
-        aspect=40,
-        shrink=0.6,
+        fraction=thickness / height,
+        pad=thickness / height,
+        aspect=share * width / thickness,
+        shrink=share,
         ticks=[0, 0.5, 1],
         format="%g",
     )

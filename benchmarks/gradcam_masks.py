@@ -1,0 +1,311 @@
+"""Whether runs look at the lesion: ``python -m benchmarks.gradcam_masks RUN --masks-dir DIR``.
+
+Grad-CAM of the predicted class on every image of the test part, against the mask of the lesion:
+which share of the heat lies inside ("energy"), and how often its maximum does ("hit", the pointing
+game without tolerance). Beside them is what knows nothing of the image: "chance" is even heat, the
+mask's share of the image; "cell chance" is the hit of one cell of the map drawn at random. On a map
+of 2x2 cells all maxima lie near the corners, so compare hits with the latter, and use images large
+enough for a map of 7x7. The intervals are of the mean, from resampled images.
+
+``--figure`` draws what Fig. 3 of Sadi et al. shows: a row for each image, a column for each run.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from jaxtyping import Bool, Float, Int, Shaped
+from matplotlib.figure import Figure
+from PIL import Image
+from tqdm import tqdm
+
+from benchmarks.record import record
+from data.datasets import Dataset, load_dataset
+from data.decoding import Images
+from data.image_cache import open_images
+from lmf_jax.errors import UserError, run_command
+from lmf_jax.evaluation.explanation_figures import (
+    ExplainedImage,
+    Explanation,
+    draw_explanations,
+)
+from lmf_jax.evaluation.figures import save_figure
+from lmf_jax.evaluation.finished_run import FinishedRun, read_run
+from lmf_jax.evaluation.gradcam import energy_inside, grad_cam, pointing_game, resize_heat
+from lmf_jax.evaluation.metrics import predicted_classes
+from lmf_jax.training.trained import Trained, load_trained
+
+BATCH_SIZE = 32
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Options:
+    """Compare the heat of runs with masks of the lesions."""
+
+    runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN [RUN ...]")]
+    """Folders of finished runs."""
+    masks_dir: str
+    """The folder of the masks: <image>_segmentation.png for every image."""
+    data_dir: str | None = None
+    """The folder of prepared datasets and image caches; by itself that of each run."""
+    figure: str | None = None
+    """A PNG file to draw examples to, with a column for each run."""
+    images: Annotated[int, tyro.conf.arg(metavar="N")] = 7
+    """Examples in the figure: of each class in turn, in the order of the test part."""
+
+    def __post_init__(self) -> None:
+        """Refuse what nothing can be printed or drawn of."""
+        if not self.runs:
+            raise UserError("No run was given; expected the folder of a finished one, or several.")
+        if self.images < 1:
+            raise UserError(f"--images is {self.images}; expected a whole number of at least 1.")
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedRun:
+    """A run with its model, its test images and what it predicted of them.
+
+    Attributes:
+        name: how it is called in the table and the figure.
+        trained: the model.
+        finished: ids, labels and logits of the test part.
+        images: all images of the dataset, as the model takes them but for normalisation.
+        rows: which of them are the test part, ``[n]``.
+    """
+
+    name: str
+    trained: Trained
+    finished: FinishedRun
+    images: Images
+    rows: Int[np.ndarray, " n"]
+
+    @property
+    def predictions(self) -> Int[np.ndarray, " n"]:
+        """The predicted class of every test image."""
+        return predicted_classes(self.finished.logits)
+
+    @property
+    def probabilities(self) -> Float[np.ndarray, "n classes"]:
+        """What the model gives every class; cosines are scaled as in training."""
+        config = self.trained.config
+        scale = (config.scale or 30.0) if config.head == "cosine" else 1.0
+        return np.asarray(jax.nn.softmax(scale * self.finished.logits))
+
+
+def main() -> None:
+    """Print a row for each run and class, and draw the examples."""
+    options = tyro.cli(Options)
+    names = names_of(options.runs)
+    runs = [load_run(path, name, options.data_dir) for path, name in names.items()]
+    masks_dir = Path(options.masks_dir).expanduser()
+    rows = [row for run in runs for row in rows_of(run, scores_of(run, masks_dir))]
+    record("gradcam_masks", rows, resamples=RESAMPLES)
+    if options.figure is not None:
+        path = Path(options.figure).expanduser()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_figure(draw_examples(runs, masks_dir, options.images), path)
+        print(f"drawn to {path}")
+
+
+def names_of(paths: Sequence[str]) -> dict[str, str]:
+    """Return the name of each run: its loss, or the path where a loss comes twice."""
+    losses = [read_run(path).config["loss"] for path in paths]
+    return dict(zip(paths, losses if len(set(losses)) == len(paths) else paths, strict=True))
+
+
+def load_run(path: str, name: str, data_dir: str | None) -> OpenedRun:
+    """Open a finished run and the images that it was tested on.
+
+    Raises:
+        UserError: if the run is not finished, or its dataset is not the one at hand.
+    """
+    trained, finished = load_trained(path), read_run(path)
+    config = trained.config
+    data_dir = data_dir or config.data_dir
+    dataset = load_dataset(
+        config.dataset,
+        data_dir=data_dir,
+        split=config.split,
+        split_seed=config.split_seed,
+        imbalance_ratio=config.imbalance_ratio,
+    )
+    _check_same_data(path, dataset, finished)
+    images = open_images(dataset, config.image_size, cache=config.cache, data_dir=data_dir)
+    return OpenedRun(name, trained, finished, images, dataset.rows["test"])
+
+
+def _check_same_data(path: str, dataset: Dataset, finished: FinishedRun) -> None:
+    if dataset.fingerprint != finished.dataset["fingerprint"]:
+        raise UserError(
+            f"The run in {path} was tested on other images, labels or another split than "
+            f"{dataset.name} has here; give the --data-dir that it was trained with."
+        )
+
+
+def heat_of(run: OpenedRun, tests: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m rows columns"]:
+    """Return the heat of the predicted class, for test images by their number."""
+    # The last number fills up the last batch: another shape would be another compilation.
+    padded = np.pad(tests, (0, -len(tests) % BATCH_SIZE), mode="edge")
+    batches = padded.reshape(-1, BATCH_SIZE)
+    heat = [
+        grad_cam(
+            run.trained.model,
+            run.trained.variables,
+            run.trained.normalise(jnp.asarray(run.images[run.rows[batch]])),
+            jnp.asarray(run.predictions[batch]),
+        )
+        for batch in tqdm(batches, desc=f"Grad-CAM {run.name}", leave=False, disable=None)
+    ]
+    return np.concatenate(heat)[: len(tests)]
+
+
+def scores_of(run: OpenedRun, masks_dir: Path) -> dict[str, Float[np.ndarray, " n"]]:
+    """Return energy, hit and both chances of every test image, NaN where there is no score."""
+    side = run.trained.config.image_size
+    heat = heat_of(run, np.arange(len(run.rows)))
+    cells = maximum_of_random_cell(heat.shape[1:], side)
+    scores = []
+    for start in range(0, len(heat), BATCH_SIZE):
+        batch = slice(start, start + BATCH_SIZE)
+        masks = read_masks(masks_dir, run.finished.ids[batch], side)
+        large = resize_heat(heat[batch], side, side)
+        game = pointing_game(large, masks)
+        cell_chance = np.where(masks, cells, 0).sum((1, 2))
+        scores.append((energy_inside(large, masks), game.hit, game.chance, cell_chance))
+    names = ("energy", "hit", "chance", "cell chance")
+    return {
+        name: np.concatenate(values)
+        for name, values in zip(names, zip(*scores, strict=True), strict=True)
+    }
+
+
+def maximum_of_random_cell(map_shape: tuple[int, int], side: int) -> Float[np.ndarray, "side side"]:
+    """Return how likely each pixel is the maximum of enlarged heat that fills one random cell."""
+    rows, columns = map_shape
+    cells = np.eye(rows * columns, dtype=np.float32).reshape(-1, rows, columns)
+    large = np.asarray(resize_heat(cells, side, side))
+    at_maximum = large == large.max((1, 2), keepdims=True)
+    return (at_maximum / at_maximum.sum((1, 2), keepdims=True)).mean(0)
+
+
+def read_masks(
+    folder: Path, ids: Shaped[np.ndarray, " n"], side: int
+) -> Bool[np.ndarray, "n side side"]:
+    """Read the masks of these images, squeezed to a square as the images are.
+
+    Raises:
+        UserError: if a mask is missing.
+    """
+    masks = np.empty((len(ids), side, side), bool)
+    for mask, name in zip(masks, ids.tolist(), strict=True):
+        path = folder / f"{name}_segmentation.png"
+        try:
+            with Image.open(path) as image:
+                grey = image.convert("L").resize((side, side), Image.Resampling.NEAREST)
+        except FileNotFoundError:
+            raise UserError(
+                f"There is no mask {path}; expected <image>_segmentation.png in --masks-dir for "
+                "every test image."
+            ) from None
+        mask[:] = np.asarray(grey) >= 128
+    return masks
+
+
+def rows_of(run: OpenedRun, scores: Mapping[str, Float[np.ndarray, " n"]]) -> list[dict[str, Any]]:
+    """Return a row for all test images and one for each class, by the true class."""
+    labels = run.finished.labels
+    classes = {name: labels == i for i, name in enumerate(run.trained.class_names)}
+    groups = {"all": np.ones(len(labels), bool)} | classes
+    return [
+        {"run": run.name, "class": name, **summarise(scores, group)}
+        for name, group in groups.items()
+        if group.any()
+    ]
+
+
+def summarise(
+    scores: Mapping[str, Float[np.ndarray, " n"]], group: Bool[np.ndarray, " n"]
+) -> dict[str, Any]:
+    """Return the means over a group of images, and where those of resamples lie.
+
+    Images without a score (an empty mask, or no heat for the predicted class) are counted and left
+    out of all columns, so that the chances are those of the same images.
+    """
+    scored = group & ~np.isnan(scores["energy"]) & ~np.isnan(scores["hit"])
+    row: dict[str, Any] = {"images": int(group.sum()), "scored": int(scored.sum())}
+    for name in ("energy", "hit"):
+        low, high = interval_of_mean(scores[name][scored])
+        row |= {name: mean_of(scores[name][scored]), f"{name} low": low, f"{name} high": high}
+    return row | {name: mean_of(scores[name][scored]) for name in ("chance", "cell chance")}
+
+
+def mean_of(values: Float[np.ndarray, " n"]) -> float | None:
+    """Return the mean; None of no values, as JSON knows no NaN."""
+    return float(values.mean(dtype=np.float64)) if len(values) else None
+
+
+def interval_of_mean(values: Float[np.ndarray, " n"]) -> tuple[float | None, float | None]:
+    """Return the 2.5th and 97.5th percentile of the means of resamples; None of no values."""
+    if not len(values):
+        return None, None
+    rng = np.random.default_rng(0)
+    means = [rng.choice(values, len(values)).mean(dtype=np.float64) for _ in range(RESAMPLES)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def draw_examples(runs: Sequence[OpenedRun], masks_dir: Path, count: int) -> Figure:
+    """Draw test images with the lesion's outline, and each run's heat of the class it predicts."""
+    first = runs[0]
+    for run in runs[1:]:
+        if not np.array_equal(run.finished.ids, first.finished.ids):
+            raise UserError(
+                f"The runs {first.name} and {run.name} were tested on different images; a figure "
+                "needs runs of one dataset and split."
+            )
+    tests = of_each_class_in_turn(first.finished.labels, count)
+    side = first.trained.config.image_size
+    masks = read_masks(masks_dir, first.finished.ids[tests], side)
+    columns = {run.name: explanations_of(run, tests, side) for run in runs}
+    names = first.trained.class_names
+    examples = [
+        ExplainedImage(
+            name=str(first.finished.ids[test]),
+            image=np.asarray(first.images[first.rows[[test]]][0]),
+            explanations={name: column[i] for name, column in columns.items()},
+            true_class=names[first.finished.labels[test]],
+            mask=masks[i],
+        )
+        for i, test in enumerate(tests.tolist())
+    ]
+    return draw_explanations(examples)
+
+
+def of_each_class_in_turn(labels: Int[np.ndarray, " n"], count: int) -> Int[np.ndarray, " m"]:
+    """Return the first image of each class, then the second, and so on: not picked by results."""
+    turn = np.zeros(len(labels), int)
+    for class_id in np.unique(labels):
+        members = labels == class_id
+        turn[members] = np.arange(members.sum())
+    return np.lexsort((labels, turn))[:count]
+
+
+def explanations_of(run: OpenedRun, tests: Int[np.ndarray, " m"], side: int) -> list[Explanation]:
+    """Return what a run says of its predicted class in these test images, at this size."""
+    heat = np.asarray(resize_heat(heat_of(run, tests), side, side))
+    return [
+        Explanation(shares, run.trained.class_names[class_id], float(probabilities[class_id]))
+        for shares, class_id, probabilities in zip(
+            heat, run.predictions[tests].tolist(), run.probabilities[tests], strict=True
+        )
+    ]
+
+
+if __name__ == "__main__":
+    run_command("benchmarks.gradcam_masks", main)

@@ -1,0 +1,239 @@
+"""The benchmark of heat against masks, on made-up images whose reasons are known."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import gradcam_masks
+from benchmarks.gradcam_masks import (
+    BATCH_SIZE,
+    OpenedRun,
+    Options,
+    draw_examples,
+    heat_of,
+    interval_of_mean,
+    load_run,
+    maximum_of_random_cell,
+    names_of,
+    of_each_class_in_turn,
+    read_masks,
+    rows_of,
+    scores_of,
+)
+from lmf_jax.config import Config
+from lmf_jax.errors import UserError
+from lmf_jax.evaluation.explanation_figures import overlay
+from lmf_jax.evaluation.gradcam import pointing_game, resize_heat
+from lmf_jax.models.classifier import Classifier, LinearHead
+
+SIDE, CELLS = 32, 8
+NAMES = ("red", "green", "blue")
+
+
+class Colours(nn.Module):
+    """The mean colour of every 4x4 pixels: the class of a colour has its heat where it is."""
+
+    @nn.compact
+    def __call__(self, images, train):
+        return images.reshape(-1, CELLS, 4, CELLS, 4, 3).mean((2, 4))
+
+
+MODEL = Classifier(Colours(), LinearHead(3, nn.initializers.zeros))
+
+
+@dataclass(frozen=True)
+class MadeUp:
+    """What the benchmark needs of a trained model."""
+
+    config: Config
+    variables: Any = None
+    class_names: tuple[str, ...] = NAMES
+    model: Classifier = MODEL
+
+    def normalise(self, images):
+        return images.astype(jnp.float32) / 255
+
+
+def square(place):
+    """A mask of a quarter of the image, or of nothing."""
+    mask = np.zeros((SIDE, SIDE), bool)
+    if place is not None:
+        row, column = place
+        mask[row : row + SIDE // 2, column : column + SIDE // 2] = True
+    return mask
+
+
+def coloured(labels, place=(0, 0)):
+    images = np.zeros((len(labels), SIDE, SIDE, 3), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[square(place), label] = 200
+    return images
+
+
+def made_up_run(labels, name="ce", predictions=None):
+    labels = np.asarray(labels)
+    predictions = labels if predictions is None else np.asarray(predictions)
+    config = Config(image_size=SIDE, loss="ce")
+    params = {"head": {"kernel": jnp.eye(3), "bias": jnp.zeros(3)}}
+    finished = SimpleNamespace(
+        ids=np.array([f"image_{i}" for i in range(len(labels))]),
+        labels=labels,
+        logits=np.log(0.8 * np.eye(3, dtype=np.float32)[predictions] + 0.1),
+    )
+    trained = MadeUp(config, variables={"params": params})
+    # The test part is the second half of the dataset, backwards.
+    rows = np.arange(len(labels))[::-1] + len(labels)
+    images = np.concatenate([np.zeros_like(coloured(labels)), coloured(labels[::-1])])
+    return OpenedRun(name, trained, finished, images, rows)
+
+
+def write_masks(folder, places):
+    for i, place in enumerate(places):
+        grey = np.where(square(place), 200, 90).astype(np.uint8)
+        Image.fromarray(grey).save(folder / f"image_{i}_segmentation.png")
+    return folder
+
+
+def test_heat_lies_in_the_mask_that_covers_the_reasons(tmp_path):
+    places = [(0, 0), (0, 0), (16, 16), None]
+    scores = scores_of(made_up_run([0, 1, 2, 2]), write_masks(tmp_path, places))
+    np.testing.assert_array_equal(scores["hit"], [1, 1, 0, np.nan])
+    np.testing.assert_allclose(scores["chance"], [0.25, 0.25, 0.25, np.nan])
+    np.testing.assert_allclose(scores["cell chance"], [0.25, 0.25, 0.25, 0], rtol=1e-6)
+    assert scores["energy"][:2].min() > 0.75  # bilinear heat runs over the edge by half a cell
+    assert scores["energy"][2] < 0.05
+    assert np.isnan(scores["energy"][3])
+
+
+def test_cell_chance_is_the_mean_game_of_all_cells():
+    masks = np.random.RandomState(0).uniform(size=(5, SIDE, SIDE)) > 0.6
+    cells = np.eye(9, dtype=np.float32).reshape(9, 3, 3)
+    large = resize_heat(cells, SIDE, SIDE)
+    games = [pointing_game(large, np.broadcast_to(mask, large.shape)).hit for mask in masks]
+    chances = np.where(masks, maximum_of_random_cell((3, 3), SIDE), 0).sum((1, 2))
+    np.testing.assert_allclose(chances, np.mean(games, axis=1), rtol=1e-6)
+    assert np.ptp(chances) > 0.05
+
+
+def test_it_is_the_predicted_class_that_is_explained(tmp_path):
+    # No green is in a red image: nothing speaks for the class that is predicted.
+    run = made_up_run([0, 0], predictions=[0, 1])
+    scores = scores_of(run, write_masks(tmp_path, [(0, 0)] * 2))
+    np.testing.assert_array_equal(np.isnan(scores["energy"]), [False, True])
+    np.testing.assert_array_equal(scores["hit"], [1, np.nan])
+    row, *_ = rows_of(run, scores)
+    assert (row["images"], row["scored"]) == (2, 1)
+
+
+def test_any_number_of_images_has_its_heat():
+    labels = np.arange(BATCH_SIZE + 3) % 3
+    run = made_up_run(labels)
+    heat = heat_of(run, np.arange(len(labels)))
+    assert heat.shape == (len(labels), CELLS, CELLS)
+    assert heat.max((1, 2)).min() > 0
+    np.testing.assert_allclose(heat_of(run, np.array([34, 2])), heat[[34, 2]], rtol=1e-6)
+
+
+def test_masks_are_squeezed_as_images_are_and_cut_at_the_middle(tmp_path):
+    grey = np.array([[0, 127, 128, 255], [255, 255, 0, 0]], np.uint8)
+    Image.fromarray(grey.repeat(3, 0).repeat(3, 1)).save(tmp_path / "a_segmentation.png")
+    (mask,) = read_masks(tmp_path, np.array(["a"]), 4)
+    upper, lower = [False, False, True, True], [True, True, False, False]
+    np.testing.assert_array_equal(mask, [upper, upper, lower, lower])
+
+
+def test_a_missing_mask_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"no mask .*/b_segmentation.png"):
+        read_masks(tmp_path, np.array(["b"]), 4)
+
+
+def test_rows_are_means_of_the_images_with_a_score():
+    run = made_up_run([0, 0, 0, 2])
+    scores = {
+        "energy": np.array([0.2, 0.4, np.nan, 0.9], np.float32),
+        "hit": np.array([0, 1, np.nan, 1], np.float32),
+        "chance": np.array([0.1, 0.3, 0.8, 0.5], np.float32),
+        "cell chance": np.array([0.3, 0.5, 0.8, 0.1], np.float32),
+    }
+    rows = rows_of(run, scores)
+    facts = [[row[key] for key in ("run", "class", "images", "scored")] for row in rows]
+    assert facts == [["ce", "all", 4, 3], ["ce", "red", 3, 2], ["ce", "blue", 1, 1]]
+    means = [[row[key] for key in scores] for row in rows]
+    expected = [[0.5, 2 / 3, 0.3, 0.3], [0.3, 0.5, 0.2, 0.4], [0.9, 1, 0.5, 0.1]]
+    np.testing.assert_allclose(means, expected, rtol=1e-6)
+
+
+def test_a_class_without_a_score_has_no_means():
+    scores = dict.fromkeys(("energy", "hit", "chance", "cell chance"), np.full(2, np.nan))
+    row, _ = rows_of(made_up_run([1, 1]), scores)
+    assert row["scored"] == 0
+    assert {row[key] for key in (*scores, "energy low", "hit high")} == {None}
+
+
+def test_interval_is_that_of_the_mean():
+    values = np.random.default_rng(1).normal(3, 2, 400)
+    low, high = interval_of_mean(values)
+    reach = 1.96 * values.std() / np.sqrt(len(values))
+    expected = [values.mean() - reach, values.mean() + reach]
+    np.testing.assert_allclose([low, high], expected, atol=0.1 * reach)
+    assert interval_of_mean(values) == (low, high)
+
+
+def test_examples_are_of_each_class_in_turn():
+    labels = np.array([0, 0, 0, 2, 2, 1])
+    np.testing.assert_array_equal(of_each_class_in_turn(labels, 4), [0, 5, 3, 1])
+    np.testing.assert_array_equal(of_each_class_in_turn(labels, 9), [0, 5, 3, 1, 4, 2])
+
+
+def test_figure_has_a_column_for_each_run(tmp_path):
+    masks_dir = write_masks(tmp_path, [(0, 0)] * 3)
+    runs = [made_up_run([0, 1, 1]), made_up_run([0, 1, 1], "lmf", predictions=[0, 2, 2])]
+    figure = draw_examples(runs, masks_dir, 2)
+    first, second = figure.axes[:3], figure.axes[3:6]
+    assert [axes.get_title() for axes in first] == ["red", "red 0.82", "red 0.82"]
+    assert [axes.get_title() for axes in second] == ["green", "green 0.82", "✗ blue 0.82"]
+    assert [axes.get_ylabel() for axes in (first[0], second[0])] == ["image_0", "image_1"]
+    np.testing.assert_array_equal(second[0].images[0].get_array(), coloured([1])[0])
+    (heat,) = resize_heat(heat_of(runs[0], np.array([1])), SIDE, SIDE)
+    expected = overlay(coloured([1])[0], np.asarray(heat))
+    np.testing.assert_array_equal(second[1].images[0].get_array(), expected)
+    assert all(axes.collections for axes in (*first, *second))
+
+
+def test_runs_on_other_images_share_no_figure(tmp_path):
+    runs = [made_up_run([0, 1, 1]), made_up_run([0, 1], "lmf")]
+    with pytest.raises(UserError, match="ce and lmf were tested on different images"):
+        draw_examples(runs, tmp_path, 2)
+
+
+@pytest.mark.parametrize(
+    ("losses", "names"), [(["ce", "lmf"], ["ce", "lmf"]), (["ce", "ce"], ["a/0", "a/1"])]
+)
+def test_runs_are_called_by_their_loss_where_that_tells_them_apart(monkeypatch, losses, names):
+    configs = {f"a/{i}": SimpleNamespace(config={"loss": loss}) for i, loss in enumerate(losses)}
+    monkeypatch.setattr(gradcam_masks, "read_run", configs.__getitem__)
+    assert list(names_of(list(configs)).values()) == names
+
+
+def test_a_run_on_other_data_is_refused(monkeypatch):
+    finished = SimpleNamespace(dataset={"fingerprint": "sha256:1"})
+    dataset = SimpleNamespace(name="made-up", fingerprint="sha256:2")
+    monkeypatch.setattr(gradcam_masks, "load_trained", lambda path: MadeUp(Config()))
+    monkeypatch.setattr(gradcam_masks, "read_run", lambda path: finished)
+    monkeypatch.setattr(gradcam_masks, "load_dataset", lambda *name, **settings: dataset)
+    with pytest.raises(UserError, match="run in runs/a was tested on other images"):
+        load_run("runs/a", "ce", None)
+
+
+@pytest.mark.parametrize(
+    ("runs", "images", "words"), [((), 1, "No run was given"), (("a",), 0, "--images is 0")]
+)
+def test_what_cannot_be_asked_is_named(runs, images, words):
+    with pytest.raises(UserError, match=words):
+        Options(runs, masks_dir="masks", images=images)
