@@ -56,7 +56,7 @@ def main() -> None:
     )
     variables = fit(config, program, run_dir, training, validation)
 
-    logits, labels = predict(program.predict_step, variables, test)
+    logits, labels = predict(program.predict_step, variables, test, scale=config.logit_scale)
     if jax.process_index() == 0:
         rows = dataset.rows["test"]
         results = write_test(run_dir, dataset.ids[rows], labels, logits, dataset.class_names)

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 from jaxtyping import Bool, Float, Int, Shaped
@@ -36,8 +34,9 @@ from lmf_jax.evaluation.explanation_figures import (
 )
 from lmf_jax.evaluation.figures import save_figure
 from lmf_jax.evaluation.finished_run import FinishedRun, read_run
-from lmf_jax.evaluation.gradcam import energy_inside, grad_cam, pointing_game, resize_heat
+from lmf_jax.evaluation.gradcam import energy_inside, pointing_game, resize_heat
 from lmf_jax.evaluation.metrics import predicted_classes
+from lmf_jax.evaluation.scores import softmax
 from lmf_jax.training.trained import Trained, load_trained
 
 BATCH_SIZE = 32
@@ -92,10 +91,8 @@ class OpenedRun:
 
     @property
     def probabilities(self) -> Float[np.ndarray, "n classes"]:
-        """What the model gives every class; cosines are scaled as in training."""
-        config = self.trained.config
-        scale = (config.scale or 30.0) if config.head == "cosine" else 1.0
-        return np.asarray(jax.nn.softmax(scale * self.finished.logits))
+        """What the model gives every class."""
+        return softmax(self.finished.logits)
 
 
 def main() -> None:
@@ -154,12 +151,7 @@ def heat_of(run: OpenedRun, tests: Int[np.ndarray, " m"]) -> Float[np.ndarray, "
     padded = np.pad(tests, (0, -len(tests) % BATCH_SIZE), mode="edge")
     batches = padded.reshape(-1, BATCH_SIZE)
     heat = [
-        grad_cam(
-            run.trained.model,
-            run.trained.variables,
-            run.trained.normalise(jnp.asarray(run.images[run.rows[batch]])),
-            jnp.asarray(run.predictions[batch]),
-        )
+        run.trained.heat(run.images[run.rows[batch]], run.predictions[batch])
         for batch in tqdm(batches, desc=f"Grad-CAM {run.name}", leave=False, disable=None)
     ]
     return np.concatenate(heat)[: len(tests)]

@@ -95,7 +95,8 @@ def run_evaluate(options: Evaluate) -> None:
     images = open_images(dataset, config.image_size, cache=config.cache, data_dir=data_dir)
     rows = dataset.rows[options.split]
     batches = evaluation_batches(images, dataset.labels, rows, batch_size=_batch_size(config))
-    logits, labels = predict(trained.predict_step, trained.variables, batches)
+    scale = trained.config.logit_scale
+    logits, labels = predict(trained.predict_step, trained.variables, batches, scale=scale)
     if options.split == "test":
         run_dir = Path(options.run)
         results = write_test(run_dir, dataset.ids[rows], labels, logits, dataset.class_names)
@@ -117,7 +118,8 @@ def run_predict(options: Predict) -> None:
     files = image_files(options.images)
     trained = load_trained(options.run)
     batches = LooseImages(files, trained.config.image_size, _batch_size(trained.config))
-    logits, places = predict(trained.predict_step, trained.variables, batches)
+    scale = trained.config.logit_scale
+    logits, places = predict(trained.predict_step, trained.variables, batches, scale=scale)
     _write_predictions(output, [files[place] for place in places], logits, trained.class_names)
     print(f"{len(places):,} of {len(files):,} images predicted: {output}")
     _name_broken(files, batches.broken)
@@ -139,8 +141,8 @@ def run_explain(options: Explain) -> None:
     apply = jax.jit(trained.model.apply)
     for batch in batches:
         logits = apply(trained.variables, trained.normalise(jnp.asarray(batch["image"])))
-        probabilities = softmax(np.asarray(logits))
-        class_ids = probabilities.argmax(-1).astype(np.int32)
+        probabilities = softmax(trained.config.logit_scale * np.asarray(logits))
+        class_ids = probabilities.argmax(-1)
         heats = trained.heat(batch["image"], class_ids)
         for i in np.flatnonzero(batch["mask"]):
             file, name = files[batch["label"][i]], trained.class_names[class_ids[i]]

@@ -193,6 +193,11 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
         missing = {name: value for name, value in values.items() if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)
 
+    @property
+    def logit_scale(self) -> float:
+        """What turns the model's logits into those of its probabilities: cosines need a scale."""
+        return (self.scale or 30.0) if self.head == "cosine" else 1.0
+
     def __post_init__(self) -> None:
         """Refuse values that no run can have; the message names the flag."""
         _check(self, "loss", self.loss in LOSSES, f"one of {', '.join(LOSSES)}")

@@ -1,8 +1,6 @@
 """The benchmark of heat against masks, on made-up images whose reasons are known."""
 
-from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -31,6 +29,8 @@ from lmf_jax.errors import UserError
 from lmf_jax.evaluation.explanation_figures import overlay
 from lmf_jax.evaluation.gradcam import pointing_game, resize_heat
 from lmf_jax.models.classifier import Classifier, LinearHead
+from lmf_jax.models.normalisation import NORMALISATIONS
+from lmf_jax.training.trained import Trained
 
 SIDE, CELLS = 32, 8
 NAMES = ("red", "green", "blue")
@@ -47,17 +47,8 @@ class Colours(nn.Module):
 MODEL = Classifier(Colours(), LinearHead(3, nn.initializers.zeros))
 
 
-@dataclass(frozen=True)
-class MadeUp:
-    """What the benchmark needs of a trained model."""
-
-    config: Config
-    variables: Any = None
-    class_names: tuple[str, ...] = NAMES
-    model: Classifier = MODEL
-
-    def normalise(self, images):
-        return images.astype(jnp.float32) / 255
+def made_up_model(config, variables=None):
+    return Trained(config, {"class_names": NAMES}, MODEL, variables, NORMALISATIONS["unit"])
 
 
 def square(place):
@@ -86,7 +77,7 @@ def made_up_run(labels, name="ce", predictions=None):
         labels=labels,
         logits=np.log(0.8 * np.eye(3, dtype=np.float32)[predictions] + 0.1),
     )
-    trained = MadeUp(config, variables={"params": params})
+    trained = made_up_model(config, {"params": params})
     # The test part is the second half of the dataset, backwards.
     rows = np.arange(len(labels))[::-1] + len(labels)
     images = np.concatenate([np.zeros_like(coloured(labels)), coloured(labels[::-1])])
@@ -224,7 +215,7 @@ def test_runs_are_called_by_their_loss_where_that_tells_them_apart(monkeypatch, 
 def test_a_run_on_other_data_is_refused(monkeypatch):
     finished = SimpleNamespace(dataset={"fingerprint": "sha256:1"})
     dataset = SimpleNamespace(name="made-up", fingerprint="sha256:2")
-    monkeypatch.setattr(gradcam_masks, "load_trained", lambda path: MadeUp(Config()))
+    monkeypatch.setattr(gradcam_masks, "load_trained", lambda path: made_up_model(Config()))
     monkeypatch.setattr(gradcam_masks, "read_run", lambda path: finished)
     monkeypatch.setattr(gradcam_masks, "load_dataset", lambda *name, **settings: dataset)
     with pytest.raises(UserError, match="run in runs/a was tested on other images"):

@@ -231,6 +231,8 @@ def predict(
     predict_step: Callable[[Variables, Array], Array],
     variables: Variables,
     batches: Iterable[Batch],
+    *,
+    scale: float = 1.0,
 ) -> tuple[Float[np.ndarray, "n classes"], Int[np.ndarray, " n"]]:
     """Return logits and labels of every example once, in the order of the batches.
 
@@ -238,6 +240,7 @@ def predict(
         predict_step: from :func:`lmf_jax.training.step.make_predict_step`.
         variables: ``{"params", "batch_stats"}``.
         batches: this process's ``{"image", "label", "mask"}``, equally many in every process.
+        scale: what the logits are multiplied by, see :attr:`Config.logit_scale`.
     """
     logits: list[Any] = []
     labels, masks = [], []
@@ -250,7 +253,7 @@ def predict(
     rows = [np.asarray(x).reshape(len(y), -1) for x, y in zip(logits, labels, strict=True)]
     everything = _all_processes({"logits": rows, "labels": labels, "masks": masks})
     mask = everything["masks"]
-    return everything["logits"][mask], everything["labels"][mask]
+    return np.float32(scale) * everything["logits"][mask], everything["labels"][mask]
 
 
 def _all_processes(parts: Mapping[str, list[np.ndarray]]) -> dict[str, np.ndarray]:

@@ -62,7 +62,9 @@ class Trained:
     ) -> Float[np.ndarray, "batch map_height map_width"]:
         """Return Grad-CAM of one class in each image, see :func:`grad_cam`."""
         inputs = self.normalise(jnp.asarray(images))
-        return np.asarray(grad_cam(self.model, self.variables, inputs, jnp.asarray(class_ids)))
+        return np.asarray(
+            grad_cam(self.model, self.variables, inputs, jnp.asarray(class_ids.astype(np.int32)))
+        )
 
 
 def load_trained(run_dir: str | Path) -> Trained:
@@ -107,7 +109,7 @@ def explain_mistakes(
     places = confident_mistakes(labels, logits)
     pictures = images[rows[places]]
     heats = (
-        trained.heat(pictures, class_ids[places].astype(np.int32))
+        trained.heat(pictures, class_ids[places])
         for class_ids in (predicted_classes(logits), labels)
     )
     write_mistakes(run_dir, Mistakes(places, pictures, *heats))
