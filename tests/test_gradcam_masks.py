@@ -1,6 +1,6 @@
 """The benchmark of heat against masks, on made-up images whose reasons are known."""
 
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -47,7 +47,7 @@ class Colours(nn.Module):
 MODEL = Classifier(Colours(), LinearHead(3, nn.initializers.zeros))
 
 
-def made_up_model(config, variables=None):
+def made_up_model(config, variables=MappingProxyType({})):
     return Trained(config, {"class_names": NAMES}, MODEL, variables, NORMALISATIONS["unit"])
 
 
