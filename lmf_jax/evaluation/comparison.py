@@ -15,7 +15,7 @@ from jaxtyping import Int
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.finished_run import FinishedRun, read_run
-from lmf_jax.evaluation.metrics import predicted_classes
+from lmf_jax.evaluation.metrics import macro_f1, predicted_classes
 from lmf_jax.evaluation.report import format_count, format_fraction, format_interval, format_setting
 from lmf_jax.evaluation.statistics import (
     LEVEL,
@@ -24,7 +24,6 @@ from lmf_jax.evaluation.statistics import (
     SeedMean,
     bootstrap_macro_f1,
     holm,
-    macro_f1,
     mcnemar,
     mean_difference_over_seeds,
     mean_over_seeds,

@@ -122,6 +122,23 @@ def classification_metrics(
     )
 
 
+def macro_f1(
+    labels: Integer[np.ndarray, " n"],
+    predictions: Integer[np.ndarray, "models n"],
+    *,
+    num_classes: int,
+) -> Float[np.ndarray, " models"]:
+    """Return the macro F1 of each of several models in float64.
+
+    Args:
+        labels: class ids ``[n]``.
+        predictions: predicted class ids of each model ``[M, n]``.
+        num_classes: number of classes ``C`` of the dataset.
+    """
+    confusions = [confusion_matrix(labels, row, num_classes=num_classes) for row in predictions]
+    return np.array([classification_metrics(np.asarray(matrix)).macro_f1 for matrix in confusions])
+
+
 def predicted_classes(logits: Float[np.ndarray, "n classes"]) -> Int[np.ndarray, " n"]:
     """Return the class of the largest logit; of equal ones the first.
 

@@ -163,7 +163,7 @@ def rank_by_class(
         order=order,
         positive=np.take_along_axis(member, order, axis=1).astype(np.float32),
         member=member.astype(np.float32),
-        own=labels.astype(int),
+        own=labels,
         tie_first=tie_first,
         tie_last=tie_last,
     )

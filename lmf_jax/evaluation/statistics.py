@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer, Key, Num
 from scipy import special
 
-from lmf_jax.evaluation.metrics import classification_metrics, predicted_classes
+from lmf_jax.evaluation.metrics import classification_metrics, macro_f1, predicted_classes
 from lmf_jax.evaluation.scores import (
     Calibration,
     Rankings,
@@ -30,7 +30,7 @@ from lmf_jax.evaluation.scores import (
 LEVEL = 0.95
 NUM_RESAMPLES = 2000
 MAX_ELEMENTS = 2**23
-"""Numbers that the resamples of one chunk may hold at a time: 32 MB in float32."""
+"""Size of the arrays of the resamples that are computed at a time: 32 MB in float32."""
 
 
 class PairedDifference(NamedTuple):
@@ -88,7 +88,7 @@ def bootstrap_scores(
     num_classes = logits.shape[-1]
     probabilities = softmax(logits)
     arrays = (
-        labels * num_classes + predicted_classes(logits),
+        _cells(labels, predicted_classes(logits), num_classes),
         rank_by_class(labels, probabilities),
         calibration(labels, probabilities),
     )
@@ -118,7 +118,7 @@ def bootstrap_macro_f1(
     Returns:
         Macro F1 ``[R, M]``; within a row all models met the same examples.
     """
-    cells = labels * num_classes + predictions
+    cells = _cells(labels, predictions, num_classes)
     return resample(
         _weighted_macro_f1, cells, labels, num_classes, num_resamples=num_resamples, seed=seed
     )
@@ -205,25 +205,6 @@ def resample(
         chunk_size=chunk_size,
     )
     return jax.tree.map(lambda sample: np.asarray(sample)[:num_resamples], samples)
-
-
-def macro_f1(
-    labels: Integer[np.ndarray, " n"],
-    predictions: Integer[np.ndarray, "models n"],
-    *,
-    num_classes: int,
-) -> Float[np.ndarray, " models"]:
-    """Return the macro F1 of each of several models in float64.
-
-    Args:
-        labels: class ids ``[n]``.
-        predictions: predicted class ids of each model ``[M, n]``.
-        num_classes: number of classes ``C`` of the dataset.
-    """
-    cells = labels * num_classes + predictions
-    shape = (num_classes, num_classes)
-    confusions = [np.bincount(row, minlength=num_classes**2).reshape(shape) for row in cells]
-    return np.array([classification_metrics(matrix).macro_f1 for matrix in confusions])
 
 
 def paired_difference(
@@ -334,6 +315,15 @@ def percentile_interval(
     return np.quantile(samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
 
 
+def _cells(
+    labels: Integer[np.ndarray, " n"],
+    predictions: Integer[np.ndarray, "*models n"],
+    num_classes: int,
+) -> Int[np.ndarray, "*models n"]:
+    """Number the cells of the confusion matrix, row by row."""
+    return labels.astype(int) * num_classes + predictions  # narrow integers would overflow
+
+
 def _weighted_scores(
     arrays: tuple[Int[Array, " n"], Rankings, Calibration],
     weights: Float[Array, " n"],
@@ -357,7 +347,6 @@ def _weighted_macro_f1(
 def _confusion(
     cells: Int[Array, " n"], weights: Float[Array, " n"], num_classes: int
 ) -> Int[Array, "{num_classes} {num_classes}"]:
-    """Count the cells ``label * C + prediction``, each as often as its example counts."""
     counts = jnp.bincount(cells, weights, length=num_classes**2)
     return counts.astype(jnp.int32).reshape(num_classes, num_classes)
 

@@ -90,13 +90,6 @@ def test_faultless_and_reversed_rankings_are_exactly_one_and_zero():
     assert ranking_metrics(rank_by_class(labels, -probabilities), once).auroc.tolist() == [0, 0]
 
 
-def test_narrow_labels_do_not_overflow():
-    labels, logits = draw_model(n=600)
-    assert score(labels.astype(np.uint8), logits).ranking.macro_auroc == pytest.approx(
-        score(labels, logits).ranking.macro_auroc
-    )
-
-
 def test_calibration_error_of_a_case_by_hand():
     # Bins (9/15, 10/15]: 2 examples, one right; (14/15, 1]: 2 examples, both right.
     probabilities = np.array([[0.62, 0.38], [0.64, 0.36], [0.04, 0.96], [0.0, 1.0]])

@@ -7,12 +7,12 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from lmf_jax.evaluation import statistics
+from lmf_jax.evaluation.metrics import macro_f1
 from lmf_jax.evaluation.scores import score, softmax
 from lmf_jax.evaluation.statistics import (
     bootstrap_macro_f1,
     bootstrap_scores,
     holm,
-    macro_f1,
     mcnemar,
     mean_difference_over_seeds,
     mean_over_seeds,
@@ -90,6 +90,20 @@ def test_intervals_equal_a_loop_with_scikit_learn():
     found = found._replace(classification=classification)
     columns = [np.reshape(leaf, (2, -1)) for leaf in jax.tree.leaves(found)]
     np.testing.assert_allclose(np.concatenate(columns, axis=1), expected, rtol=2e-5, atol=1e-6)
+
+
+def test_narrow_labels_do_not_overflow():
+    labels = np.repeat(np.arange(20, dtype=np.uint8), 15)
+    logits = np.random.default_rng(0).normal(size=(300, 20)) + 2 * np.eye(20)[labels]
+    found, expected = (
+        bootstrap_scores(ids, logits, num_resamples=20) for ids in (labels, labels.astype(int))
+    )
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    predictions = logits.argmax(axis=1).astype(np.uint8)[None]
+    np.testing.assert_allclose(
+        macro_f1(labels, predictions, num_classes=20),
+        score(labels, logits).classification.macro_f1,
+    )
 
 
 def test_macro_f1_of_models_meets_the_same_resamples():
