@@ -79,7 +79,7 @@ class Model:
 
     model: Literal["resnet50", "resnet50_v1", "densenet121", "efficientnet_v2_s"] = "resnet50"
     """The architecture, as in torchvision; resnet50_v1 as in Keras."""
-    pretrained: str = field(default="none", metadata=RUN_ONLY)  # a resumed run has its weights
+    pretrained: str = "none"
     """What the weights start from: none, imagenet (torchvision's, downloaded once), or a file:
     .safetensors (torchvision's or timm's names), .npz or .h5 (Keras' names), or .pth."""
     freeze_backbone: bool = False
