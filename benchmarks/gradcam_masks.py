@@ -229,7 +229,7 @@ def summarise(
     Images without a score (an empty mask, or no heat for the predicted class) are counted and left
     out of all columns, so that the chances are those of the same images.
     """
-    scored = group & ~np.isnan(scores["energy"]) & ~np.isnan(scores["hit"])
+    scored = group & ~np.isnan(scores["hit"])
     row: dict[str, Any] = {"images": int(group.sum()), "scored": int(scored.sum())}
     for name in ("energy", "hit"):
         low, high = interval_of_mean(scores[name][scored])

@@ -134,9 +134,12 @@ def test_any_number_of_images_has_its_heat():
 def test_masks_are_squeezed_as_images_are_and_cut_at_the_middle(tmp_path):
     grey = np.array([[0, 127, 128, 255], [255, 255, 0, 0]], np.uint8)
     Image.fromarray(grey.repeat(3, 0).repeat(3, 1)).save(tmp_path / "a_segmentation.png")
-    (mask,) = read_masks(tmp_path, np.array(["a"]), 4)
+    stripes = np.tile(np.array([0, 255, 0], np.uint8), (12, 4))
+    Image.fromarray(stripes).save(tmp_path / "b_segmentation.png")
+    mask, striped = read_masks(tmp_path, np.array(["a", "b"]), 4)
     upper, lower = [False, False, True, True], [True, True, False, False]
     np.testing.assert_array_equal(mask, [upper, upper, lower, lower])
+    assert striped.all()  # the pixel in the middle of three, not their mean
 
 
 def test_a_missing_mask_is_named(tmp_path):
