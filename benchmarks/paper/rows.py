@@ -1,0 +1,135 @@
+"""The rows of the reproduced tables, with the printed figures beside ours; all in percent."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.paper import printed
+from benchmarks.paper.reproduced import Group, Interval, macro_f1_differences
+from data.datasets import load_dataset
+from data.prepare import is_prepared
+
+Row = dict[str, str]
+
+COLUMNS = {
+    "accuracy": "accuracy",
+    "macro_precision": "precision",
+    "macro_recall": "recall",
+    "macro_f1": "macro_f1",
+}
+"""The columns of Tables 2 to 4: our keys, and those of :class:`printed.Scores`."""
+
+PARTS = ("train", "validation", "test")
+
+
+def split_rows(data_dir: str) -> list[Row]:
+    """Return the rows of Table 1: the images of each part by our split, beside the printed ones.
+
+    Args:
+        data_dir: the folder of prepared datasets; one that is not there has no figures of ours.
+
+    Raises:
+        UserError: if a prepared dataset is broken.
+    """
+    rows = []
+    for dataset, sizes in printed.split_sizes().items():
+        row = {"dataset": printed.DATASETS[dataset]}
+        ours = {}
+        if is_prepared(dataset, Path(data_dir).expanduser()):
+            ours = load_dataset(dataset, data_dir=data_dir, split="paper").rows
+        for part in PARTS:
+            row[part] = f"{len(ours[part]):,}" if ours else "not prepared"
+            row[f"{part}, printed"] = f"{sizes[part]:,}"
+        rows.append(row)
+    return rows
+
+
+def result_rows(dataset: str, model: str, groups: Sequence[Group]) -> list[Row]:
+    """Return the rows of Table 2, 3 or 4: a loss each, its figures with their intervals.
+
+    Args:
+        dataset: name of the dataset.
+        model: whose printed figures stand beside ours.
+        groups: the finished runs of each loss.
+    """
+    rows = []
+    for group in groups:
+        row = {"loss": title(group), "seeds": " ".join(map(str, sorted(group.runs)))}
+        row["validation macro F1"] = f"{100 * group.validation_macro_f1:.2f}"
+        known = printed.scores().get((dataset, model, group.loss))
+        for ours, theirs in COLUMNS.items():
+            column = "macro F1" if theirs == "macro_f1" else theirs
+            row[column] = percent(group.score(ours))
+            row[f"{column}, printed"] = "" if known is None else f"{getattr(known, theirs):.2f}"
+        rows.append(row)
+    return rows
+
+
+def difference_rows(dataset: str, model: str, lmf: Group, others: Sequence[Group]) -> list[Row]:
+    """Return how much better LMF is than each loss, ours and printed, and what that is worth.
+
+    Args:
+        dataset: name of the dataset.
+        model: whose printed figures stand beside ours.
+        lmf: the runs with the chosen weights.
+        others: those of the other losses, at least one.
+    """
+    rows = []
+    for other, ours in zip(others, macro_f1_differences(lmf, others), strict=True):
+        row = {"losses": f"{title(lmf)} - {title(other)}"}
+        row["over images"] = percent(ours.images, sign="+")
+        row["p, Holm"] = f"{ours.p:.4f}"
+        row["over seeds"] = "" if ours.seeds is None else percent(ours.seeds, sign="+")
+        row["0 is possible"] = _yes(ours.holds(0))
+        theirs = _printed_difference(dataset, model, other.loss)
+        row["printed"] = "" if theirs is None else f"{theirs:+.2f}"
+        row["printed is possible"] = "" if theirs is None else _yes(ours.holds(theirs / 100))
+        rows.append(row)
+    return rows
+
+
+def _printed_difference(dataset: str, model: str, loss: str) -> float | None:
+    known = printed.scores()
+    if (dataset, model, loss) not in known:
+        return None
+    return known[dataset, model, "lmf"].macro_f1 - known[dataset, model, loss].macro_f1
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"
+
+
+def class_rows(dataset: str, model: str, groups: Sequence[Group]) -> list[Row]:
+    """Return the rows of Table 5: a class each, with the F1 of every loss.
+
+    Args:
+        dataset: name of the dataset.
+        model: whose figures they are; only those of EfficientNetV2 are printed.
+        groups: the finished runs of each loss, at least one.
+    """
+    recorded = next(iter(groups[0].runs.values())).dataset
+    train = dict(zip(recorded["class_names"], recorded["class_counts"]["train"], strict=True))
+    known = printed.class_f1()[dataset] if model == printed.CLASS_F1_MODEL else {}
+    rows = []
+    for name in printed.class_f1()[dataset]:
+        row = {"class": name, "train": f"{train[name]:,}"}
+        for group in groups:
+            row[title(group)] = percent(group.class_f1(name))
+            if known:
+                f1 = known[name].f1.get(group.loss)
+                row[f"{title(group)}, printed"] = "" if f1 is None else f"{f1:.2f}"
+        rows.append(row)
+    return rows
+
+
+def title(group: Group) -> str:
+    """Return what the paper calls the loss, with the weights of LMF."""
+    name = printed.LOSSES.get(group.loss, group.loss)
+    return name if group.weights is None else "{} {:g},{:g}".format(name, *group.weights)
+
+
+def percent(interval: Interval, *, sign: str = "") -> str:
+    """Return a fraction in percent with two digits, and its interval with one."""
+    value = f"{100 * interval.value:{sign}.2f}"
+    if interval.low is None or interval.high is None:
+        return value
+    return f"{value} [{100 * interval.low:{sign}.1f}, {100 * interval.high:{sign}.1f}]"

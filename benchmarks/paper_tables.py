@@ -1,0 +1,210 @@
+"""The paper's tables, reproduced beside the printed ones: ``python -m benchmarks.paper_tables``.
+
+Trains what is missing, a run for each loss, pair of LMF weights and seed, then prints Table 2, 3 or
+4 of the paper (the model says which) for one dataset, what the differences between the losses are
+worth, and the class-wise F1 of Table 5. Several workers may run the same command at once: on one
+GPU give them ``XLA_PYTHON_CLIENT_PREALLOCATE=false``.
+"""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import tyro
+
+from benchmarks.paper import printed
+from benchmarks.paper.reproduced import Group, read_group
+from benchmarks.paper.rows import COLUMNS, class_rows, difference_rows, result_rows, split_rows
+from benchmarks.paper.runs import RELEASED_RECIPE, Recipe, Run, train_missing
+from benchmarks.record import record, table
+from lmf_jax.config import DEFAULT_DATA_DIR
+from lmf_jax.errors import TrainingStopped, UserError, parse_in_one_line, run_command
+from lmf_jax.evaluation.finished_run import FinishedRun, best_epoch
+
+PRINTED_MODELS = {"resnet50_v1": "resnet50"}
+"""Models whose printed figures are those of another."""
+
+
+RESULTS = "Results on the test images"
+DIFFERENCES = "Macro F1 of LMF less that of another loss"
+CLASSES = "F1 of each class"
+
+NOTES = {
+    RESULTS: "In percent. In brackets the 95 % interval: of one seed, were the test images others "
+    "(stratified bootstrap); of several seeds, Student's t over them. The best epoch is chosen by "
+    "validation macro F1. Printed: Sadi et al., arXiv 2212.12741, one run each.",
+    DIFFERENCES: "In points, with 95 % intervals. LMF with the weights that validation macro F1 "
+    "chose. Over images: the same test images resampled for all runs; p is its two-sided test, "
+    "corrected for all rows. Over seeds: Student's t of the differences, seed by seed. What one of "
+    "the two intervals holds is called possible.",
+    CLASSES: "In percent, intervals as above. The paper prints those of EfficientNetV2.",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Reproduce a table of the paper; what is trained already is only read."""
+
+    dataset: printed.Dataset = "ham10000"
+    """The dataset, once it is prepared."""
+    model: Literal[printed.Model, "resnet50_v1"] = "resnet50"
+    """The architecture: Table 2 is efficientnet_v2_s, 3 resnet50 and 4 densenet121."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of the training."""
+    losses: tuple[str, ...] = tuple(printed.LOSSES)
+    """Names that --loss of train.py takes."""
+    lmf_weights: tuple[str, ...] = ()
+    """alpha,beta of lmf, each a row of its own (by itself: those of Table 6)."""
+    released_recipe: bool = False
+    """Train as the authors' code does: images in [0, 1], Adam with coupled L2, no augmentation."""
+    pretrained: str = "imagenet"
+    """What the weights start from, as --pretrained of train.py: imagenet, a file, or none."""
+    epochs: int | None = None
+    """Epochs of a run (paper: 100)."""
+    image_size: int | None = None
+    """Side of the images in pixels (paper: 224)."""
+    train_flags: str = ""
+    """Further flags of train.py in one word, such as '--precision bfloat16'."""
+    data_dir: str = DEFAULT_DATA_DIR
+    """The folder of prepared datasets."""
+    runs_dir: str = "runs/paper"
+    """The folder of the runs: <dataset>/<model>/<settings>/<loss>/seed-<n>."""
+    tables_only: bool = False
+    """Train nothing; print what is finished."""
+    table: Literal["results", "1"] = "results"
+    """results: Tables 2 to 5; 1: the sizes of the parts of all prepared datasets."""
+
+
+def main() -> None:
+    """Train what is missing, then print and record the tables."""
+    options = parse_in_one_line(lambda: tyro.cli(Options))
+    if options.table == "1":
+        print(table(split_rows(options.data_dir)))
+        return
+    recipe = make_recipe(options)
+    wanted = [
+        (loss, weights, {seed: recipe.run(loss, weights, seed) for seed in options.seeds})
+        for loss, weights in losses_and_weights(options)
+    ]
+    # Seeds outermost: a table that is stopped early has all losses.
+    runs = [by_seed[seed] for seed in options.seeds for _, _, by_seed in wanted]
+    failed = [] if options.tables_only else train_missing(runs)
+    # The GPU belongs to the workers that still train.
+    jax.config.update("jax_platforms", "cpu")
+    groups = [group for of_loss in wanted if (group := read_group(*of_loss)) is not None]
+    if not groups:
+        raise UserError(f"No run is finished in {options.runs_dir}; leave --tables-only out.")
+    write_tables(recipe, groups, runs)
+    if failed:
+        names = "; ".join(run.name for run in failed)
+        raise TrainingStopped(f"{len(failed)} of {len(runs)} runs failed: {names}.")
+
+
+def make_recipe(options: Options) -> Recipe:
+    """Return what all runs of the table have in common."""
+    settings = list(RELEASED_RECIPE) if options.released_recipe else []
+    if options.pretrained != "none":
+        settings += ["--pretrained", options.pretrained]
+    for flag, value in (("--image-size", options.image_size), ("--epochs", options.epochs)):
+        settings += [] if value is None else [flag, str(value)]
+    return Recipe(
+        dataset=options.dataset,
+        model=options.model,
+        settings=(*settings, *shlex.split(options.train_flags)),
+        runs_dir=Path(options.runs_dir).expanduser(),
+        data_dir=options.data_dir,
+    )
+
+
+def losses_and_weights(options: Options) -> list[tuple[str, tuple[float, float] | None]]:
+    """Return the rows of the table: each loss, and lmf once for each pair of weights.
+
+    Raises:
+        UserError: if a pair of weights is not two numbers.
+    """
+    best = printed.best_weights()[options.dataset, printed_model(options.model)]
+    weights = [_parse_weights(pair) for pair in options.lmf_weights] or [best]
+    rows: list[tuple[str, tuple[float, float] | None]] = []
+    for loss in options.losses:
+        rows += [(loss, pair) for pair in weights] if loss == "lmf" else [(loss, None)]
+    return rows
+
+
+def _parse_weights(pair: str) -> tuple[float, float]:
+    try:
+        alpha, beta = (float(number) for number in pair.split(","))
+    except ValueError:
+        raise UserError(
+            f"--lmf-weights {pair} is not alpha,beta; give for example 1,0.5."
+        ) from None
+    return alpha, beta
+
+
+def printed_model(model: str) -> str:
+    """Return the model whose printed figures stand beside those of this one."""
+    return PRINTED_MODELS.get(model, model)
+
+
+def chosen(groups: Sequence[Group]) -> Group | None:
+    """Return the lmf row with the best validation macro F1: the test part chooses nothing."""
+    lmf = [group for group in groups if group.loss == "lmf"]
+    return max(lmf, key=lambda group: group.validation_macro_f1, default=None)
+
+
+def write_tables(recipe: Recipe, groups: Sequence[Group], runs: Sequence[Run]) -> None:
+    """Print the tables, and write them as JSON and as Markdown beside it.
+
+    Args:
+        recipe: what the runs have in common.
+        groups: the finished ones, by loss.
+        runs: all that were asked for.
+    """
+    of = (recipe.dataset, printed_model(recipe.model))
+    lmf, others = chosen(groups), [group for group in groups if group.loss != "lmf"]
+    tables = {RESULTS: result_rows(*of, groups)}
+    if lmf is not None and others:
+        tables[DIFFERENCES] = difference_rows(*of, lmf, others)
+    tables[CLASSES] = class_rows(*of, [*others, *([lmf] if lmf is not None else [])])
+    finished = {group.folders[n]: run for group in groups for n, run in group.runs.items()}
+    path = record(
+        "paper_tables",
+        [run_row(run, finished[run.folder]) for run in runs if run.folder in finished],
+        place="-".join((recipe.dataset, recipe.model, recipe.settings_name)),
+        tables=tables,
+    )
+    path.with_suffix(".md").write_text(to_markdown(json.loads(path.read_text())))
+    for heading, rows in tables.items():
+        print(f"\n{heading}\n\n{table(rows)}\n\n{NOTES[heading]}")
+
+
+def run_row(run: Run, finished: FinishedRun) -> dict[str, Any]:
+    """Return the figures of one run, as fractions, and the command that trained it."""
+    test = {metric: finished.test[metric] for metric in COLUMNS}
+    return {
+        "run": run.name,
+        "validation_macro_f1": best_epoch(finished.history)["val_macro_f1"],
+        **test,
+        "trained on": finished.device["kind"],
+        "command": shlex.join(["python", "train.py", *run.flags]),
+    }
+
+
+def to_markdown(result: Mapping[str, Any]) -> str:
+    """Return the tables for people, with the commands that made them.
+
+    Args:
+        result: what :func:`write_tables` recorded.
+    """
+    parts = [f"# Tables of the paper, reproduced\n\nPrinted by `{result['command']}`."]
+    for heading, rows in result["tables"].items():
+        parts += [f"## {heading}", table(rows), NOTES[heading]]
+    parts += ["## The runs", table(result["rows"])]
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    run_command("benchmarks.paper_tables", main)
