@@ -61,7 +61,11 @@ def main() -> None:
         rows = dataset.rows["test"]
         results = write_test(run_dir, dataset.ids[rows], labels, logits, dataset.class_names)
         trained = Trained(
-            config, dataset.description, program.model, variables, program.settings.normalisation
+            config=config,
+            dataset=dataset.description,
+            model=program.model,
+            variables=variables,
+            normalisation=program.settings.normalisation,
         )
         explain_mistakes(run_dir, trained, images, rows, labels, logits)
         print(format_test_table(results, dataset.class_counts("train").tolist()))

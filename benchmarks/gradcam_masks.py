@@ -23,9 +23,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.record import record
-from data.datasets import Dataset, load_dataset
+from data.datasets import dataset_of_run
 from data.decoding import Images
 from data.image_cache import open_images
+from lmf_jax.config import Config
 from lmf_jax.errors import UserError, run_command
 from lmf_jax.evaluation.explanation_figures import (
     ExplainedImage,
@@ -37,6 +38,7 @@ from lmf_jax.evaluation.finished_run import FinishedRun, read_run
 from lmf_jax.evaluation.gradcam import energy_inside, pointing_game, resize_heat
 from lmf_jax.evaluation.metrics import predicted_classes
 from lmf_jax.evaluation.scores import softmax
+from lmf_jax.training.start_up import start_up
 from lmf_jax.training.trained import Trained, load_trained
 
 BATCH_SIZE = 32
@@ -98,6 +100,7 @@ class OpenedRun:
 def main() -> None:
     """Print a row for each run and class, and draw the examples."""
     options = tyro.cli(Options)
+    start_up(Config())
     names = names_of(options.runs)
     runs = [load_run(path, name, options.data_dir) for path, name in names.items()]
     masks_dir = Path(options.masks_dir).expanduser()
@@ -124,25 +127,10 @@ def load_run(path: str, name: str, data_dir: str | None) -> OpenedRun:
     """
     trained, finished = load_trained(path), read_run(path)
     config = trained.config
+    dataset = dataset_of_run(config, finished.dataset["fingerprint"], data_dir)
     data_dir = data_dir or config.data_dir
-    dataset = load_dataset(
-        config.dataset,
-        data_dir=data_dir,
-        split=config.split,
-        split_seed=config.split_seed,
-        imbalance_ratio=config.imbalance_ratio,
-    )
-    _check_same_data(path, dataset, finished)
     images = open_images(dataset, config.image_size, cache=config.cache, data_dir=data_dir)
     return OpenedRun(name, trained, finished, images, dataset.rows["test"])
-
-
-def _check_same_data(path: str, dataset: Dataset, finished: FinishedRun) -> None:
-    if dataset.fingerprint != finished.dataset["fingerprint"]:
-        raise UserError(
-            f"The run in {path} was tested on other images, labels or another split than "
-            f"{dataset.name} has here; give the --data-dir that it was trained with."
-        )
 
 
 def heat_of(run: OpenedRun, tests: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m rows columns"]:

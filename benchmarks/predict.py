@@ -18,7 +18,7 @@ import tyro
 from benchmarks.record import record
 from data.loose_images import LooseImages, image_files
 from lmf_jax.config import Config
-from lmf_jax.training.loop import predict
+from lmf_jax.errors import run_command
 from lmf_jax.training.start_up import start_up
 from lmf_jax.training.step import spread_over_devices
 from lmf_jax.training.trained import load_trained
@@ -44,14 +44,15 @@ def main() -> None:
     started = time.perf_counter()
     start_up(Config())
     trained = load_trained(options.run)
-    step, side, batch_size = trained.predict_step, trained.config.image_size, 32
+    step, side = trained.predict_step, trained.config.image_size
+    batch_size = 32 * jax.device_count()
     files = image_files(Path(options.folder))[: options.images]
     full = spread_over_devices({"image": np.zeros((batch_size, side, side, 3), np.uint8)})["image"]
     jax.block_until_ready(step(trained.variables, full))
     prepared = time.perf_counter() - started
 
     def from_files() -> None:
-        predict(step, trained.variables, LooseImages(files, side, batch_size))
+        trained.predict(LooseImages(files, side, batch_size))
 
     def bare() -> None:
         for _ in range(0, len(files), batch_size):
@@ -73,4 +74,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command("benchmarks.predict", main)

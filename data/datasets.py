@@ -13,7 +13,7 @@ from data.prepare import open_dataset
 from data.prepared import ImageSource, Prepared
 from data.split_file import stored_split
 from data.splits import Rows, long_tail, make_split, possible_splits
-from lmf_jax.config import DEFAULT_DATA_DIR
+from lmf_jax.config import DEFAULT_DATA_DIR, Config
 from lmf_jax.errors import UserError
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -129,6 +129,33 @@ def load_dataset(
         content_fingerprint=prepared.fingerprint,
         fingerprint=fingerprint,
     )
+
+
+def dataset_of_run(config: Config, fingerprint: str, data_dir: str | Path | None = None) -> Dataset:
+    """Opens the data that a run was trained with.
+
+    Args:
+        config: The settings of the run.
+        fingerprint: What the run recorded of its data.
+        data_dir: The folder of prepared datasets; by itself that of the run.
+
+    Raises:
+        UserError: If the data are not there, or are others, on which the figures of the run would
+            mean something else.
+    """
+    dataset = load_dataset(
+        config.dataset,
+        data_dir=data_dir or config.data_dir,
+        split=config.split,
+        split_seed=config.split_seed,
+        imbalance_ratio=config.imbalance_ratio,
+    )
+    if dataset.fingerprint != fingerprint:
+        raise UserError(
+            f"The images, labels or split of {config.dataset} are not those that the run was "
+            "trained with; give the --data-dir that holds them."
+        )
+    return dataset
 
 
 def open_split(

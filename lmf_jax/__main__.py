@@ -5,13 +5,13 @@ The commands that need images import ``data``, which lies in the checkout beside
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 
@@ -22,13 +22,12 @@ from lmf_jax.evaluation.gradcam import resize_heat
 from lmf_jax.evaluation.report import format_test_table, write_report
 from lmf_jax.evaluation.scores import softmax
 from lmf_jax.evaluation.summary import test_summary
-from lmf_jax.training.loop import predict
 from lmf_jax.training.run_folder import write_test
 from lmf_jax.training.start_up import start_up
-from lmf_jax.training.trained import Trained, explain_mistakes, load_trained
+from lmf_jax.training.trained import explain_mistakes, load_trained
 
-if TYPE_CHECKING:
-    from data.datasets import Dataset
+LARGEST_PICTURE = 2000
+"""Pixels on the longer side of an explanation."""
 
 RunDir = Annotated[
     str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help="The folder of a run.")
@@ -85,27 +84,30 @@ class Compare:
 
 def run_evaluate(options: Evaluate) -> None:
     """Predict a part of the data and print its table."""
+    from data.datasets import dataset_of_run
     from data.image_cache import open_images
     from data.pipeline import evaluation_batches
 
     trained = load_trained(options.run)
-    dataset = _dataset_of(trained, options.data_dir)
-    config = trained.config
+    config, part = trained.config, options.split
+    dataset = dataset_of_run(config, trained.dataset["fingerprint"], options.data_dir)
     data_dir = options.data_dir or config.data_dir
     images = open_images(dataset, config.image_size, cache=config.cache, data_dir=data_dir)
-    rows = dataset.rows[options.split]
-    batches = evaluation_batches(images, dataset.labels, rows, batch_size=_batch_size(config))
-    scale = trained.config.logit_scale
-    logits, labels = predict(trained.predict_step, trained.variables, batches, scale=scale)
-    if options.split == "test":
+    rows, batch_size = dataset.rows[part], _batch_size(config)
+    logits, labels = trained.predict(
+        evaluation_batches(images, dataset.labels, rows, batch_size=batch_size)
+    )
+    train_counts = dataset.class_counts("train").tolist()
+    if part == "test":
         run_dir = Path(options.run)
         results = write_test(run_dir, dataset.ids[rows], labels, logits, dataset.class_names)
         explain_mistakes(run_dir, trained, images, rows, labels, logits)
+        print(format_test_table(results, train_counts))
+        print(f"report: {write_report(run_dir)}")
     else:
         results = test_summary(labels, logits, dataset.class_names)
-    print(format_test_table(results, dataset.class_counts("train").tolist()))
-    if options.split == "test":
-        print(f"report: {write_report(options.run)}")
+        print(format_test_table(results, train_counts, part))
+        print(f"The best epoch was chosen on the validation images; {part} is no test.")
 
 
 def run_predict(options: Predict) -> None:
@@ -113,13 +115,14 @@ def run_predict(options: Predict) -> None:
     from data.loose_images import LooseImages, image_files
 
     output = Path(options.output).expanduser()
+    if output.suffix.lower() != ".csv" or output.is_dir():
+        raise UserError(f"--output {output} is no CSV file; give one that ends in .csv.")
     if not output.parent.is_dir():
         raise UserError(f"There is no folder {output.parent} to write {output.name} into.")
     files = image_files(options.images)
     trained = load_trained(options.run)
     batches = LooseImages(files, trained.config.image_size, _batch_size(trained.config))
-    scale = trained.config.logit_scale
-    logits, places = predict(trained.predict_step, trained.variables, batches, scale=scale)
+    logits, places = trained.predict(batches)
     _write_predictions(output, [files[place] for place in places], logits, trained.class_names)
     print(f"{len(places):,} of {len(files):,} images predicted: {output}")
     _name_broken(files, batches.broken)
@@ -127,56 +130,26 @@ def run_predict(options: Predict) -> None:
 
 def run_explain(options: Explain) -> None:
     """Write a picture for each image and print what was predicted."""
-    from PIL import Image
-
-    from data.decoding import open_rgb
     from data.loose_images import LooseImages, image_files
-    from lmf_jax.evaluation.explanation_figures import overlay
 
     files = [file for path in options.images for file in image_files(path)]
-    trained = load_trained(options.run)
     output = Path(options.output).expanduser()
-    output.mkdir(parents=True, exist_ok=True)
-    batches = LooseImages(files, trained.config.image_size, min(len(files), 32))
-    apply = jax.jit(trained.model.apply)
+    _check_pictures(files, output)
+    trained = load_trained(options.run)
+    batches = LooseImages(files, trained.config.image_size, _batch_size(trained.config))
     for batch in batches:
-        logits = apply(trained.variables, trained.normalise(jnp.asarray(batch["image"])))
-        probabilities = softmax(trained.config.logit_scale * np.asarray(logits))
-        class_ids = probabilities.argmax(-1)
-        heats = trained.heat(batch["image"], class_ids)
+        class_ids, shares, heats = trained.explain(batch["image"])
         for i in np.flatnonzero(batch["mask"]):
             file, name = files[batch["label"][i]], trained.class_names[class_ids[i]]
-            image = np.asarray(open_rgb(file.read_bytes()))
-            heat = np.asarray(resize_heat(heats[i : i + 1], *image.shape[:2]))[0]
-            path = output / f"{file.stem}-{name.replace('/', '-')}.png"
-            Image.fromarray(overlay(image, heat)).save(path)
-            print(f"{file}: {name} ({probabilities[i, class_ids[i]]:.3f}), {path}")
+            picture = output / f"{file.stem}-{name.replace('/', '-')}.png"
+            _draw_heat(file, heats[i], picture)
+            print(f"{file}: {name} ({shares[i]:.3f}), {picture}")
     _name_broken(files, batches.broken)
 
 
 def run_compare(options: Compare) -> None:
     """Print the tables of a comparison."""
     print(format_comparison(compare_runs(options.runs)))
-
-
-def _dataset_of(trained: Trained, data_dir: str | None) -> "Dataset":
-    """Open the data of a run; refuse others, on which its figures would mean something else."""
-    from data.datasets import load_dataset
-
-    config = trained.config
-    dataset = load_dataset(
-        config.dataset,
-        data_dir=data_dir or config.data_dir,
-        split=config.split,
-        split_seed=config.split_seed,
-        imbalance_ratio=config.imbalance_ratio,
-    )
-    if dataset.fingerprint != trained.dataset["fingerprint"]:
-        raise UserError(
-            f"The images, labels or split of {config.dataset} are not those that the run was "
-            "trained with; give the --data-dir that holds them."
-        )
-    return dataset
 
 
 def _batch_size(config: Config) -> int:
@@ -188,9 +161,13 @@ def _batch_size(config: Config) -> int:
 def _write_predictions(
     output: Path, files: Sequence[Path], logits: np.ndarray, class_names: Sequence[str]
 ) -> None:
+    undefined = np.isnan(logits).any(axis=1)
+    if undefined.any():
+        raise UserError(f"The model gives NaN for {files[undefined.argmax()]}; its run diverged.")
     probabilities = softmax(logits)
     temporary = output.with_name(output.name + ".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    # A file name may hold bytes that are no UTF-8: they are written as they are.
+    with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "prediction", "probability", *(f"p({n})" for n in class_names)])
         for path, row in zip(files, probabilities, strict=True):
@@ -200,8 +177,38 @@ def _write_predictions(
     temporary.replace(output)
 
 
+def _check_pictures(files: Sequence[Path], output: Path) -> None:
+    """Refuse what would write two pictures over each other, or nowhere; make the folder."""
+    if not files:
+        raise UserError("No image was given; name images or folders of them.")
+    stems = Counter(file.stem for file in files)
+    twice = next((file for file in files if stems[file.stem] > 1), None)
+    if twice is not None:
+        raise UserError(
+            f"Several images are called {twice.stem}, and so would be their pictures; explain them "
+            "into different folders."
+        )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"The folder {output} cannot be made: {error.strerror}.") from error
+
+
+def _draw_heat(file: Path, heat: np.ndarray, picture: Path) -> None:
+    """Lay heat over an image in its own size, or in that of a screen if it is larger."""
+    from PIL import Image
+
+    from data.decoding import open_rgb
+    from lmf_jax.evaluation.explanation_figures import overlay
+
+    image = open_rgb(file.read_bytes())
+    image.thumbnail((LARGEST_PICTURE, LARGEST_PICTURE))
+    heat = np.asarray(resize_heat(heat[None], image.height, image.width))[0]
+    Image.fromarray(overlay(np.asarray(image), heat)).save(picture)
+
+
 def _name_broken(files: Sequence[Path], broken: dict[int, str]) -> None:
-    """End with a line and exit code 1 if a file could not be decoded; the others are done."""
+    """End with a line and an exit code if a file could not be decoded; the others are done."""
     if broken:
         named = ", ".join(f"{files[place]} ({broken[place]})" for place in sorted(broken)[:3])
         more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from lmf_jax.errors import UserError, parse_in_one_line
-from lmf_jax.losses.objective import COSINE_LOSSES, LOSSES, Form, HeadName
+from lmf_jax.losses.objective import COSINE_LOSSES, LOSSES, Form, HeadName, default_scale
 
 DEFAULT_DATA_DIR = "~/.cache/lmf-jax/data"
 
@@ -195,8 +195,14 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
 
     @property
     def logit_scale(self) -> float:
-        """What turns the model's logits into those of its probabilities: cosines need a scale."""
-        return (self.scale or 30.0) if self.head == "cosine" else 1.0
+        """What the model's logits are multiplied by before the softmax that its loss trains.
+
+        It is LDAM's scale, for LDAM and for cosines. The two parts of LMF on a linear head train
+        softmaxes of two scales: there it is 1, the focal part's.
+        """
+        if self.head == "cosine" or self.loss in ("ldam", "ldam-drw"):
+            return self.scale or default_scale(self.loss, self.form, self.head)
+        return 1.0
 
     def __post_init__(self) -> None:
         """Refuse values that no run can have; the message names the flag."""

@@ -164,6 +164,23 @@ WRONG = {
         "There is no folder {root}/none",
     ),
     "an unknown command": ("evaluat {root}/lmf", "--help lists the flags."),
+    "a picture for a table": (
+        "predict {root}/lmf {root}/images/red --output {root}/images/red/0.png",
+        "is no CSV file",
+    ),
+    "pictures of one name": (
+        "explain {root}/lmf {root}/images/red {root}/images/blue --output {empty}",
+        "Several images are called 0",
+    ),
+    "nothing to explain": ("explain {root}/lmf --output {empty}", "No image was given"),
+    "a file for a folder": (
+        "explain {root}/lmf {root}/images/red --output {root}/images/red/0.png",
+        "0.png cannot be made",
+    ),
+    "a broken checkpoint": (
+        "predict {torn} {root}/images/red --output {root}/x.csv",
+        "is broken",
+    ),
     "one run to compare": ("compare {root}/lmf", "two"),
     "an unknown part": ("evaluate {root}/lmf --split all", "--split"),
 }
@@ -175,7 +192,10 @@ def test_a_wrong_command_line_gets_one_clear_line(
 ):
     (tmp_path / "empty").mkdir()
     shutil.copy(places / "lmf" / "config.json", tmp_path / "empty")
-    names = {"root": places, "empty": tmp_path / "empty"}
+    torn = shutil.copytree(places / "lmf", tmp_path / "torn")
+    for record in torn.rglob("checkpoints/*/record/*"):
+        record.write_text('{"input"')
+    names = {"root": places, "empty": tmp_path / "empty", "torn": torn}
     assert type_in(monkeypatch, *line.format(**names).split()) == 2
     printed = capsys.readouterr().err.strip()
     assert printed.startswith("lmf_jax: ") and "\n" not in printed

@@ -16,7 +16,6 @@ from benchmarks.gradcam_masks import (
     draw_examples,
     heat_of,
     interval_of_mean,
-    load_run,
     maximum_of_random_cell,
     names_of,
     of_each_class_in_turn,
@@ -213,16 +212,6 @@ def test_runs_are_called_by_their_loss_where_that_tells_them_apart(monkeypatch, 
     configs = {f"a/{i}": SimpleNamespace(config={"loss": loss}) for i, loss in enumerate(losses)}
     monkeypatch.setattr(gradcam_masks, "read_run", configs.__getitem__)
     assert list(names_of(list(configs)).values()) == names
-
-
-def test_a_run_on_other_data_is_refused(monkeypatch):
-    finished = SimpleNamespace(dataset={"fingerprint": "sha256:1"})
-    dataset = SimpleNamespace(name="made-up", fingerprint="sha256:2")
-    monkeypatch.setattr(gradcam_masks, "load_trained", lambda path: made_up_model(Config()))
-    monkeypatch.setattr(gradcam_masks, "read_run", lambda path: finished)
-    monkeypatch.setattr(gradcam_masks, "load_dataset", lambda *name, **settings: dataset)
-    with pytest.raises(UserError, match="run in runs/a was tested on other images"):
-        load_run("runs/a", "ce", None)
 
 
 @pytest.mark.parametrize(

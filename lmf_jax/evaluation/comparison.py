@@ -257,6 +257,7 @@ def _compare_groups(runs: _Runs, members: Sequence[Sequence[int]]) -> tuple[Grou
     pairs = []
     for first, second in positions:
         seeds, a, b = _match_seeds(runs.runs, members[first], members[second])
+        singles = len(members[first]) == len(members[second]) == 1
         differences = samples[:, a].mean(axis=1) - samples[:, b].mean(axis=1)
         pairs.append(
             GroupPair(
@@ -269,7 +270,7 @@ def _compare_groups(runs: _Runs, members: Sequence[Sequence[int]]) -> tuple[Grou
                     if len(seeds) > 1
                     else None
                 ),
-                mcnemar=mcnemar(correct[a[0]], correct[b[0]]) if len(a) == len(b) == 1 else None,
+                mcnemar=mcnemar(correct[a[0]], correct[b[0]]) if singles else None,
             )
         )
     return tuple(pairs)
@@ -339,7 +340,7 @@ def _format_pairs(comparison: Comparison) -> list[str]:
                 format_interval((pair.macro_f1.low, pair.macro_f1.high)),
                 _format_p(pair.macro_f1.p_value),
                 _format_p(holm_p),
-                "yes" if holm_p < SIGNIFICANT else "no",
+                "yes" if _holds(pair, holm_p) else "no",
                 _format_p(pair.mcnemar.p_value) if pair.mcnemar else "-",
                 format_interval((pair.over_seeds.low, pair.over_seeds.high))
                 if pair.over_seeds
@@ -347,6 +348,12 @@ def _format_pairs(comparison: Comparison) -> list[str]:
             ]
         )
     return _align(rows, ">")
+
+
+def _holds(pair: GroupPair, holm_p: float) -> bool:
+    """Whether a difference would hold on other images, and for other seeds where there are such."""
+    seeds = pair.over_seeds
+    return holm_p < SIGNIFICANT and (seeds is None or seeds.low * seeds.high > 0)
 
 
 def _format_p(value: float) -> str:
@@ -387,13 +394,18 @@ def _format_notes(comparison: Comparison) -> list[str]:
             f"Differences: paired bootstrap with {format_count(NUM_PAIRED_RESAMPLES)} resamples of "
             "the test images, the same for all runs; seeds that both sides have (all, if none is "
             "shared) enter by their mean. Holm p is corrected "
-            f"for {len(comparison.pairs)} pair{'s' if len(comparison.pairs) > 1 else ''}; a "
-            f"difference holds below {SIGNIFICANT}, for these trained models and not for other "
-            "seeds. McNemar p is of accuracy, one run against one."
+            f"for {len(comparison.pairs)} pair{'s' if len(comparison.pairs) > 1 else ''}. Runs "
+            f"differ below {SIGNIFICANT}; of one seed, these two models do, and another training "
+            "may not. McNemar p is of accuracy, one run against one, uncorrected."
         )
+    notes.append(
+        "All of it takes the test images for independent. Where several are of one lesion or "
+        "patient, intervals and p-values are too small."
+    )
     if any(pair.over_seeds for pair in comparison.pairs):
         notes.append(
             f"Over seeds: {percent} t-interval of the mean difference over the seeds that both "
-            "sides have. Where it holds 0, another training may turn the difference around."
+            "sides have. Where it holds 0, another training may turn the difference around, and "
+            "the runs do not differ, whatever p says."
         )
     return [line for note in notes for line in textwrap.wrap(note, WIDTH)]

@@ -59,7 +59,7 @@ def write_mistakes(run_dir: Path, mistakes: Mistakes) -> None:
 
 
 def read_mistakes(run_dir: str | Path) -> Mistakes | None:
-    """Read ``mistakes.npz``; None where there is none, as when the model made no mistake.
+    """Read ``mistakes.npz``; None where there is no such file.
 
     Raises:
         UserError: if the file is broken.

@@ -1,6 +1,7 @@
 """The report of a finished run: a self-contained HTML file, and a table for the terminal."""
 
 import base64
+import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -53,16 +54,22 @@ def write_report(run_dir: str | Path) -> Path:
     confusion = _confusion(run)
     figures = _save_figures(run_dir / "figures", _draw_figures(run, confusion))
     path = run_dir / "report.html"
-    path.write_text(_render(run, confusion, figures), encoding="utf-8")
+    # Whole or not at all: the report before is better than half a report.
+    temporary = path.with_name("report.tmp.html")
+    temporary.write_text(_render(run, confusion, figures), encoding="utf-8")
+    os.replace(temporary, path)
     return path
 
 
-def format_test_table(test: Mapping[str, Any], train_counts: Sequence[int]) -> str:
-    """Lay out the test metrics of each class as plain text, at most 80 columns wide.
+def format_test_table(
+    test: Mapping[str, Any], train_counts: Sequence[int], part: str = "test"
+) -> str:
+    """Lay out the metrics of each class as plain text, at most 80 columns wide.
 
     Args:
         test: the metrics in the form of ``test.json``.
         train_counts: training images per class, in the order of the classes in ``test``.
+        part: of the data that the metrics are of.
 
     Returns:
         A line per class and the macro means, then a line for each metric of the whole with its
@@ -76,15 +83,15 @@ def format_test_table(test: Mapping[str, Any], train_counts: Sequence[int]) -> s
     macro = {name: test[f"macro_{name}"] for name in ("precision", "recall", "f1")}
     support = sum(metrics["support"] for metrics in per_class.values())
     rows = [
-        ("class", ("precision", "recall", "f1", "test", "train")),
+        ("class", ("precision", "recall", "f1", part, "train")),
         *zip(per_class, numbers, strict=True),
         ("macro mean", _table_numbers(macro, support, sum(train_counts))),
     ]
-    return f"{_align(rows)}\n\n{_format_intervals(test)}"
+    return f"{_align(rows)}\n\n{_format_intervals(test, part)}"
 
 
-def _format_intervals(test: Mapping[str, Any]) -> str:
-    """Write each metric of the whole test part with its interval, a line each."""
+def _format_intervals(test: Mapping[str, Any], part: str) -> str:
+    """Write each metric of the whole part with its interval, a line each."""
     intervals = test["intervals"]
     lines = [
         f"{title:<23} {format_fraction(test[name]):>6}  {format_interval(intervals[name])}"
@@ -93,7 +100,7 @@ def _format_intervals(test: Mapping[str, Any]) -> str:
     ]
     lines.append(
         f"[ ]: {100 * intervals['level']:g} % interval, {format_count(intervals['resamples'])} "
-        "resamples of the test images, stratified by class"
+        f"resamples of the {part} images, stratified by class"
     )
     return "\n".join(lines)
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer
+from scipy import special
 
 from lmf_jax.evaluation.metrics import (
     ClassificationMetrics,
@@ -26,9 +27,9 @@ Weights = Float[Array | np.ndarray, " n"]
 
 
 class Rankings(NamedTuple):
-    """For each class, the examples from its largest to its smallest probability.
+    """For each class, the examples from the most evidence for it to the least.
 
-    An example's own ranking is that of its true class. Those with equal probabilities are a tie,
+    An example's own ranking is that of its true class. Those with equal evidence are a tie,
     which runs from rank ``tie_first`` to ``tie_last``.
 
     Attributes:
@@ -101,10 +102,30 @@ def softmax(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n clas
     Args:
         logits: scores ``[n, C]``, none NaN.
     """
-    largest = np.finfo(np.float32).max
-    finite = logits.astype(np.float64).clip(-largest, largest)
+    finite = _finite(logits)
     shares = np.exp(finite - finite.max(axis=1, keepdims=True))
     return shares / shares.sum(axis=1, keepdims=True)
+
+
+def log_odds(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
+    """Return ``log(p / (1 - p))`` of each class against the rest, in float64.
+
+    It orders examples as the probability ``p`` does, and goes on where ``p`` rounds to 1.
+
+    Args:
+        logits: scores ``[n, C]``, none NaN.
+    """
+    finite = _finite(logits)
+    odds = np.zeros_like(finite)
+    for class_id in range(finite.shape[1] if finite.shape[1] > 1 else 0):
+        others = np.delete(finite, class_id, axis=1)
+        odds[:, class_id] = finite[:, class_id] - special.logsumexp(others, axis=1)
+    return odds
+
+
+def _finite(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
+    largest = np.finfo(np.float32).max
+    return logits.astype(np.float64).clip(-largest, largest)
 
 
 def score(labels: Integer[np.ndarray, " n"], logits: Float[np.ndarray, "n classes"]) -> Scores:
@@ -125,7 +146,7 @@ def score(labels: Integer[np.ndarray, " n"], logits: Float[np.ndarray, "n classe
     probabilities = softmax(logits)
     return Scores(
         classification=classification_metrics(np.asarray(confusion)),
-        ranking=ranking_metrics(rank_by_class(labels, probabilities), once),
+        ranking=ranking_metrics(rank_by_class(labels, log_odds(logits)), once),
         ece=expected_calibration_error(calibration(labels, probabilities), once),
     )
 
@@ -142,20 +163,20 @@ def has_counterexamples(
 
 
 def rank_by_class(
-    labels: Integer[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]
+    labels: Integer[np.ndarray, " n"], evidence: Float[np.ndarray, "n classes"]
 ) -> Rankings:
-    """Sort the examples by the probability of each class, once for all resamples.
+    """Sort the examples by the evidence for each class, once for all resamples.
 
     Args:
         labels: class ids ``[n]``.
-        probabilities: of the classes ``[n, C]``; any scores that grow with them do too.
+        evidence: log-odds of the classes ``[n, C]``, or whatever else grows with the probability.
     """
-    num_classes = probabilities.shape[-1]
-    order = np.argsort(-probabilities.T, axis=1, kind="stable")
+    num_classes = evidence.shape[-1]
+    order = np.argsort(-evidence.T, axis=1, kind="stable")
     member = labels == np.arange(num_classes)[:, None]
     tie_first, tie_last = np.empty(len(labels), int), np.empty(len(labels), int)
     for class_id, examples in enumerate(member):
-        falling = -probabilities[:, class_id]
+        falling = -evidence[:, class_id]
         rising = np.sort(falling)
         tie_first[examples] = np.searchsorted(rising, falling[examples], side="left")
         tie_last[examples] = np.searchsorted(rising, falling[examples], side="right") - 1

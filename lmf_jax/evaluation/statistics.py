@@ -22,6 +22,7 @@ from lmf_jax.evaluation.scores import (
     Scores,
     calibration,
     expected_calibration_error,
+    log_odds,
     rank_by_class,
     ranking_metrics,
     softmax,
@@ -79,8 +80,9 @@ def bootstrap_scores(
 
     Returns:
         The metrics with a leading axis of two, low and high. A class with one example is always
-        drawn as it is: its interval says nothing of how it would fare with another example. The
-        ECE of a resample tends to be larger than that of the examples, and so do its ends.
+        drawn as it is: its interval says nothing of how it would fare with another example, and
+        those of a class with few are too narrow. The ECE of a resample tends to be larger than that
+        of the examples: the mean excess is taken off its interval.
 
     Raises:
         ValueError: if a logit is NaN.
@@ -89,12 +91,15 @@ def bootstrap_scores(
     probabilities = softmax(logits)
     arrays = (
         _cells(labels, predicted_classes(logits), num_classes),
-        rank_by_class(labels, probabilities),
+        rank_by_class(labels, log_odds(logits)),
         calibration(labels, probabilities),
     )
     samples = resample(
         _weighted_scores, arrays, labels, num_classes, num_resamples=num_resamples, seed=seed
     )
+    observed = expected_calibration_error(arrays[2], np.ones(len(labels)))
+    excess = samples.ece.mean() - observed
+    samples = samples._replace(ece=(samples.ece - excess).clip(0, 1))
     return jax.tree.map(partial(percentile_interval, level=level), samples)
 
 
@@ -212,7 +217,7 @@ def paired_difference(
 ) -> PairedDifference:
     """Judge a difference by the differences that resamples of the examples gave.
 
-    The p-value is the largest ``alpha`` whose percentile interval ``1 - alpha`` leaves out zero:
+    The p-value is the smallest ``alpha`` whose percentile interval ``1 - alpha`` leaves out zero:
     ``2 * (1 + k) / (1 + R)``, at most 1, where ``k`` is the smaller number of the ``R`` differences
     on one side of zero, zero itself counted on both. It is never 0.
 
@@ -254,7 +259,8 @@ def mcnemar(
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct the p-values of several tests by Holm's step-down method (Holm 1979).
 
-    All corrected values below 0.05 hold together with a chance of at most 0.05 that one is false.
+    If every test whose corrected value is below 0.05 is called a difference, the chance that any is
+    called one without being one is at most 0.05.
 
     Args:
         p_values: of the tests, in any order.

@@ -214,8 +214,7 @@ def make_objective(
     check_not_negative(alpha=alpha, beta=beta, gamma=gamma, tau=tau)
     check_fraction(drw_start=drw_start)
     if scale is None:
-        as_printed = form != "released" and name != "ldam-drw" and head == "linear"
-        scale = 1.0 if as_printed else 30.0
+        scale = default_scale(name, form, head)
     check_positive(scale=scale, max_margin=max_margin)
     num_classes = len(check_class_counts(class_counts))
     margins = class_margins(class_counts, max_margin=max_margin)
@@ -253,6 +252,18 @@ def make_objective(
         "class-balanced": lambda: [Term(1.0, cross_entropy_loss, effective_weights())],
     }
     return Objective(tuple(terms[name]()), num_classes)
+
+
+def default_scale(name: str, form: Form, head: HeadName) -> float:
+    """Return the scale of the logits in LDAM where none is given.
+
+    Args:
+        name: a loss with LDAM in it.
+        form: see :func:`make_objective`.
+        head: of the model.
+    """
+    as_printed = form != "released" and name != "ldam-drw" and head == "linear"
+    return 1.0 if as_printed else 30.0
 
 
 def _check_names(name: str, form: str, head: str) -> None:

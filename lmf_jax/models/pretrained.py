@@ -35,7 +35,7 @@ def load_pretrained(source: str, model: str) -> Variables:
         model: name of the model.
 
     Returns:
-        `{"params": ..., "batch_stats": ...}` as numpy arrays, with the linear head.
+        `{"params": ..., "batch_stats": ...}` as numpy arrays, with the linear head if there is one.
 
     Raises:
         UserError: if the weights cannot be fetched or read, or are those of another architecture;
@@ -128,12 +128,13 @@ def from_torchvision(
         if not torch_name.endswith("num_batches_tracked")
     }
     head_weight = tensors.get(_torchvision_name(name, ("params", "head", "kernel")), np.ones(1))
+    head_weight = np.atleast_1d(head_weight)
     shapes = _variable_shapes(name, num_classes=len(head_weight))
     names = {path: _torchvision_name(name, path) for path in shapes}
     in_our_layout = {key: _to_flax_layout(tensor) for key, tensor in tensors.items()}
     variables = _collect(f"torchvision's {name}", in_our_layout, names, shapes)
     if num_classes not in (None, len(head_weight)):
-        del variables["params"]["head"]
+        variables["params"].pop("head", None)
     return variables
 
 
@@ -148,7 +149,7 @@ def from_keras(name: str, tensors: Tensors) -> Variables:
         tensors: the weights as `<layer>/<weight>`, such as "res2a_branch2a/kernel".
 
     Returns:
-        `{"params": ..., "batch_stats": ...}` with the head.
+        `{"params": ..., "batch_stats": ...}`, with the head if there is one.
 
     Raises:
         ValueError: if it is another model, or tensors are missing, unknown or of the wrong shape.
@@ -162,7 +163,7 @@ def from_keras(name: str, tensors: Tensors) -> Variables:
         mean = f"{_keras_norm(key.removesuffix('/bias'))}/moving_mean"
         if mean in folded:
             folded[mean] = folded[mean] - tensors[key]
-    shapes = _variable_shapes(name, num_classes=len(tensors.get("fc1000/bias", np.ones(1))))
+    shapes = _variable_shapes(name, num_classes=np.size(tensors.get("fc1000/bias", 1)))
     names = {path: _keras_name(path) for path in shapes}
     return _collect("Keras' first ResNet-50", folded, names, shapes)
 
@@ -207,7 +208,13 @@ def _collect(
     names: Mapping[VariablePath, str],
     shapes: Mapping[VariablePath, tuple[int, ...]],
 ) -> Variables:
-    """Put tensors into our tree; complain of those that are missing, unknown or misshapen."""
+    """Put tensors into our tree; complain of those that are missing, unknown or misshapen.
+
+    The head may be missing as a whole: files of backbones are common, and it is mostly replaced.
+    """
+    head = {key for path, key in names.items() if path[1] == "head"}
+    if not head & set(tensors):
+        names = {path: key for path, key in names.items() if key not in head}
     expected, given = set(names.values()), set(tensors)
     complaints = [
         f"{kind} tensors: {_some(sorted(found))}"

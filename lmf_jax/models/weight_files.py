@@ -105,13 +105,14 @@ def read_tensors(path: Path) -> Tensors:
     if path.suffix in (".pth", ".pt"):
         _require_torch(path.name)
     try:
-        tensors = _READERS[path.suffix](path)
+        return {
+            name: _at_least_float32(tensor) for name, tensor in _READERS[path.suffix](path).items()
+        }
     except Exception as error:  # each library has its own for a file that is broken
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise UserError(
             f"{path} cannot be read as weights ({reason}); fetch or export it again."
         ) from error
-    return {name: _at_least_float32(tensor) for name, tensor in tensors.items()}
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:

@@ -131,24 +131,32 @@ def read_best(folder: Path) -> tuple[Variables, Normalisation]:
         folder: of the checkpoints.
 
     Raises:
-        UserError: if there is no checkpoint of a finished epoch.
+        UserError: if there is no checkpoint of a finished epoch, or it is broken.
     """
     options = ocp.CheckpointManagerOptions(read_only=True)
-    with ocp.CheckpointManager(
-        folder.absolute(), options=options, item_handlers=_handlers()
-    ) as manager:
-        newest = manager.latest_step() if folder.is_dir() else None
-        record = None if newest is None else manager.restore(newest, args=_RECORD)["record"]
-        if record is None or not record["history"]:
-            raise UserError(
-                f"There is no checkpoint of a finished epoch in {folder}; let the run get so far."
-            )
-        step = best_epoch(record["history"])["step"]
-        saved = manager.item_metadata(step)["state"].tree
-        # As NumPy arrays: the devices that it was trained on may not be there.
-        arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
-        arguments = ocp.args.Composite(state=ocp.args.PyTreeRestore(restore_args=arrays))
-        state = manager.restore(step, args=arguments)["state"]
+    try:
+        with ocp.CheckpointManager(
+            folder.absolute(), options=options, item_handlers=_handlers()
+        ) as manager:
+            return _read_best(manager, folder)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise UserError(f"A checkpoint in {folder} is broken ({reason}).") from error
+
+
+def _read_best(manager: ocp.CheckpointManager, folder: Path) -> tuple[Variables, Normalisation]:
+    newest = manager.latest_step() if folder.is_dir() else None
+    record = None if newest is None else manager.restore(newest, args=_RECORD)["record"]
+    if record is None or not record["history"]:
+        raise UserError(
+            f"There is no checkpoint of a finished epoch in {folder}; let the run get so far."
+        )
+    step = best_epoch(record["history"])["step"]
+    saved = manager.item_metadata(step)["state"].tree
+    # As NumPy arrays: the devices that it was trained on may not be there.
+    arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+    arguments = ocp.args.Composite(state=ocp.args.PyTreeRestore(restore_args=arrays))
+    state = manager.restore(step, args=arguments)["state"]
     averaged = state["ema"] or {name: state[name] for name in ("params", "batch_stats")}
     how = record["normalisation"]
     return averaged, Normalisation(tuple(how["mean"]), tuple(how["std"]), how["channel_order"])

@@ -140,11 +140,13 @@ def make_program(
     )
     model = make_model(axis_name=AXIS, remat=config.remat, freeze_backbone=config.freeze_backbone)
     image_shape = (config.image_size, config.image_size, 3)
+    start = "where it stopped"
+    if not config.resume:  # weights that do not fit are best refused before anything is done
+        start = _starting_point(config, len(class_counts))[1]
     return Program(
         settings=settings,
         model=make_model(),
-        # Looked at right away, since weights that do not fit are best refused before anything.
-        start="a checkpoint" if config.resume else _starting_point(config, len(class_counts))[1],
+        start=start,
         objective=objective,
         schedule=schedule,
         initial_state=lambda: create_train_state(
@@ -291,12 +293,14 @@ def _starting_point(config: Config, num_classes: int) -> tuple[Variables | None,
     if config.pretrained == "none":
         return None, "random weights"
     variables = load_pretrained(config.pretrained, config.model)
-    params = dict(variables["params"])
-    classes_before = len(params["head"]["bias"])
-    words = f"the weights {config.pretrained}"
-    if config.head != "linear" or classes_before != num_classes:
-        del params["head"]
-        words += f", their head of {classes_before:,} classes replaced by one of {num_classes}"
+    params, words = dict(variables["params"]), f"the weights {config.pretrained}"
+    head = params.pop("head", None)
+    if head is None:
+        words += f", with a new head of {num_classes} classes"
+    elif config.head != "linear" or len(head["bias"]) != num_classes:
+        words += f", their head of {len(head['bias']):,} classes replaced by one of {num_classes}"
+    else:
+        params["head"] = head
     return {"params": params, "batch_stats": variables["batch_stats"]}, words
 
 

@@ -85,7 +85,7 @@ def create_train_state(
     """Return the state before the first step; a function of its arguments alone.
 
     Args:
-        model: a module without a mapped axis, since initialisation runs outside of ``pmap``.
+        model: the module; a mapped axis of it is not used, since nothing is trained here.
         optimizer: as given to :func:`make_train_step`.
         image_shape: ``(H, W, 3)``.
         settings: as given to :func:`make_train_step`.
@@ -267,6 +267,11 @@ def spread_over_devices(batch: Batch) -> dict[str, Array]:
         name: jax.device_put(values.reshape(mesh.size, -1, *values.shape[1:]), sharding)
         for name, values in batch.items()
     }
+
+
+def place_on_devices(variables: Variables) -> Variables:
+    """Put the same variables on all devices of this process, once for many steps."""
+    return jax.device_put(variables, NamedSharding(_local_mesh(), PartitionSpec()))
 
 
 def _local_mesh() -> Mesh:

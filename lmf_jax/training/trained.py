@@ -1,7 +1,8 @@
 """A trained model as its run left it: what predicts, evaluates and explains."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,21 @@ from lmf_jax.evaluation.finished_run import read_record
 from lmf_jax.evaluation.gradcam import grad_cam
 from lmf_jax.evaluation.metrics import predicted_classes
 from lmf_jax.evaluation.mistakes import Mistakes, confident_mistakes, write_mistakes
+from lmf_jax.evaluation.scores import softmax
 from lmf_jax.models import create_model
 from lmf_jax.models.classifier import Classifier
 from lmf_jax.models.normalisation import Normalisation, normalise_images
 from lmf_jax.training.checkpoint import read_best
+from lmf_jax.training.loop import predict
 from lmf_jax.training.run_folder import read_config
-from lmf_jax.training.step import MappedStep, Variables, make_predict_step
+from lmf_jax.training.step import (
+    Batch,
+    MappedStep,
+    Variables,
+    make_predict_step,
+    place_on_devices,
+    spread_over_devices,
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,7 @@ class Trained:
         dataset: what the run recorded of its data: ``name``, ``fingerprint``, ``class_names``,
             ``class_counts``.
         model: the classifier; it takes what :meth:`normalise` returns.
-        variables: ``{"params", "batch_stats"}``.
+        variables: ``{"params", "batch_stats"}``, on the devices.
         normalisation: how its images are normalised.
     """
 
@@ -46,14 +56,35 @@ class Trained:
         """Name of every class, by class id."""
         return tuple(self.dataset["class_names"])
 
-    @property
+    @cached_property
     def predict_step(self) -> MappedStep:
         """The mapped forward pass: of ``variables`` and uint8 images on the devices, logits."""
         return make_predict_step(self.model, self.normalisation, jnp.dtype(self.config.precision))
 
+    def predict(
+        self, batches: Iterable[Batch]
+    ) -> tuple[Float[np.ndarray, "n classes"], Int[np.ndarray, " n"]]:
+        """Return the logits, scaled as their softmax needs it, and the labels of every example."""
+        scale = self.config.logit_scale
+        return predict(self.predict_step, self.variables, batches, scale=scale)
+
     def normalise(self, images: UInt8[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:
         """Return RGB images in 0 to 255 as the model takes them."""
         return normalise_images(images, self.normalisation, jnp.dtype(self.config.precision))
+
+    def explain(
+        self, images: UInt8[np.ndarray, "batch h w 3"]
+    ) -> tuple[
+        Int[np.ndarray, " batch"],
+        Float[np.ndarray, " batch"],
+        Float[np.ndarray, "batch map_height map_width"],
+    ]:
+        """Return the predicted class of each image, its probability and Grad-CAM for it."""
+        batch = spread_over_devices({"image": images})
+        logits = np.asarray(self.predict_step(self.variables, batch["image"]))
+        probabilities = softmax(self.config.logit_scale * logits.reshape(len(images), -1))
+        class_ids = probabilities.argmax(axis=1)
+        return class_ids, probabilities.max(axis=1), self.heat(images, class_ids)
 
     def heat(
         self,
@@ -85,7 +116,13 @@ def load_trained(run_dir: str | Path) -> Trained:
         dtype=jnp.dtype(config.precision),
         head=config.head,
     )
-    return Trained(config, record["dataset"], model, variables, normalisation)
+    return Trained(
+        config=config,
+        dataset=record["dataset"],
+        model=model,
+        variables=place_on_devices(variables),
+        normalisation=normalisation,
+    )
 
 
 def explain_mistakes(

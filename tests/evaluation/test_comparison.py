@@ -1,5 +1,6 @@
 """Which runs can be compared, what the comparison computes, and how it is laid out."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -69,11 +70,26 @@ def test_pairs_meet_on_the_seeds_that_both_have(several_runs, comparison):
 
 
 def test_one_run_against_one_gets_mcnemar(several_runs, comparison):
-    pair = comparison.pairs[1]
+    assert comparison.pairs[1].mcnemar is None, "several seeds against one"
+    (pair,) = compare_runs([several_runs["lmf-0"], several_runs["focal-0"]]).pairs
     assert pair.seeds == (0,) and pair.over_seeds is None
     labels = read_run(several_runs["lmf-0"]).labels
     correct = predictions_of(several_runs["lmf-0"], several_runs["focal-0"]) == labels
     assert pair.mcnemar == mcnemar(*correct)
+
+
+def test_a_difference_that_other_seeds_may_turn_around_does_not_hold(comparison):
+    pair = comparison.pairs[0]
+    moved = [
+        dataclasses.replace(pair, over_seeds=pair.over_seeds._replace(low=low, high=0.2))
+        for low in (0.1, -0.1)
+    ]
+    said = [
+        format_comparison(dataclasses.replace(comparison, pairs=(one,), holm_p=(0.001,)))
+        for one in moved
+    ]
+    rows = [next(line for line in text.split("\n") if "1 vs 2" in line) for text in said]
+    assert " yes " in rows[0] and " no " in rows[1]
 
 
 def test_groups_without_a_common_seed_are_compared_whole(several_runs, comparison):

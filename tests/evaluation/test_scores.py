@@ -12,6 +12,7 @@ from lmf_jax.evaluation.scores import (
     calibration,
     expected_calibration_error,
     has_counterexamples,
+    log_odds,
     rank_by_class,
     ranking_metrics,
     reliability_bins,
@@ -126,3 +127,16 @@ def test_softmax_equals_scipy_and_keeps_infinite_logits_defined():
     infinite = np.array([[np.inf, 0, np.inf], [-np.inf, 0, -np.inf], [-np.inf] * 3], np.float32)
     expected = [[0.5, 0, 0.5], [0, 1, 0], [1 / 3] * 3]
     np.testing.assert_allclose(softmax(infinite), expected)
+
+
+def test_ranking_goes_on_where_probabilities_round_to_one():
+    logits = np.array([[60.0, 0], [80, 0], [40, 0], [50, 0]])
+    labels = np.array([0, 0, 1, 1])
+    assert score(labels, logits).ranking.auroc.tolist() == [1, 1]
+
+
+def test_log_odds_order_as_probabilities_do():
+    logits = np.random.default_rng(0).normal(size=(50, 4))
+    shares = softmax(logits)
+    np.testing.assert_allclose(log_odds(logits), np.log(shares / (1 - shares)), rtol=1e-9)
+    assert np.isfinite(log_odds(np.array([[np.inf, 0, -np.inf]]))).all()

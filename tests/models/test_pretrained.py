@@ -67,6 +67,14 @@ def without(state_dict, name):
     return {key: tensor for key, tensor in state_dict.items() if key != name}
 
 
+def test_a_file_of_the_backbone_alone_has_no_head(state_dict):
+    backbone = {name: tensor for name, tensor in state_dict.items() if not name.startswith("fc.")}
+    variables = from_torchvision("resnet50", backbone, num_classes=3)
+    assert set(variables["params"]) == {"backbone"}
+    without_top = {name: x for name, x in keras_tensors().items() if not name.startswith("fc")}
+    assert set(from_keras("resnet50_v1", without_top)["params"]) == {"backbone"}
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
