@@ -108,6 +108,7 @@ def test_every_pair_is_trained_once_and_told(folder, storage):
     open_sweep(folder, storage).work(command(folder))
     assert len(starts(folder)) == 3
     assert sweep.study.best_params == {"alpha": 1.0, "beta": 2.0}
+    assert len(sweep.study.trials) == 3
 
 
 def test_workers_share_a_study_and_take_up_the_trial_of_a_dead_one(folder, storage):
