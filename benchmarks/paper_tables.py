@@ -10,24 +10,19 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import tyro
 
 from benchmarks.paper import printed
+from benchmarks.paper.options import RecipeOptions
 from benchmarks.paper.reproduced import Group, read_group
 from benchmarks.paper.rows import COLUMNS, class_rows, difference_rows, result_rows, split_rows
-from benchmarks.paper.runs import RELEASED_RECIPE, Recipe, Run, train_missing
+from benchmarks.paper.runs import Run, train_missing
 from benchmarks.record import record, table
-from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import TrainingStopped, UserError, parse_in_one_line, run_command
 from lmf_jax.evaluation.finished_run import FinishedRun, best_epoch
-
-PRINTED_MODELS = {"resnet50_v1": "resnet50"}
-"""Models whose printed figures are those of another."""
-
 
 RESULTS = "Results on the test images"
 DIFFERENCES = "Macro F1 of LMF less that of another loss"
@@ -46,33 +41,15 @@ NOTES = {
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(RecipeOptions):
     """Reproduce a table of the paper; what is trained already is only read."""
 
-    dataset: printed.Dataset = "ham10000"
-    """The dataset, once it is prepared."""
-    model: Literal[printed.Model, "resnet50_v1"] = "resnet50"
-    """The architecture: Table 2 is efficientnet_v2_s, 3 resnet50 and 4 densenet121."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the training."""
     losses: tuple[str, ...] = tuple(printed.LOSSES)
     """Names that --loss of train.py takes."""
     lmf_weights: tuple[str, ...] = ()
     """alpha,beta of lmf, each a row of its own (by itself: those of Table 6)."""
-    released_recipe: bool = False
-    """Train as the authors' code does: images in [0, 1], Adam with coupled L2, no augmentation."""
-    pretrained: str = "imagenet"
-    """What the weights start from, as --pretrained of train.py: imagenet, a file, or none."""
-    epochs: int | None = None
-    """Epochs of a run (paper: 100)."""
-    image_size: int | None = None
-    """Side of the images in pixels (paper: 224)."""
-    train_flags: str = ""
-    """Further flags of train.py in one word, such as '--precision bfloat16'."""
-    data_dir: str = DEFAULT_DATA_DIR
-    """The folder of prepared datasets."""
-    runs_dir: str = "runs/paper"
-    """The folder of the runs: <dataset>/<model>/<settings>/<loss>/seed-<n>."""
     tables_only: bool = False
     """Train nothing; print what is finished."""
     table: Literal["results", "1"] = "results"
@@ -85,9 +62,8 @@ def main() -> None:
     if options.table == "1":
         print(table(split_rows(options.data_dir)))
         return
-    recipe = make_recipe(options)
     wanted = [
-        (loss, weights, {seed: recipe.run(loss, weights, seed) for seed in options.seeds})
+        (loss, weights, {seed: options.recipe.run(loss, weights, seed) for seed in options.seeds})
         for loss, weights in losses_and_weights(options)
     ]
     # Seeds outermost: a table that is stopped early has all losses.
@@ -98,26 +74,10 @@ def main() -> None:
     groups = [group for of_loss in wanted if (group := read_group(*of_loss)) is not None]
     if not groups:
         raise UserError(f"No run is finished in {options.runs_dir}; leave --tables-only out.")
-    write_tables(recipe, groups, runs)
+    write_tables(options, groups, runs)
     if failed:
         names = "; ".join(run.name for run in failed)
         raise TrainingStopped(f"{len(failed)} of {len(runs)} runs failed: {names}.")
-
-
-def make_recipe(options: Options) -> Recipe:
-    """Return what all runs of the table have in common."""
-    settings = list(RELEASED_RECIPE) if options.released_recipe else []
-    if options.pretrained != "none":
-        settings += ["--pretrained", options.pretrained]
-    for flag, value in (("--image-size", options.image_size), ("--epochs", options.epochs)):
-        settings += [] if value is None else [flag, str(value)]
-    return Recipe(
-        dataset=options.dataset,
-        model=options.model,
-        settings=(*settings, *shlex.split(options.train_flags)),
-        runs_dir=Path(options.runs_dir).expanduser(),
-        data_dir=options.data_dir,
-    )
 
 
 def losses_and_weights(options: Options) -> list[tuple[str, tuple[float, float] | None]]:
@@ -126,7 +86,7 @@ def losses_and_weights(options: Options) -> list[tuple[str, tuple[float, float] 
     Raises:
         UserError: if a pair of weights is not two numbers.
     """
-    best = printed.best_weights()[options.dataset, printed_model(options.model)]
+    best = printed.best_weights()[options.dataset, options.printed_model]
     weights = [_parse_weights(pair) for pair in options.lmf_weights] or [best]
     rows: list[tuple[str, tuple[float, float] | None]] = []
     for loss in options.losses:
@@ -144,37 +104,36 @@ def _parse_weights(pair: str) -> tuple[float, float]:
     return alpha, beta
 
 
-def printed_model(model: str) -> str:
-    """Return the model whose printed figures stand beside those of this one."""
-    return PRINTED_MODELS.get(model, model)
-
-
 def chosen(groups: Sequence[Group]) -> Group | None:
     """Return the lmf row with the best validation macro F1: the test part chooses nothing."""
     lmf = [group for group in groups if group.loss == "lmf"]
     return max(lmf, key=lambda group: group.validation_macro_f1, default=None)
 
 
-def write_tables(recipe: Recipe, groups: Sequence[Group], runs: Sequence[Run]) -> None:
+def write_tables(options: Options, groups: Sequence[Group], runs: Sequence[Run]) -> None:
     """Print the tables, and write them as JSON and as Markdown beside it.
 
     Args:
-        recipe: what the runs have in common.
+        options: what was asked for.
         groups: the finished ones, by loss.
         runs: all that were asked for.
     """
-    of = (recipe.dataset, printed_model(recipe.model))
+    recipe, of = options.recipe, (options.dataset, options.printed_model)
     lmf, others = chosen(groups), [group for group in groups if group.loss != "lmf"]
     tables = {RESULTS: result_rows(*of, groups)}
     if lmf is not None and others:
         tables[DIFFERENCES] = difference_rows(*of, lmf, others)
-    tables[CLASSES] = class_rows(*of, [*others, *([lmf] if lmf is not None else [])])
+    compared = [*others, *([] if lmf is None else [lmf])]
+    tables[CLASSES] = class_rows(*of, compared)
     finished = {group.folders[n]: run for group in groups for n, run in group.runs.items()}
     path = record(
         "paper_tables",
         [run_row(run, finished[run.folder]) for run in runs if run.folder in finished],
         place="-".join((recipe.dataset, recipe.model, recipe.settings_name)),
         tables=tables,
+        dataset=recipe.dataset,
+        model=options.printed_model,
+        macro_f1={g.loss: g.score("macro_f1").value for g in compared},
     )
     path.with_suffix(".md").write_text(to_markdown(json.loads(path.read_text())))
     for heading, rows in tables.items():

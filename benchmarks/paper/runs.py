@@ -134,11 +134,12 @@ def train_missing(runs: Sequence[Run], command: Sequence[str] = TRAIN) -> list[R
 
 
 @contextlib.contextmanager
-def claim(folder: Path) -> Iterator[int | None]:
-    """Hold the right to train into a folder, if no one else does.
+def claim(folder: Path, *, wait: bool = False) -> Iterator[int | None]:
+    """Hold the right to write into a folder, if no one else does.
 
     Args:
         folder: of a run; the folder above it is made.
+        wait: until whoever holds it lets go.
 
     Yields:
         The descriptor of the lock, or None if another worker holds it.
@@ -148,13 +149,13 @@ def claim(folder: Path) -> Iterator[int | None]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_name(f".{folder.name}.lock"), "a") as file:
-        yield file.fileno() if _lock(file.fileno(), folder.parent) else None
+        yield file.fileno() if _lock(file.fileno(), folder.parent, wait) else None
 
 
-def _lock(descriptor: int, folder: Path) -> bool:
+def _lock(descriptor: int, folder: Path, wait: bool) -> bool:
     """Take the lock; return whether nobody else holds it."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError as error:

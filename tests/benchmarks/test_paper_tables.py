@@ -11,7 +11,7 @@ from benchmarks.paper import printed
 from benchmarks.paper.reproduced import Interval, macro_f1_differences, read_group
 from benchmarks.paper.rows import class_rows, difference_rows, percent, result_rows, split_rows
 from benchmarks.paper.runs import Recipe
-from benchmarks.paper_tables import Options, chosen, losses_and_weights, make_recipe
+from benchmarks.paper_tables import Options, chosen, losses_and_weights
 from lmf_jax.errors import TrainingStopped, UserError
 from tests.benchmarks.made_up import write_run
 
@@ -151,11 +151,11 @@ def test_the_rows_are_those_of_the_paper_unless_others_are_named():
 
 def test_the_released_recipe_is_that_of_the_authors():
     options = Options(released_recipe=True, epochs=60, train_flags="--precision bfloat16")
-    assert make_recipe(options).settings == (
+    assert options.recipe.settings == (
         *("--augment", "none", "--normalisation", "unit", "--optimizer", "adam-l2"),
         *("--pretrained", "imagenet", "--epochs", "60", "--precision", "bfloat16"),
     )
-    assert make_recipe(Options(pretrained="none")).settings == ()
+    assert Options(pretrained="none").recipe.settings == ()
 
 
 def test_a_dataset_that_is_not_prepared_has_only_printed_sizes(tmp_path):
@@ -180,7 +180,7 @@ def run_command_line(tmp_path, monkeypatch):
 
 
 def test_the_command_prints_and_writes_what_is_finished(tmp_path, run_command_line, capsys):
-    recipe = make_recipe(Options(pretrained="none", runs_dir=str(tmp_path / "runs")))
+    recipe = Options(pretrained="none", runs_dir=str(tmp_path / "runs")).recipe
     for loss, weights in (("ce", None), ("lmf", (0.5, 1.0))):
         write_run(recipe.run(loss, weights, 1))
     run_command_line("--tables-only", "--seeds", "0", "1")
@@ -203,7 +203,7 @@ def test_with_nothing_finished_one_sentence_says_so(run_command_line):
 
 
 def test_runs_that_fail_are_named_after_the_tables(tmp_path, run_command_line, monkeypatch):
-    recipe = make_recipe(Options(pretrained="none", runs_dir=str(tmp_path / "runs")))
+    recipe = Options(pretrained="none", runs_dir=str(tmp_path / "runs")).recipe
     write_run(recipe.run("ce", None, 0))
     monkeypatch.setattr(paper_tables, "train_missing", lambda runs: [runs[1]])
     with pytest.raises(TrainingStopped, match=r"1 of 2 runs failed: focal, seed 0\."):

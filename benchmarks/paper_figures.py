@@ -1,0 +1,77 @@
+"""Figures 1, 2 and 4 of the paper: ``python -m benchmarks.paper_figures``.
+
+Drawn from the printed tables and from the newest results of ``benchmarks.paper_tables`` and
+``benchmarks.paper_sweep``. As in the paper, Fig. 1 is the mean over the models with its average
+deviation; where we trained fewer models than the paper, the legend names them.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from benchmarks.paper import printed
+from benchmarks.paper.figures import MacroF1, draw_classes, draw_losses, draw_settings
+from benchmarks.record import RESULTS
+from lmf_jax.errors import parse_in_one_line, run_command
+from lmf_jax.evaluation.figures import save_figure
+
+
+@dataclass(frozen=True)
+class Options:
+    """Draw the figures of the paper."""
+
+    results: tuple[str, ...] = tuple(str(path) for path in sorted(RESULTS.glob("paper_*.json")))
+    """Files that paper_tables and paper_sweep wrote, the newest last."""
+    out_dir: str = "runs/paper/figures"
+    """The folder of the figures."""
+
+
+def main() -> None:
+    """Draw what there are results for."""
+    options = parse_in_one_line(lambda: tyro.cli(Options))
+    results = [json.loads(Path(path).read_text()) for path in options.results]
+    folder = Path(options.out_dir).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {"figure_1": draw_losses(series(results)), "figure_2": draw_classes(train_counts())}
+    for result in results:
+        if result["benchmark"] == "paper_sweep":
+            figures["figure_4"] = draw_settings(result["settings"])
+    for name, figure in figures.items():
+        save_figure(figure, folder / f"{name}.png")
+        print(folder / f"{name}.png")
+
+
+def series(results: Sequence[dict[str, Any]]) -> dict[str, MacroF1]:
+    """Return the macro F1 that is printed, and ours where there is any.
+
+    Args:
+        results: what the benchmarks recorded; of one dataset and model the last counts.
+    """
+    known = {key: scores.macro_f1 for key, scores in printed.scores().items()}
+    ours = {
+        (result["dataset"], result["model"], loss): 100 * macro_f1
+        for result in results
+        if result["benchmark"] == "paper_tables"
+        for loss, macro_f1 in result["macro_f1"].items()
+    }
+    models = [
+        name for model, name in printed.MODELS.items() if any(key[1] == model for key in ours)
+    ]
+    label = "ours" if len(models) == len(printed.MODELS) else f"ours, {' and '.join(models)} alone"
+    return {"printed": known} | ({label: ours} if ours else {})
+
+
+def train_counts() -> dict[str, dict[str, int]]:
+    """Return the training images of each class, as Table 5 prints them and our split has them."""
+    return {
+        dataset: {name: row.train for name, row in rows.items()}
+        for dataset, rows in printed.class_f1().items()
+    }
+
+
+if __name__ == "__main__":
+    run_command("benchmarks.paper_figures", main)
