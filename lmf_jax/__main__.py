@@ -233,7 +233,15 @@ def main() -> None:
         )
     )
     start_up(Config())
-    COMMANDS[type(options)](options)
+    try:
+        COMMANDS[type(options)](options)
+    except ModuleNotFoundError as error:
+        if error.name != "data":
+            raise
+        raise UserError(
+            "This command reads images by the folder data of the checkout; run it from the "
+            "checkout's root."
+        ) from error
 
 
 if __name__ == "__main__":
