@@ -9,12 +9,13 @@ from data.pipeline import evaluation_batches, train_batches
 from lmf_jax.config import parse_config
 from lmf_jax.training import loop
 from lmf_jax.training.start_up import start_up
+from lmf_jax.training.trained import Trained, explain_mistakes
 from tests.training.tiny import NUM_CLASSES, random_batch, tiny_model
 
 
 def main(folder: Path, arguments: list[str]) -> None:
     """Train and test; the first process writes what it found."""
-    config = parse_config([*arguments, "--run-dir", str(folder)])
+    config = parse_config([*arguments, "--run-dir", str(folder)]).resolve({})
     start_up(config)
     import jax  # after the processes have met
 
@@ -36,6 +37,10 @@ def main(folder: Path, arguments: list[str]) -> None:
     if jax.process_index() == 0:
         params = [np.ravel(leaf) for leaf in jax.tree.leaves(variables["params"])]
         np.savez(folder / "result.npz", params=np.concatenate(params), logits=logits, labels=labels)
+        # As train.py does, while the other processes may be gone.
+        normalisation = program.settings.normalisation
+        trained = Trained(config, {}, program.model, variables, normalisation)
+        explain_mistakes(folder, trained, images, rows[37:], labels, logits)
 
 
 if __name__ == "__main__":
