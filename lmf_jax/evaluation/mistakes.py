@@ -36,6 +36,12 @@ class Mistakes:
     heat_of_predicted: Float[np.ndarray, "m map_h map_w"]
     heat_of_true: Float[np.ndarray, "m map_h map_w"]
 
+    @property
+    def map_size(self) -> tuple[int, int]:
+        """Rows and columns of the heat."""
+        rows, columns = self.heat_of_true.shape[1:]
+        return rows, columns
+
 
 def confident_mistakes(
     labels: Integer[np.ndarray, " n"], logits: Float[np.ndarray, "n classes"]

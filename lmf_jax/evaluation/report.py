@@ -167,6 +167,8 @@ def _explained_mistakes(run: FinishedRun, mistakes: Mistakes) -> list["Explained
         "why the true class": (mistakes.heat_of_true, run.labels[mistakes.places]),
     }
     heats = {title: np.asarray(resize_heat(heat, *sides)) for title, (heat, _) in asked.items()}
+    if mistakes.map_size == (1, 1):  # one cell for the whole image shows no place
+        heats = {title: np.zeros_like(heat) for title, heat in heats.items()}
     return [
         ExplainedImage(
             name=str(run.ids[place]),

@@ -15,6 +15,7 @@ from PIL import Image
 
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation import read_run
+from lmf_jax.evaluation.mistakes import Mistakes, read_mistakes, write_mistakes
 from lmf_jax.evaluation.report import (
     format_count,
     format_duration,
@@ -331,3 +332,15 @@ def test_matplotlib_and_jinja2_load_only_for_a_report():
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_last_map_of_one_cell_is_said_to_show_no_place(run_dir):
+    mistakes = read_mistakes(run_dir)
+    one_cell = np.ones((len(mistakes.places), 1, 1), np.float32)
+    write_mistakes(run_dir, Mistakes(mistakes.places, mistakes.images, one_cell, one_cell))
+    text = Page(write_report(run_dir).read_text()).text
+    assert "Grad-CAM shows no place in it" in text and "4 by 4 cells" not in text
+
+
+def test_the_size_of_the_last_map_is_said(page):
+    assert "4 by 4 cells" in page.text
