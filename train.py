@@ -59,7 +59,8 @@ def main() -> None:
     logits, labels = predict(program.predict_step, variables, test, scale=config.logit_scale)
     if jax.process_index() == 0:
         rows = dataset.rows["test"]
-        results = write_test(run_dir, dataset.ids[rows], labels, logits, dataset.class_names)
+        of_test = (labels, logits, dataset.class_names, dataset.groups_of("test"))
+        results = write_test(run_dir, dataset.ids[rows], *of_test)
         trained = Trained(
             config=config,
             dataset=dataset.description,

@@ -72,6 +72,14 @@ class Dataset:
             "class_counts": {part: self.class_counts(part).tolist() for part in self.rows},
         }
 
+    def groups_of(self, part: str) -> Shaped[np.ndarray, " n"] | None:
+        """Returns the patient or lesion of every example of a part, None where none is known.
+
+        Args:
+            part: "train", "validation" or "test".
+        """
+        return None if self.groups is None else self.groups[self.rows[part]]
+
     def class_counts(self, part: str) -> Int64[np.ndarray, " classes"]:
         """Returns how many examples of each class a part has, by class id.
 

@@ -98,14 +98,15 @@ def run_evaluate(options: Evaluate) -> None:
         evaluation_batches(images, dataset.labels, rows, batch_size=batch_size)
     )
     train_counts = dataset.class_counts("train").tolist()
+    of = (labels, logits, dataset.class_names, dataset.groups_of(part))
     if part == "test":
         run_dir = Path(options.run)
-        results = write_test(run_dir, dataset.ids[rows], labels, logits, dataset.class_names)
+        results = write_test(run_dir, dataset.ids[rows], *of)
         explain_mistakes(run_dir, trained, images, rows, labels, logits)
         print(format_test_table(results, train_counts))
         print(f"report: {write_report(run_dir)}")
     else:
-        results = test_summary(labels, logits, dataset.class_names)
+        results = test_summary(*of)
         print(format_test_table(results, train_counts, part))
         print(f"The best epoch was chosen on the validation images; {part} is no test.")
 

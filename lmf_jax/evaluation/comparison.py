@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -19,6 +19,7 @@ from lmf_jax.evaluation.metrics import macro_f1, predicted_classes
 from lmf_jax.evaluation.report import format_count, format_fraction, format_interval, format_setting
 from lmf_jax.evaluation.statistics import (
     LEVEL,
+    Groups,
     McNemar,
     PairedDifference,
     SeedMean,
@@ -101,6 +102,8 @@ class Comparison:
         dataset: its name.
         num_images: test images.
         num_classes: classes.
+        drawn: what the resamples of the differences are drawn of: "images", or "groups" where the
+            lesion or patient of every image is known.
         groups: in the order of their first runs.
         pairs: all pairs of up to four groups; of more, the first against each other one.
         holm_p: for each pair the p-value of its macro F1, corrected for all of them.
@@ -109,6 +112,7 @@ class Comparison:
     dataset: str
     num_images: int
     num_classes: int
+    drawn: Literal["images", "groups"]
     groups: tuple[RunGroup, ...]
     pairs: tuple[GroupPair, ...]
     holm_p: tuple[float, ...]
@@ -122,6 +126,7 @@ class _Runs:
     runs: Sequence[FinishedRun]
     labels: Int[np.ndarray, " n"]
     predictions: Int[np.ndarray, "runs n"]
+    groups: Groups | None
 
 
 def compare_runs(run_dirs: Sequence[str | Path]) -> Comparison:
@@ -145,6 +150,7 @@ def compare_runs(run_dirs: Sequence[str | Path]) -> Comparison:
         dataset=dataset["name"],
         num_images=len(runs.labels),
         num_classes=len(dataset["class_names"]),
+        drawn="images" if runs.groups is None else "groups",
         groups=tuple(
             RunGroup(
                 name=name,
@@ -185,7 +191,16 @@ def _read_runs(run_dirs: Sequence[Path]) -> _Runs:
     predictions = [
         predicted_classes(run.logits)[order] for run, order in zip(runs, orders, strict=True)
     ]
-    return _Runs(run_dirs, runs, runs[0].labels[orders[0]].astype(int), np.stack(predictions))
+    known = [
+        run.groups[order] for run, order in zip(runs, orders, strict=True) if run.groups is not None
+    ]
+    return _Runs(
+        run_dirs=run_dirs,
+        runs=runs,
+        labels=runs[0].labels[orders[0]].astype(int),
+        predictions=np.stack(predictions),
+        groups=known[0] if known else None,
+    )
 
 
 def _group(runs: Sequence[FinishedRun]) -> list[list[int]]:
@@ -247,7 +262,11 @@ def _compare_groups(runs: _Runs, members: Sequence[Sequence[int]]) -> tuple[Grou
     num_classes = len(runs.runs[0].dataset["class_names"])
     observed = macro_f1(runs.labels, runs.predictions, num_classes=num_classes)
     samples = bootstrap_macro_f1(
-        runs.labels, runs.predictions, num_classes=num_classes, num_resamples=NUM_PAIRED_RESAMPLES
+        runs.labels,
+        runs.predictions,
+        num_classes=num_classes,
+        groups=runs.groups,
+        num_resamples=NUM_PAIRED_RESAMPLES,
     )
     correct = runs.predictions == runs.labels
 
@@ -398,10 +417,16 @@ def _format_notes(comparison: Comparison) -> list[str]:
             f"differ below {SIGNIFICANT}; of one seed, these two models do, and another training "
             "may not. McNemar p is of accuracy, one run against one, uncorrected."
         )
-    notes.append(
-        "All of it takes the test images for independent. Where several are of one lesion or "
-        "patient, intervals and p-values are too small."
-    )
+    if comparison.drawn == "images":
+        notes.append(
+            "All of it takes the test images for independent. Where several are of one lesion or "
+            "patient, intervals and p-values are too small."
+        )
+    else:
+        notes.append(
+            "Resamples draw lesions or patients with all their images; McNemar's test takes images "
+            "for independent."
+        )
     if any(pair.over_seeds for pair in comparison.pairs):
         notes.append(
             f"Over seeds: {percent} t-interval of the mean difference over the seeds that both "

@@ -35,6 +35,7 @@ class FinishedRun:
         labels: their class ids ``[n]``.
         logits: their scores ``[n, C]``.
         test: the metrics of ``test.json``.
+        groups: lesion or patient of each test image ``[n]``; None where they are not known.
         mistakes: the most confident ones; None where there is none.
     """
 
@@ -49,6 +50,7 @@ class FinishedRun:
     labels: Integer[np.ndarray, " n"]
     logits: Float[np.ndarray, "n classes"]
     test: Mapping[str, Any]
+    groups: Shaped[np.ndarray, " n"] | None = None
     mistakes: Mistakes | None = None
 
 
@@ -84,14 +86,12 @@ def read_run(run_dir: str | Path) -> FinishedRun:
     run_dir = Path(run_dir)
     record = read_record(run_dir)
     class_names = record["dataset"]["class_names"]
-    ids, labels, logits = _read_predictions(run_dir / "predictions.npz", len(class_names))
+    predictions = _read_predictions(run_dir / "predictions.npz", len(class_names))
     return FinishedRun(
         **record,
         history=_read_lines(run_dir / "metrics.jsonl", HISTORY_KEYS),
         timing=_read_timing(run_dir / "timing.jsonl"),
-        ids=ids,
-        labels=labels,
-        logits=logits,
+        **predictions,
         test=_read_test(run_dir / "test.json", class_names),
         mistakes=read_mistakes(run_dir),
     )
@@ -135,7 +135,12 @@ def _read_test(path: Path, class_names: Sequence[str]) -> dict[str, Any]:
     test = _parse(path, _read_text(path))
     _require(path, test, (*TEST_METRICS, "per_class", "intervals"))
     intervals = test["intervals"]
-    _require(path, intervals, ("level", "resamples", *TEST_METRICS, "per_class"), "its intervals")
+    _require(
+        path,
+        intervals,
+        ("level", "resamples", "drawn", *TEST_METRICS, "per_class"),
+        "its intervals",
+    )
     for per_class in (test["per_class"], intervals["per_class"]):
         if list(per_class) != list(class_names):
             raise _broken(path, "its classes are not those of config.json")
@@ -160,16 +165,19 @@ def _read_timing(path: Path) -> list[dict[str, Any]]:
     return _read_lines(path, TIMING_KEYS) if path.exists() else []
 
 
-def _read_predictions(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read_predictions(path: Path, num_classes: int) -> dict[str, Any]:
     try:
         # Opened here because NumPy leaves a file open that turns out to be no archive.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            ids, labels, logits = (arrays[name] for name in ("ids", "labels", "logits"))
+            found = {name: arrays[name] for name in ("ids", "labels", "logits")}
+            found |= {"groups": arrays["groups"]} if "groups" in arrays else {}
     except FileNotFoundError:
         raise _missing(path) from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise _broken(path, f"its arrays cannot be read ({error})") from error
-    if logits.shape != (len(labels), num_classes) or ids.shape != labels.shape:
+    ids, labels, logits = (found[name] for name in ("ids", "labels", "logits"))
+    fits = found.get("groups", ids).shape == ids.shape == labels.shape
+    if logits.shape != (len(labels), num_classes) or not fits:
         raise _broken(
             path,
             f"its ids {ids.shape}, labels {labels.shape} and logits {logits.shape} do not fit each "
@@ -179,7 +187,7 @@ def _read_predictions(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndar
         raise _broken(path, f"its labels are not class ids from 0 to {num_classes - 1}")
     if np.isnan(logits).any():
         raise _broken(path, "its logits hold NaN")
-    return ids, labels, logits
+    return found
 
 
 def _read_text(path: Path) -> str:

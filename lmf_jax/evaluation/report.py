@@ -100,7 +100,7 @@ def _format_intervals(test: Mapping[str, Any], part: str) -> str:
     ]
     lines.append(
         f"[ ]: {100 * intervals['level']:g} % interval, {format_count(intervals['resamples'])} "
-        f"resamples of the {part} images, stratified by class"
+        f"resamples of the {part} {intervals['drawn']}, stratified by class"
     )
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Integer, Key, Num
+from jaxtyping import Array, Bool, Float, Int, Integer, Key, Num, Shaped
 from scipy import special
 
 from lmf_jax.evaluation.metrics import classification_metrics, macro_f1, predicted_classes
@@ -30,6 +30,9 @@ from lmf_jax.evaluation.scores import (
 
 LEVEL = 0.95
 NUM_RESAMPLES = 2000
+Groups = Shaped[np.ndarray, " n"]
+"""Name of the lesion or patient of each example, unicode."""
+
 MAX_ELEMENTS = 2**23
 """Size of the arrays of the resamples that are computed at a time: 32 MB in float32."""
 
@@ -65,6 +68,7 @@ def bootstrap_scores(
     labels: Integer[np.ndarray, " n"],
     logits: Float[np.ndarray, "n classes"],
     *,
+    groups: Groups | None = None,
     level: float = LEVEL,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
@@ -74,6 +78,7 @@ def bootstrap_scores(
     Args:
         labels: class ids ``[n]``.
         logits: scores ``[n, C]``.
+        groups: lesion or patient of each example, see :func:`resample`.
         level: share of the resamples between the two ends.
         num_resamples: resamples.
         seed: of the resamples; equal seeds draw equal ones.
@@ -95,7 +100,13 @@ def bootstrap_scores(
         calibration(labels, probabilities),
     )
     samples = resample(
-        _weighted_scores, arrays, labels, num_classes, num_resamples=num_resamples, seed=seed
+        _weighted_scores,
+        arrays,
+        labels,
+        num_classes,
+        groups=groups,
+        num_resamples=num_resamples,
+        seed=seed,
     )
     observed = expected_calibration_error(arrays[2], np.ones(len(labels)))
     excess = samples.ece.mean() - observed
@@ -108,6 +119,7 @@ def bootstrap_macro_f1(
     predictions: Integer[np.ndarray, "models n"],
     *,
     num_classes: int,
+    groups: Groups | None = None,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Float[np.ndarray, "{num_resamples} models"]:
@@ -117,6 +129,7 @@ def bootstrap_macro_f1(
         labels: class ids ``[n]``.
         predictions: predicted class ids of each model ``[M, n]``.
         num_classes: number of classes ``C`` of the dataset.
+        groups: lesion or patient of each example, see :func:`resample`.
         num_resamples: resamples ``R``.
         seed: of the resamples; equal seeds draw equal ones.
 
@@ -125,7 +138,13 @@ def bootstrap_macro_f1(
     """
     cells = _cells(labels, predictions, num_classes)
     return resample(
-        _weighted_macro_f1, cells, labels, num_classes, num_resamples=num_resamples, seed=seed
+        _weighted_macro_f1,
+        cells,
+        labels,
+        num_classes,
+        groups=groups,
+        num_resamples=num_resamples,
+        seed=seed,
     )
 
 
@@ -175,10 +194,14 @@ def resample(
     labels: Integer[np.ndarray, " n"],
     num_classes: int,
     *,
+    groups: Groups | None = None,
     num_resamples: int,
     seed: int,
 ) -> Any:
     """Compute any metrics on stratified resamples of the examples.
+
+    Images of one lesion or patient are no independent examples. With their groups given, a resample
+    draws from each class as many groups as it has there, each with all its examples of the class.
 
     Args:
         metrics: called as ``metrics(arrays, weights, num_classes)`` under ``jit`` and ``vmap``,
@@ -187,15 +210,14 @@ def resample(
         arrays: what the metrics are computed from, any tree of arrays.
         labels: class ids ``[n]``.
         num_classes: number of classes ``C`` of the dataset.
+        groups: name of the group of each example ``[n]``; "" for one that has none. None: every
+            example stands for itself.
         num_resamples: resamples ``R``.
         seed: of the resamples; equal seeds draw equal ones.
 
     Returns:
         What ``metrics`` returns, as NumPy arrays with a leading axis ``[R, ...]``.
     """
-    by_class = np.argsort(labels, kind="stable")
-    stop = np.bincount(labels).cumsum()[labels[by_class]]
-    start = stop - np.bincount(labels)[labels[by_class]]
     # A resample needs a few times the memory of the arrays.
     elements = sum(np.size(leaf) for leaf in jax.tree.leaves(arrays))
     num_chunks = -(-num_resamples * elements // MAX_ELEMENTS)
@@ -203,13 +225,31 @@ def resample(
     samples = _resample_in_chunks(
         metrics,
         arrays,
-        (by_class, start, stop),
+        _strata(labels, groups),
         jax.random.key(seed),
         num_classes=num_classes,
         num_chunks=min(num_chunks, num_resamples),
         chunk_size=chunk_size,
     )
     return jax.tree.map(lambda sample: np.asarray(sample)[:num_resamples], samples)
+
+
+def _strata(
+    labels: Integer[np.ndarray, " n"], groups: Groups | None
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " units"], Int[np.ndarray, " units"]]:
+    """Return what is drawn as one: the unit of each example, and the units of each one's class.
+
+    Units are numbered by class; those of a unit's class run from ``start`` to ``stop``.
+    """
+    n = len(labels)
+    codes = np.arange(n)
+    if groups is not None:
+        codes = np.where(groups == "", codes, n + np.unique(groups, return_inverse=True)[1])
+    units, unit_of = np.unique(labels.astype(int) * (2 * n) + codes, return_inverse=True)
+    class_of = units // (2 * n)
+    counts = np.bincount(class_of)
+    stop = counts.cumsum()[class_of]
+    return unit_of, stop - counts[class_of], stop
 
 
 def paired_difference(
@@ -361,7 +401,7 @@ def _confusion(
 def _resample_in_chunks(
     metrics: Callable[[Any, Float[Array, " n"], int], Any],
     arrays: Any,
-    strata: tuple[Int[Array, " n"], Int[Array, " n"], Int[Array, " n"]],
+    strata: tuple[Int[Array, " n"], Int[Array, " units"], Int[Array, " units"]],
     key: Key[Array, ""],
     *,
     num_classes: int,
@@ -380,17 +420,17 @@ def _resample_in_chunks(
 
 def _draw_weights(
     key: Key[Array, ""],
-    by_class: Int[Array, " n"],
-    start: Int[Array, " n"],
-    stop: Int[Array, " n"],
+    unit_of: Int[Array, " n"],
+    start: Int[Array, " units"],
+    stop: Int[Array, " units"],
 ) -> Float[Array, " n"]:
-    """Draw as many examples of each class as it has; return how often each was drawn.
+    """Draw as many units of each class as it has; return how often each example was drawn.
 
     Args:
         key: of the draw.
-        by_class: the examples, sorted by class.
-        start: for each of them, where its class begins.
-        stop: where its class ends.
+        unit_of: what each example is drawn with.
+        start: for each unit, where those of its class begin.
+        stop: where they end.
     """
-    drawn = by_class[jax.random.randint(key, start.shape, start, stop)]
-    return jnp.bincount(drawn, length=len(by_class)).astype(jnp.float32)
+    drawn = jax.random.randint(key, start.shape, start, stop)
+    return jnp.bincount(drawn, length=len(start)).astype(jnp.float32)[unit_of]

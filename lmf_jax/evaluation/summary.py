@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from lmf_jax.evaluation.scores import Scores, has_counterexamples, score
-from lmf_jax.evaluation.statistics import LEVEL, NUM_RESAMPLES, bootstrap_scores
+from lmf_jax.evaluation.statistics import LEVEL, NUM_RESAMPLES, Groups, bootstrap_scores
 
 SEED = 0
 """Of the resamples: fixed, so that the same predictions have the same intervals."""
@@ -17,6 +17,7 @@ def test_summary(
     labels: Integer[np.ndarray, " n"],
     logits: Float[np.ndarray, "n classes"],
     class_names: Sequence[str],
+    groups: Groups | None = None,
 ) -> dict[str, Any]:
     """Summarise the predictions of a part of the data, as ``test.json`` holds them.
 
@@ -24,12 +25,14 @@ def test_summary(
         labels: class ids ``[n]``.
         logits: scores ``[n, C]``.
         class_names: the ``C`` names by class id, all different.
+        groups: lesion or patient of each example ``[n]``, which are then drawn for the intervals.
 
     Returns:
         ``accuracy``, ``balanced_accuracy``, ``mcc``, ``macro_precision``, ``macro_recall``,
         ``macro_f1``, ``auroc`` and ``average_precision`` (macro means, one class against the rest),
         ``ece``; ``per_class``: for each name ``precision``, ``recall``, ``f1``, ``auroc``,
         ``average_precision`` and ``support``; ``intervals``: ``level``, ``resamples``, ``seed``,
+        ``drawn`` (``images`` or ``groups``),
         ``[low, high]`` of each metric, and ``per_class`` the same for each name. Python floats in
         [0, 1] (``mcc`` in [-1, 1]) and integers. None stands for AUROC and average precision of a
         class without an example or without one of another class, and for the intervals of a class
@@ -43,7 +46,7 @@ def test_summary(
     _check_class_names(class_names, num_classes)
     _check_labels(labels, num_classes)
     scores = score(labels, logits)
-    intervals = bootstrap_scores(labels, logits, seed=SEED)
+    intervals = bootstrap_scores(labels, logits, groups=groups, seed=SEED)
     ranked = has_counterexamples(labels, num_classes)
     present = np.bincount(labels, minlength=num_classes) > 0
     values = _per_class(scores, class_names, ranked, np.ones_like(present))
@@ -56,6 +59,7 @@ def test_summary(
             "level": LEVEL,
             "resamples": NUM_RESAMPLES,
             "seed": SEED,
+            "drawn": "images" if groups is None else "groups",
             **_overall(intervals, ranked),
             "per_class": _per_class(intervals, class_names, ranked, present),
         },

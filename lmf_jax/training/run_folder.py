@@ -82,6 +82,7 @@ def write_test(
     labels: Int[np.ndarray, " n"],
     logits: Float[np.ndarray, "n classes"],
     class_names: Sequence[str],
+    groups: Shaped[np.ndarray, " n"] | None = None,
 ) -> dict[str, Any]:
     """Write ``predictions.npz`` and ``test.json``, and return what the latter holds.
 
@@ -91,10 +92,13 @@ def write_test(
         labels: class id of each.
         logits: what the model said of each.
         class_names: by class id.
+        groups: lesion or patient of each, where they are known.
     """
-    results = test_summary(labels, logits, class_names)  # takes seconds: first, and then both files
+    # Takes seconds: first, and then both files.
+    results = test_summary(labels, logits, class_names, groups)
+    known: dict[str, Any] = {} if groups is None else {"groups": groups}
     temporary = run_dir / "predictions.tmp.npz"
-    np.savez(temporary, ids=ids, labels=labels, logits=logits)
+    np.savez(temporary, ids=ids, labels=labels, logits=logits, **known)
     os.replace(temporary, run_dir / "predictions.npz")
     write_atomically(run_dir / "test.json", json.dumps(results, indent=2) + "\n")
     return results

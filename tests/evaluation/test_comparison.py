@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -90,6 +91,19 @@ def test_a_difference_that_other_seeds_may_turn_around_does_not_hold(comparison)
     ]
     rows = [next(line for line in text.split("\n") if "1 vs 2" in line) for text in said]
     assert " yes " in rows[0] and " no " in rows[1]
+
+
+def test_known_lesions_are_drawn(several_runs, tmp_path):
+    runs = [shutil.copytree(several_runs[name], tmp_path / name) for name in ("lmf-0", "ce-1")]
+    with np.load(runs[0] / "predictions.npz") as file:
+        arrays = dict(file)
+    lesions = np.array([f"lesion {number // 2}" for number in range(len(arrays["ids"]))])
+    np.savez(runs[0] / "predictions.npz", **arrays, groups=lesions)
+    found = compare_runs(runs)
+    assert found.drawn == "groups" and "draw lesions or patients" in format_comparison(found)
+    plain = compare_runs([several_runs["lmf-0"], several_runs["ce-1"]])
+    assert plain.drawn == "images" and "for independent" in format_comparison(plain)
+    assert found.pairs[0].macro_f1.low != plain.pairs[0].macro_f1.low
 
 
 def test_groups_without_a_common_seed_are_compared_whole(several_runs, comparison):

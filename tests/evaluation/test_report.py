@@ -252,6 +252,7 @@ TEST = {
     "intervals": {
         "level": 0.95,
         "resamples": 2000,
+        "drawn": "images",
         **{name: [value - 0.04, value + 0.04] for name, value in OVERALL.items()},
     },
 }

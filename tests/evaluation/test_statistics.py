@@ -231,3 +231,32 @@ def test_seeds_that_do_not_suffice_are_refused():
         mean_over_seeds([0.9])
     with pytest.raises(ValueError, match="There are 2 and 3 seeds"):
         mean_difference_over_seeds([0.9, 0.8], [0.9, 0.8, 0.7])
+
+
+def test_groups_are_drawn_with_all_their_examples_of_a_class():
+    labels = np.repeat([0, 1, 2], [6, 4, 3])
+    groups = np.array(["a", "a", "a", "b", "", "", "c", "c", "d", "d", "a", "e", "f"])
+    weights = resample(
+        weights_only, np.zeros(1), labels, 3, groups=groups, num_resamples=500, seed=0
+    )
+    for class_id, name in [(0, "a"), (1, "c"), (1, "d")]:
+        together = weights[:, (labels == class_id) & (groups == name)]
+        assert (together == together[:, :1]).all(), "drawn together"
+    # Class 0 has four units: a, b and two without a group; class 1 two; class 2 three.
+    first = [0, 3, 4, 5]
+    assert (weights[:, first].sum(axis=1) == 4).all()
+    assert (weights[:, [6, 8]].sum(axis=1) == 2).all()
+    assert (weights[:, 10:].sum(axis=1) == 3).all(), "a of another class is another unit"
+    assert len(np.unique(weights[:, 4] - weights[:, 5])) > 1, "without a group, each for itself"
+
+
+def test_groups_of_one_change_nothing_and_equal_images_widen_the_interval():
+    logits = draw_logits()
+    alone = np.array([f"lesion {i}" for i in range(len(LABELS))])
+    plain = bootstrap_scores(LABELS, logits)
+    same = bootstrap_scores(LABELS, logits, groups=np.sort(alone))
+    jax.tree.map(np.testing.assert_allclose, same.classification[:4], plain.classification[:4])
+    twice = np.concatenate([LABELS, LABELS]), np.concatenate([logits, logits])
+    as_images = bootstrap_scores(*twice).classification.macro_f1
+    as_groups = bootstrap_scores(*twice, groups=np.tile(alone, 2)).classification.macro_f1
+    assert np.diff(as_groups) > 1.25 * np.diff(as_images), "twice the images tell nothing new"

@@ -40,10 +40,11 @@ def test_summary_has_the_form_of_test_json():
             "absent": class_metrics(0, 0, 0, None, None, 0),
         },
     }
-    assert {name: intervals.pop(name) for name in ("level", "resamples", "seed")} == {
+    assert {name: intervals.pop(name) for name in ("level", "resamples", "seed", "drawn")} == {
         "level": 0.95,
         "resamples": 2000,
         "seed": 0,
+        "drawn": "images",
     }
     per_class = intervals.pop("per_class")
     assert list(intervals) == [name for name in summary if name != "per_class"]

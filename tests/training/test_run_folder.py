@@ -91,3 +91,11 @@ def test_test_results_are_written_and_can_be_read_back(tmp_path):
         np.testing.assert_array_equal(saved["labels"], labels)
         np.testing.assert_array_equal(saved["logits"], logits)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.npz", "test.json"]
+
+
+def test_known_groups_are_drawn_and_kept(tmp_path):
+    ids, labels, groups = np.array(["a", "b", "c"]), np.array([0, 0, 1]), np.array(["x", "x", ""])
+    results = write_test(tmp_path, ids, labels, np.eye(2)[labels], ["zero", "one"], groups)
+    assert results["intervals"]["drawn"] == "groups"
+    with np.load(tmp_path / "predictions.npz") as saved:
+        assert saved["groups"].tolist() == ["x", "x", ""]
