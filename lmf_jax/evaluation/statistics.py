@@ -154,6 +154,7 @@ def paired_bootstrap(
     second: Integer[np.ndarray, "second n"],
     *,
     num_classes: int,
+    groups: Groups | None = None,
     level: float = LEVEL,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
@@ -168,6 +169,7 @@ def paired_bootstrap(
         first: predicted class ids, a row for each seed ``[S, n]``.
         second: those of the other model.
         num_classes: number of classes ``C`` of the dataset.
+        groups: lesion or patient of each example, see :func:`resample`.
         level: share of the resamples between the ends of the interval.
         num_resamples: resamples.
         seed: of the resamples.
@@ -177,7 +179,12 @@ def paired_bootstrap(
     """
     predictions = np.concatenate([first, second])
     samples = bootstrap_macro_f1(
-        labels, predictions, num_classes=num_classes, num_resamples=num_resamples, seed=seed
+        labels,
+        predictions,
+        num_classes=num_classes,
+        groups=groups,
+        num_resamples=num_resamples,
+        seed=seed,
     )
     observed = macro_f1(labels, predictions, num_classes=num_classes)
     cut = len(first)
