@@ -12,21 +12,13 @@ import pytest
 from PIL import Image
 
 from lmf_jax.training import loop, trained
+from tests.coloured_images import draw_images
 from tests.training.tiny import tiny_model
 
 TRAIN = str(Path(__file__).parent.parent / "train.py")
 
 
-def draw_images(folder, seed):
-    """Three classes of 60, 30 and 20 images, each with a colour of its own."""
-    rng = np.random.default_rng(seed)
-    for label, (name, count) in enumerate([("red", 60), ("green", 30), ("blue", 20)]):
-        (folder / name).mkdir(parents=True)
-        for number in range(count):
-            pixels = rng.integers(0, 200, (12, 16, 3), np.uint8)
-            pixels[..., label] += 55
-            Image.fromarray(pixels).save(folder / name / f"{number}.png")
-    return folder
+COUNTS = (60, 30, 20)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,7 +34,7 @@ def tiny():
 def places(tmp_path_factory):
     """Images, and two runs on them."""
     root = tmp_path_factory.mktemp("commands")
-    images = draw_images(root / "images", seed=0)
+    images = draw_images(root / "images", COUNTS)
     with pytest.MonkeyPatch.context() as patch:
         for loss in ("lmf", "ce"):
             words = ["--dataset", f"folder:{images}", "--data-dir", f"{root}/data", "--loss", loss]
@@ -92,7 +84,7 @@ def test_evaluating_the_validation_part_gives_the_score_of_the_best_epoch(
 def test_other_images_than_those_of_the_run_are_refused(places, monkeypatch, capsys, tmp_path):
     run = shutil.copytree(places / "lmf", tmp_path / "run")
     record = json.loads((run / "config.json").read_text())
-    record["config"]["dataset"] = f"folder:{draw_images(tmp_path / 'others', seed=1)}"
+    record["config"]["dataset"] = f"folder:{draw_images(tmp_path / 'others', COUNTS, seed=1)}"
     (run / "config.json").write_text(json.dumps(record))
     assert type_in(monkeypatch, "evaluate", run) == 2
     assert "are not those that the run was trained with" in capsys.readouterr().err

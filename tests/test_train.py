@@ -9,12 +9,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from PIL import Image
 
 from data import load_dataset
 from lmf_jax.config import Config
 from lmf_jax.training.loop import make_program
 from lmf_jax.training.step import spread_over_devices
+from tests.coloured_images import draw_images
 from tests.training.devices import assert_close, on_one, only, place
 
 ROOT = Path(__file__).parent.parent
@@ -28,15 +28,7 @@ def data_dir(tmp_path_factory):
 @pytest.fixture(scope="session")
 def own_images(tmp_path_factory):
     """Three classes of 200, 60 and 20 images, each with a colour of its own."""
-    folder = tmp_path_factory.mktemp("own") / "three colours"
-    random = np.random.default_rng(0)
-    for label, (name, count) in enumerate([("red", 200), ("green", 60), ("blue", 20)]):
-        (folder / name).mkdir(parents=True)
-        for number in range(count):
-            pixels = random.integers(0, 200, (12, 16, 3), np.uint8)
-            pixels[..., label] += 55
-            Image.fromarray(pixels).save(folder / name / f"{number}.png")
-    return folder
+    return draw_images(tmp_path_factory.mktemp("own") / "three colours", (200, 60, 20))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from jaxtyping import Array, Float, UInt8
 
 from lmf_jax.models.layers import parameter_dtype
 
-NormalisationName = Literal["imagenet", "unit", "caffe"]
 ChannelOrder = Literal["rgb", "bgr"]
 
 

@@ -1,7 +1,10 @@
+from typing import get_args
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lmf_jax.config import NormalisationName
 from lmf_jax.models.normalisation import NORMALISATIONS, Normalisation, normalise_images
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
@@ -28,6 +31,10 @@ def test_caffe_is_blue_green_red_less_their_means():
 def test_the_result_has_the_asked_type():
     images = jnp.asarray(IMAGES)
     assert normalise_images(images, NORMALISATIONS["unit"], jnp.bfloat16).dtype == jnp.bfloat16
+
+
+def test_every_flag_has_its_normalisation():
+    assert set(get_args(NormalisationName)) == set(NORMALISATIONS)
 
 
 @pytest.mark.parametrize(
