@@ -162,6 +162,8 @@ class Training:
     """Stop after so many epochs without a better validation macro F1; 0: off."""
     seed: int = 0
     """Fixes the initial weights, the order of the images and every random draw."""
+    deterministic: bool = False
+    """On a GPU, compute the same bits in every run, which takes longer; a CPU does so anyway."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,10 @@ class Run:
     """The folder of the run (by itself: runs/<dataset>-<model>-<loss>-<seed>)."""
     resume: bool = field(default=False, metadata=RUN_ONLY)
     """Go on with the run in --run-dir where it stopped."""
+    checkpoint_steps: int = field(default=0, metadata=RUN_ONLY)
+    """Save every so many steps too, besides after every epoch; 0: off."""
+    watchdog_minutes: float = field(default=10.0, metadata=RUN_ONLY)
+    """Say where the run waits if a step, a batch or a save takes longer than this; 0: off."""
     distributed: Literal["auto", "off"] = field(default="off", metadata=RUN_ONLY)
     """auto: this process is one of several that train together (TPU pod, Slurm, or by hand)."""
     coordinator_address: str | None = field(default=None, metadata=RUN_ONLY)
@@ -207,7 +213,8 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
     def __post_init__(self) -> None:
         """Refuse values that no run can have; the message names the flag."""
         _check(self, "loss", self.loss in LOSSES, f"one of {', '.join(LOSSES)}")
-        for name in ("alpha", "beta", "gamma", "tau", "weight_decay", "mixup", "cutmix"):
+        at_least_0 = ("alpha", "beta", "gamma", "tau", "weight_decay", "mixup", "cutmix")
+        for name in (*at_least_0, "watchdog_minutes"):
             _check(self, name, 0 <= getattr(self, name) < math.inf, "a number of at least 0")
         for name in ("scale", "max_margin", "learning_rate"):
             value = getattr(self, name)
@@ -215,7 +222,7 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
         for name in ("epochs", "batch_size", "accumulate", "decay_epochs", "num_processes"):
             value = getattr(self, name)
             _check(self, name, value is None or value >= 1, "a whole number of at least 1")
-        for name in ("early_stopping", "process_id"):
+        for name in ("early_stopping", "checkpoint_steps", "process_id"):
             value = getattr(self, name)
             _check(self, name, value is None or value >= 0, "a whole number of at least 0")
         for name in ("split_seed", "seed"):  # JAX drops the bits above

@@ -3,10 +3,14 @@
 import contextlib
 import errno
 import io
+import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
+
+import jax
 
 T = TypeVar("T")
 
@@ -31,7 +35,13 @@ class TrainingStopped(UserError):
 class Interrupted(UserError):
     """The person pressed Ctrl-C; the run is saved."""
 
-    exit_code = 130
+    exit_code = 130  # as a shell says it of SIGINT
+
+
+class Preempted(Interrupted):
+    """The cluster takes the machine back and sent SIGTERM; the run is saved."""
+
+    exit_code = 143  # as a shell says it of SIGTERM
 
 
 def parse_in_one_line(parse: Callable[[], T]) -> T:
@@ -74,15 +84,28 @@ def run_command(name: str, command: Callable[[], None]) -> None:
     """
     try:
         command()
-    except UserError as error:
+    except Interrupted as error:  # all processes end together
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except OSError as error:
-        if error.errno not in _DISK_REFUSES:
-            raise
-        where = f" {error.filename}" if error.filename else ""
-        print(f"{name}: The disk refuses{where}: {error.strerror}.", file=sys.stderr)
-        sys.exit(TrainingStopped.exit_code)
+    except UserError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        _leave(error.exit_code)
     except KeyboardInterrupt:
         print(f"{name}: Stopped; what was saved is kept.", file=sys.stderr)
-        sys.exit(Interrupted.exit_code)
+        _leave(Interrupted.exit_code)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _DISK_REFUSES:
+            where = f" {error.filename}" if error.filename else ""
+            print(f"{name}: The disk refuses{where}: {error.strerror}.", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        _leave(TrainingStopped.exit_code)
+
+
+def _leave(exit_code: int) -> NoReturn:
+    """End the process; of several, at once: by itself JAX waits for the others, who wait for it."""
+    if jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
+    sys.exit(exit_code)

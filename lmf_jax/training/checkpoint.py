@@ -2,23 +2,29 @@
 
 With them goes how the model's images are normalised: nobody can predict with weights without it.
 
-The newest two are kept, and the best: the first epoch with the highest validation macro F1.
+The newest two are kept, and the best: the first epoch with the highest validation macro F1. Each
+holds checksums of all that is in it. If a full disk has cut the newest short, or a failing one has
+changed it, it is put aside; the one before is as good, since a run repeats itself.
 """
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from lmf_jax.errors import TrainingStopped, UserError
 from lmf_jax.evaluation.finished_run import EpochMetrics, best_epoch
 from lmf_jax.models.normalisation import Normalisation
+from lmf_jax.training.checksum import record_checksum, tree_checksum
 from lmf_jax.training.step import TrainState, Variables
 
 History = list[EpochMetrics]
@@ -37,6 +43,8 @@ class Checkpoints:
         """
         self._normalisation = normalisation
         self._policy = _NewestAndBest()
+        self._saved: tuple[int, int] | None = None
+        """Step and number of finished epochs of the newest checkpoint."""
         self._manager = ocp.CheckpointManager(
             folder.absolute(),
             options=ocp.CheckpointManagerOptions(preservation_policy=self._policy),
@@ -46,10 +54,10 @@ class Checkpoints:
     def save(
         self, step: int, state: TrainState, input_state: Mapping[str, Any], history: History
     ) -> None:
-        """Save in the background; nothing happens if the step is saved already.
+        """Save in the background; nothing happens if just this is saved already.
 
         Args:
-            step: updates done so far.
+            step: updates done so far, no fewer than at the save before.
             state: the state after them; it may be given up to the next step at once.
             input_state: the position of the input after them.
             history: rows of the finished epochs.
@@ -57,48 +65,109 @@ class Checkpoints:
         Raises:
             TrainingStopped: if this or the save before cannot be written.
         """
-        if step in self._manager.all_steps():
+        if self._saved == (step, len(history)):
             return
-        if history:
-            self._policy.best_step = best_epoch(history)["step"]
-        record = {
-            "input": dict(input_state),
-            "history": history,
-            "normalisation": asdict(self._normalisation),
-        }
         with self._writing():
+            if self._saved is not None and self._saved[0] == step:
+                # Saved before the epoch was validated. Until it is saved again there is the one
+                # before.
+                self._manager.wait_until_finished()
+                self._manager.delete(step)
+            self._policy.best_steps = {best_epoch(h)["step"] for h in (history, history[:-1]) if h}
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.PyTreeSave(_global_arrays(state)),
-                    record=ocp.args.JsonSave(record),
+                    record=ocp.args.JsonSave(self._record(state, input_state, history)),
                 ),
             )
+            self._saved = (step, len(history))
+
+    def _record(
+        self, state: TrainState, input_state: Mapping[str, Any], history: History
+    ) -> dict[str, Any]:
+        record: dict[str, Any] = {
+            "input": dict(input_state),
+            "history": history,
+            "normalisation": asdict(self._normalisation),
+        }
+        if jax.process_index() == 0:  # who writes it
+            record["checksums"] = _checksums(vars(state))
+            record["checksum"] = record_checksum(record)
+        return record
 
     def restore_latest(self, like: TrainState) -> tuple[TrainState, dict[str, Any], History] | None:
         """Return the newest state, its input position and the history; None if none was saved.
 
+        A checkpoint that is not whole is put aside, as ``<step>.broken``, and named; then it is the
+        one before.
+
         Args:
             like: a state of the same shapes, on the devices to restore to.
+
+        Raises:
+            UserError: if no checkpoint is whole; then all stay where they are.
         """
-        step = self._manager.latest_step()
-        if step is None:
-            return None
+        broken: dict[int, str] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                restored = self._restore(step, like)
+                reason = ""
+            except Exception as error:  # Orbax and TensorStore raise nearly everything
+                reason = _first_line(error)
+            if reason := _reason_of_any_process(reason):
+                broken[step] = reason
+                continue
+            self._put_aside(broken, step)
+            state, record = restored
+            self._saved = (step, len(record["history"]))
+            return state, record["input"], record["history"]
+        if broken:
+            raise UserError(
+                f"No checkpoint in {self._manager.directory} is whole "
+                f"({'; '.join(f'{step}: {reason}' for step, reason in broken.items())}); mend the "
+                "disk, or start a new run."
+            )
+        return None
+
+    def _restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
         arguments = ocp.args.Composite(state=_restore_as(like), record=ocp.args.JsonRestore())
         restored = self._manager.restore(step, args=arguments)
-        return restored["state"], restored["record"]["input"], restored["record"]["history"]
+        state, record = restored["state"], restored["record"]
+        _check_whole(record, vars(state))
+        return state, record
+
+    def _put_aside(self, broken: Mapping[int, str], whole_step: int) -> None:
+        folder = Path(self._manager.directory)
+        if broken and jax.process_index() == 0:
+            for step, reason in broken.items():
+                aside = folder / f"{step}.broken"
+                shutil.rmtree(aside, ignore_errors=True)
+                (folder / str(step)).rename(aside)
+                print(
+                    f"The checkpoint of step {step} is broken ({reason}); it is put aside as "
+                    f"{aside}, and the run goes on from step {whole_step}."
+                )
+        if broken:
+            multihost_utils.sync_global_devices("checkpoints put aside")
+            self._manager.reload()
 
     def restore_best(self, like: TrainState, history: History) -> Variables:
         """Return the variables to evaluate with, from the best epoch of the history.
 
         Raises:
-            TrainingStopped: if the last save cannot be written.
+            TrainingStopped: if the last save cannot be written, or the checkpoint is broken.
         """
         with self._writing():
             self._manager.wait_until_finished()
-        arguments = ocp.args.Composite(state=_restore_as(like))
-        restored = self._manager.restore(best_epoch(history)["step"], args=arguments)
-        return restored["state"].evaluation_variables
+        step = int(best_epoch(history)["step"])
+        try:
+            return self._restore(step, like)[0].evaluation_variables
+        except Exception as error:  # Orbax and TensorStore raise nearly everything
+            raise TrainingStopped(
+                f"The checkpoint of the best epoch, step {step} in {self._manager.directory}, is "
+                f"broken ({_first_line(error)}); nothing is tested without it. Start the run anew."
+            ) from error
 
     def close(self) -> None:
         """Finish saving and give up the folder.
@@ -117,7 +186,7 @@ class Checkpoints:
         except (OSError, ValueError) as error:
             raise TrainingStopped(
                 f"A checkpoint cannot be written to {self._manager.directory} "
-                f"({str(error).splitlines()[0][:200]}); the ones before are kept. Make room, and "
+                f"({_first_line(error)}); the ones before are kept. Make room, and "
                 "go on with --resume."
             ) from error
 
@@ -139,14 +208,19 @@ def read_best(folder: Path) -> tuple[Variables, Normalisation]:
             folder.absolute(), options=options, item_handlers=_handlers()
         ) as manager:
             return _read_best(manager, folder)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise UserError(f"A checkpoint in {folder} is broken ({reason}).") from error
+    except UserError:
+        raise
+    except Exception as error:  # Orbax and TensorStore raise nearly everything
+        raise UserError(
+            f"A checkpoint in {folder} is broken ({_first_line(error)}); train the run again."
+        ) from error
 
 
 def _read_best(manager: ocp.CheckpointManager, folder: Path) -> tuple[Variables, Normalisation]:
     newest = manager.latest_step() if folder.is_dir() else None
     record = None if newest is None else manager.restore(newest, args=_RECORD)["record"]
+    if record is not None:
+        _check_whole(record, {})
     if record is None or not record["history"]:
         raise UserError(
             f"There is no checkpoint of a finished epoch in {folder}; let the run get so far."
@@ -155,14 +229,45 @@ def _read_best(manager: ocp.CheckpointManager, folder: Path) -> tuple[Variables,
     saved = manager.item_metadata(step)["state"].tree
     # As NumPy arrays: the devices that it was trained on may not be there.
     arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
-    arguments = ocp.args.Composite(state=ocp.args.PyTreeRestore(restore_args=arrays))
-    state = manager.restore(step, args=arguments)["state"]
-    averaged = state["ema"] or {name: state[name] for name in ("params", "batch_stats")}
+    arguments = ocp.args.Composite(
+        state=ocp.args.PyTreeRestore(restore_args=arrays), record=ocp.args.JsonRestore()
+    )
+    best = manager.restore(step, args=arguments)
+    state = {name: best["state"][name] for name in ("params", "batch_stats", "ema")}
+    _check_whole(best["record"], state)
+    averaged = state.pop("ema") or state
     how = record["normalisation"]
     return averaged, Normalisation(tuple(how["mean"]), tuple(how["std"]), how["channel_order"])
 
 
 _RECORD = ocp.args.Composite(record=ocp.args.JsonRestore())
+
+
+def _checksums(state: Mapping[str, PyTree]) -> dict[str, int]:
+    return {name: tree_checksum(values) for name, values in state.items()}
+
+
+def _check_whole(record: Mapping[str, Any], state: Mapping[str, PyTree]) -> None:
+    """Raise ValueError if the record, or a part of the state, is not what was saved."""
+    said = {name: value for name, value in record.items() if name != "checksum"}
+    if record["checksum"] != record_checksum(said):
+        raise ValueError("its record was changed")
+    for name, found in _checksums(state).items():
+        if found != record["checksums"][name]:
+            raise ValueError(f"its {name} were changed")
+
+
+def _reason_of_any_process(reason: str) -> str:
+    """Return why a checkpoint is broken, to all processes if one of them found it so; else ""."""
+    if jax.process_count() == 1:
+        return reason
+    if multihost_utils.process_allgather(np.asarray(bool(reason))).any():
+        return reason or "another process cannot read it"
+    return ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
 
 
 def _handlers() -> dict[str, ocp.CheckpointHandler]:
@@ -174,11 +279,12 @@ def _handlers() -> dict[str, ocp.CheckpointHandler]:
 @dataclass
 class _NewestAndBest(PreservationPolicy):
     # Orbax's own BestN forgets the scores of earlier checkpoints when the folder is opened again.
-    best_step: float | int | None = None
+    best_steps: set[float | int] = field(default_factory=set)
+    """The best epoch as the newest checkpoint knows it, and as the one before does."""
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        newest = {checkpoint.step for checkpoint in checkpoints[-2:]}
-        return [c.step in newest or c.step == self.best_step for c in checkpoints]
+        kept = {checkpoint.step for checkpoint in checkpoints[-2:]} | self.best_steps
+        return [checkpoint.step in kept for checkpoint in checkpoints]
 
 
 def _restore_as(like: TrainState) -> ocp.args.PyTreeRestore:

@@ -9,16 +9,14 @@ The order in which a run starts is this:
 A run that was saved in the middle of an epoch goes on in the middle of it.
 """
 
-import shlex
-import signal
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -52,10 +50,11 @@ from lmf_jax.training.step import (
     spread_over_devices,
     train_state_shapes,
 )
+from lmf_jax.training.stop_request import StopRequest, stop_requests
+from lmf_jax.training.watchdog import Watchdog
 
 CHECK_EVERY = 50
-"""Steps between two looks at the device for a loss that is not finite, each of which waits for it;
-and between two questions of several processes whether one was told to stop."""
+"""Steps between two looks at the device for a loss that is not finite; each waits for it."""
 
 
 @runtime_checkable
@@ -77,6 +76,7 @@ class Program:
     """The compiled parts of a run and the numbers that its loop turns on."""
 
     settings: StepSettings
+    num_classes: int
     model: Classifier
     """Without a mapped axis: the same variables, outside of the steps."""
     start: str
@@ -145,6 +145,7 @@ def make_program(
         start = _starting_point(config, len(class_counts))[1]
     return Program(
         settings=settings,
+        num_classes=len(class_counts),
         model=make_model(),
         start=start,
         objective=objective,
@@ -175,58 +176,160 @@ def fit(
         validation_batches: this process's validation batches, each example once.
 
     Raises:
-        TrainingStopped: if a loss or gradient is not finite, or a checkpoint cannot be written; the
-            last good checkpoint stays.
-        Interrupted: after Ctrl-C, with everything saved.
+        TrainingStopped: if a loss or gradient is not finite, a checkpoint cannot be written, or
+            another process is gone; the last good checkpoint stays.
+        Interrupted: after Ctrl-C, or as Preempted after SIGTERM, with everything saved.
     """
-    per_epoch = program.settings.steps_per_epoch
-    history: History = []
-    normalisation = program.settings.normalisation
-    with closing(Checkpoints(run_dir / "checkpoints", normalisation)) as checkpoints:
+    with ExitStack() as stack:
+        checkpoints = Checkpoints(run_dir / "checkpoints", program.settings.normalisation)
+        stack.push(partial(_close, checkpoints))
         saved = checkpoints.restore_latest(program.state_shapes()) if config.resume else None
-        if saved is None:
-            state = program.initial_state()
-        else:
-            state, input_state, history = saved
-            train_batches.set_state(input_state)
+        if saved is not None:
+            train_batches.set_state(saved[1])
+        state, input_state, history = saved or (program.initial_state(), {}, [])
         step = int(state.step)
         images = (program.settings.total_steps - step) * config.batch_size
-        with (
-            _interruptible() as interrupted,
-            closing(Progress(run_dir, config.epochs, images, history)) as progress,
-        ):
-            batches = prefetch(train_batches)
-            while len(history) < config.epochs and not _is_stale(history, config.early_stopping):
-                epoch_end = (len(history) + 1) * per_epoch
-                while step < epoch_end:
-                    batch, input_state = next(batches)
-                    state = program.train_step(state, batch)
-                    step += 1
-                    if step == epoch_end or step % CHECK_EVERY == 0 or progress.compiling:
-                        _check_finite(state, per_epoch)
-                    progress.add(config.batch_size)
-                    if step < epoch_end and _any_process(interrupted, step):
-                        _check_finite(state, per_epoch)
-                        checkpoints.save(step, state, input_state, history)
-                        raise _interruption(run_dir, step, per_epoch)
-                history = [*history, _validate(program, state, step, validation_batches)]
-                checkpoints.save(step, state, input_state, history)
-                progress.end_epoch(history)
-                if _any_process(interrupted):
-                    raise _interruption(run_dir, step, per_epoch)
-        return checkpoints.restore_best(state, history)
+        progress = Progress(run_dir, config.epochs, images, history)
+        watchdog = Watchdog(config.watchdog_minutes)
+        stack.callback(progress.close)
+        stack.callback(watchdog.close)
+        stack.enter_context(_joined_processes())
+        stop = stack.enter_context(stop_requests())
+        run = _Run(
+            config=config,
+            program=program,
+            run_dir=run_dir,
+            checkpoints=checkpoints,
+            progress=progress,
+            watchdog=watchdog,
+            stop=stop,
+            state=state,
+            step=step,
+            input_state=input_state,
+            history=history,
+        )
+        batches = prefetch(train_batches, program.num_classes)
+        while not run.is_over:
+            run.train_epoch(batches)
+            run.validate(validation_batches)
+        watchdog.now("the last checkpoint")
+        return checkpoints.restore_best(run.state, run.history)
+
+
+@dataclass
+class _Run:
+    """A run on its way: what a checkpoint holds, and whom it tells what it does."""
+
+    config: Config
+    program: Program
+    run_dir: Path
+    checkpoints: Checkpoints
+    progress: Progress
+    watchdog: Watchdog
+    stop: StopRequest
+    state: TrainState
+    step: int
+    input_state: dict[str, Any]
+    history: History
+
+    @property
+    def is_over(self) -> bool:
+        patience = self.config.early_stopping
+        return len(self.history) >= self.config.epochs or _is_stale(self.history, patience)
+
+    def train_epoch(self, batches: Iterator[tuple[dict[str, Array], dict[str, Any]]]) -> None:
+        """Train up to the end of the epoch, from wherever in it the run is."""
+        per_epoch = self.program.settings.steps_per_epoch
+        epoch_end = (len(self.history) + 1) * per_epoch
+        while self.step < epoch_end:
+            self.watchdog.now(f"the images of step {self.step + 1}")
+            batch, self.input_state = next(batches)
+            self.watchdog.now(f"step {self.step + 1}")
+            self.state = self.program.train_step(self.state, batch)
+            self.step += 1
+            if self.step == epoch_end or self.step % CHECK_EVERY == 0 or self.progress.compiling:
+                _check_finite(self.state, per_epoch)
+            self.progress.add(self.config.batch_size)
+            if self.stop.holds_after(self.step):
+                self.save_and_stop()
+            if self.config.checkpoint_steps and self.step % self.config.checkpoint_steps == 0:
+                self.save()
+
+    def validate(self, batches: Iterable[Batch]) -> None:
+        """End the epoch: validate, save and tell."""
+        row = _validate(self.program, self.state, self.step, self._watched(batches))
+        self.history = [*self.history, row]
+        self.save()
+        self.progress.end_epoch(self.history)
+        if self.stop.holds_after(self.step):
+            self.save_and_stop()
+
+    def save(self) -> None:
+        self.watchdog.now(f"the checkpoint of step {self.step}")
+        _check_finite(self.state, self.program.settings.steps_per_epoch)
+        self.checkpoints.save(self.step, self.state, self.input_state, self.history)
+
+    def save_and_stop(self) -> NoReturn:
+        self.save()
+        per_epoch = self.program.settings.steps_per_epoch
+        raise self.stop.interruption(self.run_dir, self.step, per_epoch)
+
+    def _watched(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        for number, batch in enumerate(batches, start=1):
+            self.watchdog.now(f"batch {number} of the validation after step {self.step}")
+            if self.stop.is_made_here:
+                self.save_and_stop()
+            yield batch
+
+
+@contextmanager
+def _joined_processes() -> Iterator[None]:
+    """Say in one sentence that another process of this run is gone."""
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        if jax.process_count() == 1 or not re.search(_OTHERS_GONE, str(error)):
+            raise
+        raise TrainingStopped(
+            f"Another process of this run stopped or cannot be reached ({str(error)[:200]}); see "
+            "what it said. The last checkpoint is kept: start all processes again with --resume."
+        ) from error
+
+
+_OTHERS_GONE = "Gloo|NCCL|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|heartbeat|coordination"
+"""What JAX says when a sum over several processes cannot be made."""
+
+
+def _close(checkpoints: Checkpoints, kind: type | None, error: object, traceback: object) -> None:
+    """Finish saving, unless one of several processes fails: that one cannot wait for the others."""
+    if jax.process_count() == 1 or error is None or isinstance(error, Interrupted):
+        checkpoints.close()
 
 
 def prefetch(
-    stream: BatchStream, depth: int = 2
+    stream: BatchStream, num_classes: int, depth: int = 2
 ) -> Iterator[tuple[dict[str, Array], dict[str, Any]]]:
-    """Yield batches on the devices, copied ahead, each with the input position that follows it."""
+    """Yield batches on the devices, copied ahead, each with the input position that follows it.
+
+    Raises:
+        ValueError: if a label is no class id.
+    """
     ahead: deque[tuple[dict[str, Array], dict[str, Any]]] = deque()
     while True:
         while len(ahead) < depth:
-            batch = spread_over_devices(next(stream))
-            ahead.append((batch, stream.get_state()))
+            batch = next(stream)
+            _check_labels(batch["label"], num_classes)
+            ahead.append((spread_over_devices(batch), stream.get_state()))
         yield ahead.popleft()
+
+
+def _check_labels(labels: Int[np.ndarray, " n"], num_classes: int) -> None:
+    wrong = (labels < 0) | (labels >= num_classes)
+    if wrong.any():
+        raise ValueError(
+            f"A batch holds the label {labels[wrong][0]}; expected class ids from 0 to "
+            f"{num_classes - 1}."
+        )
 
 
 def predict(
@@ -347,39 +450,3 @@ def _check_finite(state: TrainState, steps_per_epoch: int) -> None:
             f"(epoch {before // steps_per_epoch + 1}); the last good checkpoint is kept. "
             "Lower --learning-rate, or check the images."
         )
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a question that the loop asks between steps; a second one acts."""
-    pressed = False
-
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        pressed = True
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _any_process(interrupted: Callable[[], bool], step: int | None = None) -> bool:
-    """Return whether a person asked to stop; several processes agree on it, at steps that all know.
-
-    Saving takes all processes: one alone would wait for the others forever.
-    """
-    if jax.process_count() == 1:
-        return interrupted()
-    if step is not None and step % CHECK_EVERY:
-        return False
-    return bool(multihost_utils.process_allgather(np.asarray(interrupted())).any())
-
-
-def _interruption(run_dir: Path, step: int, steps_per_epoch: int) -> Interrupted:
-    return Interrupted(
-        f"Stopped and saved after step {step} (epoch {(step - 1) // steps_per_epoch + 1}); go on "
-        f"with: python train.py --resume --run-dir {shlex.quote(str(run_dir))}"
-    )

@@ -1,12 +1,14 @@
 """The folder of a run: its name, its settings and the files that grow while it runs."""
 
 import dataclasses
+import errno
 import importlib.metadata
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -42,9 +44,10 @@ def open_run(config: Config, dataset: Mapping[str, Any]) -> Path:
         folder = Path(config.run_dir)
         _check_same_run(read_record(folder), config, dataset)
         return folder
-    folder = _new_folder(config)
+    if jax.process_count() > 1 and not config.run_dir:
+        raise UserError("Several processes train together; give them one --run-dir, that all see.")
     record = {
-        "config": dataclasses.asdict(config) | {"run_dir": str(folder)},
+        "config": dataclasses.asdict(config),
         "dataset": dict(dataset),
         "versions": versions(),
         "git_commit": _git_commit(),
@@ -55,8 +58,13 @@ def open_run(config: Config, dataset: Mapping[str, Any]) -> Path:
             "process_count": jax.process_count(),
         },
     }
-    if jax.process_index() == 0:
-        write_atomically(folder / "config.json", json.dumps(record, indent=2) + "\n")
+    if not config.run_dir:
+        return next(folder for folder in _default_folders(config) if _made(folder, record))
+    folder = Path(config.run_dir)
+    if jax.process_index() == 0 and not _made(folder, record):
+        raise UserError(
+            f"The run folder {folder} exists; give another --run-dir, or --resume to go on with it."
+        )
     return folder
 
 
@@ -123,31 +131,31 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def _new_folder(config: Config) -> Path:
-    if config.run_dir:
-        folder = Path(config.run_dir)
-        if jax.process_index() == 0 and not _made(folder):
-            raise UserError(
-                f"The run folder {folder} exists; give another --run-dir, or --resume to go on "
-                "with it."
-            )
-        return folder
-    if jax.process_count() > 1:
-        raise UserError("Several processes train together; give them one --run-dir, that all see.")
+def _default_folders(config: Config) -> Iterator[Path]:
     kind, _, path = config.dataset.partition(":")  # a path is shortened to its last part
     dataset = "-".join(filter(None, (kind, Path(path).stem)))
     name = f"runs/{dataset}-{config.model}-{config.loss}-{config.seed}"
-    candidates = (Path(f"{name}-{number}" if number > 1 else name) for number in count(1))
-    return next(folder for folder in candidates if _made(folder))
+    return (Path(f"{name}-{number}" if number > 1 else name) for number in count(1))
 
 
-def _made(folder: Path) -> bool:
-    """Make the folder; return whether it was not there before."""
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
+def _made(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Make the folder with its ``config.json``; return whether it was not there before.
+
+    Both come at once, so that whatever kills the run, it can be resumed or is not there.
+    """
+    if folder.exists():
         return False
+    record = {**record, "config": record["config"] | {"run_dir": str(folder)}}
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as place:
+            made = Path(place) / folder.name
+            made.mkdir()
+            write_atomically(made / "config.json", json.dumps(record, indent=2) + "\n")
+            made.rename(folder)
     except OSError as error:
+        if error.errno == errno.ENOTEMPTY:  # another run was quicker
+            return False
         raise UserError(f"The run folder {folder} cannot be made: {error.strerror}.") from error
     return True
 

@@ -13,6 +13,12 @@ from lmf_jax.errors import UserError
 
 COMPILATION_CACHE = "~/.cache/lmf-jax/compilations"
 
+HEARTBEAT_SECONDS = 30
+"""After so long without a sign of life from one of several processes JAX ends the others."""
+
+DETERMINISTIC_FLAGS = "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0"
+"""No sums in an order left to chance, and no choice of kernels by how fast they were this time."""
+
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
 
 
@@ -30,10 +36,15 @@ def start_up(config: Config) -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Path(COMPILATION_CACHE).expanduser()))
     keep_memory()
+    if config.deterministic:
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC_FLAGS}"
     if config.distributed == "auto":
         try:
             jax.distributed.initialize(
-                config.coordinator_address, config.num_processes, config.process_id
+                config.coordinator_address,
+                config.num_processes,
+                config.process_id,
+                heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             )
         except (ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0].rstrip(".")

@@ -145,7 +145,7 @@ of all later layers in each layer of a DenseNet."""
 
 @dataclass(frozen=True)
 class MappedStep:
-    """A step mapped over devices, compiled for every shape of its batch that it meets."""
+    """A step mapped over devices, compiled for every shape and type of its batch that it meets."""
 
     mapped: Any
     """From ``jax.pmap``, which itself takes no options for the compiler."""
@@ -156,10 +156,10 @@ class MappedStep:
         """Run the step; the state or the variables have one shape, the batch may have any."""
         if jax.process_count() > 1:  # pmap alone joins the shares of several processes
             return self.mapped(state, batch)
-        shapes = tuple(x.shape for x in jax.tree.leaves(batch))
-        if shapes not in self._compiled:
-            self._compiled[shapes] = self.compile(state, batch)
-        return self._compiled[shapes](state, batch)
+        kind = tuple((x.shape, x.dtype) for x in jax.tree.leaves(batch))
+        if kind not in self._compiled:
+            self._compiled[kind] = self.compile(state, batch)
+        return self._compiled[kind](state, batch)
 
     def compile(self, state: Any, batch: Any) -> Any:
         """Compile the step for arguments like these, or for ``jax.ShapeDtypeStruct``."""
