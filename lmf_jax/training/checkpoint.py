@@ -8,6 +8,7 @@ changed it, it is put aside; the one before is as good, since a run repeats itse
 """
 
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -132,7 +133,8 @@ class Checkpoints:
 
     def _restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
         arguments = ocp.args.Composite(state=_restore_as(like), record=ocp.args.JsonRestore())
-        restored = self._manager.restore(step, args=arguments)
+        with _one_error():
+            restored = self._manager.restore(step, args=arguments)
         state, record = restored["state"], restored["record"]
         _check_whole(record, vars(state))
         return state, record
@@ -232,7 +234,8 @@ def _read_best(manager: ocp.CheckpointManager, folder: Path) -> tuple[Variables,
     arguments = ocp.args.Composite(
         state=ocp.args.PyTreeRestore(restore_args=arrays), record=ocp.args.JsonRestore()
     )
-    best = manager.restore(step, args=arguments)
+    with _one_error():
+        best = manager.restore(step, args=arguments)
     state = {name: best["state"][name] for name in ("params", "batch_stats", "ema")}
     _check_whole(best["record"], state)
     averaged = state.pop("ema") or state
@@ -255,6 +258,24 @@ def _check_whole(record: Mapping[str, Any], state: Mapping[str, PyTree]) -> None
     for name, found in _checksums(state).items():
         if found != record["checksums"][name]:
             raise ValueError(f"its {name} were changed")
+
+
+@contextmanager
+def _one_error() -> Iterator[None]:
+    """Hush what follows the first error of a restore.
+
+    Orbax reads all arrays at once and gives up at the first error. What is still being read then
+    finds its event loop closed, and Python would print a traceback for each, here or later.
+    """
+    print_unraisable = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            print_unraisable(unraisable)
+
+    sys.unraisablehook = hook
+    yield
+    sys.unraisablehook = print_unraisable
 
 
 def _reason_of_any_process(reason: str) -> str:

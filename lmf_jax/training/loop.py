@@ -312,22 +312,27 @@ def prefetch(
     """Yield batches on the devices, copied ahead, each with the input position that follows it.
 
     Raises:
-        ValueError: if a label is no class id.
+        ValueError: if the images are not uint8, or a label is no class id.
     """
     ahead: deque[tuple[dict[str, Array], dict[str, Any]]] = deque()
     while True:
         while len(ahead) < depth:
             batch = next(stream)
-            _check_labels(batch["label"], num_classes)
+            _check_batch(batch, num_classes)
             ahead.append((spread_over_devices(batch), stream.get_state()))
         yield ahead.popleft()
 
 
-def _check_labels(labels: Int[np.ndarray, " n"], num_classes: int) -> None:
-    wrong = (labels < 0) | (labels >= num_classes)
+def _check_batch(batch: Batch, num_classes: int) -> None:
+    """Refuse what the step would take for something else: out of range is masked, NaN spreads."""
+    if batch["image"].dtype != np.uint8:
+        raise ValueError(
+            f"A batch holds images of {batch['image'].dtype}; expected uint8 in 0 to 255."
+        )
+    wrong = (batch["label"] < 0) | (batch["label"] >= num_classes)
     if wrong.any():
         raise ValueError(
-            f"A batch holds the label {labels[wrong][0]}; expected class ids from 0 to "
+            f"A batch holds the label {batch['label'][wrong][0]}; expected class ids from 0 to "
             f"{num_classes - 1}."
         )
 

@@ -33,6 +33,8 @@ def start_up(config: Config) -> None:
         UserError: if the others cannot be met.
     """
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every file, and of waiting
+    # Of a broken checkpoint Orbax reads on beside the first error, which is told already.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Path(COMPILATION_CACHE).expanduser()))
     keep_memory()

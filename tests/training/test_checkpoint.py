@@ -1,3 +1,6 @@
+import os
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,8 +44,8 @@ def history(*scores):
     ]
 
 
-def steps_kept(folder):
-    return sorted(int(path.name) for path in folder.iterdir())
+def steps_kept(folder, but=" "):
+    return sorted(int(path.name) for path in folder.iterdir() if but not in path.name)
 
 
 def train_and_save(train_step, folder, scores):
@@ -127,6 +130,88 @@ def test_the_best_is_kept_when_the_folder_is_opened_again(train_step, tmp_path):
 
 def test_an_empty_folder_holds_nothing_to_restore(tmp_path):
     assert open_checkpoints(tmp_path / "c").restore_latest(initial_state()) is None
+
+
+def change(path, kind):
+    if kind == "missing":
+        path.unlink()
+    elif kind == "truncated":
+        os.truncate(path, path.stat().st_size // 2)
+    else:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def two_checkpoints(train_step, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two") / "c"
+    return folder, train_and_save(train_step, folder, (0.1, 0.2))
+
+
+@pytest.mark.parametrize("kind", ["missing", "truncated", "flipped"])
+@pytest.mark.parametrize("name", ["state/d/*", "state/*/d/*", "record/metadata", "state/_METADATA"])
+def test_the_checkpoint_before_a_broken_one_is_used(two_checkpoints, tmp_path, capsys, name, kind):
+    folder, states = two_checkpoints
+    shutil.copytree(folder, tmp_path / "c")
+    largest = max((tmp_path / "c" / "2").glob(name), key=lambda path: path.stat().st_size)
+    change(largest, kind)
+    checkpoints = open_checkpoints(tmp_path / "c")
+    state, input_state, rows = checkpoints.restore_latest(initial_state())
+    printed = capsys.readouterr().out
+    if input_state["next_index"] == 2:  # the file is not read: TensorStore has what it says twice
+        assert not printed
+    else:
+        assert "step 2 is broken" in printed
+        assert steps_kept(tmp_path / "c", ".broken") == [1]
+        assert rows == history(0.1)
+    expected = states[input_state["next_index"] - 1]
+    for restored, saved in zip(jax.tree.leaves(state), expected, strict=True):
+        np.testing.assert_array_equal(restored, saved)
+    checkpoints.save(2, state, {"next_index": 2}, history(0.1, 0.2))  # its place is free again
+    checkpoints.close()
+
+
+def test_values_that_the_disk_changed_are_noticed(tmp_path, capsys):
+    """Arrays are most of the bytes, and nothing below us checks those of more than a kilobyte."""
+    kernel = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    state = initial_state().replace(params={"kernel": jnp.asarray(kernel)})
+    checkpoints = open_checkpoints(tmp_path / "c")
+    for step in (1, 2):
+        checkpoints.save(step, state, {}, history(0.9))
+    checkpoints.close()
+    (path,) = (p for p in (tmp_path / "c" / "2").rglob("d/*") if kernel.tobytes() in p.read_bytes())
+    content = bytearray(path.read_bytes())
+    content[content.index(kernel.tobytes()) + kernel.nbytes // 2] ^= 0x10
+    path.write_bytes(content)
+    open_checkpoints(tmp_path / "c").restore_latest(state)
+    assert "step 2 is broken (its params were changed)" in capsys.readouterr().out
+
+
+def test_with_no_whole_checkpoint_all_stay_where_they_are(two_checkpoints, tmp_path):
+    shutil.copytree(two_checkpoints[0], tmp_path / "c")
+    for step in "12":
+        change(tmp_path / "c" / step / "record" / "metadata", "flipped")
+    with pytest.raises(UserError, match=r"No checkpoint in .* is whole \(2: .*; 1: "):
+        open_checkpoints(tmp_path / "c").restore_latest(initial_state())
+    assert steps_kept(tmp_path / "c") == [1, 2]
+
+
+def test_a_broken_best_checkpoint_is_not_tested(two_checkpoints, tmp_path):
+    shutil.copytree(two_checkpoints[0], tmp_path / "c")
+    change(tmp_path / "c" / "1" / "record" / "metadata", "flipped")
+    checkpoints = open_checkpoints(tmp_path / "c")
+    with pytest.raises(TrainingStopped, match=r"best epoch, step 1 .* is broken"):
+        checkpoints.restore_best(initial_state(), history(0.2, 0.1))
+    change(tmp_path / "c" / "2" / "record" / "metadata", "flipped")
+    with pytest.raises(UserError, match=r"A checkpoint in .* is broken"):
+        read_best(tmp_path / "c")
+
+
+def test_the_best_that_the_second_newest_knows_is_kept(train_step, tmp_path):
+    """If the newest breaks, the one before is all there is to say which was best."""
+    train_and_save(train_step, tmp_path / "c", (0.5, 0.1, 0.2, 0.9))
+    assert steps_kept(tmp_path / "c") == [1, 3, 4]
 
 
 def test_a_disk_that_takes_no_more_is_named(tmp_path, monkeypatch):

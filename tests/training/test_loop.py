@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 from lmf_jax.config import Config
-from lmf_jax.errors import Interrupted, TrainingStopped, UserError
+from lmf_jax.errors import Interrupted, Preempted, TrainingStopped, UserError
 from lmf_jax.training import loop
+from lmf_jax.training.checkpoint import read_best
 from lmf_jax.training.progress import Progress
 from tests.training.tiny import NUM_CLASSES, random_batch, tiny_model
 
@@ -20,19 +22,19 @@ CONFIG = Config(
 ).resolve({})
 
 
+RESUMED = dataclasses.replace(CONFIG, resume=True, run_dir="given by run")
+
+
 class Stream:
-    """Endless random batches, each a function of its position alone."""
+    """Endless random batches, each a function of its position alone; some may be changed."""
 
     def __init__(self):
         self.position = 0
-        self.bad = None
         self.at = {}
 
     def __next__(self):
-        self.at.get(self.position, lambda: None)()
         batch = random_batch(self.position, 8)
-        if self.position == self.bad:
-            batch["label"][0] = NUM_CLASSES
+        self.at.get(self.position, lambda batch: None)(batch)
         self.position += 1
         return batch
 
@@ -68,7 +70,8 @@ def compiled():
 
 def program_of(config, compiled):
     """Programs are compiled once per settings of the step."""
-    key = dataclasses.replace(config, resume=False, run_dir="", early_stopping=0)
+    same = {"resume": False, "run_dir": "", "early_stopping": 0, "checkpoint_steps": 0}
+    key = dataclasses.replace(config, **same)
     if key not in compiled:
         compiled[key] = loop.make_program(config, COUNTS)
     return compiled[key]
@@ -80,8 +83,12 @@ def run(folder: Path, compiled, config=CONFIG, stream=None):
     return loop.fit(config, program_of(config, compiled), folder, stream, validation())
 
 
+def metrics(folder: Path):
+    return (folder / "metrics.jsonl").read_text()
+
+
 def rows(folder: Path):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in metrics(folder).splitlines()]
 
 
 def test_an_epoch_leaves_a_line_and_a_checkpoint(tmp_path, compiled, capsys):
@@ -172,7 +179,7 @@ def test_a_run_stopped_by_ctrl_c_goes_on_bit_for_bit(tmp_path, compiled, stop_at
     config = dataclasses.replace(CONFIG, ema_decay=0.9)
     expected = run(tmp_path / "whole", compiled, config)
     stream = Stream()
-    stream.at[stop_at] = lambda: os.kill(os.getpid(), signal.SIGINT)
+    stream.at[stop_at] = lambda batch: os.kill(os.getpid(), signal.SIGINT)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(Interrupted, match=f"--resume --run-dir {tmp_path / 'stopped'}"):
         run(tmp_path / "stopped", compiled, config, stream)
@@ -195,12 +202,87 @@ def test_a_finished_run_can_be_resumed_and_changes_nothing(tmp_path, compiled):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_epoch(tmp_path, compiled):
-    stream = Stream()
-    stream.bad = 8
-    with pytest.raises(TrainingStopped, match=r"step 9 \(epoch 2\)"):
-        run(tmp_path, compiled, stream=stream)
+    whole = dataclasses.replace(CONFIG, epochs=1)
+    run(tmp_path, compiled, whole)
+    endless = dataclasses.replace(RESUMED, learning_rate=1e38)
+    with pytest.raises(TrainingStopped, match=r"step 8 \(epoch 2\).*check the images"):
+        run(tmp_path, compiled, endless)
     assert [int(path.name) for path in (tmp_path / "checkpoints").iterdir()] == [6]
     assert [row["epoch"] for row in rows(tmp_path)] == [1]
+
+
+@pytest.mark.parametrize("label", [-1, NUM_CLASSES])
+def test_a_label_that_is_no_class_is_named(tmp_path, compiled, label):
+    stream = Stream()
+    stream.at[8] = lambda batch: batch["label"].__setitem__(3, label)
+    with pytest.raises(
+        ValueError, match=f"holds the label {label}; expected class ids from 0 to 2"
+    ):
+        run(tmp_path, compiled, stream=stream)
+
+
+def test_sigterm_saves_stops_and_has_an_exit_code_of_its_own(tmp_path, compiled):
+    expected = run(tmp_path / "whole", compiled)
+    stream = Stream()
+    stream.at[9] = lambda batch: os.kill(os.getpid(), signal.SIGTERM)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Preempted, match=r"saved after step \d+ \(epoch 2\)") as stopped:
+        run(tmp_path / "stopped", compiled, stream=stream)
+    assert stopped.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    variables = run(tmp_path / "stopped", compiled, RESUMED)
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+    assert metrics(tmp_path / "stopped") == metrics(tmp_path / "whole")
+
+
+def test_sigterm_while_an_epoch_is_validated_does_not_wait_for_its_end(tmp_path, compiled):
+    """Nor is the row of the epoch lost: the state is saved again with it."""
+    expected = run(tmp_path / "whole", compiled)
+    batches = validation()
+
+    def interrupted_validation():
+        yield batches[0]
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield batches[1]
+        pytest.fail("the rest of the validation was waited for")
+
+    config = dataclasses.replace(CONFIG, run_dir=str(tmp_path / "stopped"))
+    program = program_of(config, compiled)
+    with pytest.raises(Preempted, match=r"saved after step 6 \(epoch 1\)"):
+        loop.fit(config, program, tmp_path / "stopped", Stream(), interrupted_validation())
+    assert not (tmp_path / "stopped" / "metrics.jsonl").exists()
+    one_epoch = dataclasses.replace(RESUMED, epochs=1)
+    run(tmp_path / "stopped", compiled, one_epoch)
+    assert [row["epoch"] for row in rows(tmp_path / "stopped")] == [1]
+    read_best(tmp_path / "stopped" / "checkpoints")  # knows of the epoch
+    variables = run(tmp_path / "stopped", compiled, RESUMED)
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+    assert metrics(tmp_path / "stopped") == metrics(tmp_path / "whole")
+
+
+def test_checkpoints_within_an_epoch_change_nothing_else(tmp_path, compiled):
+    expected = run(tmp_path / "whole", compiled)
+    often = dataclasses.replace(CONFIG, checkpoint_steps=2)
+    stream = Stream()
+    stream.at[17] = lambda batch: batch["label"].__setitem__(0, NUM_CLASSES)  # a sudden end
+    with pytest.raises(ValueError, match="label 3"):
+        run(tmp_path / "often", compiled, often, stream)
+    steps = {int(path.name) for path in (tmp_path / "often" / "checkpoints").iterdir()}
+    assert {14, 16} < steps
+    assert steps - {14, 16} <= {6, 12}  # the best, and what was best before it
+    variables = run(tmp_path / "often", compiled, RESUMED)
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+    assert metrics(tmp_path / "often") == metrics(tmp_path / "whole")
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_broken_one(tmp_path, compiled, capsys):
+    expected = run(tmp_path, compiled)
+    whole = metrics(tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints" / "18" / "state")
+    variables = run(tmp_path, compiled, RESUMED)
+    assert "The checkpoint of step 18 is broken" in capsys.readouterr().out
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+    assert metrics(tmp_path) == whole
 
 
 def test_training_stops_when_nothing_improves(tmp_path, compiled, monkeypatch):
