@@ -8,7 +8,6 @@ refused.
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lmf_jax.errors import UserError
 from lmf_jax.models.registry import create_model
-from lmf_jax.models.weight_files import Tensors, fetch_imagenet_weights, read_tensors
+from lmf_jax.models.weight_files import Tensors, read_tensors, weights_path
 
 Variables = dict[str, dict[str, Any]]
 VariablePath = tuple[str, ...]
@@ -41,7 +40,7 @@ def load_pretrained(source: str, model: str) -> Variables:
         UserError: if the weights cannot be fetched or read, or are those of another architecture;
             it lists what is missing, unknown or of another shape.
     """
-    path = fetch_imagenet_weights(model) if source == "imagenet" else Path(source)
+    path = weights_path(source, model)
     tensors = read_tensors(path)
     is_keras = any("/" in name for name in tensors)
     try:

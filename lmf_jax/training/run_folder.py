@@ -20,6 +20,7 @@ from lmf_jax.config import Config
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.finished_run import read_record
 from lmf_jax.evaluation.summary import test_summary
+from lmf_jax.models.weight_files import describe_weights
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -36,7 +37,7 @@ def open_run(config: Config, dataset: Mapping[str, Any]) -> Path:
 
     Raises:
         UserError: if a given folder exists and is not resumed, or is resumed with other settings
-            or data, or cannot be written.
+            or data, or cannot be written; or if the pretrained weights cannot be read.
     """
     if config.resume:
         folder = Path(config.run_dir)
@@ -46,6 +47,7 @@ def open_run(config: Config, dataset: Mapping[str, Any]) -> Path:
     record = {
         "config": dataclasses.asdict(config) | {"run_dir": str(folder)},
         "dataset": dict(dataset),
+        "weights": describe_weights(config.pretrained, config.model),
         "versions": versions(),
         "git_commit": _git_commit(),
         "device": {

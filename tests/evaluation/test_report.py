@@ -150,6 +150,7 @@ def test_every_class_has_its_metrics_and_counts(reported_run, page):
 def test_provenance_and_settings_are_all_there(page):
     for expected in (
         "learning_rate 0.0001",
+        f"pretrained /weights/resnet50.npz pretrained SHA-256 {'89ab' * 16}",
         "resume no",
         "scale none",
         "Dataset fingerprint sha256:0123abcd",
