@@ -1,8 +1,8 @@
 """The weights of other libraries' models as Flax variables.
 
-timm's ResNet-50 and DenseNet-121 have torchvision's names. Its EfficientNetV2-S pads images on two
-sides only, or has another epsilon: the same weights would compute something else here, so they are
-refused.
+timm's ResNet-50 and DenseNet-121 have torchvision's names. Its EfficientNetV2-S pads maps unevenly,
+as TensorFlow's SAME does, or has another epsilon: the same weights would compute something else
+here, so they are refused.
 """
 
 import re
@@ -118,8 +118,9 @@ def from_torchvision(
         )
     if "blocks.0.0.conv.weight" in state_dict:
         raise ValueError(
-            "they are timm's, whose EfficientNetV2-S computes something else from the same weights "
-            "(other padding or epsilon); give torchvision's efficientnet_v2_s."
+            "they are timm's, whose tf_efficientnetv2_s pads unevenly, as TensorFlow's SAME does, "
+            "and whose others have another epsilon in batch norm, so the same weights would "
+            "compute something else here; give torchvision's efficientnet_v2_s."
         )
     tensors = {
         _current_name(torch_name): np.asarray(tensor)
