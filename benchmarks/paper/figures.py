@@ -66,6 +66,8 @@ def draw_losses(series: Mapping[str, MacroF1]) -> Figure:
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axes.grid(axis="y")
     figure.supylabel("Macro F1 in percent", fontsize=10, color=INK)
+    note = "Mean over the models, with its average deviation"
+    figure.supxlabel(note, fontsize=10, color=MUTED)
     _legend(figure, list(series))
     return figure
 

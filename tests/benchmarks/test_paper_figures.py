@@ -9,7 +9,8 @@ from matplotlib.container import ErrorbarContainer
 from benchmarks import paper_figures
 from benchmarks.paper import printed
 from benchmarks.paper.figures import draw_classes, draw_losses, draw_settings, mean_and_deviation
-from benchmarks.paper_figures import series, train_counts
+from benchmarks.paper_figures import found_results, read_result, series, train_counts
+from lmf_jax.errors import UserError
 
 
 def tables(macro_f1, model="resnet50"):
@@ -56,6 +57,26 @@ def test_ours_stand_beside_the_printed_ones_where_there_are_any():
     assert [middle for middle, _ in error_bars(figure.axes[1])[label]] == pytest.approx([70, 80])
     every = series([tables({"ce": 0.7}, model) for model in printed.MODELS])
     assert list(every) == ["printed", "ours"]
+
+
+def test_the_newest_result_of_a_model_counts_alone(tmp_path):
+    found = series([tables({"ce": 0.1, "focal": 0.2}), tables({"ce": 0.7})])
+    assert found["ours, ResNet-50 alone"] == {("ham10000", "resnet50", "ce"): 70}
+    names = ["paper_tables-b-2026-01-09.json", "paper_tables-a-2026-11-20.json"]
+    for name in [*names, "losses-cpu-2026-12-01.json"]:
+        (tmp_path / name).write_text("{}")
+    assert found_results(tmp_path) == tuple(str(tmp_path / name) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(None, "No such file"), ("{", "line 1"), ("{}", "no benchmark")]
+)
+def test_what_is_no_result_is_named(tmp_path, content, reason):
+    path = tmp_path / "result.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=rf"result.json is no result \(.*{reason}"):
+        read_result(path)
 
 
 def test_figure_2_has_every_class_the_rarest_last():
