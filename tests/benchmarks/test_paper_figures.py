@@ -90,10 +90,16 @@ def test_figure_2_has_every_class_the_rarest_last():
 
 
 def test_figure_4_has_every_run_and_their_mean():
-    (axes,) = draw_settings({"1: a": [80.0, 82.0], "2: b": [81.0]}).axes
+    (axes,) = draw_settings({"1: alpha = beta": [80.0, 80.0, 83.0], "2: b": [81.0]}).axes
     bars = error_bars(axes)["mean and average deviation"]
-    assert [(middle, *ends) for middle, ends in bars] == [(81, 80, 82), (81, 81, 81)]
-    assert list(axes.lines[0].get_ydata()) == [80, 82]
+    deviation = 4 / 3
+    assert bars[0][0] == 81
+    assert list(bars[0][1]) == pytest.approx([81 - deviation, 81 + deviation])
+    assert (bars[1][0], *bars[1][1]) == (81, 81, 81)
+    assert list(axes.lines[0].get_ydata()) == [80, 80, 83]
+    assert len(set(axes.lines[0].get_xdata())) == 3, "no run hides another"
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels == ["Setting 1\n\N{GREEK SMALL LETTER ALPHA} = β", "Setting 2\nb"]
 
 
 def test_the_command_draws_what_there_are_results_for(tmp_path, monkeypatch):
