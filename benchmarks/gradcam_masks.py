@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 from matplotlib.figure import Figure
 from PIL import Image
 from tqdm import tqdm
@@ -37,12 +37,12 @@ from lmf_jax.evaluation.figures import save_figure
 from lmf_jax.evaluation.finished_run import FinishedRun, read_run
 from lmf_jax.evaluation.gradcam import energy_inside, pointing_game, resize_heat
 from lmf_jax.evaluation.metrics import predicted_classes
+from lmf_jax.evaluation.resampling import NUM_RESAMPLES, Groups, percentile_interval, resample
 from lmf_jax.evaluation.scores import softmax
 from lmf_jax.training.start_up import start_up
 from lmf_jax.training.trained import Trained, load_trained
 
 BATCH_SIZE = 32
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def main() -> None:
     runs = [load_run(path, name, options.data_dir) for path, name in names.items()]
     masks_dir = Path(options.masks_dir).expanduser()
     rows = [row for run in runs for row in rows_of(run, scores_of(run, masks_dir))]
-    record("gradcam_masks", rows, resamples=RESAMPLES)
+    record("gradcam_masks", rows, resamples=NUM_RESAMPLES)
     if options.figure is not None:
         path = Path(options.figure).expanduser()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -201,27 +201,32 @@ def rows_of(run: OpenedRun, scores: Mapping[str, Float[np.ndarray, " n"]]) -> li
     """Return a row for all test images and one for each class, by the true class."""
     labels = run.finished.labels
     classes = {name: labels == i for i, name in enumerate(run.trained.class_names)}
-    groups = {"all": np.ones(len(labels), bool)} | classes
+    parts = {"all": np.ones(len(labels), bool)} | classes
     return [
-        {"run": run.name, "class": name, **summarise(scores, group)}
-        for name, group in groups.items()
-        if group.any()
+        {"run": run.name, "class": name, **summarise(run.finished, scores, part)}
+        for name, part in parts.items()
+        if part.any()
     ]
 
 
 def summarise(
-    scores: Mapping[str, Float[np.ndarray, " n"]], group: Bool[np.ndarray, " n"]
+    finished: FinishedRun,
+    scores: Mapping[str, Float[np.ndarray, " n"]],
+    part: Bool[np.ndarray, " n"],
 ) -> dict[str, Any]:
-    """Return the means over a group of images, and where those of resamples lie.
+    """Return the means over a part of the images, and where those of resamples lie.
 
     Images without a score (an empty mask, or no heat for the predicted class) are counted and left
     out of all columns, so that the chances are those of the same images.
     """
-    scored = group & ~np.isnan(scores["hit"])
-    row: dict[str, Any] = {"images": int(group.sum()), "scored": int(scored.sum())}
+    scored = part & ~np.isnan(scores["hit"])
+    labels, groups = finished.labels[scored], finished.groups
+    row: dict[str, Any] = {"images": int(part.sum()), "scored": int(scored.sum())}
+    row["drawn"] = "images" if groups is None else "groups"
     for name in ("energy", "hit"):
-        low, high = interval_of_mean(scores[name][scored])
-        row |= {name: mean_of(scores[name][scored]), f"{name} low": low, f"{name} high": high}
+        values = scores[name][scored]
+        low, high = interval_of_mean(values, labels, None if groups is None else groups[scored])
+        row |= {name: mean_of(values), f"{name} low": low, f"{name} high": high}
     return row | {name: mean_of(scores[name][scored]) for name in ("chance", "cell chance")}
 
 
@@ -230,14 +235,35 @@ def mean_of(values: Float[np.ndarray, " n"]) -> float | None:
     return float(values.mean(dtype=np.float64)) if len(values) else None
 
 
-def interval_of_mean(values: Float[np.ndarray, " n"]) -> tuple[float | None, float | None]:
-    """Return the 2.5th and 97.5th percentile of the means of resamples; None of no values."""
+def interval_of_mean(
+    values: Float[np.ndarray, " n"], labels: Int[np.ndarray, " n"], groups: Groups | None
+) -> tuple[float | None, float | None]:
+    """Return the 2.5th and 97.5th percentile of the means of resamples; None of no values.
+
+    Args:
+        values: of each image.
+        labels: class ids, by which the resamples are stratified.
+        groups: lesion of each image, see :func:`lmf_jax.evaluation.resampling.resample`.
+    """
     if not len(values):
         return None, None
-    rng = np.random.default_rng(0)
-    means = [rng.choice(values, len(values)).mean(dtype=np.float64) for _ in range(RESAMPLES)]
-    low, high = np.percentile(means, [2.5, 97.5])
+    means = resample(
+        _weighted_mean,
+        values,
+        labels,
+        int(labels.max()) + 1,
+        groups=groups,
+        num_resamples=NUM_RESAMPLES,
+        seed=0,
+    )
+    low, high = percentile_interval(means)
     return float(low), float(high)
+
+
+def _weighted_mean(
+    values: Float[Array, " n"], weights: Float[Array, " n"], num_classes: int
+) -> Float[Array, ""]:
+    return (weights * values).sum() / weights.sum()
 
 
 def draw_examples(runs: Sequence[OpenedRun], masks_dir: Path, count: int) -> Figure:

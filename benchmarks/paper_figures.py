@@ -5,6 +5,7 @@ Drawn from the printed tables and from the newest results of ``benchmarks.paper_
 deviation; where we trained fewer models than the paper, the legend names them.
 """
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import tyro
 from benchmarks.paper import printed
 from benchmarks.paper.figures import MacroF1, draw_classes, draw_losses, draw_settings
 from benchmarks.record import RESULTS
-from lmf_jax.errors import parse_in_one_line, run_command
+from lmf_jax.errors import UserError, parse_in_one_line, run_command
 from lmf_jax.evaluation.figures import save_figure
 
 
@@ -24,16 +25,22 @@ from lmf_jax.evaluation.figures import save_figure
 class Options:
     """Draw the figures of the paper."""
 
-    results: tuple[str, ...] = tuple(str(path) for path in sorted(RESULTS.glob("paper_*.json")))
+    results: tuple[str, ...] = dataclasses.field(default_factory=lambda: found_results(RESULTS))
     """Files that paper_tables and paper_sweep wrote, the newest last."""
     out_dir: str = "runs/paper/figures"
     """The folder of the figures."""
 
 
+def found_results(folder: Path) -> tuple[str, ...]:
+    """Return the files of paper_tables and paper_sweep by the date that their names end with."""
+    paths = sorted(folder.glob("paper_*.json"), key=lambda path: (path.stem[-10:], path.name))
+    return tuple(map(str, paths))
+
+
 def main() -> None:
     """Draw what there are results for."""
     options = parse_in_one_line(lambda: tyro.cli(Options))
-    results = [json.loads(Path(path).read_text()) for path in options.results]
+    results = [read_result(Path(path).expanduser()) for path in options.results]
     folder = Path(options.out_dir).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     figures = {"figure_1": draw_losses(series(results)), "figure_2": draw_classes(train_counts())}
@@ -45,6 +52,24 @@ def main() -> None:
         print(folder / f"{name}.png")
 
 
+def read_result(path: Path) -> dict[str, Any]:
+    """Read what a benchmark recorded.
+
+    Raises:
+        UserError: if there is no such file, or it holds nothing of a benchmark.
+    """
+    try:
+        result = json.loads(path.read_text())
+        if "benchmark" in result:
+            return dict(result)
+        reason = "it names no benchmark"
+    except (OSError, ValueError, TypeError) as error:
+        reason = str(error)
+    raise UserError(
+        f"{path} is no result ({reason}); expected a JSON file of paper_tables or paper_sweep."
+    )
+
+
 def series(results: Sequence[dict[str, Any]]) -> dict[str, MacroF1]:
     """Return the macro F1 that is printed, and ours where there is any.
 
@@ -52,11 +77,15 @@ def series(results: Sequence[dict[str, Any]]) -> dict[str, MacroF1]:
         results: what the benchmarks recorded; of one dataset and model the last counts.
     """
     known = {key: scores.macro_f1 for key, scores in printed.scores().items()}
-    ours = {
-        (result["dataset"], result["model"], loss): 100 * macro_f1
+    newest = {
+        (result["dataset"], result["model"]): result["macro_f1"]
         for result in results
         if result["benchmark"] == "paper_tables"
-        for loss, macro_f1 in result["macro_f1"].items()
+    }
+    ours = {
+        (*key, loss): 100 * macro_f1
+        for key, losses in newest.items()
+        for loss, macro_f1 in losses.items()
     }
     models = [
         name for model, name in printed.MODELS.items() if any(key[1] == model for key in ours)

@@ -30,10 +30,11 @@ CLASSES = "F1 of each class"
 
 NOTES = {
     RESULTS: "In percent. In brackets the 95 % interval: of one seed, were the test images others "
-    "(stratified bootstrap); of several seeds, Student's t over them. The best epoch is chosen by "
+    "(stratified bootstrap, of lesions or patients where they are known); of several seeds, "
+    "Student's t over them, which of two or three may pass 0 and 100. The best epoch is chosen by "
     "validation macro F1. Printed: Sadi et al., arXiv 2212.12741, one run each.",
     DIFFERENCES: "In points, with 95 % intervals. LMF with the weights that validation macro F1 "
-    "chose. Over images: the same test images resampled for all runs; p is its two-sided test, "
+    "chose. Over images: resamples of them, the same for all runs; p is its two-sided test, "
     "corrected for all rows. Over seeds: Student's t of the differences, seed by seed. What one of "
     "the two intervals holds is called possible.",
     CLASSES: "In percent, intervals as above. The paper prints those of EfficientNetV2.",

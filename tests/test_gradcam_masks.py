@@ -66,7 +66,7 @@ def coloured(labels, place=(0, 0)):
     return images
 
 
-def made_up_run(labels, name="ce", predictions=None):
+def made_up_run(labels, name="ce", predictions=None, groups=None):
     labels = np.asarray(labels)
     predictions = labels if predictions is None else np.asarray(predictions)
     config = Config(image_size=SIDE, loss="ce")
@@ -75,6 +75,7 @@ def made_up_run(labels, name="ce", predictions=None):
         ids=np.array([f"image_{i}" for i in range(len(labels))]),
         labels=labels,
         logits=np.log(0.8 * np.eye(3, dtype=np.float32)[predictions] + 0.1),
+        groups=groups,
     )
     trained = made_up_model(config, {"params": params})
     # The test part is the second half of the dataset, backwards.
@@ -170,12 +171,34 @@ def test_a_class_without_a_score_has_no_means():
 
 
 def test_interval_is_that_of_the_mean():
-    values = np.random.default_rng(1).normal(3, 2, 400)
-    low, high = interval_of_mean(values)
+    values = np.random.default_rng(1).normal(3, 2, 400).astype(np.float32)
+    one_class = np.zeros(400, int)
+    low, high = interval_of_mean(values, one_class, None)
     reach = 1.96 * values.std() / np.sqrt(len(values))
     expected = [values.mean() - reach, values.mean() + reach]
     np.testing.assert_allclose([low, high], expected, atol=0.1 * reach)
-    assert interval_of_mean(values) == (low, high)
+    assert interval_of_mean(values, one_class, None) == (low, high)
+    # Classes are drawn by themselves: what lies between them moves no mean.
+    apart = interval_of_mean(values + 100 * (np.arange(400) % 2), np.arange(400) % 2, None)
+    np.testing.assert_allclose(apart, [low + 50, high + 50], atol=0.1 * reach)
+
+
+def test_lesions_are_drawn_with_all_their_images():
+    of_lesions = np.random.default_rng(1).uniform(size=100).astype(np.float32)
+    lesions = np.array([f"lesion {i:02}" for i in range(100)])
+    scores = {name: np.repeat(of_lesions, 4) for name in ("energy", "hit", "chance", "cell chance")}
+    scores["hit"][:4] = np.nan  # the first has no score
+    labels = np.zeros(400, int)
+    row, of_class = rows_of(made_up_run(labels, groups=np.repeat(lesions, 4)), scores)
+    assert row["drawn"] == "groups" and row["scored"] == 396
+    # Four equal images say no more than one.
+    once = interval_of_mean(of_lesions[1:], labels[1:100], None)
+    found = (row["energy low"], row["energy high"])
+    np.testing.assert_allclose(found, once, rtol=1e-6)
+    assert found == (of_class["energy low"], of_class["energy high"])
+    of_images, _ = rows_of(made_up_run(labels), scores)
+    assert of_images["drawn"] == "images"
+    assert np.diff(found) > 1.7 * (of_images["energy high"] - of_images["energy low"])
 
 
 def test_examples_are_of_each_class_in_turn():

@@ -9,6 +9,7 @@ from itertools import chain
 from statistics import mean
 from typing import Any
 
+import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -66,6 +67,8 @@ def draw_losses(series: Mapping[str, MacroF1]) -> Figure:
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axes.grid(axis="y")
     figure.supylabel("Macro F1 in percent", fontsize=10, color=INK)
+    note = "Mean over the models, with its average deviation"
+    figure.supxlabel(note, fontsize=10, color=MUTED)
     _legend(figure, list(series))
     return figure
 
@@ -181,7 +184,8 @@ def draw_settings(settings: Mapping[str, Sequence[float]]) -> Figure:
     """Draw Fig. 4: the macro F1 of the runs of every setting of alpha and beta.
 
     Args:
-        settings: by name the validation macro F1 of each run, in percent, at least one.
+        settings: by name the validation macro F1 of each run, in percent, at least one, in the
+            order of the weight that varies.
 
     Returns:
         The figure: every run as a point, and beside them their mean with its deviation.
@@ -190,10 +194,12 @@ def draw_settings(settings: Mapping[str, Sequence[float]]) -> Figure:
     axes = figure.subplots()
     bars = [mean_and_deviation(values) for values in settings.values()]
     for place, values in enumerate(settings.values()):
-        label = "one run" if place == 0 else None
-        axes.plot([place - 0.12] * len(values), values, "o", color=MUTED, alpha=0.5, label=label)
+        label = "one run, by rising weight" if place == 0 else None
+        # Side by side, so that equal ones do not hide each other.
+        left = np.linspace(-0.35, -0.05, len(values)) if len(values) > 1 else [-0.2]
+        axes.plot(np.add(place, left), values, "o", color=MUTED, ms=4, label=label)
     middles, deviations = zip(*bars, strict=True)
-    places = [place + 0.12 for place in range(len(bars))]
+    places = [place + 0.08 for place in range(len(bars))]
     label = "mean and average deviation"
     _error_bars(axes, places, middles, deviations, label=label, color=VERMILION, marker="D")
     for right, middle, deviation in zip(places, middles, deviations, strict=True):
@@ -206,6 +212,8 @@ def draw_settings(settings: Mapping[str, Sequence[float]]) -> Figure:
             fontsize=9,
         )
     names = [f"Setting {name}".replace(": ", "\n") for name in settings]
+    for word, letter in (("alpha", "\N{GREEK SMALL LETTER ALPHA}"), ("beta", "β")):
+        names = [name.replace(word, letter) for name in names]
     axes.set_xticks(range(len(bars)), names)
     axes.set_xlim(-0.5, len(bars) - 0.3)
     axes.tick_params(axis="x", length=0)

@@ -32,7 +32,7 @@ class RecipeOptions:
     image_size: int | None = None
     """Side of the images in pixels (paper: 224)."""
     train_flags: str = ""
-    """Further flags of train.py in one word, such as '--precision bfloat16'."""
+    """Further flags of train.py, after an equals sign: --train-flags='--remat --mixup 0.2'."""
     data_dir: str = DEFAULT_DATA_DIR
     """The folder of prepared datasets."""
     runs_dir: str = "runs/paper"

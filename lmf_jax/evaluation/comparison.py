@@ -17,9 +17,8 @@ from lmf_jax.errors import UserError
 from lmf_jax.evaluation.finished_run import FinishedRun, read_run
 from lmf_jax.evaluation.metrics import macro_f1, predicted_classes
 from lmf_jax.evaluation.report import format_count, format_fraction, format_interval, format_setting
+from lmf_jax.evaluation.resampling import LEVEL, Groups
 from lmf_jax.evaluation.statistics import (
-    LEVEL,
-    Groups,
     McNemar,
     PairedDifference,
     SeedMean,
@@ -289,7 +288,7 @@ def _compare_groups(runs: _Runs, members: Sequence[Sequence[int]]) -> tuple[Grou
                     if len(seeds) > 1
                     else None
                 ),
-                mcnemar=mcnemar(correct[a[0]], correct[b[0]]) if singles else None,
+                mcnemar=mcnemar(correct[a[0]], correct[b[0]], runs.groups) if singles else None,
             )
         )
     return tuple(pairs)
@@ -424,8 +423,8 @@ def _format_notes(comparison: Comparison) -> list[str]:
         )
     else:
         notes.append(
-            "Resamples draw lesions or patients with all their images; McNemar's test takes images "
-            "for independent."
+            "Resamples draw lesions or patients with all their images; McNemar's test, as modified "
+            "by Yang et al. (2010), takes those of one together."
         )
     if any(pair.over_seeds for pair in comparison.pairs):
         notes.append(

@@ -37,6 +37,8 @@ class FinishedRun:
         test: the metrics of ``test.json``.
         groups: lesion or patient of each test image ``[n]``; None where they are not known.
         mistakes: the most confident ones; None where there is none.
+        weights: name of the ``file`` that the training started from and its ``sha256``; None where
+            it started from random weights, or the run is older than this record.
     """
 
     config: Mapping[str, Any]
@@ -52,6 +54,7 @@ class FinishedRun:
     test: Mapping[str, Any]
     groups: Shaped[np.ndarray, " n"] | None = None
     mistakes: Mistakes | None = None
+    weights: Mapping[str, str] | None = None
 
 
 TEST_METRICS = (
@@ -128,7 +131,11 @@ def read_record(run_dir: str | Path) -> dict[str, Any]:
     for part in PARTS:
         if len(dataset["class_counts"][part]) != len(dataset["class_names"]):
             raise _broken(path, f"its counts of the {part} part do not fit its class names")
-    return {key: record[key] for key in ("config", "dataset", "versions", "git_commit", "device")}
+    weights = record.get("weights")
+    if weights is not None:
+        _require(path, weights, ("file", "sha256"), "its weights")
+    parts = ("config", "dataset", "versions", "git_commit", "device")
+    return {key: record[key] for key in parts} | {"weights": weights}
 
 
 def _read_test(path: Path, class_names: Sequence[str]) -> dict[str, Any]:

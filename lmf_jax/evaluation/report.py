@@ -98,9 +98,10 @@ def _format_intervals(test: Mapping[str, Any], part: str) -> str:
         for name, title in OVERALL_TITLES.items()
         if test[name] is not None
     ]
+    drawn = f"the {part} images" if intervals["drawn"] == "images" else "lesions or patients"
     lines.append(
         f"[ ]: {100 * intervals['level']:g} % interval, {format_count(intervals['resamples'])} "
-        f"resamples of the {part} {intervals['drawn']}, stratified by class"
+        f"resamples of {drawn}, stratified by class"
     )
     return "\n".join(lines)
 

@@ -1,21 +1,24 @@
-"""How far a test can be trusted: bootstrap intervals, paired tests and means over seeds.
+"""How far a test can be trusted: bootstrap intervals, paired tests and means over seeds."""
 
-The bootstrap is stratified: a resample draws from each true class, with replacement, as many
-examples as the class has (Efron and Tibshirani 1993, chapters 8 and 13). A rare class is then never
-absent, and the class counts, which are part of the design of the test, stay as they are.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Integer, Key, Num, Shaped
+from jaxtyping import Array, Bool, Float, Int, Integer
 from scipy import special
 
 from lmf_jax.evaluation.metrics import classification_metrics, macro_f1, predicted_classes
+from lmf_jax.evaluation.resampling import (
+    LEVEL,
+    NUM_RESAMPLES,
+    Groups,
+    percentile_interval,
+    resample,
+    unit_codes,
+)
 from lmf_jax.evaluation.scores import (
     Calibration,
     Rankings,
@@ -28,13 +31,8 @@ from lmf_jax.evaluation.scores import (
     softmax,
 )
 
-LEVEL = 0.95
-NUM_RESAMPLES = 2000
-Groups = Shaped[np.ndarray, " n"]
-"""Name of the lesion or patient of each example, unicode."""
-
-MAX_ELEMENTS = 2**23
-"""Size of the arrays of the resamples that are computed at a time: 32 MB in float32."""
+FEW_DISCORDANT = 25
+"""With fewer discordant examples or groups, McNemar's test is exact."""
 
 
 class PairedDifference(NamedTuple):
@@ -195,70 +193,6 @@ def paired_bootstrap(
     )
 
 
-def resample(
-    metrics: Callable[[Any, Float[Array, " n"], int], Any],
-    arrays: Any,
-    labels: Integer[np.ndarray, " n"],
-    num_classes: int,
-    *,
-    groups: Groups | None = None,
-    num_resamples: int,
-    seed: int,
-) -> Any:
-    """Compute any metrics on stratified resamples of the examples.
-
-    Images of one lesion or patient are no independent examples. With their groups given, a resample
-    draws from each class as many groups as it has there, each with all its examples of the class.
-
-    Args:
-        metrics: called as ``metrics(arrays, weights, num_classes)`` under ``jit`` and ``vmap``,
-            where the weights ``[n]`` say how often each example was drawn. A function of a module,
-            not a lambda, is compiled once.
-        arrays: what the metrics are computed from, any tree of arrays.
-        labels: class ids ``[n]``.
-        num_classes: number of classes ``C`` of the dataset.
-        groups: name of the group of each example ``[n]``; "" for one that has none. None: every
-            example stands for itself.
-        num_resamples: resamples ``R``.
-        seed: of the resamples; equal seeds draw equal ones.
-
-    Returns:
-        What ``metrics`` returns, as NumPy arrays with a leading axis ``[R, ...]``.
-    """
-    # A resample needs a few times the memory of the arrays.
-    elements = sum(np.size(leaf) for leaf in jax.tree.leaves(arrays))
-    num_chunks = -(-num_resamples * elements // MAX_ELEMENTS)
-    chunk_size = -(-num_resamples // num_chunks)
-    samples = _resample_in_chunks(
-        metrics,
-        arrays,
-        _strata(labels, groups),
-        jax.random.key(seed),
-        num_classes=num_classes,
-        num_chunks=min(num_chunks, num_resamples),
-        chunk_size=chunk_size,
-    )
-    return jax.tree.map(lambda sample: np.asarray(sample)[:num_resamples], samples)
-
-
-def _strata(
-    labels: Integer[np.ndarray, " n"], groups: Groups | None
-) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " units"], Int[np.ndarray, " units"]]:
-    """Return what is drawn as one: the unit of each example, and the units of each one's class.
-
-    Units are numbered by class; those of a unit's class run from ``start`` to ``stop``.
-    """
-    n = len(labels)
-    codes = np.arange(n)
-    if groups is not None:
-        codes = np.where(groups == "", codes, n + np.unique(groups, return_inverse=True)[1])
-    units, unit_of = np.unique(labels.astype(int) * (2 * n) + codes, return_inverse=True)
-    class_of = units // (2 * n)
-    counts = np.bincount(class_of)
-    stop = counts.cumsum()[class_of]
-    return unit_of, stop - counts[class_of], stop
-
-
 def paired_difference(
     observed: float | np.floating, samples: Float[np.ndarray, " resamples"], *, level: float = LEVEL
 ) -> PairedDifference:
@@ -280,26 +214,40 @@ def paired_difference(
 
 
 def mcnemar(
-    first_correct: Bool[np.ndarray, " n"], second_correct: Bool[np.ndarray, " n"]
+    first_correct: Bool[np.ndarray, " n"],
+    second_correct: Bool[np.ndarray, " n"],
+    groups: Groups | None = None,
 ) -> McNemar:
     """Test whether two models are right equally often on the same examples (McNemar 1947).
 
-    With fewer than 25 examples on which only one is right, the exact two-sided binomial test, whose
-    statistic is the smaller of the two counts; else chi-square with one degree of freedom and
-    continuity correction.
+    Examples of one lesion or patient are no independent ones. With their groups given, it is the
+    modified Obuchowski test (Yang, Sun and Hardin 2010, doi:10.1002/bimj.201000035): where a model
+    is right on ``d_k`` more examples of group ``k`` than the other, chi-square with one degree of
+    freedom is ``(sum d_k)^2 / sum d_k^2``. With groups of one example it is McNemar's. Both have
+    the continuity correction, for totals that lie two apart.
+
+    With fewer than 25 groups in which the models differ it is exact: were they equal, each ``d_k``
+    had its sign by the toss of a coin. The statistic is then the smaller of the two sums of leads;
+    of examples without groups, that is the two-sided binomial test.
 
     Args:
         first_correct: whether the first model is right on each example ``[n]``.
         second_correct: whether the second is.
+        groups: lesion or patient of each example, see
+            :func:`lmf_jax.evaluation.resampling.resample`. None: all are independent.
     """
-    only_first = int((first_correct & ~second_correct).sum())
-    only_second = int((second_correct & ~first_correct).sum())
-    discordant = only_first + only_second
-    if discordant < 25:
-        fewer = min(only_first, only_second)
-        p_value = min(1.0, 2 * float(special.bdtr(fewer, discordant, 0.5)))
+    ahead = first_correct.astype(int) - second_correct
+    only_first, only_second = int((ahead > 0).sum()), int((ahead < 0).sum())
+    leads = np.bincount(unit_codes(len(ahead), groups), ahead).astype(int)
+    sizes, total = abs(leads[leads != 0]), abs(int(leads.sum()))
+    if len(sizes) < FEW_DISCORDANT:
+        fewer = (int(sizes.sum()) - total) // 2
+        chances = np.ones(1)  # that the leads of one model sum up to 0, 1, 2, ...
+        for size in sizes:
+            chances = (np.pad(chances, (0, size)) + np.pad(chances, (size, 0))) / 2
+        p_value = min(1.0, 2 * float(chances[: fewer + 1].sum()))
         return McNemar(only_first, only_second, float(fewer), p_value)
-    statistic = (abs(only_first - only_second) - 1) ** 2 / discordant
+    statistic = max(total - 1, 0) ** 2 / int((sizes**2).sum())
     return McNemar(only_first, only_second, statistic, float(special.chdtrc(1, statistic)))
 
 
@@ -361,13 +309,6 @@ def mean_difference_over_seeds(
     return mean_over_seeds(np.subtract(first, second).tolist(), level=level)
 
 
-def percentile_interval(
-    samples: Num[np.ndarray, "..."], *, level: float = LEVEL
-) -> Float[np.ndarray, "2 ..."]:
-    """Return the two ends ``[2, ...]`` between which the middle ``level`` of ``[R, ...]`` lies."""
-    return np.quantile(samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
-
-
 def _cells(
     labels: Integer[np.ndarray, " n"],
     predictions: Integer[np.ndarray, "*models n"],
@@ -402,42 +343,3 @@ def _confusion(
 ) -> Int[Array, "{num_classes} {num_classes}"]:
     counts = jnp.bincount(cells, weights, length=num_classes**2)
     return counts.astype(jnp.int32).reshape(num_classes, num_classes)
-
-
-@partial(jax.jit, static_argnames=("metrics", "num_classes", "num_chunks", "chunk_size"))
-def _resample_in_chunks(
-    metrics: Callable[[Any, Float[Array, " n"], int], Any],
-    arrays: Any,
-    strata: tuple[Int[Array, " n"], Int[Array, " units"], Int[Array, " units"]],
-    key: Key[Array, ""],
-    *,
-    num_classes: int,
-    num_chunks: int,
-    chunk_size: int,
-) -> Any:
-    def one(number: Int[Array, ""]) -> Any:
-        # By its number, so that a resample does not depend on the size of the chunks.
-        weights = _draw_weights(jax.random.fold_in(key, number), *strata)
-        return metrics(arrays, weights, num_classes)
-
-    numbers = jnp.arange(num_chunks * chunk_size).reshape(num_chunks, chunk_size)
-    samples = jax.lax.map(jax.vmap(one), numbers)
-    return jax.tree.map(lambda sample: sample.reshape(-1, *sample.shape[2:]), samples)
-
-
-def _draw_weights(
-    key: Key[Array, ""],
-    unit_of: Int[Array, " n"],
-    start: Int[Array, " units"],
-    stop: Int[Array, " units"],
-) -> Float[Array, " n"]:
-    """Draw as many units of each class as it has; return how often each example was drawn.
-
-    Args:
-        key: of the draw.
-        unit_of: what each example is drawn with.
-        start: for each unit, where those of its class begin.
-        stop: where they end.
-    """
-    drawn = jax.random.randint(key, start.shape, start, stop)
-    return jnp.bincount(drawn, length=len(start)).astype(jnp.float32)[unit_of]

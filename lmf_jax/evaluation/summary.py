@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
+from lmf_jax.evaluation.resampling import LEVEL, NUM_RESAMPLES, Groups
 from lmf_jax.evaluation.scores import Scores, has_counterexamples, score
-from lmf_jax.evaluation.statistics import LEVEL, NUM_RESAMPLES, Groups, bootstrap_scores
+from lmf_jax.evaluation.statistics import bootstrap_scores
 
 SEED = 0
 """Of the resamples: fixed, so that the same predictions have the same intervals."""

@@ -1,14 +1,13 @@
 """The weights of other libraries' models as Flax variables.
 
-timm's ResNet-50 and DenseNet-121 have torchvision's names. Its EfficientNetV2-S pads images on two
-sides only, or has another epsilon: the same weights would compute something else here, so they are
-refused.
+timm's ResNet-50 and DenseNet-121 have torchvision's names. Its EfficientNetV2-S pads maps unevenly,
+as TensorFlow's SAME does, or has another epsilon: the same weights would compute something else
+here, so they are refused.
 """
 
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lmf_jax.errors import UserError
 from lmf_jax.models.registry import create_model
-from lmf_jax.models.weight_files import Tensors, fetch_imagenet_weights, read_tensors
+from lmf_jax.models.weight_files import Tensors, read_tensors, weights_path
 
 Variables = dict[str, dict[str, Any]]
 VariablePath = tuple[str, ...]
@@ -41,7 +40,7 @@ def load_pretrained(source: str, model: str) -> Variables:
         UserError: if the weights cannot be fetched or read, or are those of another architecture;
             it lists what is missing, unknown or of another shape.
     """
-    path = fetch_imagenet_weights(model) if source == "imagenet" else Path(source)
+    path = weights_path(source, model)
     tensors = read_tensors(path)
     is_keras = any("/" in name for name in tensors)
     try:
@@ -119,8 +118,9 @@ def from_torchvision(
         )
     if "blocks.0.0.conv.weight" in state_dict:
         raise ValueError(
-            "they are timm's, whose EfficientNetV2-S computes something else from the same weights "
-            "(other padding or epsilon); give torchvision's efficientnet_v2_s."
+            "they are timm's, whose tf_efficientnetv2_s pads unevenly, as TensorFlow's SAME does, "
+            "and whose others have another epsilon in batch norm, so the same weights would "
+            "compute something else here; give torchvision's efficientnet_v2_s."
         )
     tensors = {
         _current_name(torch_name): np.asarray(tensor)

@@ -1,5 +1,6 @@
 """Files of trained weights: fetched once, and read without running what they hold."""
 
+import hashlib
 import importlib.util
 import os
 from collections.abc import Callable, Mapping
@@ -22,6 +23,42 @@ IMAGENET_FILES = {
 """The files of torchvision that Sadi et al. start from; the digits begin the SHA-256 of each."""
 
 WEIGHTS_DIR = "~/.cache/lmf-jax/weights"
+
+
+def weights_path(source: str, model: str) -> Path:
+    """Return the file of the weights that ``--pretrained`` names.
+
+    Args:
+        source: "imagenet" for those of torchvision, which are downloaded once; or a file.
+        model: name of the model.
+
+    Raises:
+        UserError: if those of torchvision cannot be had, see :func:`fetch_imagenet_weights`.
+    """
+    return fetch_imagenet_weights(model) if source == "imagenet" else Path(source)
+
+
+def describe_weights(source: str, model: str) -> dict[str, str] | None:
+    """Return what tells weights from any others, wherever they lie, for the record of a run.
+
+    Args:
+        source: as :func:`weights_path` takes it, or "none".
+        model: name of the model.
+
+    Returns:
+        The name of the ``file`` and its ``sha256``; None for random weights.
+
+    Raises:
+        UserError: if there is no such file.
+    """
+    if source == "none":
+        return None
+    path = weights_path(source, model)
+    try:
+        with path.open("rb") as file:
+            return {"file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    except OSError as error:
+        raise UserError(f"The weights {path} cannot be read: {error.strerror}.") from error
 
 
 def fetch_imagenet_weights(

@@ -22,6 +22,7 @@ from lmf_jax.config import Config
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.finished_run import read_record
 from lmf_jax.evaluation.summary import test_summary
+from lmf_jax.models.weight_files import describe_weights
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -38,7 +39,7 @@ def open_run(config: Config, dataset: Mapping[str, Any]) -> Path:
 
     Raises:
         UserError: if a given folder exists and is not resumed, or is resumed with other settings
-            or data, or cannot be written.
+            or data, or cannot be written; or if the pretrained weights cannot be read.
     """
     if config.resume:
         folder = Path(config.run_dir)
@@ -49,6 +50,7 @@ def open_run(config: Config, dataset: Mapping[str, Any]) -> Path:
     record = {
         "config": dataclasses.asdict(config),
         "dataset": dict(dataset),
+        "weights": describe_weights(config.pretrained, config.model),
         "versions": versions(),
         "git_commit": _git_commit(),
         "device": {

@@ -9,7 +9,8 @@ from matplotlib.container import ErrorbarContainer
 from benchmarks import paper_figures
 from benchmarks.paper import printed
 from benchmarks.paper.figures import draw_classes, draw_losses, draw_settings, mean_and_deviation
-from benchmarks.paper_figures import series, train_counts
+from benchmarks.paper_figures import found_results, read_result, series, train_counts
+from lmf_jax.errors import UserError
 
 
 def tables(macro_f1, model="resnet50"):
@@ -58,6 +59,26 @@ def test_ours_stand_beside_the_printed_ones_where_there_are_any():
     assert list(every) == ["printed", "ours"]
 
 
+def test_the_newest_result_of_a_model_counts_alone(tmp_path):
+    found = series([tables({"ce": 0.1, "focal": 0.2}), tables({"ce": 0.7})])
+    assert found["ours, ResNet-50 alone"] == {("ham10000", "resnet50", "ce"): 70}
+    names = ["paper_tables-b-2026-01-09.json", "paper_tables-a-2026-11-20.json"]
+    for name in [*names, "losses-cpu-2026-12-01.json"]:
+        (tmp_path / name).write_text("{}")
+    assert found_results(tmp_path) == tuple(str(tmp_path / name) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(None, "No such file"), ("{", "line 1"), ("{}", "no benchmark")]
+)
+def test_what_is_no_result_is_named(tmp_path, content, reason):
+    path = tmp_path / "result.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=rf"result.json is no result \(.*{reason}"):
+        read_result(path)
+
+
 def test_figure_2_has_every_class_the_rarest_last():
     figure = draw_classes(train_counts())
     ham = figure.axes[1]
@@ -69,10 +90,16 @@ def test_figure_2_has_every_class_the_rarest_last():
 
 
 def test_figure_4_has_every_run_and_their_mean():
-    (axes,) = draw_settings({"1: a": [80.0, 82.0], "2: b": [81.0]}).axes
+    (axes,) = draw_settings({"1: alpha = beta": [80.0, 80.0, 83.0], "2: b": [81.0]}).axes
     bars = error_bars(axes)["mean and average deviation"]
-    assert [(middle, *ends) for middle, ends in bars] == [(81, 80, 82), (81, 81, 81)]
-    assert list(axes.lines[0].get_ydata()) == [80, 82]
+    deviation = 4 / 3
+    assert bars[0][0] == 81
+    assert list(bars[0][1]) == pytest.approx([81 - deviation, 81 + deviation])
+    assert (bars[1][0], *bars[1][1]) == (81, 81, 81)
+    assert list(axes.lines[0].get_ydata()) == [80, 80, 83]
+    assert len(set(axes.lines[0].get_xdata())) == 3, "no run hides another"
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels == ["Setting 1\n\N{GREEK SMALL LETTER ALPHA} = β", "Setting 2\nb"]
 
 
 def test_the_command_draws_what_there_are_results_for(tmp_path, monkeypatch):

@@ -190,6 +190,6 @@ def test_the_command_writes_what_validation_chose(tmp_path, made, monkeypatch, c
     ours, theirs = result["chosen"]
     assert (ours["alpha"], ours["beta"]) == ("1.0", "2.0")
     assert (theirs["alpha"], theirs["beta"]) == ("0.5", "1.0")  # Table 6
-    assert result["settings"]["2: beta, alpha = 1"] == pytest.approx([50, 70])
+    assert result["settings"]["2: beta varies, alpha = 1"] == pytest.approx([50, 70])
     assert path.with_suffix(".png").stat().st_size > 10_000
-    assert "| 2: beta, alpha = 1 | 2 | 60.00 | 10.00 |" in capsys.readouterr().out
+    assert "| 2: beta varies, alpha = 1 | 2 | 60.00 | 10.00 |" in capsys.readouterr().out

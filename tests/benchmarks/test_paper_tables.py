@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import tyro
 
 from benchmarks import paper_tables, record
 from benchmarks.paper import printed
@@ -150,7 +151,9 @@ def test_the_rows_are_those_of_the_paper_unless_others_are_named():
 
 
 def test_the_released_recipe_is_that_of_the_authors():
-    options = Options(released_recipe=True, epochs=60, train_flags="--precision bfloat16")
+    # Without the equals sign, words that begin with dashes would be flags of their own.
+    words = ["--released-recipe", "--epochs", "60", "--train-flags=--precision bfloat16"]
+    options = tyro.cli(Options, args=words)
     assert options.recipe.settings == (
         *("--augment", "none", "--normalisation", "unit", "--optimizer", "adam-l2"),
         *("--pretrained", "imagenet", "--epochs", "60", "--precision", "bfloat16"),

@@ -104,6 +104,8 @@ def test_known_lesions_are_drawn(several_runs, tmp_path):
     plain = compare_runs([several_runs["lmf-0"], several_runs["ce-1"]])
     assert plain.drawn == "images" and "for independent" in format_comparison(plain)
     assert found.pairs[0].macro_f1.low != plain.pairs[0].macro_f1.low
+    correct = predictions_of(*runs) == arrays["labels"]
+    assert found.pairs[0].mcnemar == mcnemar(*correct, lesions) != plain.pairs[0].mcnemar
 
 
 def test_groups_without_a_common_seed_are_compared_whole(several_runs, comparison):

@@ -20,6 +20,15 @@ def test_reads_what_the_folder_holds(run_dir):
     assert run.logits.shape == (len(run.labels), 10)
     assert run.ids[0] == "image_0"
     assert run.test["per_class"]["<b>x & y</b>"]["support"] == 150
+    assert run.weights == {"file": "resnet50.npz", "sha256": "89ab" * 16}
+
+
+def test_a_run_of_before_the_weights_were_recorded_is_read(run_dir):
+    path = run_dir / "config.json"
+    record = json.loads(path.read_text())
+    del record["weights"]
+    path.write_text(json.dumps(record))
+    assert read_run(run_dir).weights is None
 
 
 def test_best_epoch_is_the_first_of_equal_ones():
@@ -60,6 +69,7 @@ def test_missing_or_truncated_file_is_named(run_dir, name):
         ("config.json", lambda record: record["dataset"].pop("fingerprint"), "lacks fingerprint"),
         ("config.json", lambda record: record["config"].pop("model"), "its config lacks model"),
         ("config.json", lambda record: record["device"].pop("kind"), "its device lacks kind"),
+        ("config.json", lambda record: record["weights"].pop("sha256"), "its weights lacks sha256"),
         (
             "config.json",
             lambda record: record["dataset"]["class_counts"].pop("test"),

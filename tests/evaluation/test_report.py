@@ -150,6 +150,7 @@ def test_every_class_has_its_metrics_and_counts(reported_run, page):
 def test_provenance_and_settings_are_all_there(page):
     for expected in (
         "learning_rate 0.0001",
+        f"pretrained /weights/resnet50.npz pretrained SHA-256 {'89ab' * 16}",
         "resume no",
         "scale none",
         "Dataset fingerprint sha256:0123abcd",
@@ -280,7 +281,11 @@ def test_table_shows_the_interval_of_each_overall_metric():
         "macro average precision  0.800  [0.760, 0.840]",
         "calibration error (ECE)  0.050  [0.010, 0.090]",
     ]
-    assert lines[-1].startswith("[ ]: 95 % interval, 2,000 resamples")
+    of_images = "[ ]: 95 % interval, 2,000 resamples of the test images, stratified by class"
+    assert lines[-1] == of_images
+    of_groups = TEST | {"intervals": TEST["intervals"] | {"drawn": "groups"}}
+    line = format_test_table(of_groups, [12345, 229]).split("\n")[-1]
+    assert line == of_images.replace("the test images", "lesions or patients") and len(line) <= 80
 
 
 def test_what_is_undefined_is_left_out_of_the_table():

@@ -1,13 +1,16 @@
 """Intervals and tests against plain loops and scipy, and that they cover what they claim."""
 
+from itertools import product
+
 import jax
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
-from lmf_jax.evaluation import statistics
+from lmf_jax.evaluation import resampling
 from lmf_jax.evaluation.metrics import macro_f1
+from lmf_jax.evaluation.resampling import resample
 from lmf_jax.evaluation.scores import score, softmax
 from lmf_jax.evaluation.statistics import (
     bootstrap_macro_f1,
@@ -18,7 +21,6 @@ from lmf_jax.evaluation.statistics import (
     mean_over_seeds,
     paired_bootstrap,
     paired_difference,
-    resample,
 )
 
 COUNTS = [60, 25, 10, 5]
@@ -55,7 +57,7 @@ def test_resamples_depend_on_the_seed_alone(monkeypatch):
     np.testing.assert_array_equal(draw_weights(), weights)
     np.testing.assert_array_equal(draw_weights(num_resamples=9), weights[:9])
     assert not np.array_equal(draw_weights(seed=1), weights)
-    monkeypatch.setattr(statistics, "MAX_ELEMENTS", 7)  # many small chunks
+    monkeypatch.setattr(resampling, "MAX_ELEMENTS", 7)  # many small chunks
     np.testing.assert_array_equal(draw_weights(), weights)
 
 
@@ -194,6 +196,63 @@ def test_many_discordant_examples_get_chi_square_with_continuity_correction():
     assert found.p_value == pytest.approx(stats.chi2.sf(17**2 / 42, 1))
     # As statsmodels.stats.contingency_tables.mcnemar([[90, 30], [12, 9]], exact=False) has it.
     assert found.p_value == pytest.approx(0.008712, rel=1e-3)
+
+
+def test_as_many_on_either_side_are_no_difference():
+    assert mcnemar(*make_discordant(20, 20))[2:] == (0, 1)
+
+
+@pytest.mark.parametrize(("only_first", "only_second"), [(0, 0), (3, 9), (30, 12)])
+def test_mcnemar_of_groups_of_one_is_that_of_examples(only_first, only_second):
+    correct = make_discordant(only_first, only_second)
+    alone = np.array([f"lesion {i}" for i in range(len(correct[0]))])
+    assert mcnemar(*correct, alone) == mcnemar(*correct)
+    assert mcnemar(*correct, np.full(len(alone), "")) == mcnemar(*correct), "without a group"
+
+
+def test_mcnemar_of_many_groups_by_hand():
+    # The first model is right on 2 more images of 20 lesions, the second on 1 more of 10 others; on
+    # 5 each is right on another image. sum d = 30, sum d^2 = 90; the correction takes 1 off.
+    first = np.array([True, True] * 20 + [False, True] * 10 + [True, False] * 5)
+    second = np.array([False, False] * 20 + [True, True] * 10 + [False, True] * 5)
+    lesions = np.array([f"lesion {i // 2}" for i in range(len(first))])
+    shuffled = np.random.default_rng(0).permutation(len(first))
+    found = mcnemar(first[shuffled], second[shuffled], lesions[shuffled])
+    assert found[:2] == (45, 15)
+    assert found.statistic == pytest.approx(29**2 / 90)
+    assert found.p_value == pytest.approx(stats.chi2.sf(29**2 / 90, 1))
+    assert found.p_value > 10 * mcnemar(first, second).p_value
+
+
+def test_mcnemar_of_few_groups_counts_all_signs():
+    leads = [3, 2, 2, -1, 1, 1, -2, 0, 4]
+    ahead = np.concatenate([np.full(abs(lead), np.sign(lead)) for lead in leads])
+    lesions = np.repeat([f"lesion {i}" for i in range(len(leads))], np.abs(leads))
+    found = mcnemar(ahead > 0, ahead < 0, lesions)
+    sums = [np.dot(signs, leads) for signs in product([-1, 1], repeat=len(leads))]
+    assert found.p_value == pytest.approx(np.mean(np.abs(sums) >= sum(leads)))
+    assert found[:3] == (13, 3, 3)
+
+
+def test_equal_images_of_a_lesion_are_no_further_evidence():
+    correct = make_discordant(3, 9)
+    lesions = np.array([f"lesion {i}" for i in range(len(correct[0]))])
+    twice = mcnemar(*(np.tile(side, 2) for side in correct), np.tile(lesions, 2))
+    assert twice.p_value == mcnemar(*correct).p_value
+    assert twice[:2] == (6, 18)
+
+
+def test_mcnemar_of_groups_alarms_as_rarely_as_it_says():
+    # The images of a lesion are mostly right or wrong together, equally often for both models.
+    rng = np.random.default_rng(0)
+    lesions = np.repeat([f"lesion {i}" for i in range(100)], 6)
+    alarms = []
+    for _ in range(400):
+        hard = np.repeat(rng.uniform(size=(2, 100)) < 0.5, 6, axis=1)
+        correct = rng.uniform(size=(2, 600)) < np.where(hard, 0.1, 0.9)
+        alarms.append([mcnemar(*correct, groups).p_value < 0.05 for groups in (lesions, None)])
+    of_groups, of_images = np.mean(alarms, axis=0)
+    assert 0.02 < of_groups < 0.07 and of_images > 0.2
 
 
 def make_discordant(only_first, only_second):

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from lmf_jax.errors import UserError
 from lmf_jax.models import weight_files
-from lmf_jax.models.weight_files import fetch_imagenet_weights, read_tensors
+from lmf_jax.models.weight_files import describe_weights, fetch_imagenet_weights, read_tensors
 
 # The HTTP client leaves its connections to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
@@ -171,3 +171,16 @@ def test_without_the_file_one_line_says_what_to_fetch_and_where_to_put_it(reason
 def test_a_model_without_published_weights_is_refused():
     with pytest.raises(UserError, match="no torchvision weights for resnet50_v1"):
         fetch_imagenet_weights("resnet50_v1")
+
+
+def test_weights_are_known_by_their_content(tmp_path, monkeypatch):
+    path = tmp_path / "weights.npz"
+    path.write_bytes(b"made-up weights")
+    expected = {"file": "weights.npz", "sha256": hashlib.sha256(b"made-up weights").hexdigest()}
+    assert describe_weights(str(path), "resnet50") == expected
+    monkeypatch.setattr(weight_files, "fetch_imagenet_weights", {"resnet50": path}.__getitem__)
+    assert describe_weights("imagenet", "resnet50") == expected
+    assert describe_weights("none", "resnet50") is None
+    path.unlink()
+    with pytest.raises(UserError, match=r"weights.npz cannot be read: No such file"):
+        describe_weights(str(path), "resnet50")

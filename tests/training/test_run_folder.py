@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 
 import numpy as np
@@ -26,9 +27,22 @@ def test_the_record_holds_settings_data_versions_and_device(tmp_path):
     record = json.loads((folder / "config.json").read_text())
     assert record["config"]["alpha"] == 2.0
     assert record["dataset"] == DATASET
+    assert record["weights"] is None
     assert {"python", "jax", "flax", "optax"} <= set(record["versions"])
     assert record["device"]["count"] == 4
     assert read_config(folder) == dataclasses.replace(CONFIG, run_dir=str(folder), alpha=2.0)
+
+
+def test_the_record_knows_the_weights_by_their_content(tmp_path):
+    path = tmp_path / "weights.npz"
+    path.write_bytes(b"made-up weights")
+    folder = new_run(tmp_path / "run", pretrained=str(path))
+    record = json.loads((folder / "config.json").read_text())
+    assert record["config"]["pretrained"] == str(path)
+    sha256 = hashlib.sha256(b"made-up weights").hexdigest()
+    assert record["weights"] == {"file": "weights.npz", "sha256": sha256}
+    path.unlink()  # its checkpoints stand for it
+    assert new_run(folder, resume=True, pretrained=str(path)) == folder
 
 
 def test_a_taken_default_name_gets_a_number(tmp_path, monkeypatch):

@@ -1,0 +1,145 @@
+"""Resamples of a test's examples, or of the lesions and patients that they belong to.
+
+The bootstrap is stratified: a resample draws from each true class, with replacement, as many
+examples as the class has (Efron and Tibshirani 1993, chapters 8 and 13). A rare class is then never
+absent, and the class counts, which are part of the design of the test, stay as they are.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Integer, Key, Num, Shaped
+
+LEVEL = 0.95
+NUM_RESAMPLES = 2000
+
+Groups = Shaped[np.ndarray, " n"]
+"""Name of the lesion or patient of each example, unicode."""
+
+MAX_ELEMENTS = 2**23
+"""Size of the arrays of the resamples that are computed at a time: 32 MB in float32."""
+
+
+def resample(
+    metrics: Callable[[Any, Float[Array, " n"], int], Any],
+    arrays: Any,
+    labels: Integer[np.ndarray, " n"],
+    num_classes: int,
+    *,
+    groups: Groups | None = None,
+    num_resamples: int,
+    seed: int,
+) -> Any:
+    """Compute any metrics on stratified resamples of the examples.
+
+    Images of one lesion or patient are no independent examples. With their groups given, a resample
+    draws from each class as many groups as it has there, each with all its examples of the class.
+
+    Args:
+        metrics: called as ``metrics(arrays, weights, num_classes)`` under ``jit`` and ``vmap``,
+            where the weights ``[n]`` say how often each example was drawn. A function of a module,
+            not a lambda, is compiled once.
+        arrays: what the metrics are computed from, any tree of arrays.
+        labels: class ids ``[n]``.
+        num_classes: number of classes ``C`` of the dataset.
+        groups: name of the group of each example ``[n]``; "" for one that has none. None: every
+            example stands for itself.
+        num_resamples: resamples ``R``.
+        seed: of the resamples; equal seeds draw equal ones.
+
+    Returns:
+        What ``metrics`` returns, as NumPy arrays with a leading axis ``[R, ...]``.
+    """
+    # A resample needs a few times the memory of the arrays.
+    elements = sum(np.size(leaf) for leaf in jax.tree.leaves(arrays))
+    num_chunks = -(-num_resamples * elements // MAX_ELEMENTS)
+    chunk_size = -(-num_resamples // num_chunks)
+    samples = _resample_in_chunks(
+        metrics,
+        arrays,
+        _strata(labels, groups),
+        jax.random.key(seed),
+        num_classes=num_classes,
+        num_chunks=min(num_chunks, num_resamples),
+        chunk_size=chunk_size,
+    )
+    return jax.tree.map(lambda sample: np.asarray(sample)[:num_resamples], samples)
+
+
+def unit_codes(n: int, groups: Groups | None) -> Int[np.ndarray, " n"]:
+    """Return a number from 0 to 2n - 1 for each example; those of one group have the same.
+
+    Args:
+        n: examples.
+        groups: as :func:`resample` takes them.
+    """
+    codes = np.arange(n)
+    if groups is None:
+        return codes
+    return np.where(groups == "", codes, n + np.unique(groups, return_inverse=True)[1])
+
+
+def _strata(
+    labels: Integer[np.ndarray, " n"], groups: Groups | None
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " units"], Int[np.ndarray, " units"]]:
+    """Return what is drawn as one: the unit of each example, and the units of each one's class.
+
+    Units are numbered by class; those of a unit's class run from ``start`` to ``stop``.
+    """
+    n = len(labels)
+    codes = unit_codes(n, groups)
+    units, unit_of = np.unique(labels.astype(int) * (2 * n) + codes, return_inverse=True)
+    class_of = units // (2 * n)
+    counts = np.bincount(class_of)
+    stop = counts.cumsum()[class_of]
+    return unit_of, stop - counts[class_of], stop
+
+
+def percentile_interval(
+    samples: Num[np.ndarray, "..."], *, level: float = LEVEL
+) -> Float[np.ndarray, "2 ..."]:
+    """Return the two ends ``[2, ...]`` between which the middle ``level`` of ``[R, ...]`` lies."""
+    return np.quantile(samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
+
+
+@partial(jax.jit, static_argnames=("metrics", "num_classes", "num_chunks", "chunk_size"))
+def _resample_in_chunks(
+    metrics: Callable[[Any, Float[Array, " n"], int], Any],
+    arrays: Any,
+    strata: tuple[Int[Array, " n"], Int[Array, " units"], Int[Array, " units"]],
+    key: Key[Array, ""],
+    *,
+    num_classes: int,
+    num_chunks: int,
+    chunk_size: int,
+) -> Any:
+    def one(number: Int[Array, ""]) -> Any:
+        # By its number, so that a resample does not depend on the size of the chunks.
+        weights = _draw_weights(jax.random.fold_in(key, number), *strata)
+        return metrics(arrays, weights, num_classes)
+
+    numbers = jnp.arange(num_chunks * chunk_size).reshape(num_chunks, chunk_size)
+    samples = jax.lax.map(jax.vmap(one), numbers)
+    return jax.tree.map(lambda sample: sample.reshape(-1, *sample.shape[2:]), samples)
+
+
+def _draw_weights(
+    key: Key[Array, ""],
+    unit_of: Int[Array, " n"],
+    start: Int[Array, " units"],
+    stop: Int[Array, " units"],
+) -> Float[Array, " n"]:
+    """Draw as many units of each class as it has; return how often each example was drawn.
+
+    Args:
+        key: of the draw.
+        unit_of: what each example is drawn with.
+        start: for each unit, where those of its class begin.
+        stop: where they end.
+    """
+    drawn = jax.random.randint(key, start.shape, start, stop)
+    return jnp.bincount(drawn, length=len(start)).astype(jnp.float32)[unit_of]
