@@ -1,0 +1,145 @@
+"""``train.py`` with a tiny model, in processes of its own that may be killed.
+
+They are forked from a server that has imported everything and started nothing, so that one costs a
+second instead of ten.
+"""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+
+SETTINGS = ("--image-size", "32", "--batch-size", "32", "--augment", "shift", "--checkpoint-steps")
+SETTINGS += ("5", "--learning-rate", "1e-2", "--ema-decay", "0.9")
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["train", "tests.training.tiny"])
+
+
+@dataclass(frozen=True)
+class Training:
+    """A process that trains.
+
+    Attributes:
+        process: as multiprocessing knows it.
+        started: a file that is there once the first step is over.
+        output: a file of all that it prints.
+    """
+
+    process: BaseProcess
+    started: Path
+    output: Path
+
+    def wait_for_first_step(self) -> None:
+        """Return when the first step is over, or the process."""
+        while not self.started.exists() and self.process.is_alive():
+            time.sleep(0.002)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, if the process is still there."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid or 0, number)
+
+    def end(self, seconds: float = 300) -> int:
+        """Wait for the end; return the exit code, as a shell would say it."""
+        self.process.join(seconds)
+        code = self.process.exitcode
+        assert code is not None, f"still running:\n{self.output.read_text()}"
+        return code if code >= 0 else 128 - code
+
+
+def start(run_dir: Path, data_dir: Path, *flags: str) -> Training:
+    """Start training, or go on with it where the folder holds a run."""
+    files = run_dir.parent / f"{run_dir.name}-files"
+    files.mkdir(exist_ok=True)
+    number = len(list(files.iterdir()))
+    started, output = files / f"{number}-started", files / f"{number}-output"
+    output.touch()
+    words = ["--run-dir", str(run_dir), "--data-dir", str(data_dir), *SETTINGS, *flags]
+    words += ["--resume"] if (run_dir / "config.json").exists() else []
+    process = _FORKS.Process(target=_train, args=(words, started, output))
+    process.start()
+    return Training(process, started, output)
+
+
+def _train(words: list[str], started: Path, output: Path) -> None:
+    """Be ``train.py``, with a tiny model and a sign after each first step."""
+    with output.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ["XLA_FLAGS"] = ""
+    import jax
+
+    import train
+    from lmf_jax.training import loop
+    from lmf_jax.training.progress import Progress
+    from tests.training.tiny import tiny_model
+
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    loop.create_model = lambda name, **settings: tiny_model(**settings)
+    add = Progress.add
+
+    def add_and_tell(progress: Progress, images: int) -> None:
+        add(progress, images)
+        started.touch()
+
+    Progress.add = add_and_tell
+    sys.argv = ["train.py", *words]
+    train.run_command("train.py", train.main)
+
+
+def run_to_the_end(run_dir: Path, data_dir: Path, *flags: str) -> str:
+    """Train, or go on, until the end; return what was printed."""
+    training = start(run_dir, data_dir, *flags)
+    code, printed = training.end(), training.output.read_text()
+    assert code == 0, printed
+    return printed
+
+
+def kill_at_a_random_moment(training: Training, rng: random.Random, longest: float) -> bool:
+    """Kill a training with SIGKILL; return whether it left a save half done.
+
+    Mostly between the first step and ``longest`` seconds later, one in five while it starts.
+    """
+    if rng.random() < 0.2:
+        time.sleep(rng.uniform(0, 1.5))
+    else:
+        training.wait_for_first_step()
+        time.sleep(rng.uniform(0, longest))
+    training.send(signal.SIGKILL)
+    training.process.join()
+    run_dir = Path(str(training.output.parent).removesuffix("-files"))
+    return any((run_dir / "checkpoints").glob("*orbax-checkpoint-tmp*"))
+
+
+def difference(one: Path, other: Path) -> str:
+    """Return in which file two finished runs differ, to the bit; "" if in none.
+
+    The checksums in the newest checkpoint's record stand for every array of the train state.
+    """
+    for name in ("metrics.jsonl", "test.json"):
+        if (one / name).read_bytes() != (other / name).read_bytes():
+            return name
+    with np.load(one / "predictions.npz") as a, np.load(other / "predictions.npz") as b:
+        for name in a.files:
+            if not np.array_equal(a[name], b[name]):
+                return f"{name} of predictions.npz"
+    if newest_record(one) != newest_record(other):
+        return "the newest checkpoint"
+    return ""
+
+
+def newest_record(run_dir: Path) -> dict:
+    """Return the record of the newest checkpoint."""
+    steps = [path for path in (run_dir / "checkpoints").iterdir() if path.name.isdigit()]
+    newest = max(steps, key=lambda path: int(path.name))
+    return json.loads((newest / "record" / "metadata").read_text())
