@@ -58,11 +58,6 @@ class DecodedImages:
             ) from error
 
 
-Images = UInt8[np.ndarray, "n height width 3"] | DecodedImages
-"""All images of a dataset, [n, height, width, 3]: an array, perhaps memory-mapped, or decoded
-whenever they are read."""
-
-
 def decode_image(encoded: bytes, image_size: int) -> UInt8[np.ndarray, "image_size image_size 3"]:
     """Decodes one image to square RGB, as a viewer would show it.
 

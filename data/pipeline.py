@@ -14,7 +14,8 @@ import grain
 import numpy as np
 from jaxtyping import Bool, Int, Int32, UInt8
 
-from data.decoding import DecodedImages, Images
+from data.decoding import DecodedImages
+from data.image_cache import Images
 from data.reading import COPYING, NUM_PROCESSES, READING, Stream
 from data.sampling import Sampling, positions
 
@@ -127,11 +128,15 @@ class EvaluationBatches:
     def _padded(self, number: int) -> EvaluationBatch:
         start = number * self.batch_size + self.block_start
         rows = self.rows[start : start + self.block_size]
-        image = np.zeros((self.block_size, *self.images.shape[1:]), np.uint8)
-        label = np.zeros(self.block_size, np.int32)
-        image[: len(rows)] = self.images[rows]
-        label[: len(rows)] = self.labels[rows]
+        image = _filled_up(self.images[rows], self.block_size)
+        label = _filled_up(self.labels[rows].astype(np.int32), self.block_size)
         return {"image": image, "label": label, "mask": np.arange(self.block_size) < len(rows)}
+
+
+def _filled_up(values: np.ndarray, length: int) -> np.ndarray:
+    """Returns the values with zeros after them; without a copy where nothing is missing."""
+    missing = np.zeros((length - len(values), *values.shape[1:]), values.dtype)
+    return np.concatenate([values, missing]) if len(missing) else values
 
 
 def evaluation_batches(
