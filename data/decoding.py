@@ -40,7 +40,7 @@ class DecodedImages:
         """Returns the images of these rows, uint8 RGB.
 
         Raises:
-            UserError: If one cannot be decoded.
+            UserError: If one cannot be read or decoded.
         """
         images = np.empty((len(rows), *self.shape[1:]), np.uint8)
         for image, row in zip(images, rows.tolist(), strict=True):
@@ -48,8 +48,9 @@ class DecodedImages:
         return images
 
     def _decoded(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
+        encoded = self.dataset.source[row]
         try:
-            return decode_image(self.dataset.source[row], self.image_size)
+            return decode_image(encoded, self.image_size)
         except Exception as error:  # Pillow's formats raise nearly everything
             reason = "no known format" if isinstance(error, UnidentifiedImageError) else error
             raise UserError(
