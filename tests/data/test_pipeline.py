@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import grain
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -289,3 +290,34 @@ def test_a_batch_that_processes_cannot_share_is_refused(batches) -> None:
 def test_training_on_no_rows_is_refused() -> None:
     with pytest.raises(ValueError, match="no rows to train on"):
         stream(rows=np.array([], np.int64))
+
+
+BATCHES = {
+    "training": lambda *data, **options: train_batches(*data, seed=0, **options),
+    "evaluation": evaluation_batches,
+}
+WRONG = {
+    "a row behind the end": ({"rows": np.array([3, 120])}, "Rows hold 120; expected 0 to 119"),
+    "a row before the start": ({"rows": np.array([3, -1])}, "Rows hold -1; expected 0 to 119"),
+    "a label too many": ({"num_classes": 8}, "Labels hold 8; expected 0 to 7"),
+    "a label below 0": ({"labels": LABELS - 1}, "Labels hold -1; expected 0 to "),
+    "labels of int32's other end": ({"labels": LABELS + np.int64(2**32)}, "Labels hold 42949672"),
+    "too few labels": ({"labels": LABELS[:-1]}, "There are 119 labels for 120 images"),
+    "labels of float": ({"labels": LABELS + 0.5}, "Labels are float64; expected whole numbers"),
+    "pixels from 0 to 1": ({"images": IMAGES / 255}, "Images are float64; expected uint8"),
+}
+
+
+@pytest.mark.parametrize("batches", BATCHES.values(), ids=BATCHES.keys())
+@pytest.mark.parametrize(("wrong", "message"), WRONG.values(), ids=WRONG.keys())
+def test_numbers_that_would_become_others_are_refused(batches, wrong, message, monkeypatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as in a person's own loop
+    options = {"images": IMAGES, "labels": LABELS.astype(np.int64), "rows": ROWS} | wrong
+    data = [options.pop(name) for name in ("images", "labels", "rows")]
+    with pytest.raises(ValueError, match=message):
+        batches(*data, batch_size=12, **options)
+
+
+def test_only_the_labels_of_the_rows_are_held_to_the_classes() -> None:
+    labels = np.where(np.isin(np.arange(NUM_IMAGES), ROWS), LABELS, -1)
+    next(train_batches(IMAGES, labels, ROWS, batch_size=12, seed=0, num_classes=10))
