@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import data.prepare
 from data.datasets import load_dataset
 from data.decoding import DecodedImages
 from data.ham10000.labels import CLASSES
@@ -154,6 +155,23 @@ def test_broken_images_can_be_left_out_and_are_listed(raw_dir: Path, tmp_path: P
     assert not {"ISIC_0000004", "ISIC_0000005", "ISIC_0000040"} & set(prepared.ids)
     listed = (tmp_path / "ham10000" / "1.0.0" / SKIPPED_FILE).read_text().split()
     assert listed == ["ISIC_0000004", "ISIC_0000005", "ISIC_0000040"]
+
+
+def test_the_list_of_what_was_left_out_comes_with_the_dataset(
+    raw_dir: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """A process that is killed as soon as the dataset is in its place has left the list too."""
+    build = data.prepare._build
+
+    def build_and_die(builder) -> None:
+        build(builder)
+        raise KeyboardInterrupt
+
+    image(raw_dir, 4).write_bytes(b"")
+    monkeypatch.setattr("data.prepare._build", build_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("ham10000", raw_dir, tmp_path, skip_broken=True)
+    assert (tmp_path / "ham10000" / "1.0.0" / SKIPPED_FILE).read_text() == "ISIC_0000004\n"
 
 
 def test_of_many_broken_images_five_are_named(raw_dir: Path, tmp_path: Path) -> None:
