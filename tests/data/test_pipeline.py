@@ -212,12 +212,11 @@ def test_an_image_that_breaks_while_it_streams_is_named_at_its_step(
 ) -> None:
     """The step before it is not disturbed, though the image is read ahead of that."""
     monkeypatch.setattr("data.pipeline.NUM_PROCESSES", num_processes)
-    numbers = np.arange(50)
-    options = {"labels": numbers, "rows": numbers, "batch_size": 5, "seed": 0}
-    victim = take_labels(train_batches(IMAGES[:50], **options), 4)[3][2]
-    encoded = [b"GIF89a" if row == victim else digits.source[row] for row in range(50)]
-    dataset = replace(digits, source=encoded, ids=digits.ids[:50])
-    broken = train_batches(DecodedImages(dataset, 16), **options)
+    rows, options = np.arange(50), {"batch_size": 5, "seed": 0}
+    victim = take_labels(train_batches(IMAGES[:50], rows, rows, **options), 4)[3][2]
+    encoded = [b"GIF89a" if row == victim else digits.source[row] for row in range(1797)]
+    images = DecodedImages(replace(digits, source=encoded), 16)
+    broken = train_batches(images, np.arange(1797), rows, **options)
     assert victim not in joined(take_labels(broken, 3))
     message = rf"^Image digit-{victim + 1:04d} of digits_lt cannot be decoded"
     with pytest.raises(UserError, match=message):
