@@ -24,8 +24,7 @@ from tqdm import tqdm
 
 from benchmarks.record import record
 from data.datasets import dataset_of_run
-from data.decoding import Images
-from data.image_cache import open_images
+from data.image_cache import Images, open_images
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError, run_command
 from lmf_jax.evaluation.explanation_figures import (
@@ -283,7 +282,7 @@ def draw_examples(runs: Sequence[OpenedRun], masks_dir: Path, count: int) -> Fig
     examples = [
         ExplainedImage(
             name=str(first.finished.ids[test]),
-            image=np.asarray(first.images[first.rows[[test]]][0]),
+            image=first.images[first.rows[[test]]][0],
             explanations={name: column[i] for name, column in columns.items()},
             true_class=names[first.finished.labels[test]],
             mask=masks[i],

@@ -40,7 +40,7 @@ class DecodedImages:
         """Returns the images of these rows, uint8 RGB.
 
         Raises:
-            UserError: If one cannot be decoded.
+            UserError: If one cannot be read or decoded.
         """
         images = np.empty((len(rows), *self.shape[1:]), np.uint8)
         for image, row in zip(images, rows.tolist(), strict=True):
@@ -48,19 +48,15 @@ class DecodedImages:
         return images
 
     def _decoded(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
+        encoded = self.dataset.source[row]
         try:
-            return decode_image(self.dataset.source[row], self.image_size)
+            return decode_image(encoded, self.image_size)
         except Exception as error:  # Pillow's formats raise nearly everything
             reason = "no known format" if isinstance(error, UnidentifiedImageError) else error
             raise UserError(
                 f"Image {self.dataset.ids[row]} of {self.dataset.name} cannot be decoded "
                 f"({reason}); replace the file or take it out of the dataset."
             ) from error
-
-
-Images = UInt8[np.ndarray, "n height width 3"] | DecodedImages
-"""All images of a dataset, [n, height, width, 3]: an array, perhaps memory-mapped, or decoded
-whenever they are read."""
 
 
 def decode_image(encoded: bytes, image_size: int) -> UInt8[np.ndarray, "image_size image_size 3"]:

@@ -1,21 +1,94 @@
-"""Every image decoded and resized once, into one memory-mapped array."""
+"""Every image decoded and resized once, into one file of pixels."""
 
+import contextlib
+import math
+import os
+import weakref
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import grain
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, Shaped, UInt8
 from tqdm import tqdm
 
 from data.datasets import Dataset
-from data.decoding import METHOD_VERSION, DecodedImages, Images
+from data.decoding import METHOD_VERSION, DecodedImages
 from data.reading import READING
 from data.storage import building, replacing
 from lmf_jax.config import DEFAULT_DATA_DIR
+from lmf_jax.errors import UserError
 
 BLOCK = 16
 """Images that a thread decodes at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class CachedImages:
+    """The images of a dataset in a file, where they lie decoded and resized.
+
+    They are read when they are asked for, and not through a memory map: a file that is cut short
+    under a run, or a disk that fails, is then an error and not the death of the interpreter. The
+    file stays open, so a run goes on when its name is removed or given to another file.
+
+    The file is an array in NumPy's format, followed by the CRC-32 of every image. What has changed
+    on the disk since it was written is noticed when an image is read for the first time. To look
+    every time would be several times slower, and the same pages come from memory then.
+
+    Attributes:
+        path: The file.
+        file: The same, open.
+        start: Bytes before the first image.
+        shape: The shape of all images together, (n, image_size, image_size, 3).
+        ids: Name of every image, unicode [n].
+        unread: CRC-32 of the images that were not read yet, by row.
+    """
+
+    path: Path
+    file: BinaryIO
+    start: int
+    shape: tuple[int, int, int, int]
+    ids: Shaped[np.ndarray, " n"]
+    unread: dict[int, int]
+
+    def __getitem__(self, rows: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m height width 3"]:
+        """Returns the images of these rows, uint8 RGB.
+
+        Raises:
+            UserError: If the file is no longer what was written.
+            IndexError: If there is no such row.
+        """
+        images = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        every_row = range(self.shape[0])
+        for image, row in zip(images, rows.tolist(), strict=True):
+            self._read(every_row[row], image.data)
+        return images
+
+    def _read(self, row: int, image: memoryview) -> None:
+        try:
+            count = os.preadv(self.file.fileno(), [image], self.start + row * image.nbytes)
+        except OSError as error:
+            raise self._damaged(row, error.strerror) from error
+        if count < image.nbytes:
+            raise self._damaged(row, f"{count} of its {image.nbytes} bytes are there")
+        expected = self.unread.get(row)
+        if expected is not None:
+            if zlib.crc32(image) != expected:
+                raise self._damaged(row, "its pixels are not those that were written")
+            self.unread.pop(row, None)
+
+    def _damaged(self, row: int, reason: str | None) -> UserError:
+        return UserError(
+            f"Image {self.ids[row]} cannot be read from the image cache {self.path} ({reason}); "
+            "remove that file, and the next run makes it anew."
+        )
+
+
+Images = UInt8[np.ndarray, "n height width 3"] | CachedImages | DecodedImages
+"""All images of a dataset, [n, height, width, 3]: an array in memory, or what reads or decodes
+those of the rows that are asked for."""
 
 
 def open_images(
@@ -40,10 +113,10 @@ def open_images(
 
 def cached_images(
     dataset: Dataset, image_size: int, data_dir: str | Path = DEFAULT_DATA_DIR
-) -> UInt8[np.ndarray, "n image_size image_size 3"]:
-    """Returns all images of a dataset, decoded and resized, as a read-only memory map.
+) -> CachedImages:
+    """Returns all images of a dataset, decoded and resized, to be read from a file.
 
-    The first call for a dataset and size writes the array; later ones open it, whatever the split.
+    The first call for a dataset and size writes the file; later ones open it, whatever the split.
     Any number of processes may call this at once: one decodes, the others wait for it.
 
     Args:
@@ -63,21 +136,38 @@ def cached_images(
     key = f"{dataset.content_fingerprint[:32]}-{image_size}px-v{METHOD_VERSION}"
     path = Path(data_dir).expanduser() / "images" / f"{key}.npy"
     images = DecodedImages(dataset, image_size)
-    if (cached := _open_whole(path, images.shape)) is not None:
+    if (cached := _open_whole(path, images)) is not None:
         return cached
     with building(path):
-        if _open_whole(path, images.shape) is None:
-            _write(path, images)
-        return np.load(path, mmap_mode="r")
+        if (cached := _open_whole(path, images)) is not None:
+            return cached
+        _write(path, images)
+        return _open(path, images)
 
 
-def _open_whole(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "n h w 3"] | None:
-    """Opens a finished cache; returns None if it is absent, or shorter than its header says."""
+def _open_whole(path: Path, images: DecodedImages) -> CachedImages | None:
+    """Opens a finished cache; returns None if it is absent or not whole."""
     try:
-        images = np.load(path, mmap_mode="r")
+        return _open(path, images)
     except (OSError, ValueError, EOFError):
         return None
-    return images if images.shape == shape and images.dtype == np.uint8 else None
+
+
+def _open(path: Path, images: DecodedImages) -> CachedImages:
+    """Opens a finished cache; raises ValueError if it is not one of these images."""
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(open(path, "rb"))
+        np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0(file)
+        start = file.tell()
+        file.seek(start + math.prod(images.shape))
+        checksums = np.frombuffer(file.read(), "<u4")
+        if header != (images.shape, False, np.uint8) or len(checksums) != images.shape[0]:
+            raise ValueError(f"{path} holds other images.")
+        unread = dict(enumerate(checksums.tolist()))
+        cached = CachedImages(path, file, start, images.shape, images.dataset.ids, unread)
+        weakref.finalize(cached, stack.pop_all().close)
+    return cached
 
 
 def _write(path: Path, images: DecodedImages) -> None:
@@ -85,11 +175,13 @@ def _write(path: Path, images: DecodedImages) -> None:
     progress = tqdm(
         total=num_images, desc="Decoding images", unit="image", leave=False, delay=2, disable=None
     )
-    # Plain writes, not a writable memory map: a full disk is then an error and not a crash.
+    checksums: list[int] = []
     with replacing(path) as file, progress:
         header = {"descr": "|u1", "fortran_order": False, "shape": images.shape}
         np.lib.format.write_array_header_1_0(file, header)
         blocks = grain.MapDataset.range(num_images).batch(BLOCK).map(images.__getitem__)
         for block in blocks.to_iter_dataset(READING):
             file.write(block.tobytes())
+            checksums += map(zlib.crc32, block)
             progress.update(len(block))
+        file.write(np.array(checksums, "<u4").tobytes())

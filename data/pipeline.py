@@ -14,7 +14,8 @@ import grain
 import numpy as np
 from jaxtyping import Bool, Int, Int32, UInt8
 
-from data.decoding import DecodedImages, Images
+from data.decoding import DecodedImages
+from data.image_cache import Images
 from data.reading import COPYING, NUM_PROCESSES, READING, Stream
 from data.sampling import Sampling, positions
 
@@ -41,6 +42,7 @@ def train_batches(
     *,
     batch_size: int,
     seed: int,
+    num_classes: int | None = None,
     sampling: Sampling = "uniform",
     effective_number_beta: float = 0.9999,
     process_index: int = 0,
@@ -61,6 +63,7 @@ def train_batches(
         rows: Rows to train on, [m].
         batch_size: Global batch size, a multiple of ``process_count``.
         seed: Decides the order; any whole number from 0.
+        num_classes: Number of classes, which labels are held to.
         sampling: "uniform", or "class-balanced" or "effective-number" to see rare classes more
             often, as :func:`data.sampling.positions` says.
         effective_number_beta: See there.
@@ -72,10 +75,12 @@ def train_batches(
         b = batch_size // process_count.
 
     Raises:
-        ValueError: If there are no rows, or the batch size does not divide.
+        ValueError: If there are no rows, rows or labels lie outside of what there is, or the batch
+            size does not divide.
     """
     if len(rows) == 0:
         raise ValueError("There are no rows to train on.")
+    _check(images, labels, rows, num_classes)
     block_size = _block_size(batch_size, process_index, process_count)
     mine = slice(process_index * block_size, (process_index + 1) * block_size)
     batches = positions(
@@ -127,11 +132,15 @@ class EvaluationBatches:
     def _padded(self, number: int) -> EvaluationBatch:
         start = number * self.batch_size + self.block_start
         rows = self.rows[start : start + self.block_size]
-        image = np.zeros((self.block_size, *self.images.shape[1:]), np.uint8)
-        label = np.zeros(self.block_size, np.int32)
-        image[: len(rows)] = self.images[rows]
-        label[: len(rows)] = self.labels[rows]
+        image = _filled_up(self.images[rows], self.block_size)
+        label = _filled_up(self.labels[rows].astype(np.int32), self.block_size)
         return {"image": image, "label": label, "mask": np.arange(self.block_size) < len(rows)}
+
+
+def _filled_up(values: np.ndarray, length: int) -> np.ndarray:
+    """Returns the values with zeros after them; without a copy where nothing is missing."""
+    missing = np.zeros((length - len(values), *values.shape[1:]), values.dtype)
+    return np.concatenate([values, missing]) if len(missing) else values
 
 
 def evaluation_batches(
@@ -140,6 +149,7 @@ def evaluation_batches(
     rows: Int[np.ndarray, " m"],
     *,
     batch_size: int,
+    num_classes: int | None = None,
     process_index: int = 0,
     process_count: int = 1,
 ) -> EvaluationBatches:
@@ -156,6 +166,7 @@ def evaluation_batches(
         labels: Class of every image, [n].
         rows: Rows to evaluate, [m].
         batch_size: Global batch size, a multiple of ``process_count``.
+        num_classes: Number of classes, which labels are held to.
         process_index: This process's number.
         process_count: Number of processes.
 
@@ -164,8 +175,10 @@ def evaluation_batches(
         with b = batch_size // process_count; they can be gone through any number of times.
 
     Raises:
-        ValueError: If the batch size does not divide.
+        ValueError: If rows or labels lie outside of what there is, or the batch size does not
+            divide.
     """
+    _check(images, labels, rows, num_classes)
     block_size = _block_size(batch_size, process_index, process_count)
     return EvaluationBatches(
         images, labels, rows, batch_size, process_index * block_size, block_size
@@ -182,3 +195,26 @@ def _block_size(batch_size: int, process_index: int, process_count: int) -> int:
     if not 0 <= process_index < process_count:
         raise ValueError(f"There is no process {process_index} among {process_count}.")
     return batch_size // process_count
+
+
+def _check(
+    images: Images,
+    labels: Int[np.ndarray, " n"],
+    rows: Int[np.ndarray, " m"],
+    num_classes: int | None,
+) -> None:
+    """Raises ValueError for what NumPy and JAX would turn into other numbers without a word."""
+    if isinstance(images, np.ndarray) and images.dtype != np.uint8:
+        raise ValueError(f"Images are {images.dtype}; expected uint8, RGB in 0 to 255.")
+    if len(labels) != images.shape[0]:
+        raise ValueError(f"There are {len(labels)} labels for {images.shape[0]} images.")
+    _check_range("Rows", rows, len(labels))
+    _check_range("Labels", labels[rows], num_classes or 2**31)
+
+
+def _check_range(name: str, numbers: Int[np.ndarray, " m"], limit: int) -> None:
+    if not np.issubdtype(numbers.dtype, np.integer):
+        raise ValueError(f"{name} are {numbers.dtype}; expected whole numbers.")
+    outside = numbers[(numbers < 0) | (numbers >= limit)]
+    if len(outside):
+        raise ValueError(f"{name} hold {outside[0]}; expected 0 to {limit - 1}.")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Shaped
 
 from data.labels import Labels
 from data.names import DatasetName, readable
@@ -33,18 +34,39 @@ class ImageSource(Protocol):
     def __getitem__(self, row: int, /) -> bytes: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EncodedImages:
-    """Random access to the encoded bytes of every image, by row number."""
+    """Random access to the encoded bytes of every image, by row number.
 
-    examples: Any  # tfds's data source, which has no public type
+    Attributes:
+        examples: TFDS's data source, which has no public type.
+        ids: Name of every image, unicode [n].
+        folder: Where the prepared dataset lies.
+    """
+
+    examples: Any
+    ids: Shaped[np.ndarray, " n"]
+    folder: Path
 
     def __len__(self) -> int:
-        return len(self.examples)
+        return len(self.ids)
 
     def __getitem__(self, row: int) -> bytes:
-        """Returns the bytes of one image file, as they were given to the builder."""
-        return self.examples[row]["image"]
+        """Returns the bytes of one image file, as they were given to the builder.
+
+        Raises:
+            UserError: If they cannot be read, or are not what was written: ArrayRecord hashes them.
+        """
+        try:
+            encoded: bytes = self.examples[row]["image"]
+            if not encoded:  # so ArrayRecord reads behind the end of a file that was cut short
+                raise EOFError("the file ends before it")
+            return encoded
+        except Exception as error:  # ArrayRecord and protobuf have no error in common
+            raise UserError(
+                f"Image {self.ids[row]} cannot be read from the prepared dataset {self.folder} "
+                f"({_first_line(error)}); remove that folder, and prepare it anew."
+            ) from error
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -108,9 +130,9 @@ def open_prepared(folder: Path) -> Prepared:
     except UserError:
         raise
     except Exception as error:  # TFDS, protobuf and ArrayRecord have no error in common
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{folder} holds no whole dataset ({reason}); remove it, and prepare it anew."
+            f"{folder} holds no whole dataset ({_first_line(error)}); remove it, and prepare it "
+            "anew."
         ) from error
     return Prepared(
         class_names=class_names,
@@ -118,7 +140,7 @@ def open_prepared(folder: Path) -> Prepared:
         labels=index["labels"],
         groups=index.get("groups"),
         parts=index.get("parts"),
-        source=EncodedImages(examples),
+        source=EncodedImages(examples, index["ids"], folder),
         fingerprint=str(index["fingerprint"]),
         folder=folder,
     )
@@ -176,6 +198,10 @@ def _make_index(examples: Any, class_names: tuple[str, ...]) -> dict[str, Any]:
     }
     optional = {"groups": np.array(groups), "parts": np.array(parts)}
     return index | {name: column for name, column in optional.items() if np.any(column != "")}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _state(path: Path) -> bytes:

@@ -7,6 +7,7 @@ every eight cores get a process, and with it a lock, of their own.
 """
 
 import os
+import re
 import signal
 import sys
 import weakref
@@ -17,6 +18,8 @@ from typing import Any, Generic, TypeVar
 
 import grain
 from absl import flags
+
+from lmf_jax.errors import TrainingStopped
 
 Element = TypeVar("Element")
 
@@ -60,7 +63,22 @@ class Stream(Generic[Element]):
         return self
 
     def __next__(self) -> Element:
-        element: Element = next(self._iterator)
+        """Returns the next element.
+
+        Raises:
+            TrainingStopped: If a process that reads was killed.
+        """
+        try:
+            element: Element = next(self._iterator)
+        except RuntimeError as error:
+            killed = re.match(r"Worker process was terminated .*(exit code -?\d+)", str(error))
+            if killed is None:
+                raise
+            raise TrainingStopped(
+                f"A process that reads images was killed ({killed[1]}), most likely because memory "
+                "or /dev/shm ran out; make room, or decode once with --cache disk. A run goes on "
+                "with --resume."
+            ) from error
         self._next_index += 1
         return element
 

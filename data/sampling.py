@@ -38,7 +38,7 @@ def positions(
     """
     if sampling == "uniform":
         everything = grain.MapDataset.range(len(labels)).seed(seed).shuffle().repeat()
-        return everything.batch(batch_size)
+        return everything.batch(batch_size, batch_fn=np.array)  # faster than Grain's own
     beta = effective_number_beta if sampling == "effective-number" else None
     shares = np.cumsum(_image_weights(labels, beta))
 

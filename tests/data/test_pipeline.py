@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,12 +11,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import grain
+import jaxtyping
 import numpy as np
 import pytest
 
 from data import Dataset, evaluation_batches, open_images, train_batches
 from data.decoding import DecodedImages
-from lmf_jax.errors import UserError
+from data.reading import READING, Stream
+from lmf_jax.errors import TrainingStopped, UserError
 
 NUM_IMAGES = 120
 # Every pixel of image i is i, and its label follows from i: a mix-up cannot go unseen.
@@ -40,6 +44,10 @@ def rows_of(batch: dict) -> list[int]:
 
 def take(batches: Iterator, count: int) -> list[list[int]]:
     return [rows_of(next(batches)) for _ in range(count)]
+
+
+def take_labels(batches: Iterator, count: int) -> list[list[int]]:
+    return [next(batches)["label"].tolist() for _ in range(count)]
 
 
 def joined(blocks: Iterable[list[int]]) -> list[int]:
@@ -199,15 +207,36 @@ def test_processes_that_read_end_with_the_one_that_is_killed(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("num_processes", [0, 2])
-def test_an_image_that_breaks_while_it_streams_is_named(
+def test_an_image_that_breaks_while_it_streams_is_named_at_its_step(
     num_processes: int, digits: Dataset, monkeypatch
 ) -> None:
+    """The step before it is not disturbed, though the image is read ahead of that."""
     monkeypatch.setattr("data.pipeline.NUM_PROCESSES", num_processes)
-    broken = [b"" if row % 2 else digits.source[row] for row in range(50)]
-    images = DecodedImages(replace(digits, source=broken), 16)
-    batches = train_batches(images, digits.labels, np.arange(50), batch_size=16, seed=0)
-    with pytest.raises(UserError, match=r"^Image digit-\d+ of digits_lt cannot be decoded"):
-        next(batches)
+    rows, options = np.arange(50), {"batch_size": 5, "seed": 0}
+    victim = take_labels(train_batches(IMAGES[:50], rows, rows, **options), 4)[3][2]
+    encoded = [b"GIF89a" if row == victim else digits.source[row] for row in range(1797)]
+    images = DecodedImages(replace(digits, source=encoded), 16)
+    broken = train_batches(images, np.arange(1797), rows, **options)
+    assert victim not in joined(take_labels(broken, 3))
+    message = rf"^Image digit-{victim + 1:04d} of digits_lt cannot be decoded"
+    with pytest.raises(UserError, match=message):
+        next(broken)
+
+
+def test_a_process_that_reads_and_is_killed_ends_the_run() -> None:
+    stream = Stream(grain.MapDataset.range(100).map(lambda _: os.getpid()), READING, 1)
+    os.kill(next(stream), signal.SIGKILL)
+    message = r"process that reads images was killed \(exit code -9\).*--resume"
+    with pytest.raises(TrainingStopped, match=message):
+        list(stream)
+
+
+def test_another_error_of_a_reader_is_not_taken_for_its_death() -> None:
+    def fail(_):
+        raise RuntimeError("out of luck")
+
+    with pytest.raises(RuntimeError, match="out of luck"):
+        next(Stream(grain.MapDataset.range(1).map(fail), READING))
 
 
 @pytest.mark.parametrize("process_count", [1, 2, 3, 4])
@@ -261,3 +290,34 @@ def test_a_batch_that_processes_cannot_share_is_refused(batches) -> None:
 def test_training_on_no_rows_is_refused() -> None:
     with pytest.raises(ValueError, match="no rows to train on"):
         stream(rows=np.array([], np.int64))
+
+
+BATCHES = {
+    "training": lambda *data, **options: train_batches(*data, seed=0, **options),
+    "evaluation": evaluation_batches,
+}
+WRONG = {
+    "a row behind the end": ({"rows": np.array([3, 120])}, "Rows hold 120; expected 0 to 119"),
+    "a row before the start": ({"rows": np.array([3, -1])}, "Rows hold -1; expected 0 to 119"),
+    "a label too many": ({"num_classes": 8}, "Labels hold 8; expected 0 to 7"),
+    "a label below 0": ({"labels": LABELS - 1}, "Labels hold -1; expected 0 to "),
+    "labels of int32's other end": ({"labels": LABELS + np.int64(2**32)}, "Labels hold 42949672"),
+    "too few labels": ({"labels": LABELS[:-1]}, "There are 119 labels for 120 images"),
+    "labels of float": ({"labels": LABELS + 0.5}, "Labels are float64; expected whole numbers"),
+    "pixels from 0 to 1": ({"images": IMAGES / 255}, "Images are float64; expected uint8"),
+}
+
+
+@pytest.mark.parametrize("batches", BATCHES.values(), ids=BATCHES.keys())
+@pytest.mark.parametrize(("wrong", "message"), WRONG.values(), ids=WRONG.keys())
+def test_numbers_that_would_become_others_are_refused(batches, wrong, message, monkeypatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as in a person's own loop
+    options = {"images": IMAGES, "labels": LABELS.astype(np.int64), "rows": ROWS} | wrong
+    data = [options.pop(name) for name in ("images", "labels", "rows")]
+    with pytest.raises(ValueError, match=message):
+        batches(*data, batch_size=12, **options)
+
+
+def test_only_the_labels_of_the_rows_are_held_to_the_classes() -> None:
+    labels = np.where(np.isin(np.arange(NUM_IMAGES), ROWS), LABELS, -1)
+    next(train_batches(IMAGES, labels, ROWS, batch_size=12, seed=0, num_classes=10))

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import data.prepare
 from data.datasets import load_dataset
+from data.decoding import DecodedImages
 from data.ham10000.labels import CLASSES
 from data.image_cache import cached_images
 from data.prepare import prepare
@@ -155,6 +157,23 @@ def test_broken_images_can_be_left_out_and_are_listed(raw_dir: Path, tmp_path: P
     assert listed == ["ISIC_0000004", "ISIC_0000005", "ISIC_0000040"]
 
 
+def test_the_list_of_what_was_left_out_comes_with_the_dataset(
+    raw_dir: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """A process that is killed as soon as the dataset is in its place has left the list too."""
+    build = data.prepare._build
+
+    def build_and_die(builder) -> None:
+        build(builder)
+        raise KeyboardInterrupt
+
+    image(raw_dir, 4).write_bytes(b"")
+    monkeypatch.setattr("data.prepare._build", build_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("ham10000", raw_dir, tmp_path, skip_broken=True)
+    assert (tmp_path / "ham10000" / "1.0.0" / SKIPPED_FILE).read_text() == "ISIC_0000004\n"
+
+
 def test_of_many_broken_images_five_are_named(raw_dir: Path, tmp_path: Path) -> None:
     for number in range(7):
         image(raw_dir, number).unlink()
@@ -245,6 +264,44 @@ def test_a_dataset_that_is_not_whole_says_what_to_do(damage, raw_dir, tmp_path) 
     ) as error:
         prepare("ham10000", raw_dir, tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+@pytest.mark.parametrize("fault", [cut, Path.unlink])
+def test_images_that_are_lost_after_they_were_prepared_are_named(
+    fault, is_open: bool, raw_dir: Path, tmp_path: Path
+) -> None:
+    prepare("ham10000", raw_dir, tmp_path)
+    dataset = load_dataset("ham10000", data_dir=tmp_path)
+    (path,) = tmp_path.rglob("*.array_record*")
+    if is_open:
+        assert dataset.source[8] == image(raw_dir, 8).read_bytes()
+    fault(path)
+    if is_open and not path.exists():  # the name is gone, the file is not
+        assert dataset.source[7] == image(raw_dir, 7).read_bytes()
+        return
+    message = rf"^Image ISIC_0000007 cannot be read from the prepared dataset {path.parent} \(.*"
+    with pytest.raises(UserError, match=message + "; remove that folder, and prepare") as error:
+        DecodedImages(dataset, 8)[np.array([7])]
+    assert "\n" not in str(error.value)
+
+
+def test_a_bit_that_flipped_in_a_prepared_file_is_noticed(raw_dir: Path, tmp_path: Path) -> None:
+    folder = prepare("ham10000", raw_dir, tmp_path).folder
+    (path,) = folder.glob("*.array_record*")
+    content = path.read_bytes()
+    used = len(content[: 1 << 16].rstrip(b"\0"))  # a block: the rest of it is padding
+    for position in np.random.default_rng(0).integers(0, used, 5):
+        changed = bytearray(content)
+        changed[position] ^= 1
+        path.write_bytes(changed)
+        source, lost = prepare("ham10000", raw_dir, tmp_path).source, 0
+        for row in range(NUM_IMAGES):
+            try:
+                assert source[row] == image(raw_dir, row).read_bytes()
+            except UserError:
+                lost += 1
+        assert lost
 
 
 def type_in(words: list, monkeypatch) -> None:
