@@ -9,7 +9,7 @@ changed it, it is put aside; the one before is as good, since a run repeats itse
 
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -42,6 +42,7 @@ class Checkpoints:
             folder: where the checkpoints lie.
             normalisation: of the images that the model takes.
         """
+        _UnlessLoopIsClosed.install()
         self._normalisation = normalisation
         self._policy = _NewestAndBest()
         self._saved: tuple[int, int] | None = None
@@ -133,8 +134,7 @@ class Checkpoints:
 
     def _restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
         arguments = ocp.args.Composite(state=_restore_as(like), record=ocp.args.JsonRestore())
-        with _one_error():
-            restored = self._manager.restore(step, args=arguments)
+        restored = self._manager.restore(step, args=arguments)
         state, record = restored["state"], restored["record"]
         _check_whole(record, vars(state))
         return state, record
@@ -204,6 +204,7 @@ def read_best(folder: Path) -> tuple[Variables, Normalisation]:
     Raises:
         UserError: if there is no checkpoint of a finished epoch, or it is broken.
     """
+    _UnlessLoopIsClosed.install()
     options = ocp.CheckpointManagerOptions(read_only=True)
     try:
         with ocp.CheckpointManager(
@@ -234,8 +235,7 @@ def _read_best(manager: ocp.CheckpointManager, folder: Path) -> tuple[Variables,
     arguments = ocp.args.Composite(
         state=ocp.args.PyTreeRestore(restore_args=arrays), record=ocp.args.JsonRestore()
     )
-    with _one_error():
-        best = manager.restore(step, args=arguments)
+    best = manager.restore(step, args=arguments)
     state = {name: best["state"][name] for name in ("params", "batch_stats", "ema")}
     _check_whole(best["record"], state)
     averaged = state.pop("ema") or state
@@ -260,22 +260,24 @@ def _check_whole(record: Mapping[str, Any], state: Mapping[str, PyTree]) -> None
             raise ValueError(f"its {name} were changed")
 
 
-@contextmanager
-def _one_error() -> Iterator[None]:
-    """Hush what follows the first error of a restore.
+@dataclass(frozen=True)
+class _UnlessLoopIsClosed:
+    """A hook for exceptions that nobody can catch, which hushes one kind.
 
-    Orbax reads all arrays at once and gives up at the first error. What is still being read then
-    finds its event loop closed, and Python would print a traceback for each, here or later.
+    Orbax reads or writes all arrays at once and gives up at the first error. What is still going on
+    then finds its event loop closed, and Python would print a traceback for each, now or later.
     """
-    print_unraisable = sys.unraisablehook
 
-    def hook(unraisable: Any) -> None:
+    print_others: Callable[[Any], Any]
+
+    def __call__(self, unraisable: Any) -> None:
         if "Event loop is closed" not in str(unraisable.exc_value):
-            print_unraisable(unraisable)
+            self.print_others(unraisable)
 
-    sys.unraisablehook = hook
-    yield
-    sys.unraisablehook = print_unraisable
+    @classmethod
+    def install(cls) -> None:
+        if not isinstance(sys.unraisablehook, cls):
+            sys.unraisablehook = cls(sys.unraisablehook)
 
 
 def _reason_of_any_process(reason: str) -> str:

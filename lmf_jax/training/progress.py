@@ -1,11 +1,16 @@
 """What a person sees while it runs, and the same numbers as files."""
 
+import contextlib
+import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from lmf_jax.evaluation.finished_run import EpochMetrics
@@ -36,7 +41,7 @@ class Progress:
         self.compiling = True
         """Whether no step is over yet."""
         speaks = jax.process_index() == 0
-        self._writer = SummaryWriter(str(run_dir / "tensorboard")) if speaks else None
+        self._events = _open_events(run_dir / "tensorboard") if speaks else None
         if speaks and history:
             write_json_lines(run_dir / "metrics.jsonl", history)
         self._bar = tqdm(
@@ -51,15 +56,16 @@ class Progress:
     def close(self) -> None:
         """Take the bar away and finish the files."""
         self._bar.close()
-        if self._writer is not None:
-            self._writer.close()
+        if self._events is not None:
+            with contextlib.suppress(OSError):  # every epoch was written out, or its error told
+                self._events.close()
 
     def add(self, images: int) -> None:
         """Count a step and the time since the last call; of the first step say that it compiled."""
         now = time.perf_counter()
         if self.compiling:
             self.compiling = False
-            if self._writer is not None:
+            if self._events is not None:
                 tqdm.write(f"first step after {now - self._last:.0f} s of compilation")
         else:
             self._seconds += now - self._last
@@ -69,13 +75,12 @@ class Progress:
 
     def end_epoch(self, history: History) -> None:
         """Print and write the last row, whose epoch has just ended; count time from here on."""
-        if self._writer is not None:
+        if self._events is not None:
             row = history[-1]
             rate = self._images / self._seconds if self._images else None
             self._write_files(history, rate)
             scalars = row if rate is None else row | {"images_per_second": rate}
-            for name, value in scalars.items():
-                self._writer.add_scalar(name, value, row["step"])
+            _write_events(self._events, int(row["step"]), scalars)
             self._print_line(row, rate)
         self._seconds, self._images = 0.0, 0
         self._last = time.perf_counter()
@@ -97,3 +102,19 @@ class Progress:
             f"  lr {row['learning_rate']:.1e}{speed}"
         )
         sys.stdout.flush()
+
+
+def _open_events(folder: Path) -> EventsWriter:
+    """Open a file of TensorBoard's, and not SummaryWriter: its thread dies of a full disk.
+
+    The run would then wait for that thread forever.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return EventsWriter(str(folder / "events"), f".{os.getpid()}")
+
+
+def _write_events(events: EventsWriter, step: int, scalars: Mapping[str, float]) -> None:
+    for name, value in scalars.items():
+        summary = scalar(name, value)
+        events.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+    events.flush()

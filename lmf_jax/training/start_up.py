@@ -32,9 +32,10 @@ def start_up(config: Config) -> None:
     Raises:
         UserError: if the others cannot be met.
     """
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every file, and of waiting
-    # Of a broken checkpoint Orbax reads on beside the first error, which is told already.
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    # Orbax tells of every file and of waiting, and prints what it raises, with all that went on
+    # beside it; one sentence of ours says the same.
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Path(COMPILATION_CACHE).expanduser()))
     keep_memory()

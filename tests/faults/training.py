@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -30,11 +31,13 @@ class Training:
     """A process that trains.
 
     Attributes:
+        run_dir: the folder of the run.
         process: as multiprocessing knows it.
         started: a file that is there once the first step is over.
         output: a file of all that it prints.
     """
 
+    run_dir: Path
     process: BaseProcess
     started: Path
     output: Path
@@ -59,16 +62,14 @@ class Training:
 
 def start(run_dir: Path, data_dir: Path, *flags: str) -> Training:
     """Start training, or go on with it where the folder holds a run."""
-    files = run_dir.parent / f"{run_dir.name}-files"
-    files.mkdir(exist_ok=True)
-    number = len(list(files.iterdir()))
-    started, output = files / f"{number}-started", files / f"{number}-output"
+    files = Path(tempfile.mkdtemp(prefix="lmf-jax-training-"))
+    started, output = files / "started", files / "output"
     output.touch()
     words = ["--run-dir", str(run_dir), "--data-dir", str(data_dir), *SETTINGS, *flags]
     words += ["--resume"] if (run_dir / "config.json").exists() else []
     process = _FORKS.Process(target=_train, args=(words, started, output))
     process.start()
-    return Training(process, started, output)
+    return Training(run_dir, process, started, output)
 
 
 def _train(words: list[str], started: Path, output: Path) -> None:
@@ -117,8 +118,7 @@ def kill_at_a_random_moment(training: Training, rng: random.Random, longest: flo
         time.sleep(rng.uniform(0, longest))
     training.send(signal.SIGKILL)
     training.process.join()
-    run_dir = Path(str(training.output.parent).removesuffix("-files"))
-    return any((run_dir / "checkpoints").glob("*orbax-checkpoint-tmp*"))
+    return any((training.run_dir / "checkpoints").glob("*orbax-checkpoint-tmp*"))
 
 
 def difference(one: Path, other: Path) -> str:

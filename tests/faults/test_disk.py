@@ -1,0 +1,53 @@
+"""A disk that is full, read-only, or returns other bytes than it was given."""
+
+import pytest
+
+from tests.faults.small_disk import fill, make_read_only, small_disk
+from tests.faults.training import difference, run_to_the_end, start
+
+EPOCHS = ("--epochs", "6")
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def whole(data_dir, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("runs") / "whole"
+    run_to_the_end(run_dir, data_dir, *EPOCHS)
+    return run_dir
+
+
+def test_a_full_disk_stops_the_run_and_costs_nothing_that_was_saved(data_dir, whole, tmp_path):
+    with small_disk(tmp_path / "disk") as disk:
+        training = start(disk / "run", data_dir, *EPOCHS)
+        training.wait_for_first_step()
+        filler = fill(disk)
+        code, printed = training.end(), training.output.read_text()
+        assert code == 1, printed
+        assert "Traceback" not in printed
+        last = printed.splitlines()[-1]
+        assert last.startswith("train.py: ")
+        assert "No space left on device" in last
+        filler.unlink()
+        run_to_the_end(disk / "run", data_dir, *EPOCHS)
+        assert difference(disk / "run", whole) == ""
+
+
+def test_a_read_only_disk_is_named(data_dir, whole, tmp_path):
+    with small_disk(tmp_path / "disk") as disk:
+        training = start(disk / "run", data_dir, *EPOCHS)
+        training.wait_for_first_step()
+        training.process.kill()
+        training.process.join()
+        make_read_only(disk)
+        training = start(disk / "run", data_dir, *EPOCHS)
+        code, printed = training.end(), training.output.read_text()
+        assert code == 1, printed
+        assert "Traceback" not in printed
+        assert "Read-only file system" in printed.splitlines()[-1]
+        make_read_only(disk, read_only=False)
+        run_to_the_end(disk / "run", data_dir, *EPOCHS)
+        assert difference(disk / "run", whole) == ""

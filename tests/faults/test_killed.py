@@ -1,0 +1,57 @@
+"""A run may be killed at any moment: resumed, it ends as if nothing had been."""
+
+import random
+import signal
+
+import pytest
+
+from tests.faults.training import (
+    difference,
+    kill_at_a_random_moment,
+    run_to_the_end,
+    start,
+)
+
+EPOCHS = ("--epochs", "30")
+KILLS_WHILE_TRAINING, KILLS_WHILE_TESTING = 16, 4
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def whole(data_dir, tmp_path_factory):
+    """The folder of a run that nothing happened to."""
+    run_dir = tmp_path_factory.mktemp("runs") / "whole"
+    run_to_the_end(run_dir, data_dir, *EPOCHS)
+    return run_dir
+
+
+def test_a_run_killed_twenty_times_ends_as_one_that_was_not(data_dir, whole, tmp_path):
+    rng, run_dir = random.Random(0), tmp_path / "killed"
+    for _ in range(KILLS_WHILE_TRAINING):
+        kill_at_a_random_moment(start(run_dir, data_dir, *EPOCHS), rng, longest=0.5)
+    run_to_the_end(run_dir, data_dir, *EPOCHS)
+    for _ in range(KILLS_WHILE_TESTING):
+        testing = start(run_dir, data_dir, *EPOCHS)
+        testing.process.join(rng.uniform(1, 5))
+        testing.send(signal.SIGKILL)
+        testing.process.join()
+    run_to_the_end(run_dir, data_dir, *EPOCHS)
+    assert difference(run_dir, whole) == ""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_says_how_to_go_on(data_dir, whole, tmp_path, number, code):
+    run_dir = tmp_path / "stopped"
+    training = start(run_dir, data_dir, *EPOCHS)
+    training.wait_for_first_step()
+    training.send(number)
+    assert training.end() == code
+    last = training.output.read_text().splitlines()[-1]
+    assert last.startswith("train.py: Stopped and saved after step ")
+    assert last.endswith(f"go on with: python train.py --resume --run-dir {run_dir}")
+    run_to_the_end(run_dir, data_dir, *EPOCHS)
+    assert difference(run_dir, whole) == ""
