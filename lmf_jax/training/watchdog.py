@@ -4,19 +4,22 @@ Of several processes that train together, one that hangs holds up all of them, a
 all look alike. Each says for itself what it does: the odd one out is the one to look at.
 """
 
-import faulthandler
 import sys
 import threading
 import time
+import traceback
 
 import jax
+
+FRAMES = 8
+"""Innermost calls that are shown of the thread that waits."""
 
 
 class Watchdog:
     """Says on standard error, again and again, what has been going on for too long."""
 
     def __init__(self, minutes: float) -> None:
-        """Start to watch.
+        """Start to watch the thread that calls this.
 
         Args:
             minutes: how long one thing may take; 0 watches nothing.
@@ -24,6 +27,7 @@ class Watchdog:
         self._seconds = 60 * minutes
         self._doing = "the start"
         self._since = time.monotonic()
+        self._main = threading.get_ident()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         if minutes:
@@ -56,8 +60,8 @@ class Watchdog:
         print(
             f"Process {jax.process_index()} of {jax.process_count()} has waited for "
             f"{minutes:.1f} minutes for {self._doing}; of several processes, look at the one that "
-            "waits for something else than the others. Its threads are at:",
+            "waits for something else than the others. It is here:\n"
+            + "".join(traceback.format_stack(sys._current_frames()[self._main])[-FRAMES:]),
             file=sys.stderr,
+            flush=True,
         )
-        faulthandler.dump_traceback(all_threads=True)
-        sys.stderr.flush()

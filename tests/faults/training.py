@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -62,11 +63,33 @@ class Training:
 
 def start(run_dir: Path, data_dir: Path, *flags: str) -> Training:
     """Start training, or go on with it where the folder holds a run."""
+    (training,) = start_together(run_dir, data_dir, 1, *flags)
+    return training
+
+
+def start_together(run_dir: Path, data_dir: Path, processes: int, *flags: str) -> list[Training]:
+    """Start so many processes that train one run."""
+    words = ["--run-dir", str(run_dir), "--data-dir", str(data_dir), *SETTINGS, *flags]
+    words += ["--resume"] if (run_dir / "config.json").exists() else []
+    if processes == 1:
+        return [_start(run_dir, words)]
+    words += ["--distributed", "auto", "--coordinator-address", f"127.0.0.1:{free_port()}"]
+    words += ["--num-processes", str(processes), "--process-id"]
+    return [_start(run_dir, [*words, str(number)]) for number in range(processes)]
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port: int = server.getsockname()[1]
+        return port
+
+
+def _start(run_dir: Path, words: list[str]) -> Training:
     files = Path(tempfile.mkdtemp(prefix="lmf-jax-training-"))
     started, output = files / "started", files / "output"
     output.touch()
-    words = ["--run-dir", str(run_dir), "--data-dir", str(data_dir), *SETTINGS, *flags]
-    words += ["--resume"] if (run_dir / "config.json").exists() else []
     process = _FORKS.Process(target=_train, args=(words, started, output))
     process.start()
     return Training(run_dir, process, started, output)

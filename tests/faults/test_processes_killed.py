@@ -1,0 +1,73 @@
+"""One of two processes that train together dies, is told to stop, or hangs."""
+
+import signal
+
+import pytest
+
+from tests.faults.training import difference, start_together
+
+EPOCHS = ("--epochs", "4")
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def whole(data_dir, tmp_path_factory):
+    """The folder of a run of two processes that nothing happened to."""
+    run_dir = tmp_path_factory.mktemp("runs") / "whole"
+    both_to_the_end(run_dir, data_dir)
+    return run_dir
+
+
+def both_to_the_end(run_dir, data_dir):
+    trainings = start_together(run_dir, data_dir, 2, *EPOCHS)
+    codes = [training.end() for training in trainings]
+    assert codes == [0, 0], "\n".join(training.output.read_text() for training in trainings)
+
+
+def interrupt(run_dir, data_dir, process, number, *flags):
+    """Start two processes and send one a signal in the first epoch."""
+    trainings = start_together(run_dir, data_dir, 2, *EPOCHS, *flags)
+    trainings[process].wait_for_first_step()
+    trainings[process].send(number)
+    return trainings
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_the_other_stops_within_a_minute_and_the_run_goes_on(data_dir, whole, tmp_path, process):
+    trainings = interrupt(tmp_path / "run", data_dir, process, signal.SIGKILL)
+    other = trainings[1 - process]
+    assert other.end(60) == 1
+    said = other.output.read_text().splitlines()[-1]
+    assert said.startswith("train.py: Another process of this run stopped or cannot be reached (")
+    assert said.endswith("start all processes again with --resume.")
+    trainings[process].end()
+    both_to_the_end(tmp_path / "run", data_dir)
+    assert difference(tmp_path / "run", whole) == ""
+
+
+def test_both_stop_at_one_step_if_one_is_told_to(data_dir, whole, tmp_path):
+    trainings = interrupt(tmp_path / "run", data_dir, 1, signal.SIGTERM)
+    assert [training.end(60) for training in trainings] == [143, 143]
+    said = [training.output.read_text().splitlines()[-1] for training in trainings]
+    assert said[0] == said[1]
+    assert said[0].startswith("train.py: Stopped and saved after step ")
+    both_to_the_end(tmp_path / "run", data_dir)
+    assert difference(tmp_path / "run", whole) == ""
+
+
+def test_one_that_hangs_is_named_and_ends_the_other_within_a_minute(data_dir, tmp_path):
+    trainings = interrupt(
+        tmp_path / "run", data_dir, 1, signal.SIGSTOP, "--watchdog-minutes", "0.1"
+    )
+    try:
+        assert trainings[0].end(60) == 134  # JAX aborts it
+        said = trainings[0].output.read_text()
+        assert "Process 0 of 2 has waited for 0.1 minutes for " in said
+        assert "another task died" in said
+    finally:
+        trainings[1].send(signal.SIGKILL)
+        trainings[1].end()
