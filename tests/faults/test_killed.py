@@ -12,7 +12,7 @@ from tests.faults.training import (
     start,
 )
 
-EPOCHS = ("--epochs", "30")
+EPOCHS = ("--epochs", "12")
 KILLS_WHILE_TRAINING, KILLS_WHILE_TESTING = 16, 4
 
 
@@ -32,7 +32,7 @@ def whole(data_dir, tmp_path_factory):
 def test_a_run_killed_twenty_times_ends_as_one_that_was_not(data_dir, whole, tmp_path):
     rng, run_dir = random.Random(0), tmp_path / "killed"
     for _ in range(KILLS_WHILE_TRAINING):
-        kill_at_a_random_moment(start(run_dir, data_dir, *EPOCHS), rng, longest=0.5)
+        kill_at_a_random_moment(start(run_dir, data_dir, *EPOCHS), rng, longest=0.3)
     run_to_the_end(run_dir, data_dir, *EPOCHS)
     for _ in range(KILLS_WHILE_TESTING):
         testing = start(run_dir, data_dir, *EPOCHS)

@@ -1,0 +1,138 @@
+"""What happens to a run that is killed, starved or fed broken files: ``python -m benchmarks.faults``.
+
+First, pairs of runs: ``train.py`` with a tiny model is killed by SIGKILL at a random moment and
+resumed, and has to end as the run that nothing happened to, to the bit. Then every test that is
+marked as one of a fault is run, and counted. Both become the table of ``docs/reliability.md``.
+"""
+
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tyro
+from tqdm import tqdm
+
+from benchmarks.record import record, table
+from lmf_jax.errors import UserError, run_command
+from tests.faults.training import difference, kill_at_a_random_moment, run_to_the_end, start
+
+PAGE = Path(__file__).parent.parent / "docs" / "reliability.md"
+BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"
+EPOCHS = ("--epochs", "3")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Try every fault that a run has to survive, and write down what happened."""
+
+    pairs: int = 100
+    """Runs that are killed once and resumed."""
+    seed: int = 0
+    """Of the moments at which they are killed."""
+
+    def __post_init__(self) -> None:
+        """Refuse what nothing can be tried with."""
+        if self.pairs < 1:
+            raise UserError(f"--pairs is {self.pairs}; expected a whole number of at least 1.")
+
+
+@dataclass
+class Counter:
+    """A plugin of pytest that counts, for every fault, the tests of it that pass and fail."""
+
+    faults: dict[str, tuple[str, str]] = field(default_factory=dict)
+    passed: dict[tuple[str, str], int] = field(default_factory=dict)
+    failed: dict[tuple[str, str], int] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+
+    def pytest_collection_modifyitems(self, items: Sequence[pytest.Item]) -> None:
+        """Remember which test is of which fault."""
+        for item in items:
+            marker = item.get_closest_marker("fault")
+            if marker is not None:
+                self.faults[item.nodeid] = marker.args
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count a test that ended."""
+        fault = self.faults.get(report.nodeid)
+        if fault is None:
+            return
+        if report.skipped:
+            self.skipped.append(report.nodeid)
+        elif report.failed:
+            self.failed[fault] = self.failed.get(fault, 0) + 1
+        elif report.when == "call":
+            self.passed[fault] = self.passed.get(fault, 0) + 1
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for every fault, in the order of the tests."""
+        return [
+            {
+                "fault": fault[0],
+                "tried": self.passed.get(fault, 0) + self.failed.get(fault, 0),
+                "what happened": fault[1],
+                "as it should": self.passed.get(fault, 0),
+            }
+            for fault in dict.fromkeys(self.faults.values())
+            if fault in self.passed or fault in self.failed
+        ]
+
+
+def main() -> None:
+    """Try everything and write the table."""
+    options = tyro.cli(Options)
+    os.environ.setdefault(
+        "JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), "lmf-jax-faults")
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        rows = killed_pairs(Path(folder), options.pairs, options.seed)
+    counter = Counter()
+    sys.stdout.flush()
+    pytest.main(["-q", "-m", "fault", "-p", "no:cacheprovider", "tests"], plugins=[counter])
+    rows += counter.rows()
+    record("faults", rows, skipped=counter.skipped)
+    page = PAGE.read_text()
+    before, _, rest = page.partition(BEGIN)
+    after = rest.partition(END)[2]
+    PAGE.write_text(f"{before}{BEGIN}\n{table(rows)}\n\n{END}{after}")
+    print(f"the table stands in {PAGE}")
+
+
+def killed_pairs(folder: Path, count: int, seed: int) -> list[dict[str, Any]]:
+    """Kill and resume so many runs; return their rows, by whether a save was cut in half."""
+    data_dir, whole = folder / "data", folder / "whole"
+    started = time.perf_counter()
+    run_to_the_end(whole, data_dir, *EPOCHS)
+    longest = max(1.0, (time.perf_counter() - started) / 4)
+    rng = random.Random(seed)
+    kinds: dict[bool, list[bool]] = {False: [], True: []}
+    for number in tqdm(range(count), desc="killed and resumed", disable=None):
+        run_dir = folder / f"killed-{number}"
+        half_saved = kill_at_a_random_moment(start(run_dir, data_dir, *EPOCHS), rng, longest)
+        run_to_the_end(run_dir, data_dir, *EPOCHS)
+        differs = difference(run_dir, whole)
+        if differs:
+            print(f"pair {number} differs in {differs}")
+        kinds[half_saved].append(not differs)
+    words = {False: "between two saves", True: "during a save"}
+    return [
+        {
+            "fault": f"SIGKILL at a random moment, {words[half_saved]}",
+            "tried": len(equal),
+            "what happened": "resumed, it ended with the same bits as the run that was not killed",
+            "as it should": sum(equal),
+        }
+        for half_saved, equal in kinds.items()
+        if equal
+    ]
+
+
+if __name__ == "__main__":
+    run_command("benchmarks.faults", main)
