@@ -1,4 +1,4 @@
-"""What happens to a run that is killed, starved or fed broken files: ``python -m benchmarks.faults``.
+"""What becomes of a run that is killed, starved or fed broken files: ``-m benchmarks.faults``.
 
 First, pairs of runs: ``train.py`` with a tiny model is killed by SIGKILL at a random moment and
 resumed, and has to end as the run that nothing happened to, to the bit. Then every test that is

@@ -64,6 +64,10 @@ def test_a_finished_cache_is_opened_and_not_decoded_again(digits: Dataset, tmp_p
     )
 
 
+@pytest.mark.fault(
+    "the image cache was cut short before a run",
+    "made anew",
+)
 @pytest.mark.parametrize("size", [0, 40, 128, 130, -4, -1])  # -4: as it was without checksums
 def test_a_cache_that_was_cut_short_is_rebuilt(digits: Dataset, tmp_path: Path, size: int) -> None:
     dataset = made_up_dataset(digits, [encode(Image.new("L", (8, 8), 50))])
@@ -89,6 +93,10 @@ def opened(digits: Dataset, tmp_path: Path) -> CachedImages:
     return cached_images(made_up_dataset(digits, pictures), 8, tmp_path)
 
 
+@pytest.mark.fault(
+    "the image cache is cut short under a run",
+    "the image and the file were named, and what to do",
+)
 def test_a_cache_that_is_cut_short_under_a_run_is_named(opened: CachedImages) -> None:
     """A memory map would end the interpreter by SIGBUS."""
     os.truncate(opened.path, opened.start + 3 * 192 + 10)
@@ -103,6 +111,10 @@ def test_a_cache_that_is_cut_short_under_a_run_is_named(opened: CachedImages) ->
         list(evaluation_batches(opened, labels, rows, batch_size=2))
 
 
+@pytest.mark.fault(
+    "one bit of the image cache is flipped",
+    "the image was named at its first read",
+)
 def test_a_bit_that_flipped_on_the_disk_is_noticed(digits: Dataset, opened: CachedImages) -> None:
     content = bytearray(opened.path.read_bytes())
     content[opened.start + 4 * 192 + 100] ^= 16
@@ -117,6 +129,10 @@ def everything_but(images: CachedImages, row: int) -> np.ndarray:
     return images[np.delete(np.arange(images.shape[0]), row)][:, 0, 0, 0]
 
 
+@pytest.mark.fault(
+    "the disk of the image cache fails (EIO)",
+    "the image and the file were named",
+)
 def test_a_disk_that_fails_is_named(opened: CachedImages, monkeypatch) -> None:
     def fail(*_):
         raise OSError(errno.EIO, "Input/output error")
@@ -126,6 +142,10 @@ def test_a_disk_that_fails_is_named(opened: CachedImages, monkeypatch) -> None:
         opened[np.array([5])]
 
 
+@pytest.mark.fault(
+    "the image cache is removed or replaced under a run",
+    "the run went on with the file that it had open",
+)
 @pytest.mark.parametrize("replaced", [False, True])
 def test_a_run_goes_on_when_its_cache_is_removed_or_replaced(
     opened: CachedImages, replaced: bool

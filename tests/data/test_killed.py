@@ -126,6 +126,10 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.fault(
+    "SIGKILL at ten random moments while a dataset is prepared and cached",
+    "made again, it was the same, and nothing half-built was taken for whole",
+)
 def test_a_dataset_is_the_same_after_any_number_of_kills(seen: list[dict]) -> None:
     killed = seen[0]
     assert killed["afterwards"]["fingerprint"] == killed["reference"]["fingerprint"]
@@ -141,6 +145,10 @@ def test_what_killed_processes_began_is_cleared_away(seen: list[dict]) -> None:
     assert hidden and all(name.endswith(".lock") for name in hidden)
 
 
+@pytest.mark.fault(
+    "SIGKILL to one of two processes that prepare or cache the same data",
+    "the other took over and finished",
+)
 @pytest.mark.parametrize("what", ["caching", "preparing"])
 def test_a_second_process_goes_on_when_the_first_is_killed(seen: list[dict], what: str) -> None:
     result = seen[0]["caching"] if what == "caching" else seen[1]

@@ -206,6 +206,10 @@ def test_processes_that_read_end_with_the_one_that_is_killed(tmp_path: Path) -> 
         time.sleep(0.1)
 
 
+@pytest.mark.fault(
+    "an image becomes unreadable while images are streamed, by threads or processes",
+    "the image was named at its step; the steps before were not disturbed",
+)
 @pytest.mark.parametrize("num_processes", [0, 2])
 def test_an_image_that_breaks_while_it_streams_is_named_at_its_step(
     num_processes: int, digits: Dataset, monkeypatch
@@ -223,6 +227,10 @@ def test_an_image_that_breaks_while_it_streams_is_named_at_its_step(
         next(broken)
 
 
+@pytest.mark.fault(
+    "SIGKILL to a process that reads images",
+    "the run stopped with one sentence",
+)
 def test_a_process_that_reads_and_is_killed_ends_the_run() -> None:
     stream = Stream(grain.MapDataset.range(100).map(lambda _: os.getpid()), READING, 1)
     os.kill(next(stream), signal.SIGKILL)

@@ -254,6 +254,10 @@ LOSSES = {
 }
 
 
+@pytest.mark.fault(
+    "a file of a prepared dataset is cut, emptied or missing",
+    "the folder was named, and what to do",
+)
 @pytest.mark.parametrize("damage", LOSSES.values(), ids=LOSSES.keys())
 def test_a_dataset_that_is_not_whole_says_what_to_do(damage, raw_dir, tmp_path) -> None:
     folder = prepare("ham10000", raw_dir, tmp_path).folder
@@ -286,6 +290,10 @@ def test_images_that_are_lost_after_they_were_prepared_are_named(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.fault(
+    "one bit of a prepared dataset is flipped, five times",
+    "noticed each time, and the image was named",
+)
 def test_a_bit_that_flipped_in_a_prepared_file_is_noticed(raw_dir: Path, tmp_path: Path) -> None:
     folder = prepare("ham10000", raw_dir, tmp_path).folder
     (path,) = folder.glob("*.array_record*")

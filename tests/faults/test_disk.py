@@ -20,6 +20,10 @@ def whole(data_dir, tmp_path_factory):
     return run_dir
 
 
+@pytest.mark.fault(
+    "the disk is full",
+    "one sentence, exit code 1, what was saved is kept; with room again, the same bits",
+)
 def test_a_full_disk_stops_the_run_and_costs_nothing_that_was_saved(data_dir, whole, tmp_path):
     with small_disk(tmp_path / "disk") as disk:
         training = start(disk / "run", data_dir, *EPOCHS)
@@ -36,6 +40,10 @@ def test_a_full_disk_stops_the_run_and_costs_nothing_that_was_saved(data_dir, wh
         assert difference(disk / "run", whole) == ""
 
 
+@pytest.mark.fault(
+    "the disk is read-only when a run is resumed",
+    "one sentence, exit code 1; writable again, the same bits",
+)
 def test_a_read_only_disk_is_named(data_dir, whole, tmp_path):
     with small_disk(tmp_path / "disk") as disk:
         training = start(disk / "run", data_dir, *EPOCHS)

@@ -29,6 +29,10 @@ def whole(data_dir, tmp_path_factory):
     return run_dir
 
 
+@pytest.mark.fault(
+    "SIGKILL 20 times in one run, 16 while it trains and 4 while it tests",
+    "it ended with the same bits as the run that was not killed",
+)
 def test_a_run_killed_twenty_times_ends_as_one_that_was_not(data_dir, whole, tmp_path):
     rng, run_dir = random.Random(0), tmp_path / "killed"
     for _ in range(KILLS_WHILE_TRAINING):
@@ -43,6 +47,10 @@ def test_a_run_killed_twenty_times_ends_as_one_that_was_not(data_dir, whole, tmp
     assert difference(run_dir, whole) == ""
 
 
+@pytest.mark.fault(
+    "SIGTERM, or Ctrl-C, to a run",
+    "it saved, said how to go on, exit code 143 or 130; resumed, the same bits",
+)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_says_how_to_go_on(data_dir, whole, tmp_path, number, code):
     run_dir = tmp_path / "stopped"

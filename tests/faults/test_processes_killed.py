@@ -36,6 +36,10 @@ def interrupt(run_dir, data_dir, process, number, *flags):
     return trainings
 
 
+@pytest.mark.fault(
+    "SIGKILL to one of two processes, the first or the second",
+    "the other stopped within a minute with one sentence; resumed, the same bits",
+)
 @pytest.mark.parametrize("process", [0, 1])
 def test_the_other_stops_within_a_minute_and_the_run_goes_on(data_dir, whole, tmp_path, process):
     trainings = interrupt(tmp_path / "run", data_dir, process, signal.SIGKILL)
@@ -49,6 +53,10 @@ def test_the_other_stops_within_a_minute_and_the_run_goes_on(data_dir, whole, tm
     assert difference(tmp_path / "run", whole) == ""
 
 
+@pytest.mark.fault(
+    "SIGTERM to one of two processes",
+    "both saved and stopped after the same step, exit code 143; resumed, the same bits",
+)
 def test_both_stop_at_one_step_if_one_is_told_to(data_dir, whole, tmp_path):
     trainings = interrupt(tmp_path / "run", data_dir, 1, signal.SIGTERM)
     assert [training.end(60) for training in trainings] == [143, 143]
@@ -59,6 +67,10 @@ def test_both_stop_at_one_step_if_one_is_told_to(data_dir, whole, tmp_path):
     assert difference(tmp_path / "run", whole) == ""
 
 
+@pytest.mark.fault(
+    "one of two processes hangs (SIGSTOP)",
+    "the watchdog said where the other waits; JAX ended it within a minute",
+)
 def test_one_that_hangs_is_named_and_ends_the_other_within_a_minute(data_dir, tmp_path):
     trainings = interrupt(
         tmp_path / "run", data_dir, 1, signal.SIGSTOP, "--watchdog-minutes", "0.1"

@@ -149,6 +149,10 @@ def two_checkpoints(train_step, tmp_path_factory):
     return folder, train_and_save(train_step, folder, (0.1, 0.2))
 
 
+@pytest.mark.fault(
+    "a file of the newest checkpoint is missing, cut in half, or has one bit flipped",
+    "noticed and named, put aside, and the checkpoint before was used (or the file was not needed)",
+)
 @pytest.mark.parametrize("kind", ["missing", "truncated", "flipped"])
 @pytest.mark.parametrize("name", ["state/d/*", "state/*/d/*", "record/metadata", "state/_METADATA"])
 def test_the_checkpoint_before_a_broken_one_is_used(two_checkpoints, tmp_path, capsys, name, kind):
@@ -172,6 +176,10 @@ def test_the_checkpoint_before_a_broken_one_is_used(two_checkpoints, tmp_path, c
     checkpoints.close()
 
 
+@pytest.mark.fault(
+    "one bit of a saved array is flipped",
+    "noticed by its checksum, and the checkpoint before was used",
+)
 def test_values_that_the_disk_changed_are_noticed(tmp_path, capsys):
     """Arrays are most of the bytes, and nothing below us checks those of more than a kilobyte."""
     kernel = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
@@ -188,6 +196,10 @@ def test_values_that_the_disk_changed_are_noticed(tmp_path, capsys):
     assert "step 2 is broken (its params were changed)" in capsys.readouterr().out
 
 
+@pytest.mark.fault(
+    "all checkpoints are broken",
+    "one sentence; nothing was moved or removed",
+)
 def test_with_no_whole_checkpoint_all_stay_where_they_are(two_checkpoints, tmp_path):
     shutil.copytree(two_checkpoints[0], tmp_path / "c")
     for step in "12":
@@ -197,6 +209,10 @@ def test_with_no_whole_checkpoint_all_stay_where_they_are(two_checkpoints, tmp_p
     assert steps_kept(tmp_path / "c") == [1, 2]
 
 
+@pytest.mark.fault(
+    "the checkpoint of the best epoch is broken",
+    "one sentence; nothing was tested with another",
+)
 def test_a_broken_best_checkpoint_is_not_tested(two_checkpoints, tmp_path):
     shutil.copytree(two_checkpoints[0], tmp_path / "c")
     change(tmp_path / "c" / "1" / "record" / "metadata", "flipped")

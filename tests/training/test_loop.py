@@ -201,6 +201,10 @@ def test_a_finished_run_can_be_resumed_and_changes_nothing(tmp_path, compiled):
     assert (tmp_path / "metrics.jsonl").read_text() == metrics
 
 
+@pytest.mark.fault(
+    "a loss or gradient is not finite",
+    "the run stopped and named step and epoch; the last good checkpoint was kept",
+)
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_epoch(tmp_path, compiled):
     whole = dataclasses.replace(CONFIG, epochs=1)
     run(tmp_path, compiled, whole)
@@ -211,6 +215,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_epoch(t
     assert [row["epoch"] for row in rows(tmp_path)] == [1]
 
 
+@pytest.mark.fault(
+    "a label below 0, or past the last class, in a batch",
+    "refused, with the label",
+)
 @pytest.mark.parametrize("label", [-1, NUM_CLASSES])
 def test_a_label_that_is_no_class_is_named(tmp_path, compiled, label):
     stream = Stream()
@@ -218,6 +226,17 @@ def test_a_label_that_is_no_class_is_named(tmp_path, compiled, label):
     with pytest.raises(
         ValueError, match=f"holds the label {label}; expected class ids from 0 to 2"
     ):
+        run(tmp_path, compiled, stream=stream)
+
+
+@pytest.mark.fault(
+    "NaN pixels in a batch",
+    "refused: only bytes are taken, and those cannot be NaN",
+)
+def test_pixels_that_are_no_bytes_are_refused(tmp_path, compiled):
+    stream = Stream()
+    stream.at[8] = lambda batch: batch.update(image=np.full((8, 16, 16, 3), np.nan, np.float32))
+    with pytest.raises(ValueError, match=r"images of float32; expected uint8"):
         run(tmp_path, compiled, stream=stream)
 
 
@@ -235,6 +254,10 @@ def test_sigterm_saves_stops_and_has_an_exit_code_of_its_own(tmp_path, compiled)
     assert metrics(tmp_path / "stopped") == metrics(tmp_path / "whole")
 
 
+@pytest.mark.fault(
+    "SIGTERM while an epoch is validated",
+    "saved without waiting for its end; resumed, the same bits",
+)
 def test_sigterm_while_an_epoch_is_validated_does_not_wait_for_its_end(tmp_path, compiled):
     """Nor is the row of the epoch lost: the state is saved again with it."""
     expected = run(tmp_path / "whole", compiled)
@@ -275,6 +298,10 @@ def test_checkpoints_within_an_epoch_change_nothing_else(tmp_path, compiled):
     assert metrics(tmp_path / "often") == metrics(tmp_path / "whole")
 
 
+@pytest.mark.fault(
+    "the newest checkpoint of a run is broken when it is resumed",
+    "named; the run went on from the one before, to the same bits",
+)
 def test_a_run_goes_on_from_the_checkpoint_before_a_broken_one(tmp_path, compiled, capsys):
     expected = run(tmp_path, compiled)
     whole = metrics(tmp_path)
