@@ -1,5 +1,8 @@
 """Every image decoded and resized once, into one memory-mapped array."""
 
+import io
+import math
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -66,18 +69,32 @@ def cached_images(
     if (cached := _open_whole(path, images.shape)) is not None:
         return cached
     with building(path):
-        if _open_whole(path, images.shape) is None:
+        if (cached := _open_whole(path, images.shape)) is None:
             _write(path, images)
-        return np.load(path, mmap_mode="r")
+            cached = _open_whole(path, images.shape)
+    assert cached is not None
+    return cached
 
 
 def _open_whole(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "n h w 3"] | None:
-    """Opens a finished cache; returns None if it is absent, or shorter than its header says."""
+    """Opens a finished cache; returns None unless it is the header of these images and as long."""
+    header = _header(shape)
     try:
-        images = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
+        with path.open("rb") as file:
+            is_whole = file.read(len(header)) == header
+            is_whole &= file.seek(0, os.SEEK_END) == len(header) + math.prod(shape)
+    except OSError:
         return None
-    return images if images.shape == shape and images.dtype == np.uint8 else None
+    # The header is compared and not parsed: nothing that a file claims is believed.
+    return np.memmap(path, np.uint8, "r", len(header), shape) if is_whole else None
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """Returns how a file of these images begins."""
+    file = io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue()
 
 
 def _write(path: Path, images: DecodedImages) -> None:
@@ -87,8 +104,7 @@ def _write(path: Path, images: DecodedImages) -> None:
     )
     # Plain writes, not a writable memory map: a full disk is then an error and not a crash.
     with replacing(path) as file, progress:
-        header = {"descr": "|u1", "fortran_order": False, "shape": images.shape}
-        np.lib.format.write_array_header_1_0(file, header)
+        file.write(_header(images.shape))
         blocks = grain.MapDataset.range(num_images).batch(BLOCK).map(images.__getitem__)
         for block in blocks.to_iter_dataset(READING):
             file.write(block.tobytes())

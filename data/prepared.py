@@ -6,7 +6,7 @@ the official split. The order of the examples does not depend on the file system
 """
 
 import hashlib
-import zipfile
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,13 +15,17 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from data.labels import Labels
+from data.labels import PARTS, Labels, check_class_names
 from data.names import DatasetName, readable
 from data.storage import building, replacing
 from lmf_jax.errors import UserError
+from lmf_jax.json_text import parse_json
+from lmf_jax.npz import read_arrays
 
 VERSION = "1.0.0"
 INDEX_FILE = "index.npz"
+LARGEST_INDEX = 2**32
+"""Bytes of the index: a million images with names of 500 characters and groups of as many."""
 
 
 @runtime_checkable
@@ -43,8 +47,18 @@ class EncodedImages:
         return len(self.examples)
 
     def __getitem__(self, row: int) -> bytes:
-        """Returns the bytes of one image file, as they were given to the builder."""
-        return self.examples[row]["image"]
+        """Returns the bytes of one image file, as they were given to the builder.
+
+        Raises:
+            UserError: If the files of the dataset are damaged.
+        """
+        try:
+            return self.examples[row]["image"]
+        except Exception as error:  # as in :func:`open_prepared`
+            raise UserError(
+                f"Image {row} of a prepared dataset cannot be read ({_reason(error)}); remove the "
+                "dataset, and prepare it anew."
+            ) from error
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -103,14 +117,15 @@ def open_prepared(folder: Path) -> Prepared:
         UserError: If the folder holds no whole dataset, or cannot be written.
     """
     try:
+        _check_features(folder)
         class_names, examples = _open_examples(folder)
+        check_class_names(folder, class_names)
         index = _read_index(folder / INDEX_FILE, examples, class_names)
     except UserError:
         raise
     except Exception as error:  # TFDS, protobuf and ArrayRecord have no error in common
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{folder} holds no whole dataset ({reason}); remove it, and prepare it anew."
+            f"{folder} holds no whole dataset ({_reason(error)}); remove it, and prepare it anew."
         ) from error
     return Prepared(
         class_names=class_names,
@@ -124,34 +139,70 @@ def open_prepared(folder: Path) -> Prepared:
     )
 
 
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def _open_examples(folder: Path) -> tuple[tuple[str, ...], Any]:
     """Returns the class names, and TFDS's data source of all examples."""
     import tensorflow_datasets as tfds
 
     dataset = tfds.builder_from_directory(folder)
+    files = [Path(file) for split in dataset.info.splits.values() for file in split.filepaths]
+    if any(file.parent != folder for file in files):
+        raise ValueError("its examples lie elsewhere")
     examples = dataset.as_data_source("all", decoders={"image": tfds.decode.SkipDecoding()})
     return tuple(dataset.info.features["label"].names), examples
 
 
+def _check_features(folder: Path) -> None:
+    """Refuse to open what would make TFDS import any module: it does as ``features.json`` says."""
+    content = (folder / "features.json").read_bytes()
+    parse_json(content)
+    kinds = re.findall(r'"(?:pythonClassName|python_class_name)"\s*:\s*"(.*?)"', content.decode())
+    if not all(
+        re.fullmatch(r"tensorflow_datasets\.core\.features\.[\w.]+", kind) for kind in kinds
+    ):
+        raise ValueError(f"a feature of it is none of TFDS: {', '.join(kinds)}")
+
+
 def _read_index(path: Path, examples: Any, class_names: tuple[str, ...]) -> Mapping[str, Any]:
     """Returns what is needed of all examples at once; reads every image only the first time."""
-    if (index := _stored_index(path)) is not None:
+    sizes = len(examples), len(class_names)
+    if (index := _stored_index(path, *sizes)) is not None:
         return index
     with building(path):
-        if (index := _stored_index(path)) is None:
+        if (index := _stored_index(path, *sizes)) is None:
             index = _make_index(examples, class_names)
+            if not _fits(index, *sizes):
+                raise ValueError("an example has no class, or another part than train, ...")
             with replacing(path) as file:
                 np.savez(file, **index)
     return index
 
 
-def _stored_index(path: Path) -> Mapping[str, Any] | None:
-    """Returns the index if it is there and whole."""
+def _stored_index(path: Path, num_examples: int, num_classes: int) -> Mapping[str, Any] | None:
+    """Returns the index if it is there, whole, and of so many examples."""
+    names = ("ids", "labels", "fingerprint")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return dict(stored)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        index = read_arrays(path, largest=LARGEST_INDEX, names=names, optional=("groups", "parts"))
+    except UserError:
         return None
+    return index if _fits(index, num_examples, num_classes) else None
+
+
+def _fits(index: Mapping[str, np.ndarray], num_examples: int, num_classes: int) -> bool:
+    labels, texts = index["labels"], [index[name] for name in index if name != "labels"]
+    shapes = [index[name].shape for name in index if name != "fingerprint"]
+    return (
+        labels.dtype == np.int32
+        and all(text.dtype.kind == "U" for text in texts)
+        and all(shape == (num_examples,) for shape in shapes)
+        and len(set(index["ids"].tolist())) == num_examples
+        and index["fingerprint"].shape == ()
+        and bool(np.all((labels >= 0) & (labels < num_classes)))
+        and set(index.get("parts", np.array(PARTS)).tolist()) <= set(PARTS)
+    )
 
 
 def _make_index(examples: Any, class_names: tuple[str, ...]) -> dict[str, Any]:

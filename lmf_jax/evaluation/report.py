@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Integer
 
+from lmf_jax.errors import printable
 from lmf_jax.evaluation.finished_run import FinishedRun, best_epoch, read_run
 from lmf_jax.evaluation.metrics import confusion_matrix, predicted_classes
 from lmf_jax.evaluation.mistakes import Mistakes
@@ -310,4 +311,4 @@ def format_setting(value: Any) -> str:
         return {None: "none", True: "yes", False: "no"}[value]
     if isinstance(value, (list, tuple)):
         return ", ".join(format_setting(item) for item in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else printable(str(value))

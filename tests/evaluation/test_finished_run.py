@@ -39,10 +39,10 @@ def test_missing_or_truncated_file_is_named(run_dir, name):
     path = run_dir / name
     content = path.read_bytes()
     path.write_bytes(content[: len(content) - len(content) // 20 - 10])
-    with pytest.raises(UserError, match=f"{name} is broken"):
+    with pytest.raises(UserError, match=f"{name} is (broken|damaged)"):
         read_run(run_dir)
     path.write_bytes(b"")
-    with pytest.raises(UserError, match=f"{name} is broken"):
+    with pytest.raises(UserError, match=f"{name} is (broken|damaged)"):
         read_run(run_dir)
     path.unlink()
     if name == "timing.jsonl":  # a run that was killed while it ended may lack it
@@ -114,8 +114,12 @@ def test_incomplete_epoch_is_named_by_its_line(run_dir):
         (lambda arrays: arrays | {"ids": arrays["ids"][1:]}, "do not fit"),
         (lambda arrays: arrays | {"labels": arrays["labels"] + 1}, "class ids from 0 to 9"),
         (lambda arrays: arrays | {"logits": arrays["logits"] * np.nan}, "its logits hold NaN"),
-        (lambda arrays: arrays | {"ids": arrays["ids"].astype(object)}, "cannot be read"),
-        (lambda arrays: {"labels": arrays["labels"]}, "cannot be read"),
+        (lambda arrays: arrays | {"logits": arrays["logits"] + np.inf}, "NaN or infinity"),
+        (lambda arrays: arrays | {"logits": arrays["logits"].astype(str)}, "of other types"),
+        (lambda arrays: arrays | {"labels": arrays["labels"] + 0.5}, "of other types"),
+        (lambda arrays: arrays | {"ids": arrays["labels"]}, "of other types"),
+        (lambda arrays: arrays | {"ids": arrays["ids"].astype(object)}, "as pickled"),
+        (lambda arrays: {"labels": arrays["labels"]}, "has no (ids|logits)"),
         (lambda arrays: {name: array[:0] for name, array in arrays.items()}, "class ids"),
     ],
 )
@@ -124,5 +128,5 @@ def test_predictions_that_do_not_fit_are_refused(run_dir, change, message):
     with np.load(path) as file:
         arrays = dict(file)
     np.savez(path, **change(arrays))
-    with pytest.raises(UserError, match=rf"predictions\.npz is broken: .*{message}"):
+    with pytest.raises(UserError, match=rf"predictions\.npz .*{message}"):
         read_run(run_dir)

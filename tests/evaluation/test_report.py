@@ -336,7 +336,7 @@ def test_matplotlib_and_jinja2_load_only_for_a_report():
 
 
 def test_a_last_map_of_one_cell_is_said_to_show_no_place(run_dir):
-    mistakes = read_mistakes(run_dir)
+    mistakes = read_mistakes(run_dir, 1668)
     one_cell = np.ones((len(mistakes.places), 1, 1), np.float32)
     write_mistakes(run_dir, Mistakes(mistakes.places, mistakes.images, one_cell, one_cell))
     text = Page(write_report(run_dir).read_text()).text

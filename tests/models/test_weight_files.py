@@ -77,13 +77,13 @@ def test_half_precision_is_widened(tmp_path):
 def test_a_broken_file_is_named(ending, tmp_path):
     path = tmp_path / f"broken{ending}"
     path.write_bytes(b"no weights")
-    with pytest.raises(UserError, match=rf"broken{ending} cannot be read as weights \("):
+    with pytest.raises(UserError, match=rf"broken{ending} (cannot be read as|is damaged or no)"):
         read_tensors(path)
 
 
 def test_objects_are_not_unpickled(tmp_path):
     np.savez(tmp_path / "objects.npz", kernel=np.array([{}, print], dtype=object))
-    with pytest.raises(UserError, match=r"cannot be read as weights \(Object arrays"):
+    with pytest.raises(UserError, match="holds kernel as pickled Python objects"):
         read_tensors(tmp_path / "objects.npz")
 
 
