@@ -114,6 +114,28 @@ def test_class_names_stay_text(html, page):
     assert "cost of $a_b$ in {x}" in page.text
 
 
+@pytest.mark.filterwarnings("ignore:Glyph:UserWarning")
+def test_no_text_of_a_run_becomes_a_part_of_the_page(write_run, tmp_path):
+    evil = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
+    run_dir = write_run(tmp_path / "run", {"model": evil, "loss": evil, "run_dir": evil, evil: 1})
+    for name in ("config.json", "test.json"):
+        path = run_dir / name
+        path.write_text(path.read_text().replace("class 9", evil.replace('"', '\\"')))
+    record = json.loads((run_dir / "config.json").read_text())
+    record["dataset"] |= {"name": evil, "fingerprint": evil}
+    record |= {"git_commit": evil, "versions": {evil: evil}}
+    record["device"] |= {"kind": evil, "platform": evil}
+    (run_dir / "config.json").write_text(json.dumps(record))
+    with np.load(run_dir / "predictions.npz") as file:
+        arrays = dict(file)
+    arrays["ids"] = np.array([f"{number}{evil}" for number in range(len(arrays["ids"]))])
+    np.savez(run_dir / "predictions.npz", **arrays)
+    page = Page(write_report(run_dir).read_text())
+    assert page.text.count(evil) >= 10
+    assert not {tag for tag, _ in page.elements} & {"script", "b"}
+    assert not any("onerror" in attributes for _, attributes in page.elements)
+
+
 def test_result_comes_first(reported_run, page):
     test = read_run(reported_run).test
     first_screen = page.text.split("Classes", 1)[0]
