@@ -63,6 +63,7 @@ def confident_mistakes(
 def write_mistakes(run_dir: Path, mistakes: Mistakes) -> None:
     """Write ``mistakes.npz`` into the folder of a run, whole or not at all."""
     temporary = run_dir / "mistakes.tmp.npz"
+    temporary.unlink(missing_ok=True)  # a link there may lead anywhere
     np.savez(temporary, **vars(mistakes))
     os.replace(temporary, run_dir / "mistakes.npz")
 

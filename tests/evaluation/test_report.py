@@ -136,6 +136,22 @@ def test_no_text_of_a_run_becomes_a_part_of_the_page(write_run, tmp_path):
     assert not any("onerror" in attributes for _, attributes in page.elements)
 
 
+def test_a_report_is_written_into_the_folder_and_nowhere_else(run_dir, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "precious").write_text("precious")
+    (run_dir / "figures").mkdir()
+    for name in ("report.tmp.html", "report.html", "figures/reliability.png", "mistakes.tmp.npz"):
+        (run_dir / name).symlink_to(elsewhere / "precious")
+    write_report(run_dir)
+    write_mistakes(run_dir, read_mistakes(run_dir, 1668))
+    assert (elsewhere / "precious").read_text() == "precious"
+    shutil.rmtree(run_dir / "figures")
+    (run_dir / "figures").symlink_to(elsewhere)
+    with pytest.raises(UserError, match=r"figures is no folder; remove it"):
+        write_report(run_dir)
+    assert [path.name for path in elsewhere.iterdir()] == ["precious"]
+
+
 def test_result_comes_first(reported_run, page):
     test = read_run(reported_run).test
     first_screen = page.text.split("Classes", 1)[0]
