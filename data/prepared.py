@@ -7,7 +7,7 @@ the official split. The order of the examples does not depend on the file system
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -149,7 +149,7 @@ def _open_examples(folder: Path) -> tuple[tuple[str, ...], Any]:
 
     dataset = tfds.builder_from_directory(folder)
     files = [Path(file) for split in dataset.info.splits.values() for file in split.filepaths]
-    if any(file.parent != folder for file in files):
+    if any(file.parent.resolve() != folder.resolve() for file in files):
         raise ValueError("its examples lie elsewhere")
     examples = dataset.as_data_source("all", decoders={"image": tfds.decode.SkipDecoding()})
     return tuple(dataset.info.features["label"].names), examples
@@ -157,13 +157,20 @@ def _open_examples(folder: Path) -> tuple[tuple[str, ...], Any]:
 
 def _check_features(folder: Path) -> None:
     """Refuse to open what would make TFDS import any module: it does as ``features.json`` says."""
-    content = (folder / "features.json").read_bytes()
-    parse_json(content)
-    kinds = re.findall(r'"(?:pythonClassName|python_class_name)"\s*:\s*"(.*?)"', content.decode())
-    if not all(
-        re.fullmatch(r"tensorflow_datasets\.core\.features\.[\w.]+", kind) for kind in kinds
-    ):
+    kinds = list(_feature_kinds(parse_json((folder / "features.json").read_bytes())))
+    ours = re.compile(r"tensorflow_datasets\.core\.features\.[\w.]+")
+    if not all(ours.fullmatch(kind) for kind in kinds):
         raise ValueError(f"a feature of it is none of TFDS: {', '.join(kinds)}")
+
+
+def _feature_kinds(value: Any) -> Iterator[str]:
+    """Yields what TFDS takes for the name of a class, in today's form of the file and in older."""
+    for key, item in value.items() if isinstance(value, dict) else ():
+        if key in ("pythonClassName", "python_class_name", "type"):
+            yield str(item)
+        yield from _feature_kinds(item)
+    for item in value if isinstance(value, list) else ():
+        yield from _feature_kinds(item)
 
 
 def _read_index(path: Path, examples: Any, class_names: tuple[str, ...]) -> Mapping[str, Any]:

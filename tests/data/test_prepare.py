@@ -306,13 +306,18 @@ def test_a_real_download_is_prepared(name, folder, images, real_data, tmp_path: 
         assert image.mode == "RGB"
 
 
-def test_a_dataset_cannot_name_modules_to_import(raw_dir, tmp_path) -> None:
+NAMES_OF_A_KIND = ["pythonClassName", "python_class_name", "type", r"pythonClassNam\u0065"]
+
+
+@pytest.mark.parametrize("key", NAMES_OF_A_KIND)
+def test_a_dataset_cannot_name_modules_to_import(key, raw_dir, tmp_path) -> None:
     folder = prepare("ham10000", raw_dir, tmp_path / "data").folder
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     features = folder / "features.json"
     known = "tensorflow_datasets.core.features.text_feature.Text"
     assert known in features.read_text()
-    features.write_text(features.read_text().replace(known, "evil.Text"))
+    text = features.read_text().replace(known, "evil.Text")
+    features.write_text(text.replace("pythonClassName", key))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(tmp_path)
         with pytest.raises(UserError, match=r"a feature of it is none of TFDS: .*evil\.Text"):
