@@ -4,9 +4,10 @@ A target reads files that Hypothesis made of good ones: bits turned, lengths ove
 other types and any depth, archives that contradict themselves. It may return what its docstring
 promises or refuse the file in one sentence, in bounded time and memory. Each target has a process
 of its own, since a library in C may end it. The first input that fails is reduced to the least that
-does, and kept; ``--replay`` reads it again.
+does, and kept; ``--replay`` reads it again. Ctrl-C ends it with the rows so far.
 """
 
+import contextlib
 import logging
 import os
 import sys
@@ -54,8 +55,12 @@ def main() -> None:
         return
     folder = Path(tempfile.mkdtemp(prefix="lmf-jax-fuzz-"))
     numbers = shares([TARGETS[name] for name in names], options.inputs)
-    rows = [run(name, n, options.seed, folder) for name, n in zip(names, numbers, strict=True)]
-    record("fuzz", rows, seed=options.seed)
+    rows: list[dict[str, Any]] = []
+    with contextlib.suppress(KeyboardInterrupt):
+        for name, number in zip(names, numbers, strict=True):
+            rows.append(run(name, number, options.seed, folder))
+    left = names[len(rows) :]
+    record("fuzz", rows, seed=options.seed, not_reached=left)
     failed = [row["target"] for row in rows if row["failure"]]
     for name in failed:
         print(f"python -m benchmarks.fuzz {name} --replay {folder / name}")
