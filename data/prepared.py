@@ -156,7 +156,7 @@ def _open_examples(folder: Path) -> tuple[tuple[str, ...], Any]:
 
 
 def _check_features(folder: Path) -> None:
-    """Refuse to open what would make TFDS import any module: it does as ``features.json`` says."""
+    """Refuses what would make TFDS import any module: it does as ``features.json`` says."""
     kinds = list(_feature_kinds(parse_json((folder / "features.json").read_bytes())))
     ours = re.compile(r"tensorflow_datasets\.core\.features\.[\w.]+")
     if not all(ours.fullmatch(kind) for kind in kinds):

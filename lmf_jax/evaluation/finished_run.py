@@ -151,6 +151,7 @@ def _check_settings(path: Path, config: Mapping[str, Any]) -> None:
     for name, value in config.items():
         known = value is None or isinstance(value, (bool, str)) or _is_number(value)
         _check(path, known, f"its {name} is neither a number nor a text")
+        _check(path, name.isprintable(), f"its setting {name} does not print")
     _check(path, _is_number(config["max_margin"], 1e-30), "its max_margin is no number above 0")
     _check(path, _is_whole(config["seed"]), "its seed is no whole number")
 
@@ -206,11 +207,11 @@ def _check_metrics(
         value, ends = values[name], intervals[name]
         # Of a class without a test image these are 0, by the rule of the macro mean.
         may_lack = name in ("auroc", "average_precision")
-        known = _is_number(value, -1, 1) or (may_lack and value is None)
+        known = _is_fraction(value) or (may_lack and value is None)
         _check(path, known, f"{owner} has a {name} that is no fraction")
         is_pair = isinstance(ends, list) and len(ends) == 2
         if is_pair:
-            known = all(_is_number(end, -1, 1) for end in ends)
+            known = all(map(_is_fraction, ends))
         else:
             known = ends is None and (value is None or "support" in values)
         _check(path, known, f"{owner} has an interval of {name} that is no pair of fractions")
@@ -294,6 +295,10 @@ def _require(path: Path, values: Any, keys: Sequence[str], owner: str = "it") ->
 def _is_number(value: Any, low: float | int = -_LARGEST, high: float | int = _LARGEST) -> bool:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and low <= value <= high
+
+
+def _is_fraction(value: Any) -> bool:
+    return _is_number(value, -1.001, 1.001)  # sums of float32 may pass 1 by a little
 
 
 def _is_whole(value: Any, low: int = 0) -> bool:

@@ -108,6 +108,7 @@ def test_missing_or_truncated_file_is_named(run_dir, name):
         ("config.json", lambda r: r["config"].update(seed=True), "its seed is no whole number"),
         ("config.json", lambda r: r["config"].update(max_margin=0), "max_margin is no number abo"),
         ("config.json", lambda r: r["config"].update(tau=[[1]]), "its tau is neither a number nor"),
+        ("config.json", lambda r: r["config"].update({"\x1b[2J": 1}), "2J does not print"),
         ("config.json", lambda r: r["device"].update(count="8"), "its device has no number"),
         ("config.json", lambda r: r.update(versions=["1.0"]), "its versions are no texts"),
         ("config.json", lambda r: r.update(git_commit="\ud800"), "it is not JSON"),
@@ -133,6 +134,13 @@ def test_incomplete_record_says_what_is_missing(run_dir, name, change, message):
     path.write_text(json.dumps(record))
     with pytest.raises(UserError, match=f"{name} is broken: .*{message}"):
         read_run(run_dir)
+
+
+def test_a_metric_may_pass_1_by_rounding(run_dir):
+    test = json.loads((run_dir / "test.json").read_text())
+    test["auroc"], test["intervals"]["auroc"] = 1.0000002, [0.9, 1.0000001]
+    (run_dir / "test.json").write_text(json.dumps(test))
+    assert read_run(run_dir).test["auroc"] == 1.0000002
 
 
 def test_incomplete_epoch_is_named_by_its_line(run_dir):
