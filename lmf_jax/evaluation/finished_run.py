@@ -161,6 +161,7 @@ def _check_classes(path: Path, names: Any, class_counts: Mapping[str, Any]) -> N
     _check(path, is_list and len(names) > 0, "its class names are no list of names")
     _check(path, all(map(str.isprintable, names)), "a class name in it does not print")
     _check(path, len(set(names)) == len(names), "it has a class name twice")
+    _check(path, set(class_counts) == set(PARTS), "it counts other parts than its three")
     for part in PARTS:
         counts = class_counts[part]
         fits = isinstance(counts, list) and len(counts) == len(names)
