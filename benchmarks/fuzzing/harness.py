@@ -26,7 +26,7 @@ Files = Mapping[str, bytes]
 
 MEMORY = 2**29
 """Bytes that a reader may ask for beyond what the process has; good inputs are far smaller."""
-SLOW = 10.0
+SLOW = 30.0
 """Seconds from which an input counts as a failure, on a machine that does other things too."""
 HANGING = 120.0
 """Seconds after which the process is ended: code in C is not interrupted otherwise."""
