@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,27 +111,26 @@ def killed_pairs(folder: Path, count: int, seed: int) -> list[dict[str, Any]]:
     data_dir, whole = folder / "data", folder / "whole"
     started = time.perf_counter()
     run_to_the_end(whole, data_dir, *EPOCHS)
-    longest = max(1.0, (time.perf_counter() - started) / 4)
-    rng = random.Random(seed)
-    kinds: dict[bool, list[bool]] = {False: [], True: []}
-    for number in tqdm(range(count), desc="killed and resumed", disable=None):
-        run_dir = folder / f"killed-{number}"
+    longest = (time.perf_counter() - started) / 4
+
+    def pair(number: int) -> tuple[bool, str]:
+        run_dir, rng = folder / f"killed-{number}", random.Random(seed + number)
         half_saved = kill_at_a_random_moment(start(run_dir, data_dir, *EPOCHS), rng, longest)
         run_to_the_end(run_dir, data_dir, *EPOCHS)
-        differs = difference(run_dir, whole)
-        if differs:
-            print(f"pair {number} differs in {differs}")
-        kinds[half_saved].append(not differs)
+        return half_saved, difference(run_dir, whole)
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        pairs = list(tqdm(threads.map(pair, range(count)), desc="killed and resumed", total=count))
     words = {False: "between two saves", True: "during a save"}
     return [
         {
             "fault": f"SIGKILL at a random moment, {words[half_saved]}",
-            "tried": len(equal),
+            "tried": len(differences),
             "what happened": "resumed, it ended with the same bits as the run that was not killed",
-            "as it should": sum(equal),
+            "as it should": differences.count(""),
         }
-        for half_saved, equal in kinds.items()
-        if equal
+        for half_saved in words
+        if (differences := [differs for half, differs in pairs if half == half_saved])
     ]
 
 

@@ -84,7 +84,7 @@ def _remarks(prepared: Prepared) -> list[str]:
     lines = []
     skipped = prepared.folder / SKIPPED_FILE
     if skipped.exists():
-        lines.append(f"{len(skipped.read_text().splitlines())} images left out: {skipped}")
+        lines.append(f"{len(skipped.read_bytes().splitlines())} images left out: {skipped}")
     if prepared.groups is None:
         lines.append("no patients or lesions are named, so no split can keep them together")
     return lines

@@ -1,8 +1,10 @@
 """From the bytes of an image file to square RGB, as a viewer would show it."""
 
 import io
+import stat
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -14,6 +16,13 @@ from lmf_jax.errors import UserError
 METHOD_VERSION = 1
 """Goes up whenever :func:`decode_image` turns the same bytes into other pixels."""
 
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What an image may be, by its first bytes. Pillow knows more formats, and hands some of them to
+other programs, such as EPS to Ghostscript; PPM is how the images of an npz file are kept."""
+
+LARGEST_FILE = 2**30
+"""Bytes of an image file: twice those of the largest image, uncompressed."""
 
 # Large scans are no attack. From twice Pillow's limit on it refuses, which is said by name.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -52,10 +61,9 @@ class DecodedImages:
         try:
             return decode_image(encoded, self.image_size)
         except Exception as error:  # Pillow's formats raise nearly everything
-            reason = "no known format" if isinstance(error, UnidentifiedImageError) else error
             raise UserError(
                 f"Image {self.dataset.ids[row]} of {self.dataset.name} cannot be decoded "
-                f"({reason}); replace the file or take it out of the dataset."
+                f"({reason(error)}); replace the file or take it out of the dataset."
             ) from error
 
 
@@ -67,14 +75,17 @@ def decode_image(encoded: bytes, image_size: int) -> UInt8[np.ndarray, "image_si
     bilinear interpolation, whatever its aspect ratio.
 
     Args:
-        encoded: The bytes of an image file that Pillow knows.
+        encoded: The bytes of an image file in one of :data:`FORMATS`; of several frames the first
+            is taken. It has at most 179 million pixels (twice Pillow's limit), each of which takes
+            up to 25 bytes of memory meanwhile.
         image_size: Height and width of the result, in pixels.
 
     Returns:
         uint8 RGB, [image_size, image_size, 3].
 
     Raises:
-        Exception: Whatever Pillow raises for bytes it cannot decode.
+        Exception: Whatever Pillow raises for bytes it cannot decode, such as
+            ``DecompressionBombError`` for more pixels, before one is decoded.
     """
     rgb = open_rgb(encoded)
     return np.asarray(rgb.resize((image_size, image_size), Image.Resampling.BILINEAR))
@@ -84,13 +95,54 @@ def open_rgb(encoded: bytes) -> Image.Image:
     """Decodes one image to RGB in its own size, as :func:`decode_image` does before it resizes.
 
     Args:
-        encoded: The bytes of an image file that Pillow knows.
+        encoded: The bytes of an image file in one of :data:`FORMATS`.
 
     Raises:
         Exception: Whatever Pillow raises for bytes it cannot decode.
     """
-    with Image.open(io.BytesIO(encoded)) as image:
+    with open_image(encoded) as image:
         return to_rgb(image)
+
+
+def reason(error: Exception) -> str:
+    """Returns why an image cannot be decoded, in few words.
+
+    Args:
+        error: What Pillow raised.
+    """
+    if isinstance(error, UnidentifiedImageError):  # its message only names a Python object
+        return "no known format"
+    return str(error) or type(error).__name__
+
+
+def open_image(encoded: bytes) -> Image.Image:
+    """Opens an image by its first bytes; its pixels are not decoded yet.
+
+    Args:
+        encoded: The bytes of an image file in one of :data:`FORMATS`.
+
+    Raises:
+        Exception: Whatever Pillow raises for bytes it cannot open.
+    """
+    return Image.open(io.BytesIO(encoded), formats=FORMATS)
+
+
+def read_encoded(path: Path) -> bytes:
+    """Returns the bytes of an image file.
+
+    Args:
+        path: The file; of :data:`LARGEST_FILE` bytes at most.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is larger, or no file: a pipe would be waited for, a device never ends.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("it is no file")
+    if found.st_size > LARGEST_FILE:
+        raise ValueError(f"its file has {found.st_size} bytes; expected {LARGEST_FILE} at most")
+    return path.read_bytes()
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -115,7 +167,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _grey16_to_rgb(image: Image.Image) -> Image.Image:
     """Scales 0..65535 to 0..255, where Pillow itself would clip at 255."""
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError("its pixels lie outside 0..65535; save it with 8 or 16 bits")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+    scaled = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return Image.fromarray(scaled).convert("RGB")

@@ -7,7 +7,6 @@ images are one small dark spot.
 """
 
 import hashlib
-import io
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from jaxtyping import Bool, Int64, Shaped, UInt16, UInt64
 from PIL import Image
 from tqdm import tqdm
 
-from data.decoding import to_rgb
+from data.decoding import open_image, to_rgb
 from data.labels import PARTS
 from data.prepared import ImageSource
 
@@ -186,7 +185,7 @@ def _look(encoded: bytes) -> _Look:
     digest = hashlib.sha256(encoded).hexdigest()
     nothing = np.zeros(8, np.uint64)
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with open_image(encoded) as image:
             image.draft(None, (256, 256))  # a large JPEG is decoded at a fraction of its size
             grey = to_rgb(image).convert("L")
     except Exception:  # Pillow's formats raise nearly everything

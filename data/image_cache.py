@@ -1,6 +1,7 @@
 """Every image decoded and resized once, into one file of pixels."""
 
 import contextlib
+import io
 import math
 import os
 import weakref
@@ -149,25 +150,34 @@ def _open_whole(path: Path, images: DecodedImages) -> CachedImages | None:
     """Opens a finished cache; returns None if it is absent or not whole."""
     try:
         return _open(path, images)
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError):
         return None
 
 
 def _open(path: Path, images: DecodedImages) -> CachedImages:
     """Opens a finished cache; raises ValueError if it is not one of these images."""
+    header = _header(images.shape)
+    num_images, start = images.shape[0], len(header)
+    end = start + math.prod(images.shape)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(open(path, "rb"))
-        np.lib.format.read_magic(file)
-        header = np.lib.format.read_array_header_1_0(file)
-        start = file.tell()
-        file.seek(start + math.prod(images.shape))
-        checksums = np.frombuffer(file.read(), "<u4")
-        if header != (images.shape, False, np.uint8) or len(checksums) != images.shape[0]:
+        # The header is compared and not parsed: nothing that a file claims is believed.
+        is_whole = file.read(start) == header
+        if not is_whole or file.seek(0, os.SEEK_END) != end + 4 * num_images:
             raise ValueError(f"{path} holds other images.")
-        unread = dict(enumerate(checksums.tolist()))
+        file.seek(end)
+        unread = dict(enumerate(np.frombuffer(file.read(), "<u4").tolist()))
         cached = CachedImages(path, file, start, images.shape, images.dataset.ids, unread)
         weakref.finalize(cached, stack.pop_all().close)
     return cached
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """Returns how a file of these images begins."""
+    file = io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue()
 
 
 def _write(path: Path, images: DecodedImages) -> None:
@@ -177,8 +187,7 @@ def _write(path: Path, images: DecodedImages) -> None:
     )
     checksums: list[int] = []
     with replacing(path) as file, progress:
-        header = {"descr": "|u1", "fortran_order": False, "shape": images.shape}
-        np.lib.format.write_array_header_1_0(file, header)
+        file.write(_header(images.shape))
         blocks = grain.MapDataset.range(num_images).batch(BLOCK).map(images.__getitem__)
         for block in blocks.to_iter_dataset(READING):
             file.write(block.tobytes())

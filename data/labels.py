@@ -18,6 +18,13 @@ from lmf_jax.errors import UserError
 
 PARTS = ("train", "validation", "test")
 
+LONGEST_NAME = 500
+"""Characters of the name of an image, a class, or a patient or lesion.
+
+An array of names takes the room of the longest for each of them, so that one alone could fill the
+memory.
+"""
+
 PART_NAMES = {
     "train": "train",
     "val": "validation",
@@ -87,12 +94,15 @@ def make_labels(
             split to others.
 
     Raises:
-        UserError: If there is no image, a name is given twice or leads out of its folder, a class
-            is unknown or has a name that does not print, or a part is empty.
+        UserError: If there is no image, a name is given twice, is longer than
+            :data:`LONGEST_NAME` or leads out of its folder, a class is unknown or has a name that
+            does not print, or a part is empty.
     """
     if not ids:
         raise UserError(f"{path} names no image.")
-    _check_class_names(path, class_names)
+    check_class_names(path, class_names)
+    _check_lengths(path, [*ids, *(groups or ())])
+    numbers = {name: number for number, name in enumerate(class_names)}
     seen: set[str] = set()
     for name, label in zip(ids, labels, strict=True):
         if name in seen:
@@ -103,7 +113,7 @@ def make_labels(
                 f"{path} names {name!r}; expected a path below one folder: relative, with / "
                 "between folders, without .. and control characters."
             )
-        if label not in class_names:
+        if label not in numbers:
             raise UserError(
                 f"{path} gives {name} the class {label!r}; expected one of "
                 f"{', '.join(class_names)}."
@@ -111,7 +121,6 @@ def make_labels(
     for part in PARTS:
         if parts is not None and part not in parts:
             raise UserError(f"{path} has no image in its {part} part; expected {', '.join(PARTS)}.")
-    numbers = {name: number for number, name in enumerate(class_names)}
     own = None
     if groups is not None and any(groups):
         own = [group or f"only {name}" for group, name in zip(groups, ids, strict=True)]
@@ -208,8 +217,26 @@ def _one_hot(path: Path, row: Row, name: str, class_names: Sequence[str]) -> str
     return hot[0]
 
 
-def _check_class_names(path: Path, class_names: Sequence[str]) -> None:
-    """Refuses names that would be changed when they are stored, or look alike when printed."""
+def _check_lengths(path: Path, names: Sequence[str]) -> None:
+    longest = max(names, key=len, default="")
+    if len(longest) > LONGEST_NAME:
+        raise UserError(
+            f"{path} holds a name of {len(longest)} characters ({longest[:60]}...); expected "
+            f"{LONGEST_NAME} at most."
+        )
+
+
+def check_class_names(path: Path, class_names: Sequence[str]) -> None:
+    """Refuses names that would be changed when they are stored, or look alike when printed.
+
+    Args:
+        path: Where they come from, for the errors.
+        class_names: Name of every class.
+
+    Raises:
+        UserError: If they are such.
+    """
+    _check_lengths(path, class_names)
     for name in class_names:
         if not name.isprintable() or name != name.strip():
             raise UserError(

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import grain
 import numpy as np
-from PIL import UnidentifiedImageError
 
-from data.decoding import decode_image
+from data.decoding import decode_image, read_encoded, reason
 from data.image_folder import images_in
 from data.pipeline import EvaluationBatch
 from data.reading import READING, Stream
@@ -66,10 +65,9 @@ class LooseImages:
         }
         for i, place in enumerate(places):
             try:
-                batch["image"][i] = decode_image(self.files[place].read_bytes(), self.image_size)
+                batch["image"][i] = decode_image(read_encoded(self.files[place]), self.image_size)
             except Exception as error:  # Pillow's formats raise nearly everything
-                is_unknown = isinstance(error, UnidentifiedImageError)
-                self.broken[place] = "no known format" if is_unknown else str(error)
+                self.broken[place] = reason(error)
             else:
                 batch["mask"][i] = True
         return batch

@@ -6,8 +6,8 @@ the official split. The order of the examples does not depend on the file system
 """
 
 import hashlib
-import zipfile
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -16,13 +16,17 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Shaped
 
-from data.labels import Labels
+from data.labels import PARTS, Labels, check_class_names
 from data.names import DatasetName, readable
 from data.storage import building, replacing
 from lmf_jax.errors import UserError
+from lmf_jax.json_text import parse_json
+from lmf_jax.npz import read_arrays
 
 VERSION = "1.0.0"
 INDEX_FILE = "index.npz"
+LARGEST_INDEX = 2**32
+"""Bytes of the index: a million images with names of 500 characters and groups of as many."""
 
 
 @runtime_checkable
@@ -65,7 +69,7 @@ class EncodedImages:
         except Exception as error:  # ArrayRecord and protobuf have no error in common
             raise UserError(
                 f"Image {self.ids[row]} cannot be read from the prepared dataset {self.folder} "
-                f"({_first_line(error)}); remove that folder, and prepare it anew."
+                f"({_reason(error)}); remove that folder, and prepare it anew."
             ) from error
 
 
@@ -125,14 +129,15 @@ def open_prepared(folder: Path) -> Prepared:
         UserError: If the folder holds no whole dataset, or cannot be written.
     """
     try:
+        _check_features(folder)
         class_names, examples = _open_examples(folder)
+        check_class_names(folder, class_names)
         index = _read_index(folder / INDEX_FILE, examples, class_names)
     except UserError:
         raise
     except Exception as error:  # TFDS, protobuf and ArrayRecord have no error in common
         raise UserError(
-            f"{folder} holds no whole dataset ({_first_line(error)}); remove it, and prepare it "
-            "anew."
+            f"{folder} holds no whole dataset ({_reason(error)}); remove it, and prepare it anew."
         ) from error
     return Prepared(
         class_names=class_names,
@@ -146,34 +151,77 @@ def open_prepared(folder: Path) -> Prepared:
     )
 
 
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def _open_examples(folder: Path) -> tuple[tuple[str, ...], Any]:
     """Returns the class names, and TFDS's data source of all examples."""
     import tensorflow_datasets as tfds
 
     dataset = tfds.builder_from_directory(folder)
+    files = [Path(file) for split in dataset.info.splits.values() for file in split.filepaths]
+    if any(file.parent.resolve() != folder.resolve() for file in files):
+        raise ValueError("its examples lie elsewhere")
     examples = dataset.as_data_source("all", decoders={"image": tfds.decode.SkipDecoding()})
     return tuple(dataset.info.features["label"].names), examples
 
 
+def _check_features(folder: Path) -> None:
+    """Refuses what would make TFDS import any module: it does as ``features.json`` says."""
+    kinds = list(_feature_kinds(parse_json((folder / "features.json").read_bytes())))
+    ours = re.compile(r"tensorflow_datasets\.core\.features\.[\w.]+")
+    if not all(ours.fullmatch(kind) for kind in kinds):
+        raise ValueError(f"a feature of it is none of TFDS: {', '.join(kinds)}")
+
+
+def _feature_kinds(value: Any) -> Iterator[str]:
+    """Yields what TFDS takes for the name of a class, in today's form of the file and in older."""
+    for key, item in value.items() if isinstance(value, dict) else ():
+        if key in ("pythonClassName", "python_class_name", "type"):
+            yield str(item)
+        yield from _feature_kinds(item)
+    for item in value if isinstance(value, list) else ():
+        yield from _feature_kinds(item)
+
+
 def _read_index(path: Path, examples: Any, class_names: tuple[str, ...]) -> Mapping[str, Any]:
     """Returns what is needed of all examples at once; reads every image only the first time."""
-    if (index := _stored_index(path)) is not None:
+    sizes = len(examples), len(class_names)
+    if (index := _stored_index(path, *sizes)) is not None:
         return index
     with building(path):
-        if (index := _stored_index(path)) is None:
+        if (index := _stored_index(path, *sizes)) is None:
             index = _make_index(examples, class_names)
+            if not _fits(index, *sizes):
+                raise ValueError("an example has no class, or another part than train, ...")
             with replacing(path) as file:
                 np.savez(file, **index)
     return index
 
 
-def _stored_index(path: Path) -> Mapping[str, Any] | None:
-    """Returns the index if it is there and whole."""
+def _stored_index(path: Path, num_examples: int, num_classes: int) -> Mapping[str, Any] | None:
+    """Returns the index if it is there, whole, and of so many examples."""
+    names = ("ids", "labels", "fingerprint")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return dict(stored)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        index = read_arrays(path, largest=LARGEST_INDEX, names=names, optional=("groups", "parts"))
+    except UserError:
         return None
+    return index if _fits(index, num_examples, num_classes) else None
+
+
+def _fits(index: Mapping[str, np.ndarray], num_examples: int, num_classes: int) -> bool:
+    labels, texts = index["labels"], [index[name] for name in index if name != "labels"]
+    shapes = [index[name].shape for name in index if name != "fingerprint"]
+    return (
+        labels.dtype == np.int32
+        and all(text.dtype.kind == "U" for text in texts)
+        and all(shape == (num_examples,) for shape in shapes)
+        and len(set(index["ids"].tolist())) == num_examples
+        and index["fingerprint"].shape == ()
+        and bool(np.all((labels >= 0) & (labels < num_classes)))
+        and set(index.get("parts", np.array(PARTS)).tolist()) <= set(PARTS)
+    )
 
 
 def _make_index(examples: Any, class_names: tuple[str, ...]) -> dict[str, Any]:
@@ -198,10 +246,6 @@ def _make_index(examples: Any, class_names: tuple[str, ...]) -> dict[str, Any]:
     }
     optional = {"groups": np.array(groups), "parts": np.array(parts)}
     return index | {name: column for name, column in optional.items() if np.any(column != "")}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _state(path: Path) -> bytes:

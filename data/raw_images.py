@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import tensorflow_datasets as tfds
-from PIL import Image
 from tqdm import tqdm
 
-from data.decoding import to_rgb
+from data.decoding import open_rgb, read_encoded
 from data.labels import Labels
 
 SKIPPED_FILE = "skipped.txt"
@@ -118,7 +117,7 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
     def read_images(self) -> Iterator[bytes]:
         """Yields the bytes of the files, in the labels' order."""
         for name in self.labels.without(self.skipped).ids.tolist():
-            yield self.files.image_path(self.raw, name).read_bytes()
+            yield read_encoded(self.files.image_path(self.raw, name))
 
     def broken_images(self) -> list[str]:
         """Returns the names of the images that are missing or cannot be decoded, in order."""
@@ -137,8 +136,7 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
 
 def _can_be_decoded(path: Path) -> bool:
     try:
-        with Image.open(path) as image:
-            to_rgb(image)
+        open_rgb(read_encoded(path))
     except Exception:  # Pillow's formats raise nearly everything
         return False
     return True

@@ -13,6 +13,7 @@ from data.prepared import Prepared
 from data.splits import Rows
 from data.storage import building, replacing
 from lmf_jax.errors import UserError
+from lmf_jax.json_text import parse_json
 
 
 def stored_split(name: str, prepared: Prepared, make: Callable[[], Rows]) -> tuple[Rows, str]:
@@ -53,12 +54,12 @@ def _write(path: Path, prepared: Prepared, rows: Rows) -> None:
 def _read(path: Path, prepared: Prepared) -> tuple[Rows, str]:
     row_of = {name: row for row, name in enumerate(prepared.ids.tolist())}
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes())
         rows = {
             part: np.array([row_of[name] for name in content[part]], np.int64) for part in PARTS
         }
         fingerprint = content["fingerprint"]
-    except (ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError):
         rows, fingerprint = {part: np.zeros(0, np.int64) for part in PARTS}, None
     if fingerprint != _fingerprint(prepared, rows):
         raise UserError(

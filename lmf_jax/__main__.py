@@ -199,10 +199,10 @@ def _draw_heat(file: Path, heat: np.ndarray, picture: Path) -> None:
     """Lay heat over an image in its own size, or in that of a screen if it is larger."""
     from PIL import Image
 
-    from data.decoding import open_rgb
+    from data.decoding import open_rgb, read_encoded
     from lmf_jax.evaluation.explanation_figures import overlay
 
-    image = open_rgb(file.read_bytes())
+    image = open_rgb(read_encoded(file))
     image.thumbnail((LARGEST_PICTURE, LARGEST_PICTURE))
     heat = np.asarray(resize_heat(heat[None], image.height, image.width))[0]
     Image.fromarray(overlay(np.asarray(image), heat)).save(picture)

@@ -6,11 +6,22 @@ open, the model or the dataset fill with a value of their own, or else the paper
 """
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from types import NoneType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import tyro
 
@@ -212,6 +223,8 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
 
     def __post_init__(self) -> None:
         """Refuse values that no run can have; the message names the flag."""
+        for name, kind in _kinds().items():
+            _check(self, name, _fits(getattr(self, name), kind), _shown(kind))
         _check(self, "loss", self.loss in LOSSES, f"one of {', '.join(LOSSES)}")
         at_least_0 = ("alpha", "beta", "gamma", "tau", "weight_decay", "mixup", "cutmix")
         for name in (*at_least_0, "watchdog_minutes"):
@@ -320,6 +333,37 @@ def _section(section: type, config: Config) -> Any:
     return section(
         **{field.name: getattr(config, field.name) for field in dataclasses.fields(section)}
     )
+
+
+@functools.cache
+def _kinds() -> dict[str, Any]:
+    """Return what each setting may be: the command line knows, a file may hold anything."""
+    return get_type_hints(Config)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return isinstance(value, str) and value in get_args(kind)
+    if get_origin(kind) in (Union, UnionType):
+        return any(_fits(value, choice) for choice in get_args(kind))
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _shown(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    return " or ".join(map(_shown, get_args(kind))) or _KINDS[kind]
+
+
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    NoneType: "nothing",
+}
 
 
 def _check(config: Config, name: str, holds: bool, expected: str) -> None:

@@ -14,16 +14,29 @@ import jax
 
 T = TypeVar("T")
 
-_DISK_REFUSES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_DISK_REFUSES = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG),
+}
+
+
+_LONGEST_MESSAGE = 2000
 
 
 class UserError(Exception):
     """Something was asked for that cannot be done.
 
-    The message says what was given, what is expected and what to do.
+    The message says what was given, what is expected and what to do. It is one line, whatever a
+    file holds: control characters and the like are written as Python writes them, and of a text
+    longer than a screen the middle is left out.
     """
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        shown = printable(message)
+        if len(shown) > _LONGEST_MESSAGE:
+            shown = f"{shown[: _LONGEST_MESSAGE - 500]} ... {shown[-500:]}"
+        super().__init__(shown)
 
 
 class TrainingStopped(UserError):
@@ -42,6 +55,13 @@ class Preempted(Interrupted):
     """The cluster takes the machine back and sent SIGTERM; the run is saved."""
 
     exit_code = 143  # as a shell says it of SIGTERM
+
+
+def printable(text: str) -> str:
+    """Return a text with what a terminal would not print, or obey, as Python writes it."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def parse_in_one_line(parse: Callable[[], T]) -> T:
@@ -82,6 +102,8 @@ def run_command(name: str, command: Callable[[], None]) -> None:
         name: of the program, which begins the line.
         command: the program.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold bytes that are no UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         command()
     except Interrupted as error:  # all processes end together
@@ -95,7 +117,7 @@ def run_command(name: str, command: Callable[[], None]) -> None:
         _leave(Interrupted.exit_code)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _DISK_REFUSES:
-            where = f" {error.filename}" if error.filename else ""
+            where = f" {printable(str(error.filename))}" if error.filename else ""
             print(f"{name}: The disk refuses{where}: {error.strerror}.", file=sys.stderr)
         else:
             traceback.print_exc()

@@ -1,7 +1,9 @@
 """What a person meets who types something wrong: one clear line and exit code 2."""
 
 import errno
+import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -144,6 +146,35 @@ def test_a_resumed_run_takes_its_settings_from_the_run():
 def test_settings_are_checked_wherever_they_come_from():
     with pytest.raises(UserError, match="--alpha is -1"):
         Config(alpha=-1.0)
+
+
+WRONG_TYPES = [
+    ("alpha", "1", "a number."),
+    ("alpha", True, "a number."),
+    ("epochs", 1.5, "a whole number or nothing."),
+    ("dataset", None, "a text."),
+    ("resume", "yes", "true or false."),
+    ("split", "other", "one of paper, grouped, official or nothing."),
+    ("model", ["resnet50"], "one of resnet50, resnet50_v1, densenet121, efficientnet_v2_s."),
+]
+
+
+def test_settings_of_a_file_are_of_the_type_of_their_flag():
+    # In a process of its own: here every annotation is checked, and for people none is.
+    code = """
+from lmf_jax.config import Config
+from lmf_jax.errors import UserError
+for name, value, expected in %r:
+    try:
+        Config(**{name: value})
+    except UserError as error:
+        assert str(error) == f"--{name} is {value}; expected {expected}", error
+    else:
+        raise AssertionError(name)
+"""
+    command = [sys.executable, "-c", code % WRONG_TYPES]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr
 
 
 def test_ctrl_c_is_one_line_wherever_it_comes(capsys):

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Int32
 
 from data.labels import PARTS, Labels
-from data.medmnist.npz import Array, open_array, open_npz
 from lmf_jax.errors import UserError
+from lmf_jax.npz import Array, open_array, open_npz
 
 _ORGANS = (
     "bladder", "femur-left", "femur-right", "heart", "kidney-left", "kidney-right", "liver",
@@ -164,6 +164,11 @@ def _check_images(images: Array) -> None:
         raise UserError(
             f"{path} holds {name} as {images.dtype} of {shape}; expected uint8 of "
             "[n, height, width] or [n, height, width, 3]."
+        )
+    if images.fortran_order:
+        raise UserError(
+            f"{path} holds {name} in Fortran order; expected C order, which np.ascontiguousarray "
+            "makes before saving."
         )
     if not 1 <= shape[0] <= _MOST_IMAGES:
         raise UserError(

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from lmf_jax.config import Config
-from lmf_jax.errors import UserError
+from lmf_jax.errors import UserError, printable
 from lmf_jax.evaluation.finished_run import FinishedRun, read_run
 from lmf_jax.evaluation.metrics import macro_f1, predicted_classes
 from lmf_jax.evaluation.report import format_count, format_fraction, format_interval, format_setting
@@ -314,7 +314,7 @@ def format_comparison(comparison: Comparison) -> str:
         p-values mean; no newline at the end.
     """
     title = (
-        f"{comparison.dataset}: {format_count(comparison.num_images)} test images of "
+        f"{printable(comparison.dataset)}: {format_count(comparison.num_images)} test images of "
         f"{comparison.num_classes} classes"
     )
     blocks = [[title], _format_runs(comparison.groups), _format_metrics(comparison.groups)]

@@ -5,8 +5,7 @@ file holds images of the test part: whoever passes a run or its report on passes
 """
 
 import os
-import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,13 @@ from jaxtyping import Float, Int, Integer, UInt8
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.metrics import predicted_classes
 from lmf_jax.evaluation.scores import softmax
+from lmf_jax.npz import read_arrays
 
 MOST_SHOWN = 5
 """Mistakes that are kept."""
+
+LARGEST_MISTAKES = 2**28
+"""Bytes of ``mistakes.npz``: five images of 4,000 pixels a side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +63,17 @@ def confident_mistakes(
 def write_mistakes(run_dir: Path, mistakes: Mistakes) -> None:
     """Write ``mistakes.npz`` into the folder of a run, whole or not at all."""
     temporary = run_dir / "mistakes.tmp.npz"
+    temporary.unlink(missing_ok=True)  # a link there may lead anywhere
     np.savez(temporary, **vars(mistakes))
     os.replace(temporary, run_dir / "mistakes.npz")
 
 
-def read_mistakes(run_dir: str | Path) -> Mistakes | None:
+def read_mistakes(run_dir: str | Path, num_predictions: int) -> Mistakes | None:
     """Read ``mistakes.npz``; None where there is no such file.
+
+    Args:
+        run_dir: the folder of the run.
+        num_predictions: of which these are some.
 
     Raises:
         UserError: if the file is broken.
@@ -73,8 +81,34 @@ def read_mistakes(run_dir: str | Path) -> Mistakes | None:
     path = Path(run_dir) / "mistakes.npz"
     if not path.exists():
         return None
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return Mistakes(**arrays)
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is broken ({error}); evaluate the run again.") from error
+    names = [field.name for field in fields(Mistakes)]
+    arrays = read_arrays(path, largest=LARGEST_MISTAKES, names=names)
+    if not _are_mistakes(**arrays, num_predictions=num_predictions):
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise UserError(
+            f"{path} is broken: its {shapes} are not up to {MOST_SHOWN} images, their places among "
+            "the predictions and their heat; evaluate the run again."
+        )
+    return Mistakes(**arrays)
+
+
+def _are_mistakes(
+    places: np.ndarray,
+    images: np.ndarray,
+    heat_of_predicted: np.ndarray,
+    heat_of_true: np.ndarray,
+    num_predictions: int,
+) -> bool:
+    """Whether arrays have the types and shapes that :class:`Mistakes` says, and possible values."""
+    heats = (heat_of_predicted, heat_of_true)
+    m = len(places) if places.ndim == 1 else MOST_SHOWN + 1
+    return (
+        places.dtype.kind in "iu"
+        and m <= MOST_SHOWN
+        and bool(np.all((places >= 0) & (places < num_predictions)))
+        and images.dtype == np.uint8
+        and (images.ndim, len(images), images.shape[-1], images.size > 0) == (4, m, 3, m > 0)
+        and all(heat.dtype.kind == "f" and np.isfinite(heat).all() for heat in heats)
+        and all((heat.ndim, len(heat), heat.size > 0) == (3, m, m > 0) for heat in heats)
+        and heat_of_true.shape == heat_of_predicted.shape
+    )

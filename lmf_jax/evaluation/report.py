@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Integer
 
+from lmf_jax.errors import UserError, printable
 from lmf_jax.evaluation.finished_run import FinishedRun, best_epoch, read_run
 from lmf_jax.evaluation.metrics import confusion_matrix, predicted_classes
 from lmf_jax.evaluation.mistakes import Mistakes
@@ -56,6 +57,7 @@ def write_report(run_dir: str | Path) -> Path:
     path = run_dir / "report.html"
     # Whole or not at all: the report before is better than half a report.
     temporary = path.with_name("report.tmp.html")
+    temporary.unlink(missing_ok=True)  # a link there may lead anywhere
     temporary.write_text(_render(run, confusion, figures), encoding="utf-8")
     os.replace(temporary, path)
     return path
@@ -198,10 +200,13 @@ def _save_figures(folder: Path, figures: Mapping[str, "Figure"]) -> dict[str, di
     """Save each figure; return its PNG in base64 and its width in inches, for the template."""
     from lmf_jax.evaluation.figures import save_figure
 
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise UserError(f"{folder} is no folder; remove it, and the report can be written.")
     folder.mkdir(exist_ok=True)
     saved = {}
     for name, figure in figures.items():
         path = folder / f"{name}.png"
+        path.unlink(missing_ok=True)
         save_figure(figure, path)
         png = base64.b64encode(path.read_bytes()).decode("ascii")
         saved[name] = {"png": png, "width": figure.get_figwidth()}
@@ -311,4 +316,4 @@ def format_setting(value: Any) -> str:
         return {None: "none", True: "yes", False: "no"}[value]
     if isinstance(value, (list, tuple)):
         return ", ".join(format_setting(item) for item in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else printable(str(value))

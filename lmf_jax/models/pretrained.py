@@ -162,6 +162,8 @@ def from_keras(name: str, tensors: Tensors) -> Variables:
     for key in filter(_is_folded, tensors):
         mean = f"{_keras_norm(key.removesuffix('/bias'))}/moving_mean"
         if mean in folded:
+            if folded[mean].shape != tensors[key].shape:
+                raise ValueError(f"{key} and {mean} differ in their shapes.")
             folded[mean] = folded[mean] - tensors[key]
     shapes = _variable_shapes(name, num_classes=np.size(tensors.get("fc1000/bias", 1)))
     names = {path: _keras_name(path) for path in shapes}

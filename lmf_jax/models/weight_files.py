@@ -2,7 +2,12 @@
 
 import hashlib
 import importlib.util
+import io
 import os
+import subprocess
+import sys
+import tempfile
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from lmf_jax.errors import UserError
+from lmf_jax.models import keras_file
+from lmf_jax.npz import read_arrays
 
 Tensors = dict[str, np.ndarray]
 """Tensors by the name that the file gives them."""
@@ -21,6 +28,12 @@ IMAGENET_FILES = {
     "efficientnet_v2_s": "efficientnet_v2_s-dd5fe13b.pth",  # IMAGENET1K_V1
 }
 """The files of torchvision that Sadi et al. start from; the digits begin the SHA-256 of each."""
+
+LARGEST_WEIGHTS = 2**30
+"""Bytes that the tensors of a file may take: five times the largest model in float64."""
+
+KERAS_SECONDS = 120
+"""Seconds that reading an HDF5 file may take."""
 
 WEIGHTS_DIR = "~/.cache/lmf-jax/weights"
 
@@ -123,6 +136,9 @@ def _check_hash(path: Path, name: str) -> None:
 def read_tensors(path: Path) -> Tensors:
     """Read every tensor of a file, as the ending of its name says; no pickle is run.
 
+    No other file is read, whatever this one refers to, and nothing that is announced to be larger
+    than `LARGEST_WEIGHTS`.
+
     Args:
         path: ``.safetensors``; ``.npz`` without objects; ``.h5``, in which Keras' layers have the
             names ``<layer>/<weight>``; ``.pth`` or ``.pt``, where torch is installed.
@@ -143,8 +159,11 @@ def read_tensors(path: Path) -> Tensors:
         _require_torch(path.name)
     try:
         return {
-            name: _at_least_float32(tensor) for name, tensor in _READERS[path.suffix](path).items()
+            name: _at_least_float32(name, tensor)
+            for name, tensor in _READERS[path.suffix](path).items()
         }
+    except UserError:
+        raise
     except Exception as error:  # each library has its own for a file that is broken
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise UserError(
@@ -159,42 +178,39 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
 
 
 def _read_npz(path: Path) -> Mapping[str, Any]:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return dict(arrays)
+    return read_arrays(path, largest=LARGEST_WEIGHTS)
 
 
 def _read_keras(path: Path) -> Mapping[str, Any]:
-    """Read Keras' HDF5 as Keras does: the weights of a layer are known by their order."""
-    import h5py
-
-    tensors = {}
-    with h5py.File(path, "r") as file:
-        layers = file.get("model_weights", file)  # where the whole model was saved
-        for layer in map(_text, layers.attrs["layer_names"]):
-            names = [_text(name) for name in layers[layer].attrs["weight_names"]]
-            if names and len(names) not in _KERAS_WEIGHTS:
-                raise ValueError(f"the layer {layer} has {len(names)} weights")
-            for weight, name in zip(_KERAS_WEIGHTS.get(len(names), ()), names, strict=True):
-                tensors[f"{layer}/{weight}"] = layers[layer][name][()]
-    return tensors
-
-
-_KERAS_WEIGHTS = {
-    1: ("kernel",),
-    2: ("kernel", "bias"),
-    4: ("gamma", "beta", "moving_mean", "moving_variance"),
-}
-"""The weights of a convolution or dense layer without and with bias, and of a batch norm."""
+    """Read Keras' HDF5 in a process of its own: on a bad file HDF5 may loop or crash."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "weights.npz"
+        command = [sys.executable, keras_file.__file__, str(path), str(copy), str(LARGEST_WEIGHTS)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=KERAS_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise ValueError(f"HDF5 takes longer than {KERAS_SECONDS} seconds") from None
+        if done.returncode:
+            lines = done.stderr.strip().splitlines()
+            raise ValueError(lines[-1] if lines else f"HDF5 ended with code {done.returncode}")
+        return read_arrays(copy, largest=LARGEST_WEIGHTS)
 
 
-def _text(name: bytes | str) -> str:
-    return name.decode() if isinstance(name, bytes) else name
+def _check_size(size: int) -> None:
+    if size > LARGEST_WEIGHTS:
+        raise ValueError(f"its tensors take {size} bytes; expected {LARGEST_WEIGHTS} at most")
 
 
 def _read_torch(path: Path) -> Mapping[str, Any]:
     import torch
 
-    tensors = torch.load(path, map_location="cpu", weights_only=True)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            _check_size(sum(entry.file_size for entry in archive.infolist()))
+    # From memory, since torch reads as many bytes as a file says; a file may say anything.
+    tensors = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+    # A view of few values may be announced as a tensor of many.
+    _check_size(sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
     return {name: tensor.float().numpy() for name, tensor in tensors.items()}
 
 
@@ -207,7 +223,9 @@ _READERS: dict[str, Callable[[Path], Mapping[str, Any]]] = {
 }
 
 
-def _at_least_float32(tensor: np.ndarray) -> np.ndarray:
+def _at_least_float32(name: str, tensor: np.ndarray) -> np.ndarray:
+    if tensor.dtype.kind not in "fiub" and tensor.dtype.name != "bfloat16":
+        raise ValueError(f"{name} is of {tensor.dtype}")
     return tensor if tensor.dtype == np.float64 else tensor.astype(np.float32)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Integer, UInt8
 
 from lmf_jax.config import Config
+from lmf_jax.errors import UserError
 from lmf_jax.evaluation.finished_run import read_record
 from lmf_jax.evaluation.gradcam import grad_cam
 from lmf_jax.evaluation.metrics import predicted_classes
@@ -109,6 +110,8 @@ def load_trained(run_dir: str | Path) -> Trained:
     """
     record = read_record(run_dir)
     config = read_config(run_dir)
+    if config.image_size is None or config.batch_size is None:  # only by a hand in config.json
+        raise UserError(f"The run in {run_dir} does not say its image_size and batch_size.")
     variables, normalisation = read_best(Path(run_dir) / "checkpoints")
     model = create_model(
         config.model,

@@ -1,12 +1,13 @@
 """Images come out as a viewer shows them, whatever their mode."""
 
 import io
+import os
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile, UnidentifiedImageError
 
-from data.decoding import decode_image
+from data.decoding import decode_image, read_encoded
 
 
 def encode(image: Image.Image, format: str = "png", **options) -> bytes:
@@ -103,3 +104,37 @@ def test_the_first_picture_of_an_animation_is_taken() -> None:
     first, second = Image.new("L", (2, 2), 60), Image.new("L", (2, 2), 200)
     colours = corner_colours(first, "tiff", save_all=True, append_images=[second])
     assert colours == [(60, 60, 60)] * 4
+
+
+ENCODED = {
+    format: encode(Image.new("RGB", (30, 20)), format)
+    for format in ("bmp", "gif", "jpeg", "png", "ppm", "tiff", "webp")
+}
+
+
+@pytest.mark.parametrize("format", ENCODED)
+def test_too_many_pixels_are_refused_before_they_are_decoded(format: str, monkeypatch) -> None:
+    assert decode_image(ENCODED[format], 4).shape == (4, 4, 3)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 299)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("it was decoded"))
+    with pytest.raises(Image.DecompressionBombError, match=r"600 pixels\) exceeds limit of 598"):
+        decode_image(ENCODED[format], 4)
+
+
+def test_a_format_that_pillow_gives_to_another_program_is_not_opened() -> None:
+    with pytest.raises(UnidentifiedImageError):
+        decode_image(encode(Image.new("RGB", (2, 2)), "eps"), 4)
+
+
+def test_a_file_is_read_and_nothing_else(tmp_path) -> None:
+    (tmp_path / "image.png").write_bytes(b"bytes")
+    assert read_encoded(tmp_path / "image.png") == b"bytes"
+    os.mkfifo(tmp_path / "pipe.png")  # who reads it waits for ever
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "endless.png"):
+        with pytest.raises(ValueError, match="it is no file"):
+            read_encoded(tmp_path / name)
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(2**30 + 1)
+    with pytest.raises(ValueError, match="its file has 1073741825 bytes; expected 1073741824"):
+        read_encoded(tmp_path / "huge.png")

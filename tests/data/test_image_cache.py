@@ -200,3 +200,20 @@ def test_a_folder_that_cannot_be_written_is_named(digits: Dataset, tmp_path: Pat
 def test_an_image_size_below_one_is_refused(digits: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least 1 pixel, got 0"):
         cached_images(digits, 0, tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["an archive", "code", "another type", "a header of no array"])
+def test_a_cache_of_something_else_is_rebuilt(digits: Dataset, tmp_path: Path, damage: str) -> None:
+    dataset = made_up_dataset(digits, [encode(Image.new("L", (8, 8), 50))])
+    whole = np.array(cached_images(dataset, 8, tmp_path))
+    (path,) = (tmp_path / "images").glob("*.npy")
+    content = path.read_bytes()
+    changed = {
+        "an archive": b"PK\x03\x04" + content,
+        "code": content.replace(b"(1, 8", b"f( , 8"),
+        "another type": content.replace(b"|u1", b"|i1"),
+        "a header of no array": content[:8] + b"\xff\xff" + b"(" * 5000,
+    }
+    path.write_bytes(changed[damage])
+    np.testing.assert_array_equal(cached_images(dataset, 8, tmp_path), whole)
+    assert path.read_bytes() == content

@@ -1,6 +1,7 @@
 """Label files as they are downloaded, and all that can be wrong with them."""
 
 import importlib
+import time
 from pathlib import Path
 
 import numpy as np
@@ -136,3 +137,22 @@ def test_an_unknown_class_of_isic_is_refused(tmp_path: Path) -> None:
 def test_the_real_files_hold_what_is_known_of_them(name, folder, images, groups, real_data) -> None:
     labels = read(name, real_data(folder))
     assert (len(labels.ids), len(np.unique(labels.groups))) == (images, groups)
+
+
+@pytest.mark.parametrize("column", ["path", "label", "group"])
+def test_one_long_name_cannot_fill_the_memory(column: str, tmp_path: Path) -> None:
+    # As arrays of text these would take 10,000 times the 400 kB of the longest.
+    rows = [{"path": f"{row}.png", "label": "ab"[row % 2], "group": "g"} for row in range(10_000)]
+    rows[7][column] = "x" * 100_000
+    lines = [",".join(row.values()) for row in rows]
+    (tmp_path / "a.csv").write_text("\n".join(["path,label,group", *lines]))
+    with pytest.raises(UserError, match=r"a name of 100000 characters \(xxx.*expected 500 at most"):
+        read("manifest", tmp_path / "a.csv")
+
+
+def test_as_many_classes_as_images_take_no_longer(tmp_path: Path) -> None:
+    lines = [f"{row}.png,class {row}" for row in range(50_000)]
+    (tmp_path / "a.csv").write_text("\n".join(["path,label", *lines]))
+    began = time.perf_counter()
+    assert len(read("manifest", tmp_path / "a.csv").class_names) == 50_000
+    assert time.perf_counter() - began < 5  # looked up in a list it takes a minute

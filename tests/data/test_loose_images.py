@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -41,3 +43,11 @@ def test_every_image_comes_once_under_its_place_and_a_broken_one_is_masked(folde
     np.testing.assert_array_equal(label[mask], [0, 1, 3, 4])
     np.testing.assert_array_equal(image[mask, 0, 0, 0], [0, 1, 3, 4])
     assert images.broken == {2: "no known format"}
+
+
+def test_what_is_no_file_is_masked_and_waited_for_by_nobody(folder):
+    os.mkfifo(folder / "5.png")
+    images = LooseImages(image_files(folder), image_size=4, batch_size=6)
+    (batch,) = images
+    assert batch["mask"].tolist() == [True, True, False, True, True, False]
+    assert images.broken[5] == "it is no file"

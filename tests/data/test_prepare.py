@@ -229,7 +229,19 @@ DAMAGE = {
     "no index": lambda folder: (folder / "index.npz").unlink(),
     "an empty index": lambda folder: (folder / "index.npz").write_bytes(b""),
     "half an index": lambda folder: (folder / "index.npz").write_bytes(b"PK\x03\x04 and so on"),
+    "other labels": lambda folder: change_index(folder, labels=lambda labels: labels + 3),
+    "fewer labels": lambda folder: change_index(folder, labels=lambda labels: labels[1:]),
+    "numbers as names": lambda folder: change_index(folder, ids=lambda ids: np.arange(len(ids))),
+    "a name twice": lambda folder: change_index(folder, ids=lambda ids: np.repeat(ids[:1], 60)),
+    "code": lambda folder: change_index(folder, groups=lambda groups: groups.astype(object)),
 }
+
+
+def change_index(folder: Path, **changes) -> None:
+    with np.load(folder / "index.npz") as index:
+        arrays = dict(index)
+    changed = {name: change(arrays[name]) for name, change in changes.items()}
+    np.savez(folder / "index.npz", **(arrays | changed))
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
@@ -357,3 +369,50 @@ def test_a_real_download_is_prepared(name, folder, images, real_data, tmp_path: 
     assert len(prepared.ids) == len(prepared.source) == images
     with Image.open(io.BytesIO(prepared.source[images - 1])) as image:
         assert image.mode == "RGB"
+
+
+NAMES_OF_A_KIND = ["pythonClassName", "python_class_name", "type", r"pythonClassNam\u0065"]
+
+
+@pytest.mark.parametrize("key", NAMES_OF_A_KIND)
+def test_a_dataset_cannot_name_modules_to_import(key, raw_dir, tmp_path) -> None:
+    folder = prepare("ham10000", raw_dir, tmp_path / "data").folder
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    features = folder / "features.json"
+    known = "tensorflow_datasets.core.features.text_feature.Text"
+    assert known in features.read_text()
+    text = features.read_text().replace(known, "evil.Text")
+    features.write_text(text.replace("pythonClassName", key))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        with pytest.raises(UserError, match=r"a feature of it is none of TFDS: .*evil\.Text"):
+            prepare("ham10000", raw_dir, tmp_path / "data")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_dataset_cannot_name_files_elsewhere(raw_dir, tmp_path) -> None:
+    folder = prepare("ham10000", raw_dir, tmp_path).folder
+    (examples,) = folder.glob("*.array_record*")
+    info = folder / "dataset_info.json"
+    template = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+    assert template in info.read_text()
+    info.write_text(info.read_text().replace(template, f"../{template}"))
+    examples.rename(folder.parent / examples.name)
+    with pytest.raises(UserError, match=r"holds no whole dataset \(its examples lie elsewhere"):
+        prepare("ham10000", raw_dir, tmp_path)
+
+
+def test_class_names_that_print_alike_are_refused_where_they_are_opened(raw_dir, tmp_path) -> None:
+    folder = prepare("ham10000", raw_dir, tmp_path).folder
+    names = folder / "label.labels.txt"
+    names.write_text(names.read_text().replace("BCC", "NV"))
+    with pytest.raises(UserError, match="two classes that print alike"):
+        prepare("ham10000", raw_dir, tmp_path)
+
+
+def test_images_that_are_lost_later_are_said_in_one_sentence(raw_dir, tmp_path) -> None:
+    folder = prepare("ham10000", raw_dir, tmp_path).folder
+    cut(next(folder.glob("*.array_record*")))
+    prepared = prepare("ham10000", raw_dir, tmp_path)  # the index is whole
+    with pytest.raises(UserError, match="Image 3 of a prepared dataset cannot be read"):
+        prepared.source[3]

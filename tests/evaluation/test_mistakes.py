@@ -32,18 +32,18 @@ def make_mistakes():
 
 def test_what_was_written_is_read(tmp_path):
     write_mistakes(tmp_path, make_mistakes())
-    read = read_mistakes(tmp_path)
+    read = read_mistakes(tmp_path, 9)
     for name, array in vars(make_mistakes()).items():
         np.testing.assert_array_equal(getattr(read, name), array)
     assert [path.name for path in tmp_path.iterdir()] == ["mistakes.npz"]
 
 
 def test_nothing_written_is_none(tmp_path):
-    assert read_mistakes(tmp_path) is None
+    assert read_mistakes(tmp_path, 9) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive"])
 def test_a_broken_file_is_named(tmp_path, content):
     (tmp_path / "mistakes.npz").write_bytes(content)
-    with pytest.raises(UserError, match=r"mistakes.npz is broken"):
-        read_mistakes(tmp_path)
+    with pytest.raises(UserError, match=r"mistakes.npz is damaged or no npz"):
+        read_mistakes(tmp_path, 9)

@@ -114,6 +114,44 @@ def test_class_names_stay_text(html, page):
     assert "cost of $a_b$ in {x}" in page.text
 
 
+@pytest.mark.filterwarnings("ignore:Glyph:UserWarning")
+def test_no_text_of_a_run_becomes_a_part_of_the_page(write_run, tmp_path):
+    evil = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
+    run_dir = write_run(tmp_path / "run", {"model": evil, "loss": evil, "run_dir": evil, evil: 1})
+    for name in ("config.json", "test.json"):
+        path = run_dir / name
+        path.write_text(path.read_text().replace("class 9", evil.replace('"', '\\"')))
+    record = json.loads((run_dir / "config.json").read_text())
+    record["dataset"] |= {"name": evil, "fingerprint": evil}
+    record |= {"git_commit": evil, "versions": {evil: evil}}
+    record["device"] |= {"kind": evil, "platform": evil}
+    (run_dir / "config.json").write_text(json.dumps(record))
+    with np.load(run_dir / "predictions.npz") as file:
+        arrays = dict(file)
+    arrays["ids"] = np.array([f"{number}{evil}" for number in range(len(arrays["ids"]))])
+    np.savez(run_dir / "predictions.npz", **arrays)
+    page = Page(write_report(run_dir).read_text())
+    assert page.text.count(evil) >= 10
+    assert not {tag for tag, _ in page.elements} & {"script", "b"}
+    assert not any("onerror" in attributes for _, attributes in page.elements)
+
+
+def test_a_report_is_written_into_the_folder_and_nowhere_else(run_dir, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "precious").write_text("precious")
+    (run_dir / "figures").mkdir()
+    for name in ("report.tmp.html", "report.html", "figures/reliability.png", "mistakes.tmp.npz"):
+        (run_dir / name).symlink_to(elsewhere / "precious")
+    write_report(run_dir)
+    write_mistakes(run_dir, read_mistakes(run_dir, 1668))
+    assert (elsewhere / "precious").read_text() == "precious"
+    shutil.rmtree(run_dir / "figures")
+    (run_dir / "figures").symlink_to(elsewhere)
+    with pytest.raises(UserError, match=r"figures is no folder; remove it"):
+        write_report(run_dir)
+    assert [path.name for path in elsewhere.iterdir()] == ["precious"]
+
+
 def test_result_comes_first(reported_run, page):
     test = read_run(reported_run).test
     first_screen = page.text.split("Classes", 1)[0]
@@ -341,7 +379,7 @@ def test_matplotlib_and_jinja2_load_only_for_a_report():
 
 
 def test_a_last_map_of_one_cell_is_said_to_show_no_place(run_dir):
-    mistakes = read_mistakes(run_dir)
+    mistakes = read_mistakes(run_dir, 1668)
     one_cell = np.ones((len(mistakes.places), 1, 1), np.float32)
     write_mistakes(run_dir, Mistakes(mistakes.places, mistakes.images, one_cell, one_cell))
     text = Page(write_report(run_dir).read_text()).text

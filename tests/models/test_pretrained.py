@@ -123,6 +123,15 @@ def test_keras_names_are_those_of_its_first_resnet():
     assert {"res4f_branch2c/bias", "bn5c_branch2b/moving_variance"} < set(names)
 
 
+def test_a_keras_bias_of_another_shape_is_refused_and_not_spread_over_the_mean():
+    tensors = keras_tensors() | {
+        "conv1/bias": np.zeros(10**6, np.float32),
+        "bn_conv1/moving_mean": np.zeros((10**6, 1), np.float32),
+    }
+    with pytest.raises(ValueError, match="conv1/bias and bn_conv1/moving_mean differ in their"):
+        from_keras("resnet50_v1", tensors)
+
+
 def test_a_keras_bias_moves_the_running_mean():
     tensors = keras_tensors()
     variables = from_keras("resnet50_v1", tensors)

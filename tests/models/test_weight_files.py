@@ -6,6 +6,7 @@ import http.server
 import importlib.util
 import threading
 import urllib.parse
+import zipfile
 
 import h5py
 import numpy as np
@@ -77,13 +78,13 @@ def test_half_precision_is_widened(tmp_path):
 def test_a_broken_file_is_named(ending, tmp_path):
     path = tmp_path / f"broken{ending}"
     path.write_bytes(b"no weights")
-    with pytest.raises(UserError, match=rf"broken{ending} cannot be read as weights \("):
+    with pytest.raises(UserError, match=rf"broken{ending} (cannot be read as|is damaged or no)"):
         read_tensors(path)
 
 
 def test_objects_are_not_unpickled(tmp_path):
     np.savez(tmp_path / "objects.npz", kernel=np.array([{}, print], dtype=object))
-    with pytest.raises(UserError, match=r"cannot be read as weights \(Object arrays"):
+    with pytest.raises(UserError, match="holds kernel as pickled Python objects"):
         read_tensors(tmp_path / "objects.npz")
 
 
@@ -184,3 +185,95 @@ def test_weights_are_known_by_their_content(tmp_path, monkeypatch):
     path.unlink()
     with pytest.raises(UserError, match=r"weights.npz cannot be read: No such file"):
         describe_weights(str(path), "resnet50")
+
+
+def keras_layer(path, fill):
+    """A file with a single layer, whose kernel is filled in."""
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [b"conv1"]
+        layer = file.create_group("conv1")
+        layer.attrs["weight_names"] = [b"kernel"]
+        fill(layer)
+
+
+ELSEWHERE = {
+    "another HDF5 file": lambda layer: layer.__setitem__("kernel", h5py.ExternalLink("a", "/b")),
+    "a path to one": lambda layer: layer.__setitem__("kernel", h5py.SoftLink("/a/b")),
+    "bytes of any file": lambda layer: layer.create_dataset(
+        "kernel", (4,), "u1", external=[("/etc/hostname", 0, 4)]
+    ),
+    "a view of others": lambda layer: layer.create_virtual_dataset(
+        "kernel", h5py.VirtualLayout((3,), "f4")
+    ),
+}
+
+
+@pytest.mark.parametrize("fill", ELSEWHERE.values(), ids=ELSEWHERE)
+def test_weights_that_lie_in_another_file_are_not_read(fill, tmp_path):
+    keras_layer(tmp_path / "weights.h5", fill)
+    with pytest.raises(UserError, match=r"kernel lies? elsewhere"):
+        read_tensors(tmp_path / "weights.h5")
+
+
+TOO_MUCH = {
+    "a shape": (lambda layer: layer.create_dataset("kernel", (2**40,), "f4"), "take 4398046511104"),
+    "chunks": (
+        lambda layer: layer.create_dataset("kernel", (2**40,), "f4", chunks=(2**20,)),
+        "take 4398046511104 bytes; expected 1073741824 at most",
+    ),
+    "a bomb": (
+        lambda layer: layer.create_dataset("kernel", data=np.zeros(9), compression="gzip"),
+        "kernel is compressed, which Keras",
+    ),
+    "words": (lambda layer: layer.create_dataset("kernel", data="text"), "kernel is of object"),
+    "a group": (lambda layer: layer.create_group("kernel"), "kernel is no tensor"),
+}
+
+
+@pytest.mark.parametrize(("fill", "message"), TOO_MUCH.values(), ids=TOO_MUCH)
+def test_keras_weights_that_are_no_weights_are_refused(fill, message, tmp_path):
+    keras_layer(tmp_path / "weights.h5", fill)
+    with pytest.raises(UserError, match=rf"weights.h5 cannot be read as weights \(.*{message}"):
+        read_tensors(tmp_path / "weights.h5")
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("while True: pass", "HDF5 takes longer than 1 seconds"),
+        ("import os; os.kill(os.getpid(), 11)", "HDF5 ended with code -11"),
+    ],
+)
+def test_hdf5_may_loop_or_crash(program, message, tmp_path, monkeypatch):
+    (tmp_path / "program.py").write_text(program)
+    (tmp_path / "weights.h5").write_bytes(b"")
+    monkeypatch.setattr(weight_files.keras_file, "__file__", str(tmp_path / "program.py"))
+    monkeypatch.setattr(weight_files, "KERAS_SECONDS", 1)
+    with pytest.raises(UserError, match=message):
+        read_tensors(tmp_path / "weights.h5")
+
+
+def test_a_tensor_of_one_value_cannot_fill_the_memory(tmp_path):
+    torch = pytest.importorskip("torch", reason="writes a .pth, and torch is not installed")
+    torch.save({"kernel": torch.zeros(1).expand(2**40)}, tmp_path / "weights.pth")
+    with pytest.raises(UserError, match="take 4398046511104 bytes; expected 1073741824 at most"):
+        read_tensors(tmp_path / "weights.pth")
+
+
+def test_a_packed_pickle_is_refused_by_what_it_announces(tmp_path):
+    pytest.importorskip("torch", reason="reads a .pth, and torch is not installed")
+    with (
+        zipfile.ZipFile(tmp_path / "weights.pth", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("archive/data/0", "w", force_zip64=True) as member,
+    ):
+        for _ in range(65):
+            member.write(bytes(2**24))
+    with pytest.raises(UserError, match="take 1090519040 bytes; expected 1073741824 at most"):
+        read_tensors(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("kind", ["complex64", "U3", "M8[s]"])
+def test_what_is_no_number_is_no_weight(kind, tmp_path):
+    np.savez(tmp_path / "weights.npz", kernel=np.zeros(3, kind))
+    with pytest.raises(UserError, match=r"cannot be read as weights \(kernel is of "):
+        read_tensors(tmp_path / "weights.npz")

@@ -1,14 +1,15 @@
-"""Arrays of an npz file, checked before they are believed and read piece by piece.
+"""Arrays of an npz file, checked before they are believed.
 
-``np.load`` holds a whole array in memory and, where it may, runs what is pickled in it. Here only
-NumPy's header is parsed by NumPy; the rest is bytes, and as many as header and archive agree on.
+``np.load`` takes the memory that a header asks for and, where it may, runs what is pickled in it.
+Here only NumPy's header is parsed by NumPy; the rest is bytes, and as many as header and archive
+agree on.
 """
 
 import math
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,18 +34,20 @@ class Array:
         name: Name of the array.
         shape: Its shape, nothing negative.
         dtype: Its type, which is no Python object.
+        fortran_order: Whether the first index changes fastest in the stream.
         path: The npz file, for the errors.
-        stream: The bytes of the array in C order, as many as shape and type say.
+        stream: The bytes of the array, as many as shape and type say.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype
+    fortran_order: bool
     path: Path
     stream: zipfile.ZipExtFile
 
     def read(self, shape: Sequence[int]) -> np.ndarray:
-        """Returns the next values.
+        """Returns the next values of the stream, as if in C order.
 
         Args:
             shape: How many; the caller reads no more than there are.
@@ -55,12 +58,59 @@ class Array:
         size = math.prod(shape) * self.dtype.itemsize
         with _refusing(self.path, self.name):
             content = self.stream.read(size)
-        if len(content) < size:
-            raise UserError(
-                f"{self.path} is damaged: {self.name} ends before the {self.shape} values of its "
-                "header; download it again."
-            )
-        return np.frombuffer(content, self.dtype).reshape(shape)
+            if len(content) < size:
+                raise ValueError(f"it ends before the {self.shape} values of its header")
+            values = np.ndarray(tuple(shape), self.dtype, content)
+            if self.dtype.kind == "U":
+                "".join(
+                    values.ravel().tolist()
+                ).encode()  # raises where a number stands for no character
+            return values
+
+    def read_all(self) -> np.ndarray:
+        """Returns all values.
+
+        Raises:
+            UserError: If the file is damaged.
+        """
+        if self.fortran_order:
+            return self.read(self.shape[::-1]).T
+        return self.read(self.shape)
+
+
+def read_arrays(
+    path: Path,
+    *,
+    largest: int,
+    names: Collection[str] | None = None,
+    optional: Collection[str] = (),
+) -> dict[str, np.ndarray]:
+    """Reads arrays of an npz file.
+
+    Args:
+        path: The file.
+        largest: Bytes that all of them together may take.
+        names: Those that are wanted; None takes whatever there is.
+        optional: Those that are wanted if they are there.
+
+    Returns:
+        The arrays by name; they cannot be written to.
+
+    Raises:
+        UserError: If the file is missing or damaged, an array is missing, made of Python objects or
+            there twice, or they take more memory than they may.
+    """
+    with open_npz(path) as archive:
+        there = {entry.filename.removesuffix(".npy") for entry in archive.infolist()}
+        wanted = there if names is None else {*names, *there.intersection(optional)}
+        size = sum(_entry(path, archive, name).file_size for name in wanted)
+        if size > largest:
+            raise UserError(f"{path} holds arrays of {size} bytes; expected {largest} at most.")
+        arrays = {}
+        for name in sorted(wanted):
+            with open_array(path, archive, name) as array:
+                arrays[name] = array.read_all()
+        return arrays
 
 
 @contextmanager
@@ -74,7 +124,7 @@ def open_npz(path: Path) -> Iterator[zipfile.ZipFile]:
         UserError: If it is missing, may not be read or is no zip archive.
     """
     if not path.is_file():
-        raise UserError(f"{path} is no file; give the npz file that MedMNIST offers for download.")
+        raise UserError(f"{path} is no file; expected one that np.savez wrote.")
     try:
         file = path.open("rb")
     except OSError as error:
@@ -98,8 +148,8 @@ def open_array(path: Path, archive: zipfile.ZipFile, name: str) -> Iterator[Arra
         name: Name of the array.
 
     Raises:
-        UserError: If the array is missing, there twice, encrypted, damaged, not in C order, made
-            of Python objects, or its header and the archive disagree about its size.
+        UserError: If the array is missing, there twice, encrypted, damaged, made of Python
+            objects, or its header and the archive disagree about its size.
     """
     entry = _entry(path, archive, name)
     with _refusing(path, name):
@@ -113,28 +163,21 @@ def open_array(path: Path, archive: zipfile.ZipFile, name: str) -> Iterator[Arra
                 f"{path} holds {name} as pickled Python objects, which can run any code when they "
                 "are read; expected plain numbers."
             )
-        if fortran_order:
-            raise UserError(
-                f"{path} holds {name} in Fortran order; expected C order, which "
-                "np.ascontiguousarray makes before saving."
-            )
         size = header_size + math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or entry.file_size != size:
             raise UserError(
                 f"{path} is damaged: the header of {name} says {shape} of {dtype}, and the archive "
-                f"{entry.file_size} bytes; download it again."
+                f"{entry.file_size} bytes; fetch or write it again."
             )
-        yield Array(name, shape, dtype, path, stream)
+        yield Array(name, shape, dtype, fortran_order, path, stream)
 
 
 def _entry(path: Path, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     """Returns where an array lies in the archive."""
     entries = [entry for entry in archive.infolist() if entry.filename == f"{name}.npy"]
     if not entries:
-        raise UserError(
-            f"{path} has no {name}; expected train_images, train_labels, val_images, val_labels, "
-            "test_images and test_labels, as MedMNIST has them."
-        )
+        there = ", ".join(entry.filename for entry in archive.infolist()[:10])
+        raise UserError(f"{path} has no {name}; it holds {there or 'nothing'}.")
     if len(entries) > 1:
         raise UserError(f"{path} holds {name} {len(entries)} times; expected it once.")
     (entry,) = entries
@@ -168,5 +211,5 @@ def _refusing(path: Path, what: str) -> Iterator[None]:
         reason = re.sub(" at 0x[0-9a-f]+", "", reason)  # of Python's objects, new in every run
         raise UserError(
             f"{path} is damaged or no npz file: {what} cannot be read "
-            f"({reason[:_LONGEST_REASON]}); download it again."
+            f"({reason[:_LONGEST_REASON]}); fetch or write it again."
         ) from error

@@ -1,0 +1,217 @@
+"""Targets that read what a download, a manifest, a folder or a split file says of images."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
+
+import data.covid19_radiography.labels as covid19_radiography
+import data.folder.labels as folder_of_images
+import data.ham10000.labels as ham10000
+import data.isic2019.labels as isic2019
+import data.manifest.labels as manifest
+import data.medmnist.labels as medmnist
+import data.odir5k.labels as odir5k
+from benchmarks.fuzzing.harness import Files, Target
+from benchmarks.fuzzing.mutations import changed_bytes, changed_csv, changed_files, changed_json
+from benchmarks.fuzzing.npz import changed_npz
+from data.labels import PARTS, Labels
+from data.prepared import Prepared
+from data.split_file import stored_split
+from data.splits import make_split, possible_splits
+
+
+def check_labels(labels: Labels) -> None:
+    """Check what :class:`Labels` promises."""
+    n = len(labels.ids)
+    assert n > 0
+    assert labels.ids.dtype.kind == "U"
+    assert len(set(labels.ids.tolist())) == n
+    assert labels.labels.shape == (n,)
+    assert labels.labels.dtype == np.int32
+    assert 0 <= labels.labels.min() <= labels.labels.max() < len(labels.class_names)
+    assert len(set(labels.class_names)) == len(labels.class_names)
+    assert all(name.isprintable() for name in labels.class_names)
+    assert labels.groups is None or (labels.groups.shape, labels.groups.dtype.kind) == ((n,), "U")
+    assert labels.parts is None or set(labels.parts.tolist()) <= set(PARTS)
+    for split in possible_splits(labels):
+        make_split(labels, split, seed=0)
+
+
+def _check_paths(raw: Path, labels: Labels, image_path: Callable[[Path, str], Path]) -> None:
+    """Check that every image lies below the folder of the labels."""
+    folder = raw if raw.is_dir() else raw.parent
+    for name in labels.ids.tolist():
+        path = image_path(raw, name)
+        assert ".." not in path.relative_to(folder).parts
+        assert "\0" not in str(path)
+
+
+def _reader(module: ModuleType, name: str = "") -> Callable[[Path], None]:
+    def read(folder: Path) -> None:
+        raw = folder / name
+        labels = module.read_labels(raw)
+        check_labels(labels)
+        _check_paths(raw, labels, module.image_path)
+
+    return read
+
+
+def _one_hot(classes: tuple[str, ...]) -> str:
+    rows = [f"ISIC_{i},{','.join('01'[i % 3 == j] for j in range(len(classes)))}" for i in range(6)]
+    return "\n".join([f"image,{','.join(classes)}", *rows]) + "\n"
+
+
+def _lesions(column: str) -> str:
+    rows = [f"lesion_{i // 2},ISIC_{i},bkl" for i in range(6)]
+    return "\n".join([f"lesion_id,{column},dx", *rows]) + "\n"
+
+
+def _csv_files(**texts: str) -> SearchStrategy[Files]:
+    """Return a strategy of CSV files of which some are changed."""
+    named = {name.replace("__", ".").replace("--", "/"): text for name, text in texts.items()}
+    good = {name: text.encode() for name, text in named.items()}
+    return changed_files(good, {name: changed_csv(text) for name, text in named.items()})
+
+
+def _bad_ham10000() -> SearchStrategy[Files]:
+    return _csv_files(
+        GroundTruth__csv=_one_hot(ham10000.CLASSES),
+        HAM10000_metadata__csv=_lesions("image_id"),
+    )
+
+
+def _bad_isic2019() -> SearchStrategy[Files]:
+    return _csv_files(
+        ISIC_2019_Training_GroundTruth__csv=_one_hot((*isic2019.CLASSES, "UNK")),
+        ISIC_2019_Training_Metadata__csv=_lesions("image"),
+    )
+
+
+def _bad_odir5k() -> SearchStrategy[Files]:
+    rows = [f"{i // 2},{i}_left.jpg,['{odir5k.CLASSES[i % 3]}'],60" for i in range(8)]
+    return _csv_files(full_df__csv="\n".join(["ID,filename,labels,Age", *rows]))
+
+
+def _bad_manifest() -> SearchStrategy[Files]:
+    rows = [f"a/{i}.png,{'xy'[i % 2]},p{i // 2},{PARTS[i % 3]}" for i in range(9)]
+    return _csv_files(images__csv="\n".join(["path,label,group,split", *rows]))
+
+
+_NAMES = st.one_of(
+    st.sampled_from(("a", "b", "train", "val", "test", "Train", "1.png", "2.JPG", ".x.png", "é")),
+    st.sampled_from(
+        ("e\u0301", "x\n.png", "x\x1b[2J.png", " a ", "a\\b.png", "__MACOSX", "x" * 200)
+    ),
+    st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=9).filter(
+        lambda name: name not in (".", "..")
+    ),
+)
+
+
+@st.composite
+def _trees(draw: DrawFn, depths: tuple[str, ...], suffix: str = ".png") -> Files:
+    """Draw a folder with files of any name in folders of these names, and of others."""
+    paths = set()
+    for _ in range(draw(st.integers(1, 8))):
+        parents = draw(
+            st.one_of(st.sampled_from(depths), st.lists(_NAMES, max_size=3).map("/".join))
+        )
+        name = draw(st.one_of(st.sampled_from(("1.png", "2.png")), _NAMES))
+        paths.add(f"{parents}/{name}{draw(st.sampled_from(('', suffix)))}".lstrip("/"))
+    # What is a folder of one file cannot be another file.
+    return {path: b"" for path in sorted(paths) if not any(p.startswith(f"{path}/") for p in paths)}
+
+
+def _bad_folders() -> SearchStrategy[Files]:
+    flat = ("a", "b", "c")
+    parts = tuple(f"{part}/{name}" for part in ("train", "val", "test") for name in "ab")
+    return st.one_of(_trees(flat), _trees(parts))
+
+
+def _bad_covid() -> SearchStrategy[Files]:
+    every = tuple(f"{name}/images" for name in covid19_radiography.CLASSES)
+    good = {f"{folder}/1.png": b"" for folder in every}
+    return st.one_of(
+        _trees((*every, *covid19_radiography.CLASSES)),
+        _trees((*every, *covid19_radiography.CLASSES)).map(
+            lambda files: {k: v for k, v in files.items() if k.count("/") == 2} | good
+        ),
+    )
+
+
+def _bad_medmnist() -> SearchStrategy[Files]:
+    random = np.random.default_rng(0)
+    arrays = {}
+    for number, part in enumerate(("train", "val", "test"), start=2):
+        arrays[f"{part}_images"] = random.integers(0, 256, (number, 5, 4), np.uint8)
+        arrays[f"{part}_labels"] = random.integers(0, 7, (number, 1), np.uint8)
+    return changed_npz(arrays).map(lambda content: {"dermamnist_28.npz": content})
+
+
+def _read_medmnist(folder: Path) -> None:
+    path = folder / "dermamnist_28.npz"
+    labels = medmnist.read_labels(path)
+    check_labels(labels)
+    images = list(medmnist.encoded_images(path))
+    assert len(images) == len(labels.ids)
+    assert all(image[:2] in (b"P5", b"P6") for image in images)
+
+
+def _prepared(folder: Path) -> Prepared:
+    return Prepared(
+        class_names=("a", "b"),
+        ids=np.array([f"image-{i}" for i in range(20)]),
+        labels=(np.arange(20) % 2).astype(np.int32),
+        source=[b""] * 20,
+        fingerprint=hashlib.sha256(b"").hexdigest(),
+        folder=folder,
+    )
+
+
+def _stored(folder: Path) -> dict[str, np.ndarray]:
+    prepared = _prepared(folder)
+    make = functools.partial(make_split, prepared, "paper", 0)
+    rows, fingerprint = stored_split("paper-seed0", prepared, make)
+    assert len(fingerprint) == 64
+    return rows
+
+
+def _bad_splits() -> SearchStrategy[Files]:
+    name = "splits/paper-seed0.json"
+    prepared = _prepared(Path())
+    rows = make_split(prepared, "paper", 0)
+    digest = hashlib.sha256(prepared.fingerprint.encode())
+    for part in PARTS:
+        digest.update(f"{part} {len(rows[part])} ".encode())
+        digest.update(rows[part].astype("<i8").tobytes())
+    good = {"fingerprint": digest.hexdigest()}
+    good |= {part: prepared.ids[rows[part]].tolist() for part in PARTS}
+    bad = st.one_of(changed_json(good), changed_bytes([json.dumps(good).encode()]))
+    return bad.map(lambda content: {name: content})
+
+
+def _read_split(folder: Path) -> None:
+    rows = _stored(folder)
+    assert set(rows) == set(PARTS)
+    for part in PARTS:
+        assert rows[part].dtype == np.int64
+        assert np.all((rows[part] >= 0) & (rows[part] < 20))
+
+
+TARGETS = (
+    Target("ham10000", _bad_ham10000, _reader(ham10000)),
+    Target("isic2019", _bad_isic2019, _reader(isic2019)),
+    Target("odir5k", _bad_odir5k, _reader(odir5k)),
+    Target("covid19_radiography", _bad_covid, _reader(covid19_radiography)),
+    Target("folder", _bad_folders, _reader(folder_of_images)),
+    Target("manifest", _bad_manifest, _reader(manifest, "images.csv")),
+    Target("medmnist", _bad_medmnist, _read_medmnist),
+    Target("split-file", _bad_splits, _read_split),
+)

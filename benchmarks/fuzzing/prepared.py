@@ -1,0 +1,61 @@
+"""The target that opens a prepared dataset, as somebody else may have handed it over."""
+
+import contextlib
+import functools
+import io
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from benchmarks.fuzzing.harness import Files, Target
+from benchmarks.fuzzing.images import encoded_images
+from benchmarks.fuzzing.labels import check_labels
+from benchmarks.fuzzing.mutations import changed_bytes, changed_files, changed_json
+from benchmarks.fuzzing.npz import changed_npz
+from data.prepare import prepare
+from data.prepared import INDEX_FILE, open_prepared
+
+
+@functools.cache
+def _good_dataset() -> Files:
+    """Return the files of a dataset that was prepared from a folder of images."""
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "images"
+        for number, content in enumerate(encoded_images()[:8]):
+            path = raw / "ab"[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        with contextlib.redirect_stderr(io.StringIO()):
+            prepared = prepare(f"folder:{raw}", None, Path(folder) / "data")
+        return {
+            path.name: path.read_bytes()
+            for path in sorted(prepared.folder.iterdir())
+            if path.is_file() and not path.name.startswith(".")
+        }
+
+
+def _bad_datasets() -> SearchStrategy[Files]:
+    good = _good_dataset()
+    ways = {name: changed_bytes([content]) for name, content in good.items()}
+    for name, content in good.items():
+        if name.endswith(".json"):
+            ways[name] = st.one_of(ways[name], changed_json(json.loads(content)))
+    with np.load(io.BytesIO(good[INDEX_FILE])) as index:
+        ways[INDEX_FILE] = st.one_of(ways[INDEX_FILE], changed_npz(dict(index)))
+    return changed_files(good, ways)
+
+
+def _open(folder: Path) -> None:
+    """Open the dataset; an image may have become any bytes, which :mod:`images` has."""
+    prepared = open_prepared(folder)
+    check_labels(prepared)
+    assert len(prepared.source) == len(prepared.ids)
+    for row in range(len(prepared.ids)):
+        assert isinstance(prepared.source[row], bytes)
+
+
+TARGETS = (Target("prepared", _bad_datasets, _open, cost=20),)

@@ -1,0 +1,251 @@
+"""Targets that read the folder of a run, as somebody else may have handed it over."""
+
+import dataclasses
+import functools
+import io
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from benchmarks.fuzzing.harness import Files, Target
+from benchmarks.fuzzing.mutations import changed_bytes, changed_files, changed_json
+from benchmarks.fuzzing.npz import changed_npz
+from lmf_jax.config import Config
+from lmf_jax.evaluation.comparison import compare_runs, format_comparison
+from lmf_jax.evaluation.finished_run import FinishedRun, read_run
+from lmf_jax.evaluation.mistakes import Mistakes, confident_mistakes
+from lmf_jax.evaluation.report import format_setting, format_test_table, write_report
+from lmf_jax.evaluation.summary import test_summary
+from lmf_jax.models.normalisation import Normalisation
+from lmf_jax.training.checkpoint import read_best
+from lmf_jax.training.checksum import record_checksum, tree_checksum
+from lmf_jax.training.run_folder import read_config
+
+CLASSES = ("a", "b", "c")
+LABELS = np.array([0, 0, 0, 1, 1, 2, 0, 1])
+
+
+def _record() -> dict[str, Any]:
+    counts = {"train": [9, 4, 2], "validation": [4, 3, 1], "test": [4, 3, 1]}
+    config = Config().resolve({"split": "paper", "image_size": 32})
+    return {
+        "config": dataclasses.asdict(config),
+        "dataset": {
+            "name": "own",
+            "fingerprint": "0123abcd",
+            "class_names": list(CLASSES),
+            "class_counts": counts,
+        },
+        "versions": {"lmf_jax": "0.1.0", "python": "3.11.7"},
+        "git_commit": None,
+        "device": {"platform": "cpu", "kind": "cpu", "count": 1, "process_count": 1},
+    }
+
+
+def _history() -> list[dict[str, Any]]:
+    rates = {"learning_rate": 1e-3, "train_loss": 0.5, "val_loss": 0.6, "val_accuracy": 0.5}
+    return [
+        {"epoch": i, "step": 3 * i, "val_macro_f1": f1, **rates}
+        for i, f1 in enumerate((0.4, 0.6, 0.5), start=1)
+    ]
+
+
+def _timing() -> list[dict[str, Any]]:
+    return [{"epoch": i, "seconds": 2.0, "images_per_second": 7.0} for i in (1, 2, 3)]
+
+
+@functools.cache
+def _predictions() -> dict[str, np.ndarray]:
+    logits = np.random.default_rng(0).normal(size=(len(LABELS), 3)).astype(np.float32)
+    ids = np.array([f"image-{i}" for i in range(len(LABELS))])
+    return {"ids": ids, "labels": LABELS, "logits": logits, "groups": ids}
+
+
+@functools.cache
+def _mistakes() -> dict[str, np.ndarray]:
+    places = confident_mistakes(LABELS, _predictions()["logits"])
+    m = len(places)
+    return vars(
+        Mistakes(places, np.zeros((m, 8, 8, 3), np.uint8), *np.ones((2, m, 2, 2), np.float32))
+    )
+
+
+@functools.cache
+def _test() -> dict[str, Any]:
+    made = _predictions()
+    return test_summary(made["labels"], made["logits"], CLASSES, made["groups"])
+
+
+def _lines(rows: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def _npz(arrays: Mapping[str, Any]) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+@functools.cache
+def good_run() -> Files:
+    """Return the files of a run that was trained and tested."""
+    return {
+        "config.json": json.dumps(_record()).encode(),
+        "metrics.jsonl": _lines(_history()),
+        "timing.jsonl": _lines(_timing()),
+        "test.json": json.dumps(_test()).encode(),
+        "predictions.npz": _npz(_predictions()),
+        "mistakes.npz": _npz(_mistakes()),
+    }
+
+
+def _changed_lines(rows: list[dict[str, Any]]) -> SearchStrategy[bytes]:
+    """Return a strategy of files of lines of which one is changed."""
+    first = _lines(rows[:1])
+    return changed_json(rows[1]).map(lambda line: first + line + b"\n" + _lines(rows[2:]))
+
+
+def _or_bytes(good: bytes, changed: SearchStrategy[bytes]) -> SearchStrategy[bytes]:
+    return st.one_of(changed, changed, changed, changed_bytes([good]))
+
+
+def _bad_runs() -> SearchStrategy[Files]:
+    good = good_run()
+    changed = {
+        "config.json": changed_json(_record()),
+        "metrics.jsonl": _changed_lines(_history()),
+        "timing.jsonl": _changed_lines(_timing()),
+        "test.json": changed_json(_test()),
+        "predictions.npz": changed_npz(_predictions()),
+        "mistakes.npz": changed_npz(_mistakes()),
+    }
+    ways = {name: _or_bytes(good[name], changed[name]) for name in changed}
+    return changed_files(good, ways)
+
+
+def _bad_records() -> SearchStrategy[Files]:
+    changed = _or_bytes(good_run()["config.json"], changed_json(_record()))
+    return changed.map(lambda content: {"config.json": content})
+
+
+def check_run(run: FinishedRun) -> None:
+    """Check what :class:`FinishedRun` promises, as far as pages and tables rely on it."""
+    n, classes = len(run.labels), run.dataset["class_names"]
+    assert run.logits.shape == (n, len(classes))
+    assert run.logits.dtype.kind == "f"
+    assert run.labels.dtype.kind in "iu"
+    assert run.ids.shape == (n,)
+    assert run.ids.dtype.kind == "U"
+    assert all(isinstance(line["epoch"], int) for line in run.history)
+    assert all(float(line["val_macro_f1"]) < 1e31 for line in run.history)
+    assert list(run.test["per_class"]) == classes
+    for value in run.config.values():
+        assert format_setting(value).isprintable()
+    table = format_test_table(run.test, run.dataset["class_counts"]["train"])
+    assert len(table.splitlines()) >= len(classes)
+    if run.mistakes is not None:
+        assert len(run.mistakes.images) == len(run.ids[run.mistakes.places])
+
+
+def _read_run(folder: Path) -> None:
+    check_run(read_run(folder))
+
+
+def _write_report(folder: Path) -> None:
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "<script" not in page
+
+
+def _compare(folder: Path) -> None:
+    """Compare with a good run."""
+    with tempfile.TemporaryDirectory() as other:
+        for name, content in good_run().items():
+            (Path(other) / name).write_bytes(content)
+        assert format_comparison(compare_runs([folder, Path(other)]))
+
+
+def _read_config(folder: Path) -> None:
+    config = read_config(folder)
+    assert isinstance(config, Config)
+    assert all(
+        value is None or isinstance(value, (bool, int, float, str))
+        for value in dataclasses.asdict(config).values()
+    )
+
+
+@functools.cache
+def _checkpoint() -> Files:
+    """Return the files of a checkpoint of a model with a single kernel."""
+    weights = {"kernel": np.ones((2, 3), np.float32)}
+    state = {"params": weights, "batch_stats": {}, "ema": None, "step": np.array(3)}
+    record: dict[str, Any] = {
+        "input": {"next_index": 3},
+        "history": _history()[:1],
+        "normalisation": dataclasses.asdict(Normalisation((0.5,) * 3, (0.5,) * 3, "rgb")),
+        "checksums": {name: tree_checksum(values) for name, values in state.items()},
+    }
+    record["checksum"] = record_checksum(record)
+    with tempfile.TemporaryDirectory() as folder:
+        options = ocp.CheckpointManagerOptions()
+        handlers = {
+            "state": ocp.PyTreeCheckpointHandler(use_compression=False),
+            "record": ocp.JsonCheckpointHandler(),
+        }
+        with ocp.CheckpointManager(folder, options=options, item_handlers=handlers) as manager:
+            arguments = ocp.args.Composite(
+                state=ocp.args.PyTreeSave(state), record=ocp.args.JsonSave(record)
+            )
+            manager.save(3, args=arguments)
+        root = Path(folder)
+        found = sorted(path for path in root.rglob("*") if path.is_file())
+        return {str(path.relative_to(root)): path.read_bytes() for path in found}
+
+
+def _bad_checkpoints() -> SearchStrategy[Files]:
+    good = _checkpoint()
+    ways = {}
+    for name, content in good.items():
+        ways[name] = changed_bytes([content])
+        try:
+            value = json.loads(content)
+        except ValueError:
+            continue
+        changed = changed_json(value)
+        ways[name] = _or_bytes(content, st.one_of(changed, changed.map(_signed)))
+    return changed_files(good, ways)
+
+
+def _signed(content: bytes) -> bytes:
+    """Return a record with the checksum that fits it, as far as it is one."""
+    try:
+        record = json.loads(content)
+        said = {name: value for name, value in record.items() if name != "checksum"}
+        return json.dumps({**said, "checksum": record_checksum(said)}).encode()
+    except (ValueError, AttributeError, RecursionError):
+        return content
+
+
+def _read_checkpoint(folder: Path) -> None:
+    variables, normalisation = read_best(folder)
+    assert isinstance(variables, Mapping)
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(variables))
+    values = (*normalisation.mean, *normalisation.std)
+    assert len(values) == 6
+    assert all(isinstance(value, (int, float)) for value in values)
+
+
+TARGETS = (
+    Target("run", _bad_runs, _read_run),
+    Target("config", _bad_records, _read_config),
+    Target("report", _bad_runs, _write_report, cost=40),
+    Target("comparison", _bad_runs, _compare, cost=10),
+    Target("checkpoint", _bad_checkpoints, _read_checkpoint, cost=20),
+)

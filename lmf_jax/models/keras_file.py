@@ -1,0 +1,110 @@
+"""Keras' HDF5 files of weights, read by a process that may be ended.
+
+HDF5 trusts what it reads: a damaged file can keep it busy for ever, crash it, make it ask for any
+memory or lead it to other files. So `lmf_jax.models.weight_files` runs this file as a program,
+which writes the weights as npz; it imports nothing of this package, to start at once.
+"""
+
+import contextlib
+import math
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+WEIGHTS = {
+    1: ("kernel",),
+    2: ("kernel", "bias"),
+    4: ("gamma", "beta", "moving_mean", "moving_variance"),
+}
+"""The weights of a convolution or dense layer without and with bias, and of a batch norm."""
+
+LARGEST_ATTRIBUTE = 2**20
+"""Bytes of a list of names."""
+
+MEMORY = 2**32
+"""Bytes of address space: four times the largest weights, since the libraries take some."""
+
+
+def main() -> None:
+    """Read the file that is named first, and write the weights to the second."""
+    with contextlib.suppress(ValueError, OSError):  # not every system has this limit
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    path, copy, largest = sys.argv[1:]
+    try:
+        tensors: dict[str, Any] = read_keras(Path(path), int(largest))
+    except Exception as error:  # HDF5 and h5py raise nearly everything
+        sys.exit(str(error) or type(error).__name__)
+    with open(copy, "wb") as file:
+        np.savez(file, **tensors)
+
+
+def read_keras(path: Path, largest: int) -> dict[str, np.ndarray]:
+    """Read the file as Keras does: the weights of a layer are known by their order.
+
+    Args:
+        path: the file.
+        largest: bytes that all weights may take.
+
+    Returns:
+        The weights by ``<layer>/<weight>``.
+
+    Raises:
+        Exception: whatever h5py raises for a broken file.
+        ValueError: if weights are too large, or lie in another file.
+    """
+    found: dict[str, Any] = {}
+    with h5py.File(path, "r") as file:
+        layers = _child(file, "model_weights") if "model_weights" in file else file
+        for layer in _names(layers, "layer_names"):
+            weights = _child(layers, layer)
+            names = _names(weights, "weight_names")
+            if names and len(names) not in WEIGHTS:
+                raise ValueError(f"the layer {layer} has {len(names)} weights")
+            for weight, name in zip(WEIGHTS.get(len(names), ()), names, strict=True):
+                found[f"{layer}/{weight}"] = _child(weights, name)
+        size = sum(_size(name, dataset) for name, dataset in found.items())
+        if size > largest:
+            raise ValueError(f"its tensors take {size} bytes; expected {largest} at most")
+        return {name: dataset[()] for name, dataset in found.items()}
+
+
+def _names(group: Any, attribute: str) -> list[str]:
+    """Return the names that an attribute lists, once it is small enough to be read."""
+    identity = group.attrs.get_id(attribute)
+    count, size = math.prod(identity.shape), identity.dtype.itemsize
+    if count * size > LARGEST_ATTRIBUTE:
+        raise ValueError(f"its {attribute} have {count} entries of {size} bytes")
+    names = [name.decode() if isinstance(name, bytes) else name for name in group.attrs[attribute]]
+    if len(set(names)) < len(names):
+        raise ValueError(f"its {attribute} hold a name twice")
+    return names
+
+
+def _child(group: Any, name: str) -> Any:
+    """Return what lies at a path below a group; links that may lead out of the file are refused."""
+    for part in name.split("/"):
+        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name} lies elsewhere")
+        group = group[part]
+    return group
+
+
+def _size(name: str, dataset: Any) -> int:
+    """Return the bytes that a dataset takes, or one of its chunks if that is more."""
+    if not isinstance(dataset, h5py.Dataset):
+        raise ValueError(f"{name} is no tensor")
+    if dataset.external or dataset.is_virtual:
+        raise ValueError(f"the values of {name} lie elsewhere")
+    if dataset.id.get_create_plist().get_nfilters():  # HDF5 unpacks without a look at sizes
+        raise ValueError(f"{name} is compressed, which Keras' own files are not")
+    if dataset.dtype.kind not in "fiu":
+        raise ValueError(f"{name} is of {dataset.dtype}")
+    return max(dataset.size or 0, math.prod(dataset.chunks or ())) * dataset.dtype.itemsize
+
+
+if __name__ == "__main__":
+    main()
