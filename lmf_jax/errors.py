@@ -21,6 +21,9 @@ _DISK_REFUSES = {
 
 _LONGEST_MESSAGE = 2000
 
+_OTHERS_GONE = "Gloo|NCCL|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|heartbeat|coordination"
+"""What JAX says when several processes cannot sum, or agree, any more."""
+
 
 class UserError(Exception):
     """Something was asked for that cannot be done.
@@ -119,6 +122,13 @@ def run_command(name: str, command: Callable[[], None]) -> None:
         if isinstance(error, OSError) and error.errno in _DISK_REFUSES:
             where = f" {printable(str(error.filename))}" if error.filename else ""
             print(f"{name}: The disk refuses{where}: {error.strerror}.", file=sys.stderr)
+        elif jax.distributed.is_initialized() and re.search(_OTHERS_GONE, str(error)):
+            print(
+                f"{name}: Another process of this run stopped or cannot be reached "
+                f"({printable(str(error)[:200])}); see what it said. The last checkpoint is kept: "
+                "start all processes again with --resume.",
+                file=sys.stderr,
+            )
         else:
             traceback.print_exc()
         _leave(TrainingStopped.exit_code)

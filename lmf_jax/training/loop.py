@@ -9,10 +9,9 @@ The order in which a run starts is this:
 A run that was saved in the middle of an epoch goes on in the middle of it.
 """
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -176,8 +175,8 @@ def fit(
         validation_batches: this process's validation batches, each example once.
 
     Raises:
-        TrainingStopped: if a loss or gradient is not finite, a checkpoint cannot be written, or
-            another process is gone; the last good checkpoint stays.
+        TrainingStopped: if a loss or gradient is not finite, or a checkpoint cannot be written; the
+            last good checkpoint stays.
         Interrupted: after Ctrl-C, or as Preempted after SIGTERM, with everything saved.
     """
     with ExitStack() as stack:
@@ -193,7 +192,6 @@ def fit(
         watchdog = Watchdog(config.watchdog_minutes)
         stack.callback(progress.close)
         stack.callback(watchdog.close)
-        stack.enter_context(_joined_processes())
         stop = stack.enter_context(stop_requests())
         run = _Run(
             config=config,
@@ -280,24 +278,6 @@ class _Run:
             if self.stop.is_made_here:
                 self.save_and_stop()
             yield batch
-
-
-@contextmanager
-def _joined_processes() -> Iterator[None]:
-    """Say in one sentence that another process of this run is gone."""
-    try:
-        yield
-    except (jax.errors.JaxRuntimeError, ValueError) as error:
-        if jax.process_count() == 1 or not re.search(_OTHERS_GONE, str(error)):
-            raise
-        raise TrainingStopped(
-            f"Another process of this run stopped or cannot be reached ({str(error)[:200]}); see "
-            "what it said. The last checkpoint is kept: start all processes again with --resume."
-        ) from error
-
-
-_OTHERS_GONE = "Gloo|NCCL|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|heartbeat|coordination"
-"""What JAX says when a sum over several processes cannot be made."""
 
 
 def _close(checkpoints: Checkpoints, kind: type | None, error: object, traceback: object) -> None:

@@ -205,7 +205,8 @@ def test_an_image_size_below_one_is_refused(digits: Dataset, tmp_path: Path) -> 
 @pytest.mark.parametrize("damage", ["an archive", "code", "another type", "a header of no array"])
 def test_a_cache_of_something_else_is_rebuilt(digits: Dataset, tmp_path: Path, damage: str) -> None:
     dataset = made_up_dataset(digits, [encode(Image.new("L", (8, 8), 50))])
-    whole = np.array(cached_images(dataset, 8, tmp_path))
+    rows = np.arange(1)
+    whole = cached_images(dataset, 8, tmp_path)[rows]
     (path,) = (tmp_path / "images").glob("*.npy")
     content = path.read_bytes()
     changed = {

@@ -414,5 +414,7 @@ def test_images_that_are_lost_later_are_said_in_one_sentence(raw_dir, tmp_path) 
     folder = prepare("ham10000", raw_dir, tmp_path).folder
     cut(next(folder.glob("*.array_record*")))
     prepared = prepare("ham10000", raw_dir, tmp_path)  # the index is whole
-    with pytest.raises(UserError, match="Image 3 of a prepared dataset cannot be read"):
+    with pytest.raises(
+        UserError, match="Image ISIC_0000003 cannot be read from the prepared dataset"
+    ):
         prepared.source[3]
