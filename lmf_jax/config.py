@@ -248,6 +248,9 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
         ratio, size = self.imbalance_ratio, self.image_size
         _check(self, "imbalance_ratio", ratio is None or 1 <= ratio < math.inf, "at least 1")
         _check(self, "image_size", size is None or size >= 32, "at least 32 pixels")
+        for name in ("run_dir", "data_dir"):
+            expected = "a folder of a disk; a bucket has to be mounted first"
+            _check(self, name, "://" not in getattr(self, name), expected)
         self._check_combinations()
 
     def _check_combinations(self) -> None:

@@ -48,7 +48,11 @@ class TrainingStopped(UserError):
     exit_code = 1
 
 
-class Interrupted(UserError):
+class JointError(UserError):
+    """All processes of a run stop here together, so that each may wait for the others' end."""
+
+
+class Interrupted(JointError):
     """The person pressed Ctrl-C; the run is saved."""
 
     exit_code = 130  # as a shell says it of SIGINT
@@ -109,7 +113,7 @@ def run_command(name: str, command: Callable[[], None]) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         command()
-    except Interrupted as error:  # all processes end together
+    except JointError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except UserError as error:

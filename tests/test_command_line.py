@@ -49,6 +49,8 @@ WRONG = {
     "a batch that does not spread": ("--batch-size 30", "--batch-size 30 cannot be spread over 4"),
     "a batch of one": ("--batch-size 1", "batch norm needs two"),
     "micro-batches of one": ("--accumulate 32", "batch norm needs two"),
+    "a run in a bucket": ("--run-dir gs://bucket/run", "--run-dir is gs://bucket/run; expected a"),
+    "data in a bucket": ("--data-dir gs://bucket", "--data-dir is gs://bucket; expected a folder"),
     "a process on its own": ("--num-processes 2", "give --distributed auto"),
     "a process too many": (
         "--distributed auto --num-processes 2 --process-id 2",

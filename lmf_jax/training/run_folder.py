@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -15,16 +16,20 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jaxtyping import Float, Int, Shaped
 
 import lmf_jax
 from lmf_jax.config import Config
-from lmf_jax.errors import UserError
+from lmf_jax.errors import JointError, UserError
 from lmf_jax.evaluation.finished_run import read_record
 from lmf_jax.evaluation.summary import test_summary
 from lmf_jax.models.weight_files import describe_weights
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+SHARED_DISK_SECONDS = 60
+"""As long as NFS, by itself, may go on saying that a folder is not there."""
 
 
 def open_run(config: Config, dataset: Mapping[str, Any]) -> Path:
@@ -39,7 +44,8 @@ def open_run(config: Config, dataset: Mapping[str, Any]) -> Path:
 
     Raises:
         UserError: if a given folder exists and is not resumed, or is resumed with other settings
-            or data, or cannot be written; or if the pretrained weights cannot be read.
+            or data, cannot be written, or is not seen by all processes; or if the pretrained
+            weights cannot be read.
     """
     if config.resume:
         folder = Path(config.run_dir)
@@ -63,9 +69,14 @@ def open_run(config: Config, dataset: Mapping[str, Any]) -> Path:
     if not config.run_dir:
         return next(folder for folder in _default_folders(config) if _made(folder, record))
     folder = Path(config.run_dir)
-    if jax.process_index() == 0 and not _made(folder, record):
-        raise UserError(
+    if not _for_all_processes(jax.process_index() > 0 or _made(folder, record)):
+        raise JointError(
             f"The run folder {folder} exists; give another --run-dir, or --resume to go on with it."
+        )
+    if not _for_all_processes(_is_seen(folder / "config.json")):
+        raise JointError(
+            f"The run folder {folder}, made by the first process, is not seen by all others; give "
+            "a --run-dir on a disk that every host has mounted."
         )
     return folder
 
@@ -160,6 +171,27 @@ def _made(folder: Path, record: Mapping[str, Any]) -> bool:
             return False
         raise UserError(f"The run folder {folder} cannot be made: {error.strerror}.") from error
     return True
+
+
+def _is_seen(path: Path) -> bool:
+    """Wait until a file that another process made is seen here; return False if it never is.
+
+    A network disk may remember for a while that it was not there. A run whose folder only the first
+    process sees would train an epoch and then wait for ever in its first checkpoint.
+    """
+    end = time.monotonic() + SHARED_DISK_SECONDS
+    while not path.exists():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def _for_all_processes(holds: bool) -> bool:
+    """Return whether something holds for every process, to each of them."""
+    if jax.process_count() == 1:
+        return holds
+    return bool(multihost_utils.process_allgather(np.asarray(holds)).all())
 
 
 def _check_same_run(record: Mapping[str, Any], config: Config, dataset: Mapping[str, Any]) -> None:
