@@ -113,7 +113,7 @@ def _open_events(folder: Path) -> EventsWriter:
     return EventsWriter(str(folder / "events"), f".{os.getpid()}")
 
 
-def _write_events(events: EventsWriter, step: int, scalars: Mapping[str, float]) -> None:
+def _write_events(events: EventsWriter, step: int, scalars: Mapping[str, float | int]) -> None:
     for name, value in scalars.items():
         summary = scalar(name, value)
         events.write_event(Event(wall_time=time.time(), step=step, summary=summary))
