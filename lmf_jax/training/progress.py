@@ -86,12 +86,12 @@ class Progress:
         self._last = time.perf_counter()
 
     def _write_files(self, history: History, rate: float | None) -> None:
+        write_json_lines(self._run_dir / "metrics.jsonl", history)
         epoch = history[-1]["epoch"]
         timing = {"epoch": epoch, "seconds": self._seconds, "images_per_second": rate}
         path = self._run_dir / "timing.jsonl"
         before = [old for old in read_json_lines(path) if old["epoch"] < epoch]
         write_json_lines(path, [*before, timing])
-        write_json_lines(self._run_dir / "metrics.jsonl", history)
 
     def _print_line(self, row: EpochMetrics, rate: float | None) -> None:
         speed = "" if rate is None else f"  {rate:.0f} images/s"

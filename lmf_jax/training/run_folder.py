@@ -24,6 +24,7 @@ from lmf_jax.config import Config
 from lmf_jax.errors import JointError, UserError
 from lmf_jax.evaluation.finished_run import read_record
 from lmf_jax.evaluation.summary import test_summary
+from lmf_jax.json_text import parse_json
 from lmf_jax.models.weight_files import describe_weights
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -131,10 +132,20 @@ def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a file, none if there is no file."""
+    """Return the rows of a file, none if there is no file.
+
+    Raises:
+        UserError: if the file is not what :func:`write_json_lines` writes.
+    """
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    try:
+        rows = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise UserError(f"{path} is broken ({error}); remove it, and go on.") from error
+    if not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{path} is broken (a line is no object); remove it, and go on.")
+    return rows
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
-from lmf_jax.training.run_folder import open_run, read_config, write_test
+from lmf_jax.training.run_folder import open_run, read_config, read_json_lines, write_test
 
 DATASET = {
     "name": "digits_lt",
@@ -113,3 +113,10 @@ def test_known_groups_are_drawn_and_kept(tmp_path):
     assert results["intervals"]["drawn"] == "groups"
     with np.load(tmp_path / "predictions.npz") as saved:
         assert saved["groups"].tolist() == ["x", "x", ""]
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]\n", b"\xff", b'{"a": ' + b"[" * 10_000])
+def test_lines_that_are_no_rows_are_said_in_one_sentence(tmp_path, content):
+    (tmp_path / "timing.jsonl").write_bytes(content)
+    with pytest.raises(UserError, match=r"timing.jsonl is broken \(.*\); remove it, and go on"):
+        read_json_lines(tmp_path / "timing.jsonl")
