@@ -77,6 +77,19 @@ def batch(size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     return logits.at[0].set(jnp.nan), labels.at[1].set(-5), where
 
 
+def spread(share, devices):
+    """The function on so many devices, each with its rows; what it returns, stacked."""
+    spec = PartitionSpec("batch")
+    mapped = jax.shard_map(
+        lambda *x: jax.tree.map(lambda leaf: leaf[None], share(*x)),
+        mesh=Mesh(np.array(jax.devices()[:devices]), ("batch",)),
+        in_specs=spec,
+        out_specs=spec,
+        check_vma=False,
+    )
+    return jax.jit(mapped)
+
+
 @pytest.mark.parametrize(
     ("name", "form"),
     [(name, "released") for name in LOSSES] + [("lmf", "paper"), ("lmf", "paper-v1")],
@@ -90,19 +103,53 @@ def test_any_number_of_devices_gives_the_value_and_gradient_of_the_whole(name, f
     def share(z, y, w):
         return jax.value_and_grad(partial(objective, axis_name="batch"))(z, y, w)
 
-    mesh = Mesh(np.array(jax.devices()[:devices]), ("batch",))
-    spread = PartitionSpec("batch")
-    shares = jax.shard_map(
-        lambda *x: jax.tree.map(lambda leaf: leaf[None], share(*x)),
-        mesh=mesh,
-        in_specs=spread,
-        out_specs=spread,
-        check_vma=False,
-    )
-    values, gradients = jax.jit(shares)(logits, labels, where)
+    values, gradients = spread(share, devices)(logits, labels, where)
     np.testing.assert_allclose(values.sum(), expected[0], rtol=1e-6)
     # Each device holds the gradient of its own rows.
     np.testing.assert_allclose(gradients.reshape(12, 3), expected[1], rtol=1e-6, atol=1e-7)
+
+
+# Four devices with four rows each, in two micro-batches: the even rows and the odd ones.
+EMPTY_CLASSES = {
+    "the rare class on one device, which has no other": [2, 2, 2, 2] + [0, 1, 0, 0] * 3,
+    "one example of the rare class": [0, 1, 0, 0] * 3 + [0, 1, 2, 0],
+    "the rare class in one micro-batch": [2, 0, 2, 1] * 4,
+    "no rare class": [0, 1, 0, 0] * 4,
+    "no frequent class": [1, 2, 1, 2] * 4,
+    "a class for each micro-batch": [1, 2] * 8,
+    "the rare class alone": [2] * 16,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [(name, "released") for name in LOSSES]
+    + [("wcce", "paper"), ("bwcce", "paper"), ("lmf", "paper"), ("lmf", "paper-v1")],
+)
+def test_classes_that_devices_micro_batches_or_batches_lack(name, form):
+    objective = make_objective(name, COUNTS, form=form)
+    late = {"progress": 0.9}  # when the weights of ldam-drw hold
+
+    def share(logits, labels):
+        denominators = objective.denominators(labels, axis_name="batch", **late)
+
+        def micro_batches(z):
+            pairs = [(z[i::2], labels[i::2]) for i in (0, 1)]
+            values = [objective(*pair, denominators=denominators, **late) for pair in pairs]
+            return sum(values)
+
+        return jax.value_and_grad(micro_batches)(logits)
+
+    one, four = jax.jit(jax.value_and_grad(partial(objective, **late))), spread(share, 4)
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(16, 3)), jnp.float32)
+    for words, labels in EMPTY_CLASSES.items():
+        expected = one(logits, jnp.array(labels))
+        values, gradients = four(logits, jnp.array(labels))
+        assert np.isfinite(gradients).all(), words
+        assert 0 < expected[0] < np.inf, words
+        np.testing.assert_allclose(values.sum(), expected[0], rtol=1e-6, err_msg=words)
+        gradients = gradients.reshape(16, 3)
+        np.testing.assert_allclose(gradients, expected[1], rtol=1e-6, atol=1e-7, err_msg=words)
 
 
 @pytest.mark.parametrize("name", LOSSES)
