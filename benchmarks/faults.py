@@ -26,7 +26,7 @@ from tests.faults.training import difference, kill_at_a_random_moment, run_to_th
 
 PAGE = Path(__file__).parent.parent / "docs" / "reliability.md"
 BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"
-EPOCHS = ("--epochs", "3")
+EPOCHS = ("--epochs", "2")
 
 
 @dataclass(frozen=True)
