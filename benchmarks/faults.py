@@ -96,7 +96,9 @@ def main() -> None:
         rows = killed_pairs(Path(folder), options.pairs, options.seed)
     counter = Counter()
     sys.stdout.flush()
-    pytest.main(["-q", "-m", "fault", "-p", "no:cacheprovider", "tests"], plugins=[counter])
+    # pytest warns of what is imported before it; the tests' own warnings are errors all the same.
+    quietly = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    pytest.main(["-q", "-m", "fault", "-p", "no:cacheprovider", *quietly, "tests"], [counter])
     rows += counter.rows()
     record("faults", rows, skipped=counter.skipped)
     page = PAGE.read_text()

@@ -1,7 +1,6 @@
 """Label files as they are downloaded, and all that can be wrong with them."""
 
 import importlib
-import time
 from pathlib import Path
 
 import numpy as np
@@ -148,11 +147,3 @@ def test_one_long_name_cannot_fill_the_memory(column: str, tmp_path: Path) -> No
     (tmp_path / "a.csv").write_text("\n".join(["path,label,group", *lines]))
     with pytest.raises(UserError, match=r"a name of 100000 characters \(xxx.*expected 500 at most"):
         read("manifest", tmp_path / "a.csv")
-
-
-def test_as_many_classes_as_images_take_no_longer(tmp_path: Path) -> None:
-    lines = [f"{row}.png,class {row}" for row in range(50_000)]
-    (tmp_path / "a.csv").write_text("\n".join(["path,label", *lines]))
-    began = time.perf_counter()
-    assert len(read("manifest", tmp_path / "a.csv").class_names) == 50_000
-    assert time.perf_counter() - began < 5  # looked up in a list it takes a minute
