@@ -44,7 +44,7 @@ class Options:
             raise UserError(f"--pairs is {self.pairs}; expected a whole number of at least 1.")
 
 
-@dataclass
+@dataclass(eq=False)  # pytest keeps its plugins in sets
 class Counter:
     """A plugin of pytest that counts, for every fault, the tests of it that pass and fail."""
 
