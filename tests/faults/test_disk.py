@@ -8,18 +8,6 @@ from tests.faults.training import difference, run_to_the_end, start
 EPOCHS = ("--epochs", "6")
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
-def whole(data_dir, tmp_path_factory):
-    run_dir = tmp_path_factory.mktemp("runs") / "whole"
-    run_to_the_end(run_dir, data_dir, *EPOCHS)
-    return run_dir
-
-
 @pytest.mark.fault(
     "the disk is full",
     "one sentence, exit code 1, what was saved is kept; with room again, the same bits",

@@ -16,19 +16,6 @@ EPOCHS = ("--epochs", "12")
 KILLS_WHILE_TRAINING, KILLS_WHILE_TESTING = 16, 4
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
-def whole(data_dir, tmp_path_factory):
-    """The folder of a run that nothing happened to."""
-    run_dir = tmp_path_factory.mktemp("runs") / "whole"
-    run_to_the_end(run_dir, data_dir, *EPOCHS)
-    return run_dir
-
-
 @pytest.mark.fault(
     "SIGKILL 20 times in one run, 16 while it trains and 4 while it tests",
     "it ended with the same bits as the run that was not killed",

@@ -10,11 +10,6 @@ EPOCHS = ("--epochs", "4")
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
 def whole(data_dir, tmp_path_factory):
     """The folder of a run of two processes that nothing happened to."""
     run_dir = tmp_path_factory.mktemp("runs") / "whole"

@@ -1,0 +1,18 @@
+"""What the faults are compared with."""
+
+import pytest
+
+from tests.faults.training import run_to_the_end
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def whole(request, data_dir, tmp_path_factory):
+    """The folder of a run of the module's ``EPOCHS`` that nothing happened to."""
+    run_dir = tmp_path_factory.mktemp("runs") / "whole"
+    run_to_the_end(run_dir, data_dir, *request.module.EPOCHS)
+    return run_dir
