@@ -8,7 +8,8 @@ from data.pipeline import evaluation_batches, train_batches
 from lmf_jax.config import parse_config
 from lmf_jax.errors import run_command
 from lmf_jax.evaluation.report import format_test_table, write_report
-from lmf_jax.training.loop import fit, make_program, predict
+from lmf_jax.training.classification import make_classification, predict
+from lmf_jax.training.loop import fit
 from lmf_jax.training.run_folder import open_run, read_config, write_test
 from lmf_jax.training.start_up import start_up
 from lmf_jax.training.trained import Trained, explain_mistakes
@@ -28,7 +29,7 @@ def main() -> None:
         imbalance_ratio=config.imbalance_ratio,
     )
     config = config.resolve(dataset.defaults)
-    program = make_program(config, dataset.class_counts("train"))
+    program = make_classification(config, dataset.class_counts("train"))
     run_dir = open_run(config, dataset.description)
     if jax.process_index() == 0:
         sizes = ", ".join(f"{part} {len(rows):,}" for part, rows in dataset.rows.items())

@@ -27,7 +27,8 @@ from data.datasets import load_dataset
 from data.image_cache import cached_images
 from data.pipeline import evaluation_batches, train_batches
 from lmf_jax.config import DEFAULT_DATA_DIR, Config
-from lmf_jax.training.loop import Program, fit, make_program
+from lmf_jax.training.classification import Classification, make_classification
+from lmf_jax.training.loop import fit
 from lmf_jax.training.start_up import keep_memory
 from lmf_jax.training.step import spread_over_devices
 
@@ -83,7 +84,7 @@ def main() -> None:
 
 
 def loop_over_bare_step(
-    config: Config, program: Program, streams: tuple[Any, Any], turns: int
+    config: Config, program: Classification, streams: tuple[Any, Any], turns: int
 ) -> list[float]:
     """Return the loop's rate over the bare step's for each turn but the first, which compiles."""
     batch = spread_over_devices(next(streams[0]))
@@ -105,7 +106,7 @@ def loop_over_bare_step(
     return ratios
 
 
-def prepare(options: Options) -> tuple[Config, Program, tuple[Any, Any]]:
+def prepare(options: Options) -> tuple[Config, Classification, tuple[Any, Any]]:
     """Open the dataset and put the run together as ``train.py`` does."""
     dataset = load_dataset(options.dataset, data_dir=options.data_dir)
     config = Config(model=options.model, epochs=options.epochs, image_size=options.image_size)
@@ -117,10 +118,16 @@ def prepare(options: Options) -> tuple[Config, Program, tuple[Any, Any]]:
     validation = evaluation_batches(
         images, dataset.labels, dataset.rows["validation"], batch_size=config.batch_size
     )
-    return config, make_program(config, dataset.class_counts("train")), (training, validation)
+    return (
+        config,
+        make_classification(config, dataset.class_counts("train")),
+        (training, validation),
+    )
 
 
-def rows_of(train_clock: Clock, predict_clock: Clock, program: Program) -> list[dict[str, Any]]:
+def rows_of(
+    train_clock: Clock, predict_clock: Clock, program: Classification
+) -> list[dict[str, Any]]:
     """Return the shares of each epoch after the first; an epoch ends where the next begins."""
     per_epoch = program.settings.steps_per_epoch
     steps = train_clock.calls

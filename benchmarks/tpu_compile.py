@@ -28,7 +28,7 @@ from benchmarks.record import record, table
 from benchmarks.train_step import CLASS_COUNTS
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError, run_command
-from lmf_jax.training.loop import make_program
+from lmf_jax.training.classification import make_classification
 
 SIDE, IMAGES_PER_CHIP = 224, 128
 
@@ -142,7 +142,7 @@ def devices_of(topology: str) -> list[jax.Device]:
 def compile_step(config: Config, devices: list[jax.Device]) -> Any:
     """Compile the train step for these devices, without an array on any of them."""
     config = config.resolve({})
-    program = make_program(config, CLASS_COUNTS, devices)
+    program = make_classification(config, CLASS_COUNTS, devices)
     share = (len(devices), config.batch_size // len(devices))
     batch = {
         "image": jax.ShapeDtypeStruct((*share, config.image_size, config.image_size, 3), jnp.uint8),

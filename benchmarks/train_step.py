@@ -18,7 +18,8 @@ import tyro
 from benchmarks.record import record
 from benchmarks.turns import Turns, calls_per_second
 from lmf_jax.config import Config
-from lmf_jax.training.loop import Program, make_program
+from lmf_jax.training.classification import make_classification
+from lmf_jax.training.program import Program
 from lmf_jax.training.start_up import keep_memory
 from lmf_jax.training.step import spread_over_devices
 
@@ -113,7 +114,7 @@ def program_for(
         image_size=images.shape[1],
         batch_size=len(images),
     )
-    return make_program(config.resolve({}), CLASS_COUNTS)
+    return make_classification(config.resolve({}), CLASS_COUNTS)
 
 
 if __name__ == "__main__":

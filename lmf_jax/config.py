@@ -11,22 +11,20 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import NoneType, UnionType
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    Literal,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
 
 from lmf_jax.errors import UserError, parse_in_one_line
-from lmf_jax.losses.objective import COSINE_LOSSES, LOSSES, Form, HeadName, default_scale
+from lmf_jax.losses.objective import (
+    COSINE_LOSSES,
+    LOSSES,
+    SEGMENTATION_LOSSES,
+    Form,
+    HeadName,
+    default_scale,
+)
+from lmf_jax.setting_kinds import fits, shown
 
 DEFAULT_DATA_DIR = "~/.cache/lmf-jax/data"
 
@@ -42,18 +40,28 @@ PAPER_DEFAULTS: dict[str, Any] = {
 }
 """What Sadi et al. trained with, for every dataset that brings no value of its own."""
 
+TASK_DEFAULTS: dict[str, dict[str, Any]] = {
+    "classification": {"dataset": "digits_lt", "model": "resnet50"},
+    "segmentation": {"dataset": "digits_masks", "model": "unet"},
+}
+"""What is trained on what where the command line does not say; no dataset has a say in it."""
+
 _LOSS_HELP = "The loss:\n" + "\n".join(f"{name}: {text}." for name, text in LOSSES.items())
 
+Task = Literal["classification", "segmentation"]
+ModelName = Literal["resnet50", "resnet50_v1", "densenet121", "efficientnet_v2_s", "unet"]
 Split = Literal["paper", "grouped", "official"]
-Augmentation = Literal["none", "shift", "flip", "dihedral"]
+Augmentation = Literal["none", "shift", "flip", "dihedral", "mirror"]
+PatchSize = tuple[int, int, int]
 NormalisationName = Literal["imagenet", "unit", "caffe"]
 OPEN: Any = None
 """Left to the dataset or, where it says nothing, to the paper."""
 if TYPE_CHECKING:  # a run reads resolved settings, in which nothing is open any more
-    OpenInt, OpenFloat = int, float
+    OpenInt, OpenFloat, OpenStr, OpenModel = int, float, str, ModelName
     OpenAugmentation, OpenSplit, OpenNormalisation = Augmentation, Split, NormalisationName
 else:
-    OpenInt, OpenFloat = int | None, float | None
+    OpenInt, OpenFloat, OpenStr = int | None, float | None, str | None
+    OpenModel = ModelName | None
     OpenAugmentation, OpenSplit = Augmentation | None, Split | None
     OpenNormalisation = NormalisationName | None
 
@@ -65,9 +73,13 @@ RUN_ONLY = {"run_only": True}
 class Data:
     """What is learnt from."""
 
-    dataset: str = field(default="digits_lt", metadata=RUN_ONLY)  # the fingerprint says what it is
+    task: Task = "classification"
+    """One class for an image, or one for each of its pixels."""
+    dataset: OpenStr = field(default=OPEN, metadata=RUN_ONLY)  # the fingerprint says what it is
     """The dataset: digits_lt; ham10000, isic2019, odir5k or covid19_radiography once prepared by
-    python -m data prepare; or your own: folder:PATH, manifest:FILE.csv, medmnist:FILE.npz."""
+    python -m data prepare; or your own: folder:PATH, manifest:FILE.csv, medmnist:FILE.npz.
+    For segmentation: digits_masks; isic2018_task1, ham10000_masks, kits19 or brats20 once prepared;
+    or your own: pairs:IMAGES,MASKS."""
     data_dir: str = field(default=DEFAULT_DATA_DIR, metadata=RUN_ONLY)
     """The folder of prepared datasets and image caches."""
     split: OpenSplit = OPEN
@@ -79,6 +91,10 @@ class Data:
     """digits_lt: the largest over the smallest training class (its own: 20)."""
     image_size: OpenInt = OPEN
     """Side of the square image in pixels (paper: 224)."""
+    patch_size: PatchSize | None = None
+    """kits19, brats20: voxels of a patch along each axis (by itself: the dataset's own)."""
+    foreground_share: float = 1 / 3
+    """kits19, brats20: share of the patches that are centred on a voxel of the foreground."""
     cache: Literal["disk", "none"] = field(default="disk", metadata=RUN_ONLY)
     """disk: decode every image once, into one file in --data-dir; none: decode anew whenever an
     image is read, for sets larger than the disk."""
@@ -88,8 +104,9 @@ class Data:
 class Model:
     """What is trained."""
 
-    model: Literal["resnet50", "resnet50_v1", "densenet121", "efficientnet_v2_s"] = "resnet50"
-    """The architecture, as in torchvision; resnet50_v1 as in Keras."""
+    model: OpenModel = OPEN
+    """The architecture, as in torchvision; resnet50_v1 as in Keras; unet for segmentation (by
+    itself: resnet50 or unet)."""
     pretrained: str = "none"
     """What the weights start from: none, imagenet (torchvision's, downloaded once), or a file:
     .safetensors (torchvision's or timm's names), .npz or .h5 (Keras' names), or .pth."""
@@ -121,8 +138,15 @@ class Loss:
     """lmf: weight of the LDAM part."""
     beta: float = 1.0
     """lmf: weight of the focal part."""
-    gamma: float = 1.5
-    """focal, lmf: focusing parameter."""
+    gamma: float | None = None
+    """Focusing parameter (by itself: 1.5 of focal and lmf, and of the losses of segmentation that
+    of their papers)."""
+    delta: float | None = None
+    """Losses of segmentation: weight of false negatives against false positives, or of the
+    foreground against the background (by itself: that of their papers)."""
+    weight: float | None = None
+    """combo, mixed-focal and unified focal losses: share of their first part (by itself: that of
+    their papers)."""
     scale: float | None = None
     """ldam, ldam-drw, lmf: scale of the logits (by itself: 30 as released, and with the cosine
     head; 1 as printed)."""
@@ -147,12 +171,17 @@ class Training:
     sampling: Literal["uniform", "class-balanced", "effective-number"] = "uniform"
     """Which images a batch is made of: each one once an epoch, or drawn at random so that classes
     are equally likely, or weighted by effective number."""
-    optimizer: Literal["adamw", "adam-l2"] = "adamw"
-    """AdamW, or the paper's Adam with coupled L2."""
+    optimizer: Literal["adamw", "adam-l2", "sgd"] = "adamw"
+    """AdamW, the paper's Adam with coupled L2, or SGD with Nesterov's momentum."""
+    momentum: float = 0.9
+    """sgd: momentum."""
     learning_rate: OpenFloat = OPEN
     """Learning rate of the first epochs (paper: 1e-4)."""
+    schedule: Literal["step", "plateau"] = "step"
+    """When the learning rate decays: every so many epochs, or after so many in which the validation
+    loss did not fall."""
     decay_epochs: OpenInt = OPEN
-    """The learning rate is multiplied by --decay-factor every so many epochs (paper: 30)."""
+    """The learning rate is multiplied by --decay-factor after so many epochs (paper: 30)."""
     decay_factor: float = 0.1
     """See --decay-epochs."""
     weight_decay: float = 5e-4
@@ -160,8 +189,8 @@ class Training:
     accumulate: int = 1
     """Micro-batches that a batch is computed in, to save memory."""
     augment: OpenAugmentation = OPEN
-    """Random augmentation on the device: shifts by up to 1/8 of the side, mirror images, or mirror
-    images and quarter turns (paper: none)."""
+    """Random augmentation on the device: shifts by up to 1/8 of the side; mirror images; mirror
+    images and quarter turns; or mirror images along every axis, for volumes too (paper: none)."""
     mixup: float = 0.0
     """Mix pairs of images by a share drawn from Beta(mixup, mixup); 0: off."""
     cutmix: float = 0.0
@@ -222,11 +251,18 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
         return 1.0
 
     def __post_init__(self) -> None:
-        """Refuse values that no run can have; the message names the flag."""
+        """Fill in what the task decides, and refuse values that no run can have, by flag."""
+        for name, value in TASK_DEFAULTS.get(self.task, {}).items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        if isinstance(self.patch_size, list):  # as JSON has it
+            object.__setattr__(self, "patch_size", tuple(self.patch_size))
         for name, kind in _kinds().items():
-            _check(self, name, _fits(getattr(self, name), kind), _shown(kind))
-        _check(self, "loss", self.loss in LOSSES, f"one of {', '.join(LOSSES)}")
-        at_least_0 = ("alpha", "beta", "gamma", "tau", "weight_decay", "mixup", "cutmix")
+            _check(self, name, fits(getattr(self, name), kind), shown(kind))
+        losses = LOSSES if self.task == "classification" else LOSSES | SEGMENTATION_LOSSES
+        _check(self, "loss", self.loss in losses, f"one of {', '.join(losses)}")
+        _check(self, "gamma", self.gamma is None or 0 <= self.gamma < math.inf, "at least 0")
+        at_least_0 = ("alpha", "beta", "tau", "weight_decay", "mixup", "cutmix")
         for name in (*at_least_0, "watchdog_minutes"):
             _check(self, name, 0 <= getattr(self, name) < math.inf, "a number of at least 0")
         for name in ("scale", "max_margin", "learning_rate"):
@@ -240,11 +276,12 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
             _check(self, name, value is None or value >= 0, "a whole number of at least 0")
         for name in ("split_seed", "seed"):  # JAX drops the bits above
             _check(self, name, 0 <= getattr(self, name) < 2**32, "a whole number in [0, 2**32)")
-        for name in ("ema_decay", "effective_number_beta"):
+        for name in ("ema_decay", "effective_number_beta", "momentum"):
             value = getattr(self, name)
             _check(self, name, value is None or 0 <= value < 1, "a number in [0, 1)")
-        for name in ("drw_start", "decay_factor"):
-            _check(self, name, 0 <= getattr(self, name) <= 1, "a number in [0, 1]")
+        for name in ("drw_start", "decay_factor", "delta", "weight", "foreground_share"):
+            value = getattr(self, name)
+            _check(self, name, value is None or 0 <= value <= 1, "a number in [0, 1]")
         ratio, size = self.imbalance_ratio, self.image_size
         _check(self, "imbalance_ratio", ratio is None or 1 <= ratio < math.inf, "at least 1")
         _check(self, "image_size", size is None or size >= 32, "at least 32 pixels")
@@ -254,6 +291,10 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
         self._check_combinations()
 
     def _check_combinations(self) -> None:
+        if self.task == "segmentation":
+            self._check_segmentation()
+        elif self.model == "unet":
+            raise UserError("--model unet is for --task segmentation; choose another model.")
         if self.head == "cosine" and self.loss not in COSINE_LOSSES:
             raise UserError(
                 f"--head cosine does not go with --loss {self.loss}; "
@@ -270,7 +311,7 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
                 f"--accumulate {self.accumulate} does not divide --batch-size {self.batch_size}; "
                 "choose a divisor."
             )
-        if self.batch_size is not OPEN and self.batch_size < 2 * self.accumulate:
+        if self._has_batch_norm and (self.batch_size or math.inf) < 2 * self.accumulate:
             raise UserError(
                 f"--batch-size {self.batch_size} in {self.accumulate} micro-batches leaves one "
                 "image, and batch norm needs two; choose a larger batch or fewer micro-batches."
@@ -278,6 +319,26 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
         if self.resume and not self.run_dir:
             raise UserError("--resume needs --run-dir, the folder of the run to go on with.")
         self._check_processes()
+
+    @property
+    def _has_batch_norm(self) -> bool:
+        return self.model != "unet"
+
+    def _check_segmentation(self) -> None:
+        """Refuse what is said of images that have one class."""
+        only = {
+            "model": ("unet",),
+            "head": ("linear",),
+            "pretrained": ("none",),
+            "sampling": ("uniform",),
+            "mixup": (0.0,),
+            "cutmix": (0.0,),
+            "augment": (OPEN, "none", "flip", "dihedral", "mirror"),
+        }
+        for name, values in only.items():
+            expected = " or ".join(str(value) for value in values if value is not OPEN)
+            expected += " with --task segmentation"
+            _check(self, name, getattr(self, name) in values, expected)
 
     def _check_processes(self) -> None:
         number, count = self.process_id, self.num_processes
@@ -310,7 +371,9 @@ def parse_config(
     """
     sections = Config.__bases__[::-1]
     groups = dataclasses.make_dataclass("Flags", [(s.__name__.lower(), s) for s in sections])
-    before = [_section(section, defaults or Config()) for section in sections]
+    before = [
+        section() if defaults is None else _section(section, defaults) for section in sections
+    ]
     flags = parse_in_one_line(
         lambda: tyro.cli(
             groups,
@@ -324,7 +387,7 @@ def parse_config(
     given = [vars(section) for section in vars(flags).values()]
     values = {name: value for section in given for name, value in section.items()}
     values["run_dir"] = os.path.expanduser(values["run_dir"])
-    kind, colon, path = values["dataset"].partition(":")
+    kind, colon, path = (values["dataset"] or "").partition(":")
     if colon and path:  # a run can then be resumed from anywhere
         values["dataset"] = f"{kind}:{os.path.abspath(os.path.expanduser(path))}"
     if values["pretrained"] not in ("none", "imagenet"):
@@ -332,41 +395,17 @@ def parse_config(
     return Config(**values)
 
 
-def _section(section: type, config: Config) -> Any:
-    return section(
-        **{field.name: getattr(config, field.name) for field in dataclasses.fields(section)}
-    )
+def _section(section: type, config: Config | None) -> Any:
+    if config is None:
+        return section()
+    names = [field.name for field in dataclasses.fields(section)]
+    return section(**{name: getattr(config, name) for name in names})
 
 
 @functools.cache
 def _kinds() -> dict[str, Any]:
     """Return what each setting may be: the command line knows, a file may hold anything."""
     return get_type_hints(Config)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    if get_origin(kind) is Literal:
-        return isinstance(value, str) and value in get_args(kind)
-    if get_origin(kind) in (Union, UnionType):
-        return any(_fits(value, choice) for choice in get_args(kind))
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, (int, float) if kind is float else kind)
-
-
-def _shown(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(get_args(kind))}"
-    return " or ".join(map(_shown, get_args(kind))) or _KINDS[kind]
-
-
-_KINDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    NoneType: "nothing",
-}
 
 
 def _check(config: Config, name: str, holds: bool, expected: str) -> None:

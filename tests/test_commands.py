@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lmf_jax.training import loop, trained
+from lmf_jax.training import classification, trained
 from tests.coloured_images import draw_images
 from tests.training.tiny import tiny_model
 
@@ -25,7 +25,7 @@ COUNTS = (60, 30, 20)
 def tiny():
     """Runs of this module, and whoever reads them, build the tiny model."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (loop, trained):
+        for module in (classification, trained):
             patch.setattr(module, "create_model", lambda name, **settings: tiny_model(**settings))
         yield
 

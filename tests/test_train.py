@@ -12,7 +12,7 @@ import pytest
 
 from data import load_dataset
 from lmf_jax.config import Config
-from lmf_jax.training.loop import make_program
+from lmf_jax.training.classification import make_classification
 from lmf_jax.training.step import spread_over_devices
 from tests.coloured_images import draw_images
 from tests.training.devices import assert_close, on_one, only, place
@@ -99,12 +99,12 @@ def test_the_first_step_in_float32_is_that_of_one_device(data_dir):
         "label": rng.integers(0, 10, config.batch_size).astype(np.int32),
     }
     with only(1):
-        program = make_program(config, dataset.class_counts("train"))
+        program = make_classification(config, dataset.class_counts("train"))
         initial = jax.device_get(program.initial_state())
     states = []
     for devices in (1, 2):
         with only(devices):
-            program = make_program(config, dataset.class_counts("train"))
+            program = make_classification(config, dataset.class_counts("train"))
             state = program.train_step(place(initial), spread_over_devices(batch))
         states.append(on_one(state))
     one, two = states

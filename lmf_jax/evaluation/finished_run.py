@@ -105,13 +105,14 @@ def read_run(run_dir: str | Path) -> FinishedRun:
     )
 
 
-def best_epoch(history: Sequence[EpochMetrics]) -> EpochMetrics:
-    """Return the line of the epoch with the largest validation macro F1; of equal ones the first.
+def best_epoch(history: Sequence[EpochMetrics], score: str = "val_macro_f1") -> EpochMetrics:
+    """Return the line of the epoch with the largest score; of equal ones the first.
 
     Args:
         history: the lines of ``metrics.jsonl``, at least one.
+        score: the figure to choose by; of segmentation it is ``val_dsc``.
     """
-    return max(history, key=lambda entry: entry["val_macro_f1"])
+    return max(history, key=lambda entry: entry[score])
 
 
 def read_record(run_dir: str | Path) -> dict[str, Any]:

@@ -1,17 +1,23 @@
 """Random changes to images, on the device, inside the train step.
 
+A change that is called with the key of an image and the labels of its pixels, as one more channel,
+does to them what it did to the image.
+
 Every draw depends on the key of the step and the position in the global batch, never on the device,
 so any number of devices sees the same images.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 
-def shift(key: Key[Array, ""], image: UInt8[Array, "h w 3"]) -> UInt8[Array, "h w 3"]:
+def shift(
+    key: Key[Array, ""], image: Shaped[Array, "h w channels"]
+) -> Shaped[Array, "h w channels"]:
     """Move one image by up to 1/8 of its side, up or down and left or right; edges are repeated."""
     height, width, _ = image.shape
     reach = (height // 8, width // 8)
@@ -23,14 +29,16 @@ def shift(key: Key[Array, ""], image: UInt8[Array, "h w 3"]) -> UInt8[Array, "h 
     return jax.lax.dynamic_slice(padded, (top, left, jnp.zeros_like(top)), image.shape)
 
 
-def flip(key: Key[Array, ""], image: UInt8[Array, "h w 3"]) -> UInt8[Array, "h w 3"]:
+def flip(
+    key: Key[Array, ""], image: Shaped[Array, "h w channels"]
+) -> Shaped[Array, "h w channels"]:
     """Mirror one image left to right, in half of the draws."""
     return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
 
 
 def dihedral(
-    key: Key[Array, ""], image: UInt8[Array, "side side 3"]
-) -> UInt8[Array, "side side 3"]:
+    key: Key[Array, ""], image: Shaped[Array, "side side channels"]
+) -> Shaped[Array, "side side channels"]:
     """Turn one square image by quarters and mirror it: all eight ways are equally likely."""
     transposed, upside_down, mirrored = jax.random.bernoulli(key, shape=(3,))
     image = jnp.where(transposed, image.swapaxes(0, 1), image)
@@ -38,17 +46,31 @@ def dihedral(
     return jnp.where(mirrored, image[:, ::-1], image)
 
 
-AUGMENTATIONS: dict[str, Callable[[Array, Array], Array] | None] = {
+def mirror(
+    key: Key[Array, ""], image: Shaped[Array, "*space channels"]
+) -> Shaped[Array, "*space channels"]:
+    """Mirror one image or volume along each of its axes, in half of the draws."""
+    for axis, mirrored in enumerate(jax.random.bernoulli(key, shape=(image.ndim - 1,))):
+        image = jnp.where(mirrored, jnp.flip(image, axis), image)
+    return image
+
+
+Augmentation = Literal["none", "shift", "flip", "dihedral", "mirror"]
+
+AUGMENTATIONS: dict[Augmentation, Callable[[Array, Array], Array] | None] = {
     "none": None,
     "shift": shift,
     "flip": flip,
     "dihedral": dihedral,
+    "mirror": mirror,
 }
 
 
 def augment_images(
-    name: str, keys: Key[Array, " batch"], images: UInt8[Array, "batch h w 3"]
-) -> UInt8[Array, "batch h w 3"]:
+    name: Augmentation,
+    keys: Key[Array, " batch"],
+    images: Shaped[Array, "batch *space channels"],
+) -> Shaped[Array, "batch *space channels"]:
     """Apply the augmentation of this name to each image with the key of its position."""
     augmentation = AUGMENTATIONS[name]
     return images if augmentation is None else jax.vmap(augmentation)(keys, images)

@@ -2,7 +2,7 @@
 
 With them goes how the model's images are normalised: nobody can predict with weights without it.
 
-The newest two are kept, and the best: the first epoch with the highest validation macro F1. Each
+The newest two are kept, and the best: the first epoch with the highest validation score. Each
 holds checksums of all that is in it. If a full disk has cut the newest short, or a failing one has
 changed it, it is put aside; the one before is as good, since a run repeats itself.
 """
@@ -35,15 +35,17 @@ History = list[EpochMetrics]
 class Checkpoints:
     """The checkpoints of a run, by step."""
 
-    def __init__(self, folder: Path, normalisation: Normalisation) -> None:
+    def __init__(self, folder: Path, normalisation: Normalisation | None, score: str) -> None:
         """Open the folder, which is made if needed.
 
         Args:
             folder: where the checkpoints lie.
-            normalisation: of the images that the model takes.
+            normalisation: of the images that the model takes; None if they come normalised.
+            score: the figure of the history by which the best epoch is chosen.
         """
         _UnlessLoopIsClosed.install()
         self._normalisation = normalisation
+        self._score = score
         self._policy = _NewestAndBest()
         self._saved: tuple[int, int] | None = None
         """Step and number of finished epochs of the newest checkpoint."""
@@ -75,7 +77,9 @@ class Checkpoints:
                 # before.
                 self._manager.wait_until_finished()
                 self._manager.delete(step)
-            self._policy.best_steps = {best_epoch(h)["step"] for h in (history, history[:-1]) if h}
+            self._policy.best_steps = {
+                best_epoch(rows, self._score)["step"] for rows in (history, history[:-1]) if rows
+            }
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -91,7 +95,8 @@ class Checkpoints:
         record: dict[str, Any] = {
             "input": dict(input_state),
             "history": history,
-            "normalisation": asdict(self._normalisation),
+            "normalisation": self._normalisation and asdict(self._normalisation),
+            "score": self._score,
         }
         if jax.process_index() == 0:  # who writes it
             record["checksums"] = _checksums(vars(state))
@@ -162,7 +167,7 @@ class Checkpoints:
         """
         with self._writing():
             self._manager.wait_until_finished()
-        step = int(best_epoch(history)["step"])
+        step = int(best_epoch(history, self._score)["step"])
         try:
             return self._restore(step, like)[0].evaluation_variables
         except Exception as error:  # Orbax and TensorStore raise nearly everything
@@ -193,7 +198,7 @@ class Checkpoints:
             ) from error
 
 
-def read_best(folder: Path) -> tuple[Variables, Normalisation]:
+def read_best(folder: Path) -> tuple[Variables, Normalisation | None]:
     """Read the variables of a run's best epoch so far, and how their images are normalised.
 
     Nothing is written, so the run may still be going on.
@@ -219,7 +224,9 @@ def read_best(folder: Path) -> tuple[Variables, Normalisation]:
         ) from error
 
 
-def _read_best(manager: ocp.CheckpointManager, folder: Path) -> tuple[Variables, Normalisation]:
+def _read_best(
+    manager: ocp.CheckpointManager, folder: Path
+) -> tuple[Variables, Normalisation | None]:
     newest = manager.latest_step() if folder.is_dir() else None
     record = None if newest is None else manager.restore(newest, args=_RECORD)["record"]
     if record is not None:
@@ -228,7 +235,7 @@ def _read_best(manager: ocp.CheckpointManager, folder: Path) -> tuple[Variables,
         raise UserError(
             f"There is no checkpoint of a finished epoch in {folder}; let the run get so far."
         )
-    step = best_epoch(record["history"])["step"]
+    step = best_epoch(record["history"], record["score"])["step"]
     saved = manager.item_metadata(step)["state"].tree
     # As NumPy arrays: the devices that it was trained on may not be there.
     arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
@@ -240,6 +247,8 @@ def _read_best(manager: ocp.CheckpointManager, folder: Path) -> tuple[Variables,
     _check_whole(best["record"], state)
     averaged = state.pop("ema") or state
     how = record["normalisation"]
+    if how is None:
+        return averaged, None
     return averaged, Normalisation(tuple(how["mean"]), tuple(how["std"]), how["channel_order"])
 
 

@@ -1,8 +1,15 @@
-"""The optimizer and the step decay of its learning rate."""
+"""The optimizer and the decay of its learning rate."""
 
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import optax
+from jaxtyping import PyTree
+
+OptimizerName = Literal["adamw", "adam-l2", "sgd"]
 
 
 def step_decay(
@@ -26,16 +33,17 @@ def step_decay(
 
 
 def make_optimizer(
-    name: Literal["adamw", "adam-l2"], schedule: optax.Schedule, *, weight_decay: float
+    name: OptimizerName, schedule: optax.Schedule, *, weight_decay: float, momentum: float = 0.9
 ) -> optax.GradientTransformation:
     """Return the optimizer; weight decay acts on all parameters, as in PyTorch.
 
     Args:
         name: ``"adamw"`` decays the weights beside the update; ``"adam-l2"`` is PyTorch's ``Adam``
             with ``weight_decay``, the paper's choice: the decay joins the gradient before the
-            moments (coupled L2).
+            moments (coupled L2). ``"sgd"`` has Nesterov's momentum, and decays as that does.
         schedule: learning rate by step.
         weight_decay: coefficient of the decay.
+        momentum: of ``"sgd"``, in [0, 1).
 
     Raises:
         ValueError: if the name is unknown.
@@ -48,7 +56,65 @@ def make_optimizer(
             optax.scale_by_adam(),
             optax.scale_by_learning_rate(schedule),
         )
-    raise ValueError(f"Unknown optimizer {name!r}; expected adamw or adam-l2.")
+    if name == "sgd":
+        return optax.chain(
+            optax.add_decayed_weights(weight_decay),
+            optax.sgd(schedule, momentum=momentum, nesterov=True),
+        )
+    raise ValueError(f"Unknown optimizer {name!r}; expected adamw, adam-l2 or sgd.")
+
+
+@dataclass(frozen=True)
+class PlateauDecay:
+    """Decay of the learning rate when the validation loss no longer falls.
+
+    It has the values of Keras' ``ReduceLROnPlateau``. The share is a function of the losses so far
+    and nothing else, so a resumed run needs no memory of it.
+
+    Attributes:
+        patience: epochs without a better loss before a decay.
+        factor: what the rate is multiplied by, in [0, 1].
+        min_delta: by how much a loss has to be lower to be better.
+    """
+
+    patience: int
+    factor: float
+    min_delta: float = 1e-4
+
+    def share(self, losses: Sequence[float]) -> float:
+        """Return what the learning rate is multiplied by after epochs with these losses."""
+        share, best, waited = 1.0, float("inf"), 0
+        for loss in losses:
+            if loss < best - self.min_delta:
+                best, waited = loss, 0
+                continue
+            waited += 1
+            if waited == self.patience:
+                share, waited = share * self.factor, 0
+        return share
+
+
+class PlateauState(NamedTuple):
+    """What :func:`scale_by_plateau` remembers."""
+
+    plateau_share: Any
+    """What updates are multiplied by, float32 ``[]``."""
+
+
+def scale_by_plateau() -> optax.GradientTransformation:
+    """Return what multiplies updates by a share that :func:`set_plateau_share` sets."""
+
+    def update(updates: PyTree, state: PlateauState, _: PyTree) -> tuple[PyTree, PlateauState]:
+        scaled = jax.tree.map(lambda u: u * state.plateau_share.astype(u.dtype), updates)
+        return scaled, state
+
+    return optax.GradientTransformation(lambda _: PlateauState(jnp.ones((), jnp.float32)), update)
+
+
+def set_plateau_share(opt_state: PyTree, share: float) -> PyTree:
+    """Return the state of an optimizer with another share of the learning rate."""
+    old = optax.tree.get(opt_state, "plateau_share")
+    return optax.tree.set(opt_state, plateau_share=jax.device_put(jnp.float32(share), old.sharding))
 
 
 def train_head_only(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:

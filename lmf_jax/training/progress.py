@@ -17,6 +17,14 @@ from lmf_jax.evaluation.finished_run import EpochMetrics
 from lmf_jax.training.checkpoint import History
 from lmf_jax.training.run_folder import read_json_lines, write_json_lines
 
+_SCORES = {
+    "val_accuracy": "val accuracy",
+    "val_macro_f1": "val macro F1",
+    "val_dsc": "val DSC",
+    "val_iou": "val IoU",
+}
+"""Figures of a validation, as far as the task has them, and how they are called."""
+
 
 class Progress:
     """A bar with images/s and time left on a terminal, one line per epoch everywhere.
@@ -95,10 +103,12 @@ class Progress:
 
     def _print_line(self, row: EpochMetrics, rate: float | None) -> None:
         speed = "" if rate is None else f"  {rate:.0f} images/s"
+        scores = "".join(
+            f"  {title} {row[name]:.3f}" for name, title in _SCORES.items() if name in row
+        )
         tqdm.write(
             f"epoch {row['epoch']:{len(str(self._epochs))}}/{self._epochs}"
-            f"  train loss {row['train_loss']:.4f}  val loss {row['val_loss']:.4f}"
-            f"  val accuracy {row['val_accuracy']:.3f}  val macro F1 {row['val_macro_f1']:.3f}"
+            f"  train loss {row['train_loss']:.4f}  val loss {row['val_loss']:.4f}{scores}"
             f"  lr {row['learning_rate']:.1e}{speed}"
         )
         sys.stdout.flush()

@@ -206,12 +206,11 @@ def _for_all_processes(holds: bool) -> bool:
 
 
 def _check_same_run(record: Mapping[str, Any], config: Config, dataset: Mapping[str, Any]) -> None:
-    saved = record["config"]
+    saved, now = record["config"], json.loads(json.dumps(dataclasses.asdict(config)))
     differences = [
-        f"{field.name} {saved.get(field.name)} (now {getattr(config, field.name)})"
+        f"{field.name} {saved.get(field.name)} (now {now[field.name]})"
         for field in dataclasses.fields(config)
-        if not field.metadata.get("run_only")
-        and saved.get(field.name) != getattr(config, field.name)
+        if not field.metadata.get("run_only") and saved.get(field.name) != now[field.name]
     ]
     if record["dataset"]["fingerprint"] != dataset["fingerprint"]:
         differences.append("the images, labels or split of the dataset")

@@ -7,7 +7,7 @@ objective reduces them.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import flax.struct
@@ -16,12 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
+from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 
 from lmf_jax.losses import Objective
 from lmf_jax.models.layers import example_keys, parameter_dtype
 from lmf_jax.models.normalisation import NORMALISATIONS, Normalisation, normalise_images
-from lmf_jax.training.augment import augment_images, cutmix, mixup, roll_global_batch
+from lmf_jax.training.augment import (
+    Augmentation,
+    augment_images,
+    cutmix,
+    mixup,
+    roll_global_batch,
+)
 
 AXIS = "batch"
 """The name of the mapped axis; synchronised layers of a model need it."""
@@ -67,8 +73,9 @@ class StepSettings:
     total_steps: int
     seed: int
     dtype: Any = jnp.float32
-    normalisation: Normalisation = NORMALISATIONS["imagenet"]
-    augment: Literal["none", "shift", "flip", "dihedral"] = "none"
+    normalisation: Normalisation | None = NORMALISATIONS["imagenet"]
+    """None: the images come normalised."""
+    augment: Augmentation = "none"
     mixup: float = 0.0
     cutmix: float = 0.0
     accumulate: int = 1
@@ -78,7 +85,7 @@ class StepSettings:
 def create_train_state(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     settings: StepSettings,
     pretrained: Variables | None = None,
 ) -> TrainState:
@@ -87,7 +94,7 @@ def create_train_state(
     Args:
         model: the module; a mapped axis of it is not used, since nothing is trained here.
         optimizer: as given to :func:`make_train_step`.
-        image_shape: ``(H, W, 3)``.
+        image_shape: of one image ``(*space, channels)``.
         settings: as given to :func:`make_train_step`.
         pretrained: variables to start from; what they lack of a top-level module, such as the head,
             starts at random.
@@ -119,7 +126,7 @@ def create_train_state(
 def train_state_shapes(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     settings: StepSettings,
 ) -> TrainState:
     """Return shape, type and devices of every array of a state; the arguments are those above."""
@@ -175,7 +182,9 @@ def make_train_step(
 ) -> MappedStep:
     """Return the mapped train step; it takes the batch spread over devices and gives up its state.
 
-    The batch is ``{"image": uint8 [D, B/D, H, W, 3], "label": int32 [D, B/D]}``. N devices compute
+    The batch is ``{"image": [D, B/D, *space, channels], "label": int32}``, one label ``[D, B/D]``
+    for an image or one for every pixel ``[D, B/D, *space]``. Images are uint8, or float32 where the
+    settings have no normalisation. N devices compute
     what one device computes: BatchNorm statistics, loss denominators, loss and gradients are those
     of the global batch, and random draws follow the position in it.
 
@@ -192,19 +201,20 @@ def make_train_step(
         step_key = jax.random.fold_in(base_key, state.step)
         mix_key = jax.random.fold_in(step_key, 1)  # the same for all micro-batches
         progress = state.step / settings.total_steps
+        batch = _augmented(jax.random.fold_in(step_key, 2), batch, settings)
         denominators = objective.denominators(batch["label"], axis_name=AXIS, progress=progress)
 
         def loss_of(
             params: PyTree, batch_stats: PyTree, micro_key: Array, images: Array, labels: Array
         ) -> tuple[Array, PyTree]:
             """Return this device's share of the loss, and the new batch statistics."""
-            inputs, label_sets = _prepare(micro_key, mix_key, images, labels, settings)
+            inputs, label_sets = _mixed(mix_key, images, labels, settings)
             logits, updated = model.apply(
                 {"params": params, "batch_stats": batch_stats},
                 inputs,
                 train=True,
                 mutable=["batch_stats"],
-                rngs={"dropout": jax.random.fold_in(micro_key, 1)},
+                rngs={"dropout": micro_key},
             )
             # Mixing permutes the labels of the batch, so all label sets share the denominators.
             losses = [
@@ -240,7 +250,7 @@ def make_train_step(
 
 def make_predict_step(
     model: nn.Module,
-    normalisation: Normalisation,
+    normalisation: Normalisation | None,
     dtype: Any = jnp.float32,
     devices: Sequence[jax.Device] | None = None,
 ) -> MappedStep:
@@ -248,15 +258,48 @@ def make_predict_step(
 
     Args:
         model: the module that was trained.
-        normalisation: what its inputs are normalised by.
+        normalisation: what its inputs are normalised by; None if they come normalised.
         dtype: type of its inputs.
         devices: as given to :func:`make_train_step`.
     """
 
     def predict_step(variables: Variables, images: Array) -> Any:
-        return model.apply(variables, normalise_images(images, normalisation, dtype), train=False)
+        return model.apply(variables, _inputs(images, normalisation, dtype), train=False)
 
     return _over_devices(predict_step, devices, donate_state=False, spread_output=True)
+
+
+def make_segment_step(
+    model: nn.Module,
+    objective: Objective,
+    normalisation: Normalisation | None,
+    dtype: Any = jnp.float32,
+    devices: Sequence[jax.Device] | None = None,
+) -> MappedStep:
+    """Return the mapped step that predicts the class of every pixel, and the loss of every image.
+
+    Of variables and ``{"image", "label"}`` spread over devices it makes the predicted class ids,
+    uint8 ``[D, B/D, *space]``, and for each image the objective of that image alone ``[D, B/D]``:
+    logits stay on the device.
+
+    Args:
+        model: the module that was trained.
+        objective: what it was trained for.
+        normalisation: what its inputs are normalised by; None if they come normalised.
+        dtype: type of its inputs.
+        devices: as given to :func:`make_train_step`.
+    """
+
+    def loss_of_one(logits: Array, labels: Array) -> Array:
+        return objective(logits[None], labels[None])
+
+    def segment_step(variables: Variables, batch: Batch) -> tuple[Array, Array]:
+        inputs = _inputs(batch["image"], normalisation, dtype)
+        logits = model.apply(variables, inputs, train=False)
+        predictions = jnp.argmax(logits, axis=-1).astype(jnp.uint8)
+        return predictions, jax.vmap(loss_of_one)(logits, batch["label"])
+
+    return _over_devices(segment_step, devices, donate_state=False, spread_output=True)
 
 
 def spread_over_devices(batch: Batch) -> dict[str, Array]:
@@ -298,9 +341,18 @@ def _over_devices(
     return MappedStep(mapped, CPU_COMPILER_OPTIONS if on_cpu else {})
 
 
+def _augmented(key: Key[Array, ""], batch: Batch, settings: StepSettings) -> dict[str, Array]:
+    """Augment each image and, where its pixels have labels, these in the same way."""
+    images, labels = batch["image"], batch["label"]
+    keys = example_keys(key, len(images), AXIS)
+    if labels.ndim > 1:
+        labels = augment_images(settings.augment, keys, labels[..., None])[..., 0]
+    return {"image": augment_images(settings.augment, keys, images), "label": labels}
+
+
 def _micro_batches(
     key: Key[Array, ""], batch: Batch, count: int
-) -> tuple[Key[Array, " count"], UInt8[Array, "count ..."], Int[Array, "count ..."]]:
+) -> tuple[Key[Array, " count"], Shaped[Array, "count ..."], Int[Array, "count ..."]]:
     """Cut a device's batch into micro-batches, each with its key.
 
     Every ``count``-th example of the global batch goes to the same micro-batch, so that its members
@@ -313,24 +365,28 @@ def _micro_batches(
     return jax.random.split(key, count), cut(batch["image"]), cut(batch["label"])
 
 
-def _prepare(
-    micro_key: Key[Array, ""],
-    mix_key: Key[Array, ""],
-    images: UInt8[Array, "batch h w 3"],
-    labels: Int[Array, " batch"],
+def _mixed(
+    key: Key[Array, ""],
+    images: Shaped[Array, "batch *space channels"],
+    labels: Int[Array, "batch ..."],
     settings: StepSettings,
-) -> tuple[Float[Array, "batch h w 3"], list[tuple[float | Array, Array]]]:
-    """Augment, normalise and mix; return the inputs and the labels with their shares."""
-    keys = example_keys(jax.random.fold_in(micro_key, 0), len(images), AXIS)
-    images = augment_images(settings.augment, keys, images)
-    inputs = normalise_images(images, settings.normalisation, settings.dtype)
+) -> tuple[Float[Array, "batch *space channels"], list[tuple[float | Array, Array]]]:
+    """Normalise and mix; return the inputs and the labels with their shares."""
+    inputs = _inputs(images, settings.normalisation, settings.dtype)
     if not settings.mixup and not settings.cutmix:
         return inputs, [(1.0, labels)]
     partners = roll_global_batch(inputs, AXIS)
     mix, strength = (mixup, settings.mixup) if settings.mixup else (cutmix, settings.cutmix)
-    inputs, share = mix(mix_key, inputs, partners, strength)
+    inputs, share = mix(key, inputs, partners, strength)
     share = share.astype(parameter_dtype(settings.dtype))
     return inputs, [(share, labels), (1 - share, roll_global_batch(labels, AXIS))]
+
+
+def _inputs(images: Array, normalisation: Normalisation | None, dtype: Any) -> Array:
+    """Return images as the model takes them."""
+    if normalisation is None:
+        return images.astype(dtype)
+    return normalise_images(images, normalisation, dtype)
 
 
 def _apply_gradients(

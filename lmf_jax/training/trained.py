@@ -21,7 +21,7 @@ from lmf_jax.models import create_model
 from lmf_jax.models.classifier import Classifier
 from lmf_jax.models.normalisation import Normalisation, normalise_images
 from lmf_jax.training.checkpoint import read_best
-from lmf_jax.training.loop import predict
+from lmf_jax.training.classification import predict
 from lmf_jax.training.run_folder import read_config
 from lmf_jax.training.step import (
     Batch,

@@ -107,7 +107,7 @@ def _train(words: list[str], started: Path, output: Path) -> None:
     import jax
 
     import train
-    from lmf_jax.training import loop
+    from lmf_jax.training import classification
     from lmf_jax.training.progress import Progress
     from tests.training.tiny import tiny_model
 
@@ -116,7 +116,7 @@ def _train(words: list[str], started: Path, output: Path) -> None:
         # The first process alone writes to the cache: it would find its programs there, wait for
         # the others to compile theirs, and give up after 30 seconds.
         jax.config.update("jax_enable_compilation_cache", False)
-    loop.create_model = lambda name, **settings: tiny_model(**settings)
+    classification.create_model = lambda name, **settings: tiny_model(**settings)
     # They take half of the time, and are drawn from the files that are compared.
     train.explain_mistakes = lambda *_: None
     train.write_report = lambda run_dir: f"{run_dir}, left out"

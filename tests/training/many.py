@@ -133,12 +133,12 @@ def _work(words: list[str], local_devices: int, parts: list[Part], output: Path)
     import jax
 
     from lmf_jax.config import parse_config
-    from lmf_jax.training import loop
+    from lmf_jax.training import classification
     from lmf_jax.training.start_up import start_up
     from tests.training.tiny import tiny_model
 
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    loop.create_model = lambda name, **settings: tiny_model(**settings)
+    classification.create_model = lambda name, **settings: tiny_model(**settings)
     config = parse_config(words).resolve({})
     start_up(config)
     assert jax.local_device_count() == local_devices
@@ -159,7 +159,8 @@ def _train(part: Part, config: Any, programs: dict[str, Any]) -> None:
 
     from data.pipeline import evaluation_batches, train_batches
     from lmf_jax.errors import Interrupted
-    from lmf_jax.training import loop
+    from lmf_jax.training.classification import make_classification
+    from lmf_jax.training.loop import fit
     from lmf_jax.training.stop_request import StopRequest
 
     jax.config.update("jax_enable_x64", part.precision == "float64")
@@ -173,13 +174,13 @@ def _train(part: Part, config: Any, programs: dict[str, Any]) -> None:
     validation = evaluation_batches(_images(), labels(), rows[TRAINING:], **share)
     if part.precision not in programs:  # compiled once for all parts
         counts = np.bincount(labels()[:TRAINING])
-        programs[part.precision] = loop.make_program(config, counts)
+        programs[part.precision] = make_classification(config, counts)
     program = programs[part.precision]
     watched = _WatchedStep(program, validation)
     StopRequest.holds_after = lambda self, step: step == part.last_step
     with contextlib.suppress(Interrupted):
         program = dataclasses.replace(program, train_step=watched)
-        loop.fit(config, program, part.run_dir, training, validation)
+        fit(config, program, part.run_dir, training, validation)
     part.found.mkdir(exist_ok=True)
     np.savez(part.found / f"{jax.process_index()}.npz", **watched.curve())
 
@@ -193,7 +194,7 @@ class _WatchedStep:
         self._steps: list[dict[str, Any]] = []
 
     def __call__(self, state: Any, batch: Any) -> Any:
-        from lmf_jax.training.loop import predict
+        from lmf_jax.training.classification import predict
 
         rows = np.asarray(batch["image"])[..., 0, 0, 0].ravel()
         state = self._program.train_step(state, batch)

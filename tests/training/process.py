@@ -7,7 +7,7 @@ import numpy as np
 
 from data.pipeline import evaluation_batches, train_batches
 from lmf_jax.config import parse_config
-from lmf_jax.training import loop
+from lmf_jax.training import classification, loop
 from lmf_jax.training.start_up import start_up
 from lmf_jax.training.trained import Trained, explain_mistakes
 from tests.training.tiny import NUM_CLASSES, random_batch, tiny_model
@@ -19,7 +19,7 @@ def main(folder: Path, arguments: list[str]) -> None:
     start_up(config)
     import jax  # after the processes have met
 
-    loop.create_model = lambda name, **settings: tiny_model(**settings)
+    classification.create_model = lambda name, **settings: tiny_model(**settings)
     examples = random_batch(0, 48)
     images = examples["image"].repeat(2, 1).repeat(2, 2)  # settings ask for 32 pixels or more
     share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
@@ -31,9 +31,9 @@ def main(folder: Path, arguments: list[str]) -> None:
         images, examples["label"], rows[37:], batch_size=config.batch_size, **share
     )
     counts = np.bincount(examples["label"][:40], minlength=NUM_CLASSES)
-    program = loop.make_program(config, counts)
+    program = classification.make_classification(config, counts)
     variables = loop.fit(config, program, folder, training, validation)
-    logits, labels = loop.predict(program.predict_step, variables, validation)
+    logits, labels = classification.predict(program.predict_step, variables, validation)
     if jax.process_index() == 0:
         params = [np.ravel(leaf) for leaf in jax.tree.leaves(variables["params"])]
         np.savez(folder / "result.npz", params=np.concatenate(params), logits=logits, labels=labels)

@@ -1,3 +1,4 @@
+import itertools
 from functools import partial
 
 import jax
@@ -37,6 +38,27 @@ def test_dihedral_gives_all_eight_ways_to_lay_a_square():
     turned = [np.rot90(IMAGE, k) for k in range(4)]
     expected = [*turned, *(image[:, ::-1] for image in turned)]
     assert distinct(draws(augment.dihedral)) == distinct(expected)
+
+
+@pytest.mark.parametrize("shape", [(6, 4, 3), (4, 6, 3, 2)])
+def test_mirror_gives_all_ways_to_mirror_an_image_or_a_volume(shape):
+    values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    keys = jax.random.split(KEY, 100)
+    mirrored = jax.vmap(augment.mirror, (0, None))(keys, jnp.asarray(values))
+    axes = itertools.product([False, True], repeat=len(shape) - 1)
+    expected = [np.flip(values, np.flatnonzero(chosen)) for chosen in axes]
+    assert distinct(mirrored) == distinct(expected)
+
+
+@pytest.mark.parametrize("name", ["flip", "dihedral", "mirror"])
+def test_the_labels_of_pixels_go_where_the_pixels_go(name):
+    images = jnp.asarray(np.random.default_rng(1).integers(0, 256, (20, 16, 16, 3), np.uint8))
+    labels = images[..., 0].astype(jnp.int32)
+    keys = jax.random.split(KEY, len(images))
+    moved = augment.augment_images(name, keys, images)
+    with_them = augment.augment_images(name, keys, labels[..., None])[..., 0]
+    assert not np.array_equal(moved, images)
+    np.testing.assert_array_equal(with_them, moved[..., 0])
 
 
 def test_no_augmentation_returns_the_images():

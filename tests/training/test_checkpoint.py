@@ -35,7 +35,7 @@ def initial_state():
 
 
 def open_checkpoints(folder):
-    return Checkpoints(folder, NORMALISATIONS["caffe"])
+    return Checkpoints(folder, NORMALISATIONS["caffe"], "val_macro_f1")
 
 
 def history(*scores):

@@ -11,8 +11,9 @@ import pytest
 
 from lmf_jax.config import Config
 from lmf_jax.errors import Interrupted, Preempted, TrainingStopped, UserError
-from lmf_jax.training import loop
+from lmf_jax.training import classification, loop
 from lmf_jax.training.checkpoint import read_best
+from lmf_jax.training.classification import Classification
 from lmf_jax.training.progress import Progress
 from tests.training.tiny import NUM_CLASSES, random_batch, tiny_model
 
@@ -60,7 +61,9 @@ def validation(size=13):
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    monkeypatch.setattr(loop, "create_model", lambda name, **settings: tiny_model(**settings))
+    monkeypatch.setattr(
+        classification, "create_model", lambda name, **settings: tiny_model(**settings)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +76,7 @@ def program_of(config, compiled):
     same = {"resume": False, "run_dir": "", "early_stopping": 0, "checkpoint_steps": 0}
     key = dataclasses.replace(config, **same)
     if key not in compiled:
-        compiled[key] = loop.make_program(config, COUNTS)
+        compiled[key] = classification.make_classification(config, COUNTS)
     return compiled[key]
 
 
@@ -109,7 +112,7 @@ def test_an_epoch_leaves_a_line_and_a_checkpoint(tmp_path, compiled, capsys):
 def test_the_variables_returned_are_those_of_the_best_epoch(tmp_path, compiled):
     variables = run(tmp_path, compiled)
     program = program_of(CONFIG, compiled)
-    logits, labels = loop.predict(program.predict_step, variables, validation())
+    logits, labels = classification.predict(program.predict_step, variables, validation())
     best = max(rows(tmp_path), key=lambda row: row["val_macro_f1"])
     assert np.mean(logits.argmax(-1) == labels) == pytest.approx(best["val_accuracy"])
 
@@ -117,14 +120,14 @@ def test_the_variables_returned_are_those_of_the_best_epoch(tmp_path, compiled):
 def test_prediction_covers_every_example_once_in_order(compiled):
     program = program_of(CONFIG, compiled)
     state = program.initial_state()
-    logits, labels = loop.predict(
+    logits, labels = classification.predict(
         program.predict_step, state.evaluation_variables, validation(size=13)
     )
     assert logits.shape == (13, NUM_CLASSES)
     np.testing.assert_array_equal(labels, random_batch(99, 16)["label"][:13])
     alone = {name: values[8:] for name, values in random_batch(99, 16).items()}
     alone["mask"] = np.ones(8, bool)
-    again, _ = loop.predict(program.predict_step, state.evaluation_variables, [alone])
+    again, _ = classification.predict(program.predict_step, state.evaluation_variables, [alone])
     np.testing.assert_allclose(logits[8:], again[:5], rtol=1e-5, atol=1e-6)
 
 
@@ -145,14 +148,14 @@ def test_a_row_that_a_killed_run_did_not_write_is_written_on_resuming(tmp_path, 
 
 
 def test_ctrl_c_while_the_last_epoch_is_validated_is_not_lost(tmp_path, compiled, monkeypatch):
-    def interrupted_validate(*arguments):
-        row = real(*arguments)
-        if row["epoch"] == CONFIG.epochs:
+    def interrupted_validate(program, variables, batches, step):
+        figures = real(program, variables, batches, step)
+        if step == program.settings.total_steps:
             os.kill(os.getpid(), signal.SIGINT)
-        return row
+        return figures
 
-    real = loop._validate
-    monkeypatch.setattr(loop, "_validate", interrupted_validate)
+    real = Classification.validate
+    monkeypatch.setattr(Classification, "validate", interrupted_validate)
     with pytest.raises(Interrupted, match=r"step 18 \(epoch 3\)"):
         run(tmp_path, compiled)
     assert [row["epoch"] for row in rows(tmp_path)] == [1, 2, 3]
@@ -314,8 +317,10 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_broken_one(tmp_path, compile
 
 def test_training_stops_when_nothing_improves(tmp_path, compiled, monkeypatch):
     scores = iter([0.5, 0.6, 0.6, 0.3])
-    real = loop._validate
-    monkeypatch.setattr(loop, "_validate", lambda *a: real(*a) | {"val_macro_f1": next(scores)})
+    real = Classification.validate
+    monkeypatch.setattr(
+        Classification, "validate", lambda *a: real(*a) | {"val_macro_f1": next(scores)}
+    )
     config = dataclasses.replace(CONFIG, epochs=8, early_stopping=2)
     run(tmp_path, compiled, config)
     assert [row["val_macro_f1"] for row in rows(tmp_path)] == [0.5, 0.6, 0.6, 0.3]
@@ -332,9 +337,9 @@ def test_the_seed_fixes_everything(tmp_path, compiled):
 
 def test_a_batch_that_does_not_fit_the_devices_is_refused():
     with pytest.raises(UserError, match=r"--batch-size 6 .* 4 devices .* multiple of 4"):
-        loop.make_program(dataclasses.replace(CONFIG, batch_size=6), COUNTS)
+        classification.make_classification(dataclasses.replace(CONFIG, batch_size=6), COUNTS)
 
 
 def test_a_class_without_training_images_is_refused():
     with pytest.raises(UserError, match="Class 2 has 0 training examples"):
-        loop.make_program(CONFIG, [24, 18, 0])
+        classification.make_classification(CONFIG, [24, 18, 0])

@@ -4,7 +4,13 @@ import numpy as np
 import optax
 import pytest
 
-from lmf_jax.training.optimizer import make_optimizer, step_decay
+from lmf_jax.training.optimizer import (
+    PlateauDecay,
+    make_optimizer,
+    scale_by_plateau,
+    set_plateau_share,
+    step_decay,
+)
 
 TARGET = np.array([1.0, -2.0, 0.5], np.float32)
 
@@ -22,11 +28,19 @@ def ours(name: str, steps: int) -> np.ndarray:
     return np.asarray(params)
 
 
-@pytest.mark.parametrize(("name", "peer"), [("adamw", "AdamW"), ("adam-l2", "Adam")])
-def test_the_updates_are_those_of_pytorch(name, peer):
+PEERS = {
+    "adamw": ("AdamW", {}),
+    "adam-l2": ("Adam", {}),
+    "sgd": ("SGD", {"momentum": 0.9, "nesterov": True}),
+}
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_the_updates_are_those_of_pytorch(name):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     params = torch.tensor([0.3, 0.2, -1.0], requires_grad=True)
-    optimizer = getattr(torch.optim, peer)([params], lr=0.1, weight_decay=0.1)
+    peer, options = PEERS[name]
+    optimizer = getattr(torch.optim, peer)([params], lr=0.1, weight_decay=0.1, **options)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.1)
     for step in range(15):
         optimizer.zero_grad()
@@ -50,3 +64,39 @@ def test_the_rate_falls_at_the_first_step_of_the_epoch():
 def test_a_factor_of_zero_stops_the_learning():
     schedule = step_decay(1e-4, decay_epochs=1, decay_factor=0.0, steps_per_epoch=10)
     np.testing.assert_allclose([schedule(9), schedule(10)], [1e-4, 0], rtol=1e-6)
+
+
+def test_the_rate_decays_when_the_loss_stays_and_not_before():
+    plateau = PlateauDecay(patience=2, factor=0.1)
+    losses = [1.0, 0.8, 0.9, 0.80005, 0.7, 0.75, 0.9, 0.9, 0.9, 0.6]
+    #          best best    1   2: decay best  1  2: decay 1 2: decay best
+    shares = [plateau.share(losses[:epochs]) for epochs in range(len(losses) + 1)]
+    expected = [1, 1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
+    np.testing.assert_allclose(shares, expected, rtol=1e-12)
+
+
+def test_the_plateau_of_pytorch_decays_in_the_same_epochs():
+    """PyTorch counts one epoch more before it decays; its patience is ours less one."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    losses = np.random.default_rng(0).random(40).cumsum() / np.arange(1, 41)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=0.5, patience=2, threshold=1e-4, threshold_mode="abs"
+    )
+    theirs = []
+    for loss in losses:
+        scheduler.step(loss)
+        theirs.append(optimizer.param_groups[0]["lr"])
+    plateau = PlateauDecay(patience=3, factor=0.5)
+    ours = [plateau.share(losses[:epochs]) for epochs in range(1, 41)]
+    np.testing.assert_allclose(ours, theirs)
+    assert ours[-1] < 0.2
+
+
+def test_the_share_of_a_plateau_scales_the_update():
+    optimizer = optax.chain(optax.sgd(1.0, momentum=0.9), scale_by_plateau())
+    params, gradients = jnp.zeros(3), jnp.array([1.0, -2.0, 3.0])
+    state = optimizer.init(params)
+    whole, _ = optimizer.update(gradients, state, params)
+    part, _ = optimizer.update(gradients, set_plateau_share(state, 0.25), params)
+    np.testing.assert_array_equal(part, 0.25 * np.asarray(whole))

@@ -9,7 +9,7 @@ import pytest
 
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
-from lmf_jax.training import loop
+from lmf_jax.training import classification
 from lmf_jax.training.step import spread_over_devices
 from tests.training.tiny import random_batch, tiny_model
 
@@ -31,8 +31,10 @@ def weights(num_classes):
 def pretrained(monkeypatch):
     """Weights of a head for three classes, and of one for a thousand under another name."""
     files = {"FILE": weights(3), "THOUSAND": weights(1000)}
-    monkeypatch.setattr(loop, "create_model", lambda name, **settings: tiny_model(**settings))
-    monkeypatch.setattr(loop, "load_pretrained", lambda source, model: files[source])
+    monkeypatch.setattr(
+        classification, "create_model", lambda name, **settings: tiny_model(**settings)
+    )
+    monkeypatch.setattr(classification, "load_pretrained", lambda source, model: files[source])
     return files
 
 
@@ -41,7 +43,7 @@ def assert_equal(found, expected):
 
 
 def program_of(**changes):
-    return loop.make_program(dataclasses.replace(CONFIG, **changes), COUNTS)
+    return classification.make_classification(dataclasses.replace(CONFIG, **changes), COUNTS)
 
 
 def test_the_first_state_is_the_weights(pretrained):

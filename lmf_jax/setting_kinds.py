@@ -1,0 +1,40 @@
+"""What a setting may be, by its type: the command line knows, a file may hold anything."""
+
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    NoneType: "nothing",
+}
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Return whether a value is of a type; whole numbers are numbers, truth values are not."""
+    if get_origin(kind) is Literal:
+        return isinstance(value, str) and value in get_args(kind)
+    if get_origin(kind) in (Union, UnionType):
+        return any(fits(value, choice) for choice in get_args(kind))
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
+        if not isinstance(value, tuple) or len(value) != len(kinds):
+            return False
+        return all(fits(part, kind) for part, kind in zip(value, kinds, strict=True))
+        return (
+            isinstance(value, tuple) and len(value) == len(kinds) and all(map(fits, value, kinds))
+        )
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def shown(kind: Any) -> str:
+    """Return a type in words."""
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    if get_origin(kind) is tuple:
+        return f"{len(get_args(kind))} numbers"
+    return " or ".join(map(shown, get_args(kind))) or _KINDS[kind]

@@ -1,0 +1,143 @@
+"""Training of a classifier: its program, its predictions and what they are worth."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from lmf_jax.config import Config
+from lmf_jax.evaluation.metrics import classification_metrics, confusion_matrix, predicted_classes
+from lmf_jax.losses.checks import ClassCounts
+from lmf_jax.models import create_model
+from lmf_jax.models.normalisation import NORMALISATIONS
+from lmf_jax.models.pretrained import load_pretrained
+from lmf_jax.training.gather import gather_batches
+from lmf_jax.training.program import Program, make_parts
+from lmf_jax.training.step import (
+    AXIS,
+    Batch,
+    MappedStep,
+    Variables,
+    make_predict_step,
+    spread_over_devices,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification(Program):
+    """A run that trains a classifier."""
+
+    score: ClassVar[str] = "val_macro_f1"
+
+    predict_step: MappedStep
+
+    def validate(
+        self, variables: Variables, batches: Iterable[Batch], step: int
+    ) -> dict[str, float]:
+        """Return loss, accuracy and macro F1 of the validation images, see :class:`Program`."""
+        logits, labels = predict(self.predict_step, variables, batches)
+        if not np.isfinite(logits).all():
+            raise self.not_finite(step)
+        progress = (step - 1) / self.settings.total_steps
+        objective = jax.jit(self.objective)
+        loss = objective(jnp.asarray(logits), jnp.asarray(labels), progress=progress)
+        predictions = predicted_classes(logits)
+        confusion = confusion_matrix(labels, predictions, num_classes=self.num_classes)
+        metrics = classification_metrics(np.asarray(confusion))
+        return {
+            "val_loss": float(loss),
+            "val_accuracy": float(metrics.accuracy),
+            "val_macro_f1": float(metrics.macro_f1),
+        }
+
+
+def make_classification(
+    config: Config, class_counts: ClassCounts, devices: Sequence[jax.Device] | None = None
+) -> Classification:
+    """Put a run together from its settings.
+
+    Args:
+        config: resolved settings.
+        class_counts: training examples per class, ``[C]``.
+        devices: what the steps are for; by itself all devices there are. For others, of which there
+            is only a description, they can be compiled and not run.
+
+    Raises:
+        UserError: if the batch cannot be spread over the devices, a class has no example, or the
+            pretrained weights do not fit.
+    """
+    num_classes, dtype = len(class_counts), jnp.dtype(config.precision)
+    normalisation = NORMALISATIONS[config.normalisation]
+    make_model = partial(
+        create_model, config.model, num_classes=num_classes, dtype=dtype, head=config.head
+    )
+    model = make_model(axis_name=AXIS, remat=config.remat, freeze_backbone=config.freeze_backbone)
+    start = "where it stopped"
+    if not config.resume:  # weights that do not fit are best refused before anything is done
+        start = _starting_point(config, num_classes)[1]
+    parts = make_parts(
+        config,
+        class_counts,
+        num_examples=int(np.sum(class_counts)),
+        image_shape=(config.image_size, config.image_size, 3),
+        normalisation=normalisation,
+        model=model,
+        starting_point=lambda: _starting_point(config, num_classes)[0],
+        devices=devices,
+    )
+    return Classification(
+        model=make_model(),
+        start=start,
+        predict_step=make_predict_step(model, normalisation, dtype, devices),
+        **parts,
+    )
+
+
+def predict(
+    predict_step: Callable[[Variables, Array], Array],
+    variables: Variables,
+    batches: Iterable[Batch],
+    *,
+    scale: float = 1.0,
+) -> tuple[Float[np.ndarray, "n classes"], Int[np.ndarray, " n"]]:
+    """Return logits and labels of every example once, in the order of the batches.
+
+    Args:
+        predict_step: from :func:`lmf_jax.training.step.make_predict_step`.
+        variables: ``{"params", "batch_stats"}``.
+        batches: this process's ``{"image", "label", "mask"}``, equally many in every process.
+        scale: what the logits are multiplied by, see :attr:`Config.logit_scale`.
+    """
+    logits: list[Any] = []
+    labels, masks = [], []
+    for batch in batches:
+        logits.append(predict_step(variables, spread_over_devices(batch)["image"]))
+        labels.append(batch["label"])
+        masks.append(batch["mask"])
+        if len(logits) > 2:  # wait for the device now and then, lest all images pile up on it
+            logits[-3] = np.asarray(logits[-3])
+    rows = [np.asarray(x).reshape(len(y), -1) for x, y in zip(logits, labels, strict=True)]
+    everything = gather_batches({"logits": rows, "labels": labels, "masks": masks})
+    mask = everything["masks"]
+    return np.float32(scale) * everything["logits"][mask], everything["labels"][mask]
+
+
+def _starting_point(config: Config, num_classes: int) -> tuple[Variables | None, str]:
+    """Return the variables to start from, in words too; a head that does not fit is left out."""
+    if config.pretrained == "none":
+        return None, "random weights"
+    variables = load_pretrained(config.pretrained, config.model)
+    params, words = dict(variables["params"]), f"the weights {config.pretrained}"
+    head = params.pop("head", None)
+    if head is None:
+        words += f", with a new head of {num_classes} classes"
+    elif config.head != "linear" or len(head["bias"]) != num_classes:
+        words += f", their head of {len(head['bias']):,} classes replaced by one of {num_classes}"
+    else:
+        params["head"] = head
+    return {"params": params, "batch_stats": variables["batch_stats"]}, words
