@@ -93,6 +93,9 @@ class Data:
     """Side of the square image in pixels (paper: 224)."""
     patch_size: PatchSize | None = None
     """kits19, brats20: voxels of a patch along each axis (by itself: the dataset's own)."""
+    overlap: float = 0.5
+    """kits19, brats20: how far the windows that a case is tested through overlap, as a share of the
+    patch."""
     foreground_share: float = 1 / 3
     """kits19, brats20: share of the patches that are centred on a voxel of the foreground."""
     cache: Literal["disk", "none"] = field(default="disk", metadata=RUN_ONLY)
@@ -282,6 +285,7 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
         for name in ("drw_start", "decay_factor", "delta", "weight", "foreground_share"):
             value = getattr(self, name)
             _check(self, name, value is None or 0 <= value <= 1, "a number in [0, 1]")
+        _check(self, "overlap", 0 <= self.overlap < 1, "a number in [0, 1)")
         ratio, size = self.imbalance_ratio, self.image_size
         _check(self, "imbalance_ratio", ratio is None or 1 <= ratio < math.inf, "at least 1")
         _check(self, "image_size", size is None or size >= 32, "at least 32 pixels")

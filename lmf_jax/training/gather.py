@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jaxtyping import Int64
 
 
 def gather_batches(parts: Mapping[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
@@ -19,3 +20,32 @@ def gather_batches(parts: Mapping[str, list[np.ndarray]]) -> dict[str, np.ndarra
         stacked = {name: np.moveaxis(x, 0, 1) for name, x in gathered.items()}
         return {name: x.reshape(-1, *x.shape[3:]) for name, x in stacked.items()}
     return {name: x.reshape(-1, *x.shape[2:]) for name, x in stacked.items()}
+
+
+def gather_rows(
+    places: Int64[np.ndarray, " m"], values: Mapping[str, np.ndarray], count: int
+) -> dict[str, np.ndarray]:
+    """Return the values of all rows in order, of which every process has some.
+
+    Args:
+        places: number of each of this process's rows, in ``[0, count)``; as many as it has.
+        values: by name, those of its rows ``[m, ...]``.
+        count: number of rows in all.
+    """
+    if jax.process_count() > 1:
+        most = int(multihost_utils.process_allgather(np.asarray(len(places))).max())
+        room = most - len(places)
+        places = np.pad(places, (0, room), constant_values=-1)
+        values = {
+            name: np.pad(x, [(0, room)] + [(0, 0)] * (x.ndim - 1)) for name, x in values.items()
+        }
+        gathered = multihost_utils.process_allgather({"places": places, **values})
+        flat = {name: x.reshape(-1, *x.shape[2:]) for name, x in gathered.items()}
+        places = flat.pop("places")
+        values = {name: x[places >= 0] for name, x in flat.items()}
+        places = places[places >= 0]
+    ordered = {}
+    for name, found in values.items():
+        ordered[name] = np.zeros((count, *found.shape[1:]), found.dtype)
+        ordered[name][places] = found
+    return ordered

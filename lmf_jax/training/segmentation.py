@@ -1,5 +1,6 @@
-"""Training of a segmenter: its program, and what it finds in every case."""
+"""Training of a segmenter: its program, and how its cases are validated."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +9,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int64, Integer, UInt8
+from jaxtyping import Float, Int64, Integer
 
 from lmf_jax.config import Config
 from lmf_jax.evaluation.segmentation_metrics import case_counts, overlap_metrics
@@ -22,11 +23,9 @@ from lmf_jax.training.step import (
     Batch,
     MappedStep,
     Variables,
-    make_segment_step,
+    make_validation_step,
     spread_over_devices,
 )
-
-Predictions = UInt8[np.ndarray, "batch *space"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +34,7 @@ class Segmentation(Program):
 
     score: ClassVar[str] = "val_dsc"
 
-    segment_step: MappedStep
+    validation_step: MappedStep
 
     def validate(
         self, variables: Variables, batches: Iterable[Batch], step: int
@@ -45,12 +44,12 @@ class Segmentation(Program):
         The loss is the mean over images or patches of the loss of each alone. DSC and IoU are means
         over cases and then over the classes of the foreground.
         """
-        found = segment(self.segment_step, variables, batches, self.num_classes)
-        if not np.isfinite(found.losses).all():
+        losses, counts = validate_cases(self.validation_step, variables, batches, self.num_classes)
+        if not np.isfinite(losses).all():
             raise self.not_finite(step)
-        metrics = overlap_metrics(found.counts)
+        metrics = overlap_metrics(counts)
         return {
-            "val_loss": float(found.losses.mean()),
+            "val_loss": float(losses.mean()),
             "val_dsc": float(metrics["dsc"][:, 1:].mean()),
             "val_iou": float(metrics["iou"][:, 1:].mean()),
         }
@@ -97,67 +96,57 @@ def make_segmentation(
         starting_point=lambda: None,
         devices=devices,
     )
-    step = make_segment_step(model, parts["objective"], normalisation, dtype, devices)
+    step = make_validation_step(model, parts["objective"], normalisation, dtype, devices)
     return Segmentation(
         model=make_model(),
         start="where it stopped" if config.resume else "random weights",
-        segment_step=step,
+        validation_step=step,
         **parts,
     )
 
 
-@dataclass(frozen=True)
-class Segmented:
-    """What was found in each case, in the order of the batches.
-
-    Attributes:
-        losses: of each image or patch ``[m]``.
-        counts: true positives, false positives and false negatives of each case and class
-            ``[n, C, 3]``.
-        others: what was measured besides, of each image or patch ``[m, ...]``.
-    """
-
-    losses: Float[np.ndarray, " m"]
-    counts: Int64[np.ndarray, "n classes 3"]
-    others: Float[np.ndarray, "m ..."]
-
-
-def segment(
-    segment_step: Callable[[Variables, Any], Any],
+def validate_cases(
+    validation_step: Callable[[Variables, Any], Any],
     variables: Variables,
     batches: Iterable[Batch],
     num_classes: int,
-    measure: Callable[[Integer[np.ndarray, "*space"], Predictions], Any] = lambda *_: 0.0,
-) -> Segmented:
-    """Predict the class of every pixel, and count in each case what is right and what is wrong.
+) -> tuple[Float[np.ndarray, " images"], Int64[np.ndarray, "cases classes 3"]]:
+    """Return the loss of every image or patch, and what is right and wrong in every case.
 
     Args:
-        segment_step: from :func:`lmf_jax.training.step.make_segment_step`.
+        validation_step: from :func:`lmf_jax.training.step.make_validation_step`.
         variables: ``{"params", "batch_stats"}``.
         batches: this process's ``{"image", "label", "mask"}``, equally many in every process. Where
-            images are parts of cases, ``case`` says of which: their counts are summed.
+            images are parts of cases, ``case`` says of which ``[B]``: their counts are summed.
         num_classes: with the background.
-        measure: of labels and prediction of an image, what else is wanted of it.
+
+    Returns:
+        The losses in the order of the batches, and the true positives, false positives and false
+        negatives of each case and class.
     """
-    blocks: dict[str, list[np.ndarray]] = {
-        name: [] for name in ("loss", "counts", "other", "mask", "case")
-    }
+    blocks: dict[str, list[np.ndarray]] = defaultdict(list)
     for batch in batches:
-        on_devices = spread_over_devices({name: batch[name] for name in ("image", "label")})
-        predictions, losses = map(np.asarray, segment_step(variables, on_devices))
         labels = batch["label"]
-        pairs = list(zip(labels, predictions.reshape(labels.shape), strict=True))
+        on_devices = spread_over_devices({"image": batch["image"], "label": labels})
+        predictions, losses = map(np.asarray, validation_step(variables, on_devices))
+        pairs = zip(labels, predictions.reshape(labels.shape), strict=True)
         blocks["loss"].append(losses.ravel())
         blocks["counts"].append(np.stack([case_counts(*pair, num_classes) for pair in pairs]))
-        blocks["other"].append(np.stack([np.asarray(measure(*pair), float) for pair in pairs]))
         blocks["mask"].append(batch["mask"])
-        blocks["case"].append(batch.get("case", np.full(len(labels), -1)))
+        if "case" in batch:
+            blocks["case"].append(batch["case"])
     everything = gather_batches(blocks)
-    mask = everything.pop("mask")
-    found = {name: values[mask] for name, values in everything.items()}
-    counts = found["counts"]
-    if len(counts) and found["case"][0] >= 0:
-        _, places = np.unique(found["case"], return_inverse=True)
-        counts = np.zeros((places.max() + 1, *counts.shape[1:]), counts.dtype)
-        np.add.at(counts, places, found["counts"])
-    return Segmented(found["loss"], counts, found["other"])
+    mask = everything["mask"]
+    counts = everything["counts"][mask]
+    if "case" in everything:
+        counts = _sum_by_case(counts, everything["case"][mask])
+    return everything["loss"][mask], counts
+
+
+def _sum_by_case(
+    counts: Int64[np.ndarray, "images classes 3"], cases: Integer[np.ndarray, " images"]
+) -> Int64[np.ndarray, "cases classes 3"]:
+    names, places = np.unique(cases, return_inverse=True)
+    sums = np.zeros((len(names), *counts.shape[1:]), counts.dtype)
+    np.add.at(sums, places, counts)
+    return sums

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
+from jaxtyping import Array, Float, Int, Key, PyTree, Shaped, UInt8
 
 from lmf_jax.losses import Objective
 from lmf_jax.models.layers import example_keys, parameter_dtype
@@ -271,21 +271,43 @@ def make_predict_step(
 
 def make_segment_step(
     model: nn.Module,
+    normalisation: Normalisation | None,
+    dtype: Any = jnp.float32,
+    devices: Sequence[jax.Device] | None = None,
+) -> MappedStep:
+    """Return the mapped step from images to the predicted class of every pixel, uint8.
+
+    Args:
+        model: the module that was trained.
+        normalisation: as given to :func:`make_predict_step`.
+        dtype: type of its inputs.
+        devices: as given to :func:`make_train_step`.
+    """
+
+    def segment_step(variables: Variables, images: Array) -> Array:
+        logits = model.apply(variables, _inputs(images, normalisation, dtype), train=False)
+        return _most_likely(logits)
+
+    return _over_devices(segment_step, devices, donate_state=False, spread_output=True)
+
+
+def make_validation_step(
+    model: nn.Module,
     objective: Objective,
     normalisation: Normalisation | None,
     dtype: Any = jnp.float32,
     devices: Sequence[jax.Device] | None = None,
 ) -> MappedStep:
-    """Return the mapped step that predicts the class of every pixel, and the loss of every image.
+    """Return the mapped step from images and the labels of their pixels to predictions and losses.
 
-    Of variables and ``{"image", "label"}`` spread over devices it makes the predicted class ids,
-    uint8 ``[D, B/D, *space]``, and for each image the objective of that image alone ``[D, B/D]``:
-    logits stay on the device.
+    Of variables and ``{"image", "label"}`` it makes the predicted class ids, uint8
+    ``[D, B/D, *space]``, and for each image the objective of that image alone ``[D, B/D]``; the
+    logits, which are many times larger, stay on the device.
 
     Args:
-        model: the module that was trained.
-        objective: what it was trained for.
-        normalisation: what its inputs are normalised by; None if they come normalised.
+        model: the module that is trained.
+        objective: what it is trained for.
+        normalisation: as given to :func:`make_predict_step`.
         dtype: type of its inputs.
         devices: as given to :func:`make_train_step`.
     """
@@ -293,13 +315,16 @@ def make_segment_step(
     def loss_of_one(logits: Array, labels: Array) -> Array:
         return objective(logits[None], labels[None])
 
-    def segment_step(variables: Variables, batch: Batch) -> tuple[Array, Array]:
+    def validation_step(variables: Variables, batch: Batch) -> tuple[Array, Array]:
         inputs = _inputs(batch["image"], normalisation, dtype)
         logits = model.apply(variables, inputs, train=False)
-        predictions = jnp.argmax(logits, axis=-1).astype(jnp.uint8)
-        return predictions, jax.vmap(loss_of_one)(logits, batch["label"])
+        return _most_likely(logits), jax.vmap(loss_of_one)(logits, batch["label"])
 
-    return _over_devices(segment_step, devices, donate_state=False, spread_output=True)
+    return _over_devices(validation_step, devices, donate_state=False, spread_output=True)
+
+
+def _most_likely(logits: Float[Array, "*batch classes"]) -> UInt8[Array, "*batch"]:
+    return jnp.argmax(logits, axis=-1).astype(jnp.uint8)
 
 
 def spread_over_devices(batch: Batch) -> dict[str, Array]:

@@ -1,0 +1,253 @@
+"""A trained segmenter as its run left it: what predicts and tests whole cases."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, Integer, Shaped, UInt8
+
+from lmf_jax.config import Config
+from lmf_jax.errors import UserError
+from lmf_jax.evaluation.finished_run import read_record
+from lmf_jax.evaluation.overlays import Overlays, shown_cases, write_overlays
+from lmf_jax.evaluation.segmentation_metrics import case_counts, hausdorff_95
+from lmf_jax.models import create_model
+from lmf_jax.models.normalisation import Normalisation
+from lmf_jax.training.checkpoint import read_best
+from lmf_jax.training.gather import gather_rows
+from lmf_jax.training.run_folder import read_config, write_segmentation_test
+from lmf_jax.training.sliding_window import segment_volume
+from lmf_jax.training.step import (
+    MappedStep,
+    Variables,
+    make_predict_step,
+    make_segment_step,
+    place_on_devices,
+    spread_over_devices,
+)
+
+Images = Shaped[np.ndarray, "batch *space channels"]
+LabelMaps = Integer[np.ndarray, "batch *space"]
+
+
+class Cases(Protocol):
+    """A part of the data, case by case."""
+
+    ids: Shaped[np.ndarray, " n"]
+    groups: Shaped[np.ndarray, " n"] | None
+    spacing: tuple[float, ...] | None
+    """Edges of a voxel in mm; None of images, where they are not known."""
+
+    def __iter__(self) -> Iterator[tuple[Int[np.ndarray, " batch"], Images, LabelMaps]]:
+        """Yield this process's cases: their places in the part, images and labels.
+
+        Places of -1 are padding.
+        """
+
+    def read(
+        self, place: int
+    ) -> tuple[Shaped[np.ndarray, "*space channels"], Integer[np.ndarray, "*space"]]:
+        """Return the image and the labels of one case."""
+
+
+@dataclass(frozen=True)
+class TrainedSegmenter:
+    """The model of a run's best epoch.
+
+    Attributes:
+        config: the settings of the run; with a patch size it is of volumes.
+        dataset: what the run recorded of its data, ``name``, ``fingerprint``, ``class_names``, ...
+        model: the segmenter.
+        variables: ``{"params", "batch_stats"}``, on the devices.
+        normalisation: of images; None if they come normalised, as volumes do.
+    """
+
+    config: Config
+    dataset: Mapping[str, Any]
+    model: nn.Module
+    variables: Variables
+    normalisation: Normalisation | None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of every class, by class id, the background first."""
+        return tuple(self.dataset["class_names"])
+
+    @cached_property
+    def _segment_step(self) -> MappedStep:
+        return make_segment_step(self.model, self.normalisation, self._dtype, jax.local_devices())
+
+    @cached_property
+    def _predict_step(self) -> MappedStep:
+        return make_predict_step(self.model, self.normalisation, self._dtype, jax.local_devices())
+
+    @property
+    def _dtype(self) -> jnp.dtype:
+        return jnp.dtype(self.config.precision)
+
+    def segment(self, images: Images) -> UInt8[np.ndarray, "batch *space"]:
+        """Return the class of every pixel; of volumes through windows that overlap.
+
+        Args:
+            images: a batch that the devices of this process can share; of volumes any.
+        """
+        if self.config.patch_size is not None:
+            return np.stack([self._segment_volume(image) for image in images])
+        on_devices = spread_over_devices({"image": images})["image"]
+        predictions = np.asarray(self._segment_step(self.variables, on_devices))
+        return predictions.reshape(images.shape[:-1])
+
+    def _segment_volume(
+        self, image: Float[np.ndarray, "d h w modalities"]
+    ) -> UInt8[np.ndarray, "d h w"]:
+        devices = jax.local_device_count()
+        return segment_volume(
+            self._predict_windows,
+            image,
+            patch_size=self.config.patch_size,
+            num_classes=len(self.class_names),
+            batch_size=devices * max(1, self.config.batch_size // devices),
+            overlap=self.config.overlap,
+        )
+
+    def _predict_windows(
+        self, windows: Float[np.ndarray, "batch d h w modalities"]
+    ) -> Float[np.ndarray, "batch d h w classes"]:
+        on_devices = spread_over_devices({"image": windows})["image"]
+        logits = np.asarray(self._predict_step(self.variables, on_devices))
+        return logits.reshape(*windows.shape[:-1], -1)
+
+
+def load_segmenter(run_dir: str | Path) -> TrainedSegmenter:
+    """Read the model of a segmentation run's best epoch.
+
+    Args:
+        run_dir: the folder that ``train.py`` wrote.
+
+    Raises:
+        UserError: if it holds no such run, or one that finished no epoch.
+    """
+    record = read_record(run_dir)
+    config = read_config(run_dir)
+    if config.task != "segmentation":
+        raise UserError(f"The run in {run_dir} is no segmentation; expected one of that task.")
+    variables, normalisation = read_best(Path(run_dir) / "checkpoints")
+    return TrainedSegmenter(
+        config=config,
+        dataset=record["dataset"],
+        model=create_model(
+            config.model,
+            num_classes=len(record["dataset"]["class_names"]),
+            dtype=jnp.dtype(config.precision),
+            spatial_dims=3 if config.patch_size else 2,
+        ),
+        variables=place_on_devices(variables),
+        normalisation=normalisation,
+    )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found in every case of a part, in its order.
+
+    Attributes:
+        counts: true positives, false positives and false negatives ``[n, C, 3]``.
+        hd95: 95 % Hausdorff distances ``[n, C]``, in mm or, without a spacing, in pixels.
+    """
+
+    counts: Int[np.ndarray, "n classes 3"]
+    hd95: Float[np.ndarray, "n classes"]
+
+
+def measure_cases(trained: TrainedSegmenter, cases: Cases) -> Measured:
+    """Segment every case, each in one of the processes, and compare it with the truth.
+
+    Args:
+        trained: what segments.
+        cases: this process's share of a part of the data.
+    """
+    num_classes = len(trained.class_names)
+    spacing = cases.spacing or (1.0, 1.0)
+    places: list[int] = []
+    counts: list[np.ndarray] = []
+    distances: list[np.ndarray] = []
+    for of_batch, images, labels in cases:
+        predictions = trained.segment(images)
+        for place, truth, prediction in zip(of_batch, labels, predictions, strict=True):
+            if place < 0:
+                continue
+            places.append(place)
+            counts.append(case_counts(truth, prediction, num_classes))
+            distances.append(hausdorff_95(truth, prediction, num_classes, spacing))
+    shape = (len(places), num_classes)
+    found = {
+        "counts": np.array(counts, np.int64).reshape(*shape, 3),
+        "hd95": np.array(distances, np.float64).reshape(shape),
+    }
+    return Measured(**gather_rows(np.array(places, np.int64), found, len(cases.ids)))
+
+
+def test_segmenter(trained: TrainedSegmenter, run_dir: Path, cases: Cases) -> dict[str, Any] | None:
+    """Test the model, and write ``cases.npz``, ``test.json`` and ``overlays.npz``.
+
+    Args:
+        trained: what is tested.
+        run_dir: the folder of the run.
+        cases: this process's share of the test part.
+
+    Returns:
+        What ``test.json`` holds; None in all processes but the first.
+    """
+    measured = measure_cases(trained, cases)
+    if jax.process_index() > 0:
+        return None
+    unit = "pixels" if cases.spacing is None else "mm"
+    results = write_segmentation_test(
+        run_dir, cases.ids, measured.counts, measured.hd95, trained.class_names, cases.groups, unit
+    )
+    dsc = np.array([case["dsc"] for case in results["per_case"].values()])
+    write_overlays(run_dir, _overlays(trained, cases, shown_cases(dsc)))
+    return results
+
+
+def _overlays(trained: TrainedSegmenter, cases: Cases, places: Int[np.ndarray, " k"]) -> Overlays:
+    """Segment a few cases once more, to be looked at."""
+    shown = []
+    for place in places.tolist():
+        image, labels = cases.read(place)
+        batch = np.stack([image] * jax.local_device_count())
+        prediction = trained.segment(batch if trained.config.patch_size is None else batch[:1])[0]
+        shown.append((image, labels.astype(np.uint8), prediction))
+    if trained.config.patch_size is not None:
+        shown = [_fullest_slice(*case) for case in shown]
+    sides = np.max([labels.shape for _, labels, _ in shown], axis=0)
+    images, labels, predictions = zip(
+        *(tuple(_padded(x, sides) for x in case) for case in shown), strict=True
+    )
+    return Overlays(places, np.stack(images), np.stack(labels), np.stack(predictions))
+
+
+def _fullest_slice(
+    image: Float[np.ndarray, "d h w modalities"],
+    labels: UInt8[np.ndarray, "d h w"],
+    prediction: UInt8[np.ndarray, "d h w"],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the slice with the most foreground, of the first modality in greys; its foot below."""
+    z = int((labels > 0).sum((1, 2)).argmax())
+    values = image[z, ..., 0]
+    low, high = np.percentile(values, (1, 99))
+    grey = np.uint8(255 * np.clip((values - low) / max(high - low, 1e-6), 0, 1))
+    picture = np.repeat(grey[..., None], 3, axis=-1)
+    return picture[::-1], labels[z, ::-1], prediction[z, ::-1]
+
+
+def _padded(values: np.ndarray, sides: Int[np.ndarray, "2"]) -> np.ndarray:
+    """Return an image or a label map with zeros below and to the right, up to these sides."""
+    missing = [(0, int(side) - length) for side, length in zip(sides, values.shape, strict=False)]
+    return np.pad(values, [*missing, *[(0, 0)] * (values.ndim - 2)])
