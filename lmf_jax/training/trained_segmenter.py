@@ -91,7 +91,7 @@ class TrainedSegmenter:
     def _dtype(self) -> jnp.dtype:
         return jnp.dtype(self.config.precision)
 
-    def segment(self, images: Images) -> UInt8[np.ndarray, "batch *space"]:
+    def segment(self, images: Images) -> LabelMaps:
         """Return the class of every pixel; of volumes through windows that overlap.
 
         Args:
