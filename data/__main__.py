@@ -143,7 +143,7 @@ def material(options: Audit, data_dir: Path) -> tuple[Labels, dict[str, Rows], L
 
 def _labels_of_files(options: Audit) -> Labels:
     name = parse_name(options.name)
-    raw = _raw_dir(options.name, options.raw_dir) or name.path
+    raw = _raw_dir(options.name, options.raw_dir) or name.raw
     if raw is None:
         raise UserError(f"{options.name} has no label files; leave --labels-only out.")
     labels: Labels = import_module(f"data.{name.kind}.labels").read_labels(raw)

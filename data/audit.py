@@ -109,11 +109,14 @@ def format_audit(audit: SplitAudit) -> str:
     heading = f"{'class':{width}}" + "".join(f"{part:>12}" for part in PARTS)
     leaks = audit.leaked is not None
     lines = [heading + (f"{'leaked':>12}" if leaks else "")]
-    for name in audit.class_counts["train"]:
+    has_classes = len(audit.class_counts["train"]) > 1
+    for name in audit.class_counts["train"] if has_classes else ():
         lines.append(_line(name, width, audit, [name]))
     lines.append(_line("all", width, audit, list(audit.class_counts["train"])))
     seed = "" if audit.split == "official" else f", seed {audit.split_seed}"
-    facts = [f"split {audit.split}{seed}", f"imbalance ratio {format_ratio(audit.imbalance_ratio)}"]
+    facts = [f"split {audit.split}{seed}"]
+    if has_classes:
+        facts.append(f"imbalance ratio {format_ratio(audit.imbalance_ratio)}")
     if audit.leaked is not None:
         count, total = sum(audit.leaked.values()), audit.total("test")
         share = f" ({count / total:.1%})" if total else ""
