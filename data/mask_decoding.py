@@ -5,14 +5,16 @@ and never as it looks: nothing is interpolated, and no colour is taken for a cla
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Int64, Shaped, UInt8
 from PIL import Image, ImageOps
 
 from data.decoding import open_image, reason
+from data.prepared import ImageSource
 from data.segmentation import SegmentationDataset
 from lmf_jax.errors import UserError
 
@@ -168,6 +170,33 @@ def class_ids(
             f"{num_classes - 1}{black_and_white}"
         )
     return values
+
+
+def pixels_of_masks(
+    masks: ImageSource, ids: Shaped[np.ndarray, " n"], num_classes: int
+) -> Int64[np.ndarray, "n num_classes"]:
+    """Returns how many pixels of every mask, in its own size, each class has.
+
+    Args:
+        masks: The encoded masks.
+        ids: Name of every image, unicode [n].
+        num_classes: Number of classes.
+
+    Raises:
+        UserError: If a mask cannot be read or decoded.
+    """
+
+    def count(row: int) -> Int64[np.ndarray, " num_classes"]:
+        encoded = masks[row]
+        try:
+            pixels = class_ids(read_mask(encoded), num_classes)
+        except Exception as error:  # Pillow's formats raise nearly everything
+            raise UserError(f"Mask {ids[row]} cannot be decoded ({reason(error)}).") from error
+        return np.bincount(pixels.ravel(), minlength=num_classes)
+
+    with ThreadPoolExecutor() as pool:
+        counts = list(pool.map(count, range(len(ids))))
+    return np.array(counts, np.int64).reshape(-1, num_classes)
 
 
 def listed(values: Sequence[int]) -> str:
