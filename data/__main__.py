@@ -9,12 +9,14 @@ from typing import Annotated
 
 import numpy as np
 import tyro
+from jaxtyping import Int64
 
 from data.audit import audit_split, format_audit
 from data.class_figure import save_class_figure
 from data.datasets import DEFAULTS, open_split
 from data.duplicates import Looks, look_at
 from data.labels import Labels
+from data.mask_decoding import pixels_of_masks
 from data.names import DOWNLOADS, EMBEDDED, OWN, parse_name
 from data.prepare import is_prepared, open_dataset, prepare
 from data.prepared import Prepared
@@ -85,6 +87,8 @@ def _remarks(prepared: Prepared) -> list[str]:
     skipped = prepared.folder / SKIPPED_FILE
     if skipped.exists():
         lines.append(f"{len(skipped.read_bytes().splitlines())} images left out: {skipped}")
+    if prepared.masks is not None:
+        lines.append(f"every pixel is one of: {', '.join(prepared.mask_classes)}")
     if prepared.groups is None:
         lines.append("no patients or lesions are named, so no split can keep them together")
     return lines
@@ -103,8 +107,9 @@ def run_audit(options: Audit) -> None:
     """Print a table for each split, and write ``audit.json`` and ``classes.png``."""
     data_dir = Path(options.data_dir).expanduser()
     labels, splits, looks = material(options, data_dir)
+    pixels = _pixels(labels)
     audits = [
-        audit_split(labels, split, rows, options.split_seed, looks)
+        audit_split(labels, split, rows, options.split_seed, looks, pixels)
         for split, rows in splits.items()
     ]
     broken = [] if looks is None else labels.ids[looks.broken].tolist()
@@ -121,6 +126,14 @@ def run_audit(options: Audit) -> None:
     title = name.kind if name.path is None else name.path.absolute().name
     save_class_figure(audits, title, folder / "classes.png")
     print(f"written to {folder}: audit.json, classes.png")
+
+
+def _pixels(labels: Labels) -> dict[str, Int64[np.ndarray, " n"]] | None:
+    """Return the pixels of each class in every mask, by class name; None without masks."""
+    if not isinstance(labels, Prepared) or labels.masks is None:
+        return None
+    counts = pixels_of_masks(labels.masks, labels.ids, len(labels.mask_classes))
+    return dict(zip(labels.mask_classes, counts.T, strict=True))
 
 
 def material(options: Audit, data_dir: Path) -> tuple[Labels, dict[str, Rows], Looks | None]:
@@ -143,7 +156,7 @@ def material(options: Audit, data_dir: Path) -> tuple[Labels, dict[str, Rows], L
 
 def _labels_of_files(options: Audit) -> Labels:
     name = parse_name(options.name)
-    raw = _raw_dir(options.name, options.raw_dir) or name.path
+    raw = _raw_dir(options.name, options.raw_dir) or name.raw
     if raw is None:
         raise UserError(f"{options.name} has no label files; leave --labels-only out.")
     labels: Labels = import_module(f"data.{name.kind}.labels").read_labels(raw)

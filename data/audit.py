@@ -1,5 +1,6 @@
 """How far a split leaks: test images whose patient, lesion or very picture is also trained on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,8 @@ class SplitAudit:
             where the dataset names no groups.
         overlaps: Pictures that two parts share, for every two parts; None if no image was read.
         same_pictures: The pairs of images behind them; None if no image was read.
+        pixel_shares: Which share of the pixels of each part a class has, by class name; None if
+            the pixels have none, or no mask was read.
     """
 
     split: str
@@ -51,6 +54,7 @@ class SplitAudit:
     leaked: dict[str, int] | None
     overlaps: list[Overlap] | None = None
     same_pictures: list[SamePicture] | None = None
+    pixel_shares: dict[str, dict[str, float]] | None = None
 
     def total(self, part: str) -> int:
         """Returns the number of images of a part."""
@@ -58,7 +62,12 @@ class SplitAudit:
 
 
 def audit_split(
-    labels: Labels, split: str, rows: Rows, split_seed: int, looks: Looks | None = None
+    labels: Labels,
+    split: str,
+    rows: Rows,
+    split_seed: int,
+    looks: Looks | None = None,
+    pixels: Mapping[str, Int64[np.ndarray, " n"]] | None = None,
 ) -> SplitAudit:
     """Counts the images of each part and class, and those that leak.
 
@@ -68,6 +77,8 @@ def audit_split(
         rows: Row numbers of its parts.
         split_seed: The seed it was made with.
         looks: What the images look like, to find the same picture in two parts; None leaves it out.
+        pixels: Pixels of each class in the mask of every image, [n], by class name; None where
+            there are no masks.
     """
     counts = {part: _per_class(labels, rows[part]) for part in PARTS}
     smallest = min(counts["train"].values())
@@ -84,7 +95,20 @@ def audit_split(
         leaked=leaked,
         overlaps=None if pairs is None else count_overlaps(pairs),
         same_pictures=None if pairs is None else [_named(pair, labels) for pair in pairs],
+        pixel_shares=None if pixels is None else _pixel_shares(pixels, rows),
     )
+
+
+def _pixel_shares(
+    pixels: Mapping[str, Int64[np.ndarray, " n"]], rows: Rows
+) -> dict[str, dict[str, float]]:
+    totals = {
+        part: max(1, sum(int(of[rows[part]].sum()) for of in pixels.values())) for part in PARTS
+    }
+    return {
+        name: {part: int(of_class[rows[part]].sum()) / totals[part] for part in PARTS}
+        for name, of_class in pixels.items()
+    }
 
 
 def _named(pair: Pair, labels: Labels) -> SamePicture:
@@ -105,15 +129,23 @@ def format_audit(audit: SplitAudit) -> str:
     Args:
         audit: From :func:`audit_split`.
     """
-    width = max(len("class"), *map(len, audit.class_counts["train"]))
+    shares = audit.pixel_shares or {}
+    titles = {name: f"pixels of {name}" for name in shares}
+    width = max(len("class"), *map(len, (*audit.class_counts["train"], *titles.values())))
     heading = f"{'class':{width}}" + "".join(f"{part:>12}" for part in PARTS)
     leaks = audit.leaked is not None
     lines = [heading + (f"{'leaked':>12}" if leaks else "")]
-    for name in audit.class_counts["train"]:
+    has_classes = len(audit.class_counts["train"]) > 1
+    for name in audit.class_counts["train"] if has_classes else ():
         lines.append(_line(name, width, audit, [name]))
     lines.append(_line("all", width, audit, list(audit.class_counts["train"])))
+    for name, of_part in shares.items():
+        columns = "".join(f"{of_part[part]:12.2%}" for part in PARTS)
+        lines.append(f"{titles[name]:{width}}{columns}")
     seed = "" if audit.split == "official" else f", seed {audit.split_seed}"
-    facts = [f"split {audit.split}{seed}", f"imbalance ratio {format_ratio(audit.imbalance_ratio)}"]
+    facts = [f"split {audit.split}{seed}"]
+    if has_classes:
+        facts.append(f"imbalance ratio {format_ratio(audit.imbalance_ratio)}")
     if audit.leaked is not None:
         count, total = sum(audit.leaked.values()), audit.total("test")
         share = f" ({count / total:.1%})" if total else ""

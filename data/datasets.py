@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
 from data.labels import PARTS
+from data.names import parse_name
 from data.prepare import open_dataset
 from data.prepared import ImageSource, Prepared
 from data.split_file import stored_split
@@ -33,15 +34,14 @@ A dataset with an ``imbalance_ratio`` is balanced as it comes and is thinned to 
 """
 
 
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """A dataset with its split.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SplitDataset:
+    """What every dataset has, whatever is learned of its images.
 
     Attributes:
         name: Its name, as given on the command line.
         class_names: Name of every class, by class id.
         ids: Name of every example, unicode [n].
-        labels: Class id of every example, [n].
         groups: Patient or lesion of every example, unicode [n]; None where the dataset has none.
         source: The encoded image of every example.
         rows: Sorted row numbers of "train", "validation" and "test".
@@ -54,13 +54,31 @@ class Dataset:
     name: str
     class_names: tuple[str, ...]
     ids: Shaped[np.ndarray, " n"]
-    labels: Int32[np.ndarray, " n"]
     groups: Shaped[np.ndarray, " n"] | None
     source: ImageSource
     rows: dict[str, Int64[np.ndarray, " _"]]
     defaults: dict[str, Any]
     content_fingerprint: str
     fingerprint: str
+
+    def groups_of(self, part: str) -> Shaped[np.ndarray, " n"] | None:
+        """Returns the patient or lesion of every example of a part, None where none is known.
+
+        Args:
+            part: "train", "validation" or "test".
+        """
+        return None if self.groups is None else self.groups[self.rows[part]]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Dataset(SplitDataset):
+    """A dataset whose images have classes, with its split.
+
+    Attributes:
+        labels: Class id of every example, [n].
+    """
+
+    labels: Int32[np.ndarray, " n"]
 
     @property
     def description(self) -> dict[str, Any]:
@@ -71,14 +89,6 @@ class Dataset:
             "class_names": list(self.class_names),
             "class_counts": {part: self.class_counts(part).tolist() for part in self.rows},
         }
-
-    def groups_of(self, part: str) -> Shaped[np.ndarray, " n"] | None:
-        """Returns the patient or lesion of every example of a part, None where none is known.
-
-        Args:
-            part: "train", "validation" or "test".
-        """
-        return None if self.groups is None else self.groups[self.rows[part]]
 
     def class_counts(self, part: str) -> Int64[np.ndarray, " classes"]:
         """Returns how many examples of each class a part has, by class id.
@@ -118,25 +128,55 @@ def load_dataset(
         UserError: If a name is unknown, an argument does not fit the dataset, an image is broken,
             or ``data_dir`` cannot be written.
     """
+    if parse_name(name).has_masks:
+        raise UserError(
+            f"The images of {name} have masks and no classes, so there is nothing to classify; "
+            "expected a dataset of classes."
+        )
+    ratio = _imbalance_ratio(name, imbalance_ratio)
+    prepared, parts = open_parts(name, data_dir, split, split_seed, ratio)
+    return Dataset(**parts, class_names=prepared.class_names, labels=prepared.labels)
+
+
+def open_parts(
+    name: str,
+    data_dir: str | Path,
+    split: str | None,
+    split_seed: int,
+    imbalance_ratio: float | None = None,
+) -> tuple[Prepared, dict[str, Any]]:
+    """Opens a dataset and splits it, whatever is learned of its images.
+
+    Args:
+        name: Name of the dataset.
+        data_dir: The folder of prepared datasets; "~" is the home folder.
+        split: "paper", "grouped" or "official"; None takes the dataset's own.
+        split_seed: Decides the split alone; any whole number from 0.
+        imbalance_ratio: What training and validation rows are thinned to; None leaves them.
+
+    Returns:
+        All examples, and the attributes of :class:`SplitDataset` but the names of the classes.
+
+    Raises:
+        UserError: If there is no such dataset, an argument does not fit it, an image is broken, or
+            ``data_dir`` cannot be written.
+    """
     if split_seed < 0:
         raise UserError(f"--split-seed must be a whole number from 0, got {split_seed}.")
-    ratio = _imbalance_ratio(name, imbalance_ratio)
     prepared = open_dataset(name, Path(data_dir).expanduser())
     split = split or possible_splits(prepared)[0]
-    rows, fingerprint = open_split(prepared, split, split_seed, ratio)
+    rows, fingerprint = open_split(prepared, split, split_seed, imbalance_ratio)
     _check_parts(prepared, rows, split)
-    return Dataset(
-        name=name,
-        class_names=prepared.class_names,
-        ids=prepared.ids,
-        labels=prepared.labels,
-        groups=prepared.groups,
-        source=prepared.source,
-        rows=rows,
-        defaults={**DEFAULTS.get(name, {}), "split": split},
-        content_fingerprint=prepared.fingerprint,
-        fingerprint=fingerprint,
-    )
+    return prepared, {
+        "name": name,
+        "ids": prepared.ids,
+        "groups": prepared.groups,
+        "source": prepared.source,
+        "rows": rows,
+        "defaults": {**DEFAULTS.get(name, {}), "split": split},
+        "content_fingerprint": prepared.fingerprint,
+        "fingerprint": fingerprint,
+    }
 
 
 def dataset_of_run(config: Config, fingerprint: str, data_dir: str | Path | None = None) -> Dataset:
@@ -158,12 +198,25 @@ def dataset_of_run(config: Config, fingerprint: str, data_dir: str | Path | None
         split_seed=config.split_seed,
         imbalance_ratio=config.imbalance_ratio,
     )
+    check_is_of_run(dataset, fingerprint)
+    return dataset
+
+
+def check_is_of_run(dataset: SplitDataset, fingerprint: str) -> None:
+    """Refuses other data than a run was trained with.
+
+    Args:
+        dataset: The data at hand.
+        fingerprint: What the run recorded of its data.
+
+    Raises:
+        UserError: If they are others.
+    """
     if dataset.fingerprint != fingerprint:
         raise UserError(
-            f"The images, labels or split of {config.dataset} are not those that the run was "
+            f"The images, labels or split of {dataset.name} are not those that the run was "
             "trained with; give the --data-dir that holds them."
         )
-    return dataset
 
 
 def open_split(

@@ -5,12 +5,13 @@ import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from data.datasets import Dataset
+from data.datasets import SplitDataset
 from lmf_jax.errors import UserError
 
 METHOD_VERSION = 1
@@ -37,7 +38,9 @@ class DecodedImages:
         image_size: Height and width of the images, in pixels.
     """
 
-    dataset: Dataset
+    NOUN: ClassVar[str] = "Image"
+
+    dataset: SplitDataset
     image_size: int
 
     @property

@@ -1,4 +1,4 @@
-"""Every image decoded and resized once, into one file of pixels."""
+"""Every image, or every mask, decoded and resized once, into one file of pixels."""
 
 import contextlib
 import io
@@ -12,12 +12,14 @@ from typing import BinaryIO, Literal
 
 import grain
 import numpy as np
-from jaxtyping import Int, Shaped, UInt8
+from jaxtyping import Int, Int64, Shaped, UInt8
 from tqdm import tqdm
 
-from data.datasets import Dataset
+from data.datasets import SplitDataset
 from data.decoding import METHOD_VERSION, DecodedImages
+from data.mask_decoding import MASK_VERSION, DecodedMasks
 from data.reading import READING
+from data.segmentation import SegmentationDataset
 from data.storage import building, replacing
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError
@@ -28,7 +30,7 @@ BLOCK = 16
 
 @dataclass(frozen=True, eq=False)
 class CachedImages:
-    """The images of a dataset in a file, where they lie decoded and resized.
+    """The images or masks of a dataset in a file, where they lie decoded and resized.
 
     They are read when they are asked for, and not through a memory map: a file that is cut short
     under a run, or a disk that fails, is then an error and not the death of the interpreter. The
@@ -42,20 +44,23 @@ class CachedImages:
         path: The file.
         file: The same, open.
         start: Bytes before the first image.
-        shape: The shape of all images together, (n, image_size, image_size, 3).
+        shape: The shape of all images together, (n, image_size, image_size, 3), or of all masks,
+            (n, image_size, image_size).
         ids: Name of every image, unicode [n].
         unread: CRC-32 of the images that were not read yet, by row.
+        noun: "Image" or "Mask".
     """
 
     path: Path
     file: BinaryIO
     start: int
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
     ids: Shaped[np.ndarray, " n"]
     unread: dict[int, int]
+    noun: str = "Image"
 
-    def __getitem__(self, rows: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m height width 3"]:
-        """Returns the images of these rows, uint8 RGB.
+    def __getitem__(self, rows: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m height width *_"]:
+        """Returns the images of these rows, uint8 RGB, or the masks, uint8 class ids.
 
         Raises:
             UserError: If the file is no longer what was written.
@@ -82,8 +87,8 @@ class CachedImages:
 
     def _damaged(self, row: int, reason: str | None) -> UserError:
         return UserError(
-            f"Image {self.ids[row]} cannot be read from the image cache {self.path} ({reason}); "
-            "remove that file, and the next run makes it anew."
+            f"{self.noun} {self.ids[row]} cannot be read from the image cache {self.path} "
+            f"({reason}); remove that file, and the next run makes it anew."
         )
 
 
@@ -91,9 +96,14 @@ Images = UInt8[np.ndarray, "n height width 3"] | CachedImages | DecodedImages
 """All images of a dataset, [n, height, width, 3]: an array in memory, or what reads or decodes
 those of the rows that are asked for."""
 
+Masks = UInt8[np.ndarray, "n height width"] | CachedImages | DecodedMasks
+"""All masks of a dataset as class ids, [n, height, width], in the same ways."""
+
+Decoded = DecodedImages | DecodedMasks
+
 
 def open_images(
-    dataset: Dataset,
+    dataset: SplitDataset,
     image_size: int,
     *,
     cache: Literal["disk", "none"] = "disk",
@@ -112,8 +122,64 @@ def open_images(
     return cached_images(dataset, image_size, data_dir)
 
 
+def open_masks(
+    dataset: SegmentationDataset,
+    image_size: int,
+    *,
+    cache: Literal["disk", "none"] = "disk",
+    data_dir: str | Path = DEFAULT_DATA_DIR,
+) -> Masks:
+    """Returns all masks of a dataset, decoded and resized like :func:`open_images`.
+
+    Args:
+        dataset: The dataset.
+        image_size: Height and width of the result, in pixels.
+        cache: "disk" decodes them once, into a file of their own; "none" whenever they are read.
+        data_dir: The folder of prepared datasets and image caches; "~" is the home folder.
+
+    Returns:
+        What is indexed by rows and gives uint8 class ids, [m, image_size, image_size], every pixel
+        with the class at its centre.
+
+    Raises:
+        UserError: If a mask cannot be decoded, or ``data_dir`` cannot be written.
+        ValueError: If ``image_size`` is below 1.
+    """
+    masks = DecodedMasks(dataset, image_size)
+    if cache == "none":
+        return masks
+    return _cached(masks, f"{image_size}px-masks-v{MASK_VERSION}", data_dir)
+
+
+def pixel_counts(
+    masks: Masks, rows: Int[np.ndarray, " m"], num_classes: int
+) -> Int64[np.ndarray, " num_classes"]:
+    """Returns how many pixels each class has in these masks; few are in memory at a time.
+
+    Args:
+        masks: All masks of a dataset, [n, height, width].
+        rows: Which of them count, [m].
+        num_classes: Number of classes.
+
+    Raises:
+        UserError: If a mask cannot be read or decoded.
+        ValueError: If a pixel has no such class.
+    """
+    counts = np.zeros(num_classes, np.int64)
+
+    def count(block: Int[np.ndarray, " b"]) -> Int64[np.ndarray, " _"]:
+        return np.bincount(masks[block].ravel(), minlength=num_classes)
+
+    blocks = grain.MapDataset.source(rows).batch(BLOCK).map(count)
+    for found in blocks.to_iter_dataset(READING):
+        if len(found) > num_classes:
+            raise ValueError(f"Masks hold {len(found) - 1}; expected 0 to {num_classes - 1}.")
+        counts += found
+    return counts
+
+
 def cached_images(
-    dataset: Dataset, image_size: int, data_dir: str | Path = DEFAULT_DATA_DIR
+    dataset: SplitDataset, image_size: int, data_dir: str | Path = DEFAULT_DATA_DIR
 ) -> CachedImages:
     """Returns all images of a dataset, decoded and resized, to be read from a file.
 
@@ -132,11 +198,16 @@ def cached_images(
         UserError: If an image cannot be decoded, or ``data_dir`` cannot be written.
         ValueError: If ``image_size`` is below 1.
     """
-    if image_size < 1:
-        raise ValueError(f"image_size must be at least 1 pixel, got {image_size}.")
-    key = f"{dataset.content_fingerprint[:32]}-{image_size}px-v{METHOD_VERSION}"
-    path = Path(data_dir).expanduser() / "images" / f"{key}.npy"
     images = DecodedImages(dataset, image_size)
+    return _cached(images, f"{image_size}px-v{METHOD_VERSION}", data_dir)
+
+
+def _cached(images: Decoded, key: str, data_dir: str | Path) -> CachedImages:
+    """Opens the file of these images or masks; makes it the first time."""
+    if images.image_size < 1:
+        raise ValueError(f"image_size must be at least 1 pixel, got {images.image_size}.")
+    name = f"{images.dataset.content_fingerprint[:32]}-{key}.npy"
+    path = Path(data_dir).expanduser() / "images" / name
     if (cached := _open_whole(path, images)) is not None:
         return cached
     with building(path):
@@ -146,7 +217,7 @@ def cached_images(
         return _open(path, images)
 
 
-def _open_whole(path: Path, images: DecodedImages) -> CachedImages | None:
+def _open_whole(path: Path, images: Decoded) -> CachedImages | None:
     """Opens a finished cache; returns None if it is absent or not whole."""
     try:
         return _open(path, images)
@@ -154,7 +225,7 @@ def _open_whole(path: Path, images: DecodedImages) -> CachedImages | None:
         return None
 
 
-def _open(path: Path, images: DecodedImages) -> CachedImages:
+def _open(path: Path, images: Decoded) -> CachedImages:
     """Opens a finished cache; raises ValueError if it is not one of these images."""
     header = _header(images.shape)
     num_images, start = images.shape[0], len(header)
@@ -167,7 +238,8 @@ def _open(path: Path, images: DecodedImages) -> CachedImages:
             raise ValueError(f"{path} holds other images.")
         file.seek(end)
         unread = dict(enumerate(np.frombuffer(file.read(), "<u4").tolist()))
-        cached = CachedImages(path, file, start, images.shape, images.dataset.ids, unread)
+        ids = images.dataset.ids
+        cached = CachedImages(path, file, start, images.shape, ids, unread, images.NOUN)
         weakref.finalize(cached, stack.pop_all().close)
     return cached
 
@@ -180,10 +252,15 @@ def _header(shape: tuple[int, ...]) -> bytes:
     return file.getvalue()
 
 
-def _write(path: Path, images: DecodedImages) -> None:
+def _write(path: Path, images: Decoded) -> None:
     num_images = images.shape[0]
     progress = tqdm(
-        total=num_images, desc="Decoding images", unit="image", leave=False, delay=2, disable=None
+        total=num_images,
+        desc=f"Decoding {images.NOUN.lower()}s",
+        unit=images.NOUN.lower(),
+        leave=False,
+        delay=2,
+        disable=None,
     )
     checksums: list[int] = []
     with replacing(path) as file, progress:

@@ -30,12 +30,22 @@ def images_in(folder: Path) -> list[str]:
 
 
 def folders_in(folder: Path) -> list[str]:
-    """Returns the names of the folders right in a folder, sorted; hidden ones are passed over."""
-    return sorted(
-        entry.name
-        for entry in folder.iterdir()
-        if entry.is_dir() and not entry.name.startswith(".") and entry.name != "__MACOSX"
-    )
+    """Returns the names of the folders right in a folder, sorted; hidden ones are passed over.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        UserError: If the folder cannot be read.
+    """
+    try:
+        return sorted(
+            entry.name
+            for entry in folder.iterdir()
+            if entry.is_dir() and not entry.name.startswith(".") and entry.name != "__MACOSX"
+        )
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({error.strerror}).") from error
 
 
 def _is_image(path: Path) -> bool:

@@ -25,6 +25,9 @@ An array of names takes the room of the longest for each of them, so that one al
 memory.
 """
 
+WHOLE_IMAGE = ("image",)
+"""The class of every image where not images but their pixels have classes."""
+
 PART_NAMES = {
     "train": "train",
     "val": "validation",

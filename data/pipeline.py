@@ -15,29 +15,33 @@ import numpy as np
 from jaxtyping import Bool, Int, Int32, UInt8
 
 from data.decoding import DecodedImages
-from data.image_cache import Images
+from data.image_cache import Images, Masks
+from data.mask_decoding import DecodedMasks
 from data.reading import COPYING, NUM_PROCESSES, READING, Stream
 from data.sampling import Sampling, positions
+
+Targets = Int[np.ndarray, " n"] | Masks
+"""What is learned of all images: a class for each, [n], or for every pixel, [n, height, width]."""
 
 
 class TrainBatch(TypedDict):
     """One process's block of a global training batch."""
 
     image: UInt8[np.ndarray, "batch height width 3"]
-    label: Int32[np.ndarray, " batch"]
+    label: Int32[np.ndarray, " batch"] | Int32[np.ndarray, "batch height width"]
 
 
 class EvaluationBatch(TypedDict):
     """One process's block of a global evaluation batch; ``mask`` is False for padding."""
 
     image: UInt8[np.ndarray, "batch height width 3"]
-    label: Int32[np.ndarray, " batch"]
+    label: Int32[np.ndarray, " batch"] | Int32[np.ndarray, "batch height width"]
     mask: Bool[np.ndarray, " batch"]
 
 
 def train_batches(
     images: Images,
-    labels: Int[np.ndarray, " n"],
+    labels: Targets,
     rows: Int[np.ndarray, " m"],
     *,
     batch_size: int,
@@ -59,39 +63,46 @@ def train_batches(
 
     Args:
         images: All images of the dataset, [n, height, width, 3].
-        labels: Class of every image, [n].
+        labels: Class of every image, [n], or all masks, [n, height, width].
         rows: Rows to train on, [m].
         batch_size: Global batch size, a multiple of ``process_count``.
         seed: Decides the order; any whole number from 0.
         num_classes: Number of classes, which labels are held to.
         sampling: "uniform", or "class-balanced" or "effective-number" to see rare classes more
-            often, as :func:`data.sampling.positions` says.
+            often, as :func:`data.sampling.positions` says; with masks "uniform".
         effective_number_beta: See there.
         process_index: This process's number.
         process_count: Number of processes.
 
     Returns:
         An iterator over ``{"image": [b, height, width, 3], "label": [b]}`` with
-        b = batch_size // process_count.
+        b = batch_size // process_count; of masks "label" is [b, height, width].
 
     Raises:
-        ValueError: If there are no rows, rows or labels lie outside of what there is, or the batch
-            size does not divide.
+        ValueError: If there are no rows, rows or labels lie outside of what there is, images and
+            masks differ in size, masks are not sampled uniformly, or the batch size does not
+            divide.
     """
     if len(rows) == 0:
         raise ValueError("There are no rows to train on.")
     _check(images, labels, rows, num_classes)
     block_size = _block_size(batch_size, process_index, process_count)
     mine = slice(process_index * block_size, (process_index + 1) * block_size)
+    if isinstance(labels, np.ndarray) and labels.ndim == 1:
+        classes = labels[rows]
+    elif sampling == "uniform":
+        classes = np.zeros(len(rows), np.int64)
+    else:
+        raise ValueError(f"Sampling is {sampling}; masks have no class to draw by: use uniform.")
     batches = positions(
-        labels[rows],
+        classes,
         sampling,
         batch_size=batch_size,
         seed=seed,
         effective_number_beta=effective_number_beta,
     )
     blocks = batches.map(_TrainBlocks(images, labels, rows, mine))
-    if isinstance(images, DecodedImages):
+    if _decodes(images, labels):
         return Stream(blocks, READING, NUM_PROCESSES)
     return Stream(blocks, COPYING)
 
@@ -101,7 +112,7 @@ class _TrainBlocks:
     """From a global batch of positions to this process's block; sent to processes that read."""
 
     images: Images
-    labels: Int[np.ndarray, " n"]
+    labels: Targets
     rows: Int[np.ndarray, " m"]
     mine: slice
 
@@ -115,7 +126,7 @@ class EvaluationBatches:
     """The batches of :func:`evaluation_batches`; every pass over them starts anew."""
 
     images: Images
-    labels: Int[np.ndarray, " n"]
+    labels: Targets
     rows: Int[np.ndarray, " m"]
     batch_size: int
     block_start: int
@@ -127,7 +138,7 @@ class EvaluationBatches:
     def __iter__(self) -> Iterator[EvaluationBatch]:
         batches = grain.MapDataset.range(len(self)).map(self._padded)
         # No processes: starting them takes longer than most passes.
-        return Stream(batches, READING if isinstance(self.images, DecodedImages) else COPYING)
+        return Stream(batches, READING if _decodes(self.images, self.labels) else COPYING)
 
     def _padded(self, number: int) -> EvaluationBatch:
         start = number * self.batch_size + self.block_start
@@ -145,7 +156,7 @@ def _filled_up(values: np.ndarray, length: int) -> np.ndarray:
 
 def evaluation_batches(
     images: Images,
-    labels: Int[np.ndarray, " n"],
+    labels: Targets,
     rows: Int[np.ndarray, " m"],
     *,
     batch_size: int,
@@ -163,7 +174,7 @@ def evaluation_batches(
 
     Args:
         images: All images of the dataset, [n, height, width, 3].
-        labels: Class of every image, [n].
+        labels: Class of every image, [n], or all masks, [n, height, width].
         rows: Rows to evaluate, [m].
         batch_size: Global batch size, a multiple of ``process_count``.
         num_classes: Number of classes, which labels are held to.
@@ -172,11 +183,12 @@ def evaluation_batches(
 
     Returns:
         ceil(m / batch_size) batches ``{"image": [b, height, width, 3], "label": [b], "mask": [b]}``
-        with b = batch_size // process_count; they can be gone through any number of times.
+        with b = batch_size // process_count; they can be gone through any number of times. Of masks
+        "label" is [b, height, width], and "mask" still says which images are no padding.
 
     Raises:
-        ValueError: If rows or labels lie outside of what there is, or the batch size does not
-            divide.
+        ValueError: If rows or labels lie outside of what there is, images and masks differ in size,
+            or the batch size does not divide.
     """
     _check(images, labels, rows, num_classes)
     block_size = _block_size(batch_size, process_index, process_count)
@@ -197,22 +209,32 @@ def _block_size(batch_size: int, process_index: int, process_count: int) -> int:
     return batch_size // process_count
 
 
+def _decodes(images: Images, labels: Targets) -> bool:
+    """Tells whether reading takes more than copying."""
+    return isinstance(images, DecodedImages) or isinstance(labels, DecodedMasks)
+
+
 def _check(
     images: Images,
-    labels: Int[np.ndarray, " n"],
+    labels: Targets,
     rows: Int[np.ndarray, " m"],
     num_classes: int | None,
 ) -> None:
     """Raises ValueError for what NumPy and JAX would turn into other numbers without a word."""
     if isinstance(images, np.ndarray) and images.dtype != np.uint8:
         raise ValueError(f"Images are {images.dtype}; expected uint8, RGB in 0 to 255.")
-    if len(labels) != images.shape[0]:
-        raise ValueError(f"There are {len(labels)} labels for {images.shape[0]} images.")
-    _check_range("Rows", rows, len(labels))
-    _check_range("Labels", labels[rows], num_classes or 2**31)
+    if labels.shape[0] != images.shape[0]:
+        raise ValueError(f"There are {labels.shape[0]} labels for {images.shape[0]} images.")
+    _check_range("Rows", rows, labels.shape[0])
+    if len(labels.shape) > 1 and labels.shape[1:] != images.shape[1:3]:
+        raise ValueError(
+            f"Masks are {labels.shape[1:]} for images of {images.shape[1:3]}; expected one size."
+        )
+    if isinstance(labels, np.ndarray):  # others hold what was decoded, which is always a class
+        _check_range("Labels", labels[rows], num_classes or 2**31)
 
 
-def _check_range(name: str, numbers: Int[np.ndarray, " m"], limit: int) -> None:
+def _check_range(name: str, numbers: Int[np.ndarray, " *_"], limit: int) -> None:
     if not np.issubdtype(numbers.dtype, np.integer):
         raise ValueError(f"{name} are {numbers.dtype}; expected whole numbers.")
     outside = numbers[(numbers < 0) | (numbers >= limit)]

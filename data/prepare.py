@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from data.names import DOWNLOADS, parse_name
+from data.names import DOWNLOADS, RawFolder, parse_name
 from data.prepared import Prepared, open_prepared, prepared_folder
 from data.storage import building
 from lmf_jax.config import DEFAULT_DATA_DIR
@@ -70,7 +70,7 @@ def prepare(
         return open_prepared(folder)
     with building(folder):
         if not folder.exists():
-            raw = parsed.path or raw_dir
+            raw = parsed.raw or raw_dir
             builder = _make_builder(parsed.kind, raw, folder)
             if raw is not None:
                 command = _command(name, raw_dir, data_dir)
@@ -79,7 +79,7 @@ def prepare(
     return open_prepared(folder)
 
 
-def _make_builder(kind: str, raw: Path | None, folder: Path) -> Any:
+def _make_builder(kind: str, raw: RawFolder | None, folder: Path) -> Any:
     """Returns the TFDS builder of ``data/<kind>/``, which puts the dataset into this folder."""
     module = import_module(f"data.{kind}.{kind}_dataset_builder")
     options = {"data_dir": folder.parents[1], "file_format": "array_record"}
@@ -91,8 +91,9 @@ def _to_skip(builder: Any, skip_broken: bool, command: str) -> list[str]:
     broken, total = builder.broken_images(), len(builder.labels.ids)
     if not broken:
         return []
-    named = f"{len(broken)} of {total} images in {builder.raw} are missing or cannot be decoded"
-    named += f" ({', '.join(broken[:5])}{', ...' if len(broken) > 5 else ''})"
+    described = ", ".join(map(builder.describe_broken, broken[:5]))
+    named = f"{len(broken)} of {total} images in {builder.raw} {builder.FAULTS}"
+    named += f" ({described}{', ...' if len(broken) > 5 else ''})"
     if len(broken) == total:
         raise UserError(f"{named}; nothing is left to prepare.")
     if not skip_broken:

@@ -1,8 +1,9 @@
 """Opens a dataset that TensorFlow Datasets prepared as ArrayRecord.
 
 TensorFlow itself is never imported. Every example has the features ``image`` (encoded bytes),
-``label`` and ``id``; where the raw data say so, ``group``, the patient or lesion, and ``part`` of
-the official split. The order of the examples does not depend on the file system.
+``id`` and either ``label`` or, where its pixels have classes, ``mask`` (encoded bytes); where the
+raw data say so, ``group``, the patient or lesion, and ``part`` of the official split. The order of
+the examples does not depend on the file system.
 """
 
 import hashlib
@@ -11,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Shaped
 
-from data.labels import PARTS, Labels, check_class_names
+from data.labels import PARTS, WHOLE_IMAGE, Labels, check_class_names
 from data.names import DatasetName, readable
 from data.storage import building, replacing
 from lmf_jax.errors import UserError
@@ -46,11 +47,13 @@ class EncodedImages:
         examples: TFDS's data source, which has no public type.
         ids: Name of every image, unicode [n].
         folder: Where the prepared dataset lies.
+        feature: "image", or "mask" for the masks of the images.
     """
 
     examples: Any
     ids: Shaped[np.ndarray, " n"]
     folder: Path
+    feature: Literal["image", "mask"] = "image"
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -62,14 +65,14 @@ class EncodedImages:
             UserError: If they cannot be read, or are not what was written: ArrayRecord hashes them.
         """
         try:
-            encoded: bytes = self.examples[row]["image"]
+            encoded: bytes = self.examples[row][self.feature]
             if not encoded:  # so ArrayRecord reads behind the end of a file that was cut short
                 raise EOFError("the file ends before it")
             return encoded
         except Exception as error:  # ArrayRecord and protobuf have no error in common
             raise UserError(
-                f"Image {self.ids[row]} cannot be read from the prepared dataset {self.folder} "
-                f"({_reason(error)}); remove that folder, and prepare it anew."
+                f"{self.feature.title()} {self.ids[row]} cannot be read from the prepared dataset "
+                f"{self.folder} ({_reason(error)}); remove that folder, and prepare it anew."
             ) from error
 
 
@@ -79,13 +82,17 @@ class Prepared(Labels):
 
     Attributes:
         source: The encoded images.
-        fingerprint: SHA-256, in hex, over the labels and the encoded images.
+        fingerprint: SHA-256, in hex, over the labels and the encoded images and masks.
         folder: Where it lies.
+        masks: The encoded masks; None where images have a class instead.
+        mask_classes: Name of every class of pixels, by class id, the background first.
     """
 
     source: ImageSource
     fingerprint: str
     folder: Path
+    masks: ImageSource | None = None
+    mask_classes: tuple[str, ...] = ()
 
 
 def prepared_folder(name: DatasetName, data_dir: Path) -> Path:
@@ -101,20 +108,19 @@ def prepared_folder(name: DatasetName, data_dir: Path) -> Path:
     Raises:
         UserError: If the dataset is named by files that contradict themselves.
     """
-    root = (
-        data_dir if name.path is None else data_dir / "own" / _state_of_files(name.kind, name.path)
-    )
+    root = data_dir if name.path is None else data_dir / "own" / _state_of_files(name)
     return root / name.kind / VERSION
 
 
-def _state_of_files(kind: str, raw: Path) -> str:
+def _state_of_files(name: DatasetName) -> str:
     """Returns a name for the files as they are now: short, readable and theirs alone."""
-    raw = raw.absolute()
-    base = raw if raw.is_dir() else raw.parent
+    bases = [path if path.is_dir() else path.parent for path in name.paths]
     digest = hashlib.sha256()
-    for path in import_module(f"data.{kind}.labels").raw_files(raw):
-        _hash_fields(digest, path.relative_to(base).as_posix().encode(), _state(path))
-    return f"{readable(raw)}-{digest.hexdigest()[:16]}"
+    for path in import_module(f"data.{name.kind}.labels").raw_files(name.raw):
+        base = next(base for base in bases if path.absolute().is_relative_to(base))
+        relative = path.absolute().relative_to(base).as_posix()
+        _hash_fields(digest, relative.encode(), _state(path))
+    return f"{readable(name.paths[0])}-{digest.hexdigest()[:16]}"
 
 
 def open_prepared(folder: Path) -> Prepared:
@@ -130,9 +136,9 @@ def open_prepared(folder: Path) -> Prepared:
     """
     try:
         _check_features(folder)
-        class_names, examples = _open_examples(folder)
-        check_class_names(folder, class_names)
-        index = _read_index(folder / INDEX_FILE, examples, class_names)
+        class_names, mask_classes, examples = _open_examples(folder)
+        check_class_names(folder, mask_classes or class_names)
+        index = _read_index(folder / INDEX_FILE, examples, class_names, mask_classes)
     except UserError:
         raise
     except Exception as error:  # TFDS, protobuf and ArrayRecord have no error in common
@@ -148,6 +154,8 @@ def open_prepared(folder: Path) -> Prepared:
         source=EncodedImages(examples, index["ids"], folder),
         fingerprint=str(index["fingerprint"]),
         folder=folder,
+        masks=EncodedImages(examples, index["ids"], folder, "mask") if mask_classes else None,
+        mask_classes=mask_classes,
     )
 
 
@@ -155,16 +163,22 @@ def _reason(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _open_examples(folder: Path) -> tuple[tuple[str, ...], Any]:
-    """Returns the class names, and TFDS's data source of all examples."""
+def _open_examples(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...], Any]:
+    """Returns the classes of images and of pixels, and TFDS's data source of all examples."""
     import tensorflow_datasets as tfds
 
     dataset = tfds.builder_from_directory(folder)
     files = [Path(file) for split in dataset.info.splits.values() for file in split.filepaths]
     if any(file.parent.resolve() != folder.resolve() for file in files):
         raise ValueError("its examples lie elsewhere")
-    examples = dataset.as_data_source("all", decoders={"image": tfds.decode.SkipDecoding()})
-    return tuple(dataset.info.features["label"].names), examples
+    features = dataset.info.features
+    encoded = [name for name in ("image", "mask") if name in features]
+    examples = dataset.as_data_source(
+        "all", decoders={name: tfds.decode.SkipDecoding() for name in encoded}
+    )
+    if "mask" in features:
+        return WHOLE_IMAGE, tuple(features["mask"].names), examples
+    return tuple(features["label"].names), (), examples
 
 
 def _check_features(folder: Path) -> None:
@@ -185,14 +199,16 @@ def _feature_kinds(value: Any) -> Iterator[str]:
         yield from _feature_kinds(item)
 
 
-def _read_index(path: Path, examples: Any, class_names: tuple[str, ...]) -> Mapping[str, Any]:
+def _read_index(
+    path: Path, examples: Any, class_names: tuple[str, ...], mask_classes: tuple[str, ...]
+) -> Mapping[str, Any]:
     """Returns what is needed of all examples at once; reads every image only the first time."""
     sizes = len(examples), len(class_names)
     if (index := _stored_index(path, *sizes)) is not None:
         return index
     with building(path):
         if (index := _stored_index(path, *sizes)) is None:
-            index = _make_index(examples, class_names)
+            index = _make_index(examples, mask_classes or class_names)
             if not _fits(index, *sizes):
                 raise ValueError("an example has no class, or another part than train, ...")
             with replacing(path) as file:
@@ -225,7 +241,7 @@ def _fits(index: Mapping[str, np.ndarray], num_examples: int, num_classes: int) 
 
 
 def _make_index(examples: Any, class_names: tuple[str, ...]) -> dict[str, Any]:
-    """Collects what is known of every example, and hashes it together with the encoded image."""
+    """Collects what is known of every example, and hashes it together with the encoded bytes."""
     labels: list[int] = []
     ids: list[str] = []
     groups: list[str] = []
@@ -235,8 +251,9 @@ def _make_index(examples: Any, class_names: tuple[str, ...]) -> dict[str, Any]:
         _hash_fields(digest, class_name.encode())
     for example in examples:
         texts = example["id"], example.get("group", b""), example.get("part", b"")
-        _hash_fields(digest, *texts, b"%d" % example["label"], example["image"])
-        labels.append(example["label"])
+        label, masks = example.get("label", 0), [example["mask"]] if "mask" in example else []
+        _hash_fields(digest, *texts, b"%d" % label, example["image"], *masks)
+        labels.append(label)
         for column, text in zip((ids, groups, parts), texts, strict=True):
             column.append(text.decode())
     index = {

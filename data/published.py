@@ -38,13 +38,15 @@ def _published_counts(name: DatasetName) -> tuple[Mapping[str, int] | None, str]
     if name.kind not in (*DOWNLOADS, "medmnist"):
         return None, ""
     labels = import_module(f"data.{name.kind}.labels")
+    if name.has_masks:
+        return getattr(labels, "CHALLENGE_COUNTS", None), "the challenge"
     if name.path is not None:
         return labels.EXPECTED_COUNTS.get(labels.flag_of(name.path)), "MedMNIST"
     return labels.PAPER_COUNTS, "the paper"
 
 
 def overlaps(name: str, labels: Labels, data_dir: Path) -> list[str]:
-    """Says which other prepared datasets hold some of the same images, under the same names.
+    """Says which other prepared datasets to learn the same hold some of the same images.
 
     Args:
         name: Name of the dataset, as typed.
@@ -55,9 +57,10 @@ def overlaps(name: str, labels: Labels, data_dir: Path) -> list[str]:
         Lines to print.
     """
     lines = []
+    has_masks = parse_name(name).has_masks
     for other in DOWNLOADS if name in DOWNLOADS else ():
         folder = prepared_folder(DatasetName(other), data_dir)
-        if other == name or not folder.exists():
+        if other == name or DatasetName(other).has_masks != has_masks or not folder.exists():
             continue
         shared = np.isin(labels.ids, open_prepared(folder).ids).sum()
         if shared:

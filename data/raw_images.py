@@ -1,17 +1,20 @@
 """The builders of all datasets whose files lie on the disk: downloads and people's own images."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from data.decoding import open_rgb, read_encoded
 from data.labels import Labels
+from data.names import RawFolder
+
+Result = TypeVar("Result")
 
 SKIPPED_FILE = "skipped.txt"
 """Names of the images that were left out, in the folder of the prepared dataset."""
@@ -23,15 +26,18 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
     A subclass says what the labels are, how the images are read and which of them are broken.
 
     Attributes:
-        raw: The folder or file that holds the raw data.
+        raw: The folder, the file or the two folders that hold the raw data.
         skipped: Names of the images to leave out, in order.
     """
+
+    FAULTS: ClassVar[str] = "are missing or cannot be decoded"
+    """What is said of broken images."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
 
-    def __init__(self, *, raw: Path, **options: Any) -> None:
-        self.raw = raw
+    def __init__(self, *, raw: RawFolder, **options: Any) -> None:
+        self.raw: Any = raw  # each dataset knows which
         self.skipped: list[str] = []
         super().__init__(**options)
 
@@ -52,18 +58,29 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
         """Returns the names of the images that are missing or cannot be decoded, in order."""
         raise NotImplementedError
 
+    def describe_broken(self, name: str) -> str:
+        """Returns how an image that is broken is named to a person."""
+        return name
+
+    def targets(self) -> dict[str, tuple[Any, Iterable[Any]]]:
+        """Returns what is learned, by name: its TFDS feature, and a value for every image."""
+        labels = self.labels.without(self.skipped)
+        feature = tfds.features.ClassLabel(names=list(labels.class_names))
+        return {"label": (feature, labels.labels.tolist())}
+
     def _info(self) -> tfds.core.DatasetInfo:
+        targets = self.targets()
         features = {
             # The bytes are kept whatever their format is; TFDS wants one to be named.
             "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-            "label": tfds.features.ClassLabel(names=list(self.labels.class_names)),
+            **{name: feature for name, (feature, _) in targets.items()},
             "id": tfds.features.Text(),
             "group": tfds.features.Text(),
             "part": tfds.features.Text(),
         }
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(features),
-            supervised_keys=("image", "label"),
+            supervised_keys=("image", *targets),
             # The row numbers of a split mean something only while the order stays as generated.
             disable_shuffling=True,
         )
@@ -82,7 +99,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
         nothing = [""] * len(labels.ids)
         fields = {
             "image": map(io.BytesIO, self.read_images()),
-            "label": labels.labels.tolist(),
+            **{name: values for name, (_, values) in self.targets().items()},
             "id": labels.ids.tolist(),
             "group": nothing if labels.groups is None else labels.groups.tolist(),
             "part": nothing if labels.parts is None else labels.parts.tolist(),
@@ -94,10 +111,10 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
 class RawFiles(Protocol):
     """What ``data/<name>/labels.py`` says of a dataset that has a file for every image."""
 
-    def read_labels(self, raw: Path) -> Labels:
+    def read_labels(self, raw: Any) -> Labels:
         """Returns the labels; raises UserError where the files contradict themselves."""
 
-    def image_path(self, raw: Path, name: str) -> Path:
+    def image_path(self, raw: Any, name: str) -> Path:
         """Returns where the image of this name lies."""
 
 
@@ -126,12 +143,23 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
         def is_broken(name: str) -> bool:
             return not _can_be_decoded(self.files.image_path(self.raw, name))
 
-        with ThreadPoolExecutor() as pool:
-            results = pool.map(is_broken, names)
-            progress = tqdm(
-                results, desc="Checking images", total=len(names), leave=False, disable=None
-            )
-            return [name for name, broken in zip(names, progress, strict=True) if broken]
+        return [
+            name for name, broken in zip(names, check_all(is_broken, names), strict=True) if broken
+        ]
+
+
+def check_all(check: Callable[[str], Result], names: list[str]) -> list[Result]:
+    """Returns what a check says of every image; threads run it side by side.
+
+    Args:
+        check: What is called with a name.
+        names: Names of the images.
+    """
+    with ThreadPoolExecutor() as pool:
+        results = pool.map(check, names)
+        return list(
+            tqdm(results, desc="Checking images", total=len(names), leave=False, disable=None)
+        )
 
 
 def _can_be_decoded(path: Path) -> bool:

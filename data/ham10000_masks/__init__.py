@@ -1,0 +1,1 @@
+"""HAM10000 with its masks, as the download holds them."""

@@ -1,0 +1,91 @@
+"""From the name of a dataset with masks to its examples, its classes and the rows of its parts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.datasets import SplitDataset, check_is_of_run, open_parts
+from data.names import WITH_MASKS, parse_name
+from data.prepared import ImageSource
+from lmf_jax.config import DEFAULT_DATA_DIR, Config
+from lmf_jax.errors import UserError
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SegmentationDataset(SplitDataset):
+    """A dataset whose pixels have classes, with its split.
+
+    Attributes:
+        masks: The encoded mask of every example.
+    """
+
+    masks: ImageSource
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a run records of its data: plain values, for JSON."""
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "class_names": list(self.class_names),
+            "case_counts": {part: len(rows) for part, rows in self.rows.items()},
+        }
+
+
+def load_segmentation_dataset(
+    name: str,
+    *,
+    data_dir: str | Path = DEFAULT_DATA_DIR,
+    split: str | None = None,
+    split_seed: int = 0,
+) -> SegmentationDataset:
+    """Opens a dataset with masks and splits it; prepares it on first use if it needs no download.
+
+    Args:
+        name: Name of the dataset: one that was prepared from a download, or pairs:IMAGES,MASKS.
+        data_dir: The folder of prepared datasets; "~" is the home folder.
+        split: "paper" (70 : 15 : 15 at random), "grouped" (the same, but no patient or lesion in
+            two parts) or "official" (as the dataset comes). None takes the official one where there
+            is one, else "paper".
+        split_seed: Decides the split alone; any whole number from 0.
+
+    Returns:
+        The dataset. It depends on nothing but these arguments and the files they name.
+
+    Raises:
+        UserError: If a name is unknown or that of a dataset without masks, an argument does not fit
+            the dataset, an image or a mask is broken, or ``data_dir`` cannot be written.
+    """
+    if not parse_name(name).has_masks:
+        raise UserError(
+            f"The images of {name} have classes and no masks, so there is nothing to segment; "
+            f"choose one of {', '.join(WITH_MASKS)}."
+        )
+    prepared, parts = open_parts(name, data_dir, split, split_seed)
+    if prepared.masks is None:
+        raise UserError(f"{prepared.folder} holds no masks; remove it, and prepare it anew.")
+    return SegmentationDataset(**parts, class_names=prepared.mask_classes, masks=prepared.masks)
+
+
+def segmentation_dataset_of_run(
+    config: Config, fingerprint: str, data_dir: str | Path | None = None
+) -> SegmentationDataset:
+    """Opens the data that a segmentation run was trained with.
+
+    Args:
+        config: The settings of the run.
+        fingerprint: What the run recorded of its data.
+        data_dir: The folder of prepared datasets; by itself that of the run.
+
+    Raises:
+        UserError: If the data are not there, or are others, on which the figures of the run would
+            mean something else.
+    """
+    dataset = load_segmentation_dataset(
+        config.dataset,
+        data_dir=data_dir or config.data_dir,
+        split=config.split,
+        split_seed=config.split_seed,
+    )
+    check_is_of_run(dataset, fingerprint)
+    return dataset
