@@ -4,5 +4,9 @@ from data.datasets import Dataset as Dataset
 from data.datasets import load_dataset as load_dataset
 from data.image_cache import cached_images as cached_images
 from data.image_cache import open_images as open_images
+from data.patches import patch_batches as patch_batches
+from data.patches import volume_cases as volume_cases
 from data.pipeline import evaluation_batches as evaluation_batches
 from data.pipeline import train_batches as train_batches
+from data.volumes import VolumeDataset as VolumeDataset
+from data.volumes import load_volumes as load_volumes
