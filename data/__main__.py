@@ -17,7 +17,7 @@ from data.datasets import DEFAULTS, open_split
 from data.duplicates import Looks, look_at
 from data.labels import Labels
 from data.mask_decoding import pixels_of_masks
-from data.names import DOWNLOADS, EMBEDDED, OWN, parse_name
+from data.names import DOWNLOADS, EMBEDDED, OWN, VOLUMES, parse_name
 from data.prepare import is_prepared, open_dataset, prepare
 from data.prepared import Prepared
 from data.published import differences, overlaps
@@ -30,7 +30,8 @@ from lmf_jax.errors import UserError, parse_in_one_line, run_command
 Name = Annotated[
     str,
     tyro.conf.arg(
-        help=f"The dataset: {', '.join((*EMBEDDED, *DOWNLOADS, *OWN.values()))}.", metavar="NAME"
+        help=f"The dataset: {', '.join((*EMBEDDED, *DOWNLOADS, *VOLUMES, *OWN.values()))}.",
+        metavar="NAME",
     ),
     tyro.conf.Positional,
 ]
@@ -67,6 +68,9 @@ class Audit:
 def run_prepare(options: Prepare) -> None:
     """Prepare a dataset and print its classes, and where they differ from what is published."""
     data_dir = Path(options.data_dir).expanduser()
+    if options.name in VOLUMES:
+        _prepare_volumes(options, data_dir)
+        return
     raw_dir = _raw_dir(options.name, options.raw_dir)
     was_prepared = is_prepared(options.name, data_dir)
     prepared = prepare(options.name, raw_dir, data_dir, skip_broken=options.skip_broken)
@@ -78,7 +82,42 @@ def run_prepare(options: Prepare) -> None:
     ]:
         print(line)
     if was_prepared:
-        print(f"it was prepared before; to prepare it anew, remove {prepared.folder}")
+        print(_prepared_before(prepared.folder))
+
+
+def _prepare_volumes(options: Prepare, data_dir: Path) -> None:
+    """Prepare a dataset of volumes, and print how many voxels of each class it has."""
+    from data.prepared_volumes import (
+        open_whole,
+        volumes_folder,
+    )  # these need SciPy, and nibabel for raw files
+    from data.volume_preparation import prepare_volumes
+
+    if options.raw_dir is None:
+        raise UserError(_needs_raw_dir(options.name))
+    folder = volumes_folder(options.name, data_dir)
+    was_prepared = open_whole(options.name, folder) is not None
+    raw_dir = Path(options.raw_dir).expanduser()
+    prepared = prepare_volumes(options.name, raw_dir, data_dir, skip_broken=options.skip_broken)
+    width = max(map(len, prepared.kind.class_names))
+    counts = prepared.voxel_counts
+    for name, voxels, cases in zip(
+        prepared.kind.class_names, counts.sum(0), (counts > 0).sum(0), strict=True
+    ):
+        print(f"{name:{width}}{voxels:14d} voxels in {cases} of {len(counts)} cases")
+    skipped = prepared.folder / SKIPPED_FILE
+    if skipped.exists():
+        print(f"{len(skipped.read_bytes().splitlines())} cases left out: {skipped}")
+    if was_prepared:
+        print(_prepared_before(prepared.folder))
+
+
+def _prepared_before(folder: Path) -> str:
+    return f"it was prepared before; to prepare it anew, remove {folder}"
+
+
+def _needs_raw_dir(name: str) -> str:
+    return f"{name} needs --raw-dir, the folder of the download."
 
 
 def _remarks(prepared: Prepared) -> list[str]:
@@ -167,8 +206,7 @@ def _raw_dir(name: str, raw_dir: str | None) -> Path | None:
     """Return the folder of a download; refuse it for a dataset that is none."""
     parse_name(name)
     if (name in DOWNLOADS) != (raw_dir is not None):
-        needs, takes = "needs --raw-dir, the folder of the download", "takes no --raw-dir"
-        raise UserError(f"{name} {needs if raw_dir is None else takes}.")
+        raise UserError(_needs_raw_dir(name) if raw_dir is None else f"{name} takes no --raw-dir.")
     return None if raw_dir is None else Path(raw_dir).expanduser()
 
 

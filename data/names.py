@@ -20,6 +20,9 @@ DOWNLOADS = (
 )
 """Datasets that a person downloads, and prepares from the folder of the download."""
 
+VOLUMES = ("brats20", "kits19")
+"""Datasets of volumes for segmentation; a person downloads them, and prepares them from there."""
+
 OWN = {
     "folder": "folder:PATH",
     "manifest": "manifest:FILE.csv",
@@ -114,6 +117,8 @@ def parse_name(name: str) -> DatasetName:
         return DatasetName(kind, _existing(name, kind, images), *folders)
     if name in (*EMBEDDED, *DOWNLOADS):
         return DatasetName(name)
+    if name in VOLUMES:
+        raise UserError(f"{name} holds volumes for segmentation; this takes images of one class.")
     choices = ", ".join((*EMBEDDED, *DOWNLOADS, *OWN.values()))
     raise UserError(f"There is no dataset named {name!r}; choose one of {choices}.")
 

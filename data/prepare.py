@@ -29,7 +29,7 @@ def open_dataset(name: str, data_dir: Path) -> Prepared:
     if name in DOWNLOADS and not is_prepared(name, data_dir):
         raise UserError(
             f"{name} is not prepared in {data_dir}; download it and run: "
-            f"{_command(name, 'DIR', data_dir)}"
+            f"{prepare_command(name, 'DIR', data_dir)}"
         )
     return prepare(name, None, data_dir)
 
@@ -73,7 +73,7 @@ def prepare(
             raw = parsed.raw or raw_dir
             builder = _make_builder(parsed.kind, raw, folder)
             if raw is not None:
-                command = _command(name, raw_dir, data_dir)
+                command = prepare_command(name, raw_dir, data_dir)
                 builder.skipped = _to_skip(builder, skip_broken, command)
             _build(builder)
     return open_prepared(folder)
@@ -101,8 +101,14 @@ def _to_skip(builder: Any, skip_broken: bool, command: str) -> list[str]:
     return broken
 
 
-def _command(name: str, raw_dir: Path | str | None, data_dir: Path) -> str:
-    """Returns the command that prepares a dataset, to be copied."""
+def prepare_command(name: str, raw_dir: Path | str | None, data_dir: Path) -> str:
+    """Returns the command that prepares a dataset, to be copied.
+
+    Args:
+        name: Name of the dataset, as typed.
+        raw_dir: The folder of the download, if it has one.
+        data_dir: The folder of prepared datasets.
+    """
     words = ["python", "-m", "data", "prepare", name]
     words += [] if raw_dir is None else ["--raw-dir", str(raw_dir)]
     words += (

@@ -5,18 +5,35 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from data.labels import PARTS
-from data.prepared import Prepared
 from data.splits import Rows
 from data.storage import building, replacing
 from lmf_jax.errors import UserError
 from lmf_jax.json_text import parse_json
 
 
-def stored_split(name: str, prepared: Prepared, make: Callable[[], Rows]) -> tuple[Rows, str]:
+@runtime_checkable
+class Splittable(Protocol):
+    """A prepared dataset of images or volumes."""
+
+    @property
+    def ids(self) -> Any:
+        """Name of every example, unicode [n]."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, over all examples."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the dataset lies."""
+
+
+def stored_split(name: str, prepared: Splittable, make: Callable[[], Rows]) -> tuple[Rows, str]:
     """Returns a split and its fingerprint; makes the split and writes it down the first time.
 
     ``splits/<name>.json`` in the folder of the prepared dataset holds the names of the images in
@@ -44,14 +61,14 @@ def stored_split(name: str, prepared: Prepared, make: Callable[[], Rows]) -> tup
     return rows, _fingerprint(prepared, rows)
 
 
-def _write(path: Path, prepared: Prepared, rows: Rows) -> None:
+def _write(path: Path, prepared: Splittable, rows: Rows) -> None:
     parts = {part: prepared.ids[rows[part]].tolist() for part in PARTS}
     content = {"fingerprint": _fingerprint(prepared, rows), **parts}
     with replacing(path) as file:
         file.write(json.dumps(content, indent=1).encode())
 
 
-def _read(path: Path, prepared: Prepared) -> tuple[Rows, str]:
+def _read(path: Path, prepared: Splittable) -> tuple[Rows, str]:
     row_of = {name: row for row, name in enumerate(prepared.ids.tolist())}
     try:
         content = parse_json(path.read_bytes())
@@ -69,7 +86,7 @@ def _read(path: Path, prepared: Prepared) -> tuple[Rows, str]:
     return rows, fingerprint
 
 
-def _fingerprint(prepared: Prepared, rows: Rows) -> str:
+def _fingerprint(prepared: Splittable, rows: Rows) -> str:
     digest = hashlib.sha256(prepared.fingerprint.encode())
     for part in PARTS:
         digest.update(f"{part} {len(rows[part])} ".encode())

@@ -1,0 +1,1 @@
+"""KiTS19: CT of the abdomen, kidneys and kidney tumours."""

@@ -1,0 +1,283 @@
+"""NIfTI files: volumes with their axes as they lie in the body.
+
+nibabel parses the header and knows about orientations. Nothing that a header claims is believed
+before it is compared with the file, so a small file cannot take much memory or time.
+"""
+
+import contextlib
+import gzip
+import itertools
+import math
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from jaxtyping import Float32, Float64, Shaped, UInt8
+
+from lmf_jax.errors import UserError
+
+LARGEST_VOLUME = 2**29
+"""Voxels of a volume: 2 GiB as float32, twice the largest scan of a whole trunk."""
+
+SPACINGS = (0.05, 50.0)
+"""Edges that a voxel may have, in mm."""
+
+_CHUNK = 2**24
+_LONGEST_EXTENSIONS = 2**24
+_DEFLATE_RATIO = 1032
+"""Bytes that one byte can become at most, by the format."""
+
+
+@dataclass(frozen=True, eq=False)
+class NiftiFile:
+    """A NIfTI file whose header was read and found possible.
+
+    Attributes:
+        path: The file.
+        shape: Voxels along the axes, as they are stored.
+        dtype: Type of the stored values.
+        offset: Bytes before the first voxel.
+        scaling: Slope and intercept of the stored values; None for each that has no effect.
+        orientation: nibabel's: for every stored axis the axis of the body and the direction.
+        affine: From voxels of the turned volume to mm, both in the order x (to the right), y (to
+            the front), z (upwards).
+    """
+
+    path: Path
+    shape: tuple[int, int, int]
+    dtype: np.dtype
+    offset: int
+    scaling: tuple[float | None, float | None]
+    orientation: Float64[np.ndarray, "3 2"]
+    affine: Float64[np.ndarray, "4 4"]
+
+    @property
+    def turned_shape(self) -> tuple[int, int, int]:
+        """Voxels along z, y, x."""
+        sizes = dict(zip(self.orientation[:, 0].astype(int).tolist(), self.shape, strict=True))
+        return sizes[2], sizes[1], sizes[0]
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Edges of a voxel along z, y, x in mm."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
+        return z, y, x
+
+    def read_image(self) -> Float32[np.ndarray, "depth height width"]:
+        """Reads the values.
+
+        Returns:
+            Float32, its axes z (upwards), y (to the front) and x (to the right).
+
+        Raises:
+            UserError: If the file is damaged, or a value is not finite.
+        """
+        image = np.empty(math.prod(self.shape), np.float32)
+        for part, values in self._chunks():
+            with np.errstate(over="ignore", invalid="ignore"):
+                image[part] = values
+            if not np.isfinite(image[part]).all():
+                raise UserError(
+                    f"{self.path} holds a value that is no finite number; mend it or fetch it anew."
+                )
+        return self._turned(image)
+
+    def read_labels(self, values: Sequence[int]) -> UInt8[np.ndarray, "depth height width"]:
+        """Reads a label map.
+
+        Args:
+            values: The label that stands for each class, by class id.
+
+        Returns:
+            Class ids, the axes as in :meth:`read_image`.
+
+        Raises:
+            UserError: If the file is damaged, or holds another label.
+        """
+        ids = np.empty(math.prod(self.shape), np.uint8)
+        for part, stored in self._chunks():
+            known = np.zeros(len(stored), bool)
+            for number, value in enumerate(values):
+                here = stored == value
+                ids[part][here] = number
+                known |= here
+            if not known.all():
+                raise UserError(
+                    f"{self.path} holds the label {stored[~known][0]:g}; expected "
+                    f"{', '.join(map(str, values))}."
+                )
+        return self._turned(ids)
+
+    def _chunks(self) -> Iterator[tuple[slice, Shaped[np.ndarray, " _"]]]:
+        """Yields the values piece by piece, in the order of the file, and where they belong."""
+        from nibabel.volumeutils import apply_read_scaling
+
+        count = math.prod(self.shape)
+        most = _CHUNK // self.dtype.itemsize
+        with _reading(self.path) as stream:
+            stream.read(self.offset)
+            for start in range(0, count, most):
+                part = slice(start, min(count, start + most))
+                size = (part.stop - start) * self.dtype.itemsize
+                content = stream.read(size)
+                if len(content) < size:
+                    raise EOFError("it ends before its last voxel")
+                with np.errstate(over="ignore", invalid="ignore"):
+                    values = apply_read_scaling(np.frombuffer(content, self.dtype), *self.scaling)
+                yield part, values
+            stream.read(1)  # gzip compares its checksum at the end, and not before
+
+    def _turned(self, values: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, "d h w"]:
+        from nibabel.orientations import apply_orientation
+
+        stored = values.reshape(self.shape, order="F")
+        return np.ascontiguousarray(apply_orientation(stored, self.orientation).T)
+
+
+def open_nifti(path: Path) -> NiftiFile:
+    """Reads the header of a NIfTI file, compressed by gzip or not.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: If it cannot be read, is no NIfTI file of one volume, claims what it cannot hold
+            or what no scanner makes, or nibabel is not installed.
+    """
+    try:
+        import nibabel
+    except ImportError:
+        raise UserError(
+            "NIfTI files are read by nibabel, which is not installed; run: "
+            "pip install -e '.[volumes]'"
+        ) from None
+    with _reading(path) as stream, np.errstate(all="ignore"):
+        header = _parse_header(stream)
+        shape, dtype = header.get_data_shape(), header.get_data_dtype()
+        while len(shape) > 3 and shape[-1] == 1:  # one volume of a series
+            shape = shape[:-1]
+        _check_values(path, shape, dtype)
+        offset = header.get_data_offset()
+        _check_size(path, shape, dtype, offset, header.single_vox_offset, type(stream))
+        affine = np.asarray(header.get_best_affine(), np.float64)
+        _check_spacing(path, affine)
+        orientation = nibabel.io_orientation(affine)
+        turned = affine @ nibabel.orientations.inv_ornt_aff(orientation, shape)
+        return NiftiFile(
+            path, shape, dtype, offset, header.get_slope_inter(), orientation, np.asarray(turned)
+        )
+
+
+def check_same_space(file: NiftiFile, other: NiftiFile) -> None:
+    """Refuses two volumes whose voxels do not lie at the same places.
+
+    The corners may be half a voxel apart: headers are rounded, and a rotation is written in two
+    ways.
+
+    Args:
+        file: One file.
+        other: Another one of the same case.
+
+    Raises:
+        UserError: If shapes or places differ.
+    """
+    shape = file.turned_shape
+    if other.turned_shape != shape:
+        raise UserError(
+            f"{other.path} has {_by(other.turned_shape)} voxels and {file.path.name} {_by(shape)}; "
+            "expected the same grid."
+        )
+    corners = np.array([[*c, 1] for c in itertools.product(*((0, n - 1) for n in shape[::-1]))])
+    apart = np.linalg.norm(corners @ (file.affine - other.affine).T, axis=1).max()
+    if not apart <= min(file.spacing) / 2:
+        raise UserError(
+            f"{other.path} lies up to {apart:.3g} mm from {file.path.name}; expected the same grid."
+        )
+
+
+def _parse_header(stream: BinaryIO) -> Any:
+    """Returns nibabel's header of a single file; raises anything if there is none."""
+    import nibabel
+
+    kinds = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
+    start = stream.read(4)
+    for order in "<>":
+        (size,) = struct.unpack(f"{order}i", start)
+        if size in kinds:
+            header = kinds[size](start + stream.read(size - 4), order, check=False)
+            if header["magic"].item()[:3] not in (b"n+1", b"n+2"):
+                raise ValueError("its voxels are not in the same file")
+            return header
+    raise ValueError("it begins otherwise")
+
+
+def _check_values(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    if len(shape) != 3 or min(shape) < 1:
+        raise UserError(
+            f"{path} holds {_by(shape) or 'no'} values; expected one volume of three dimensions."
+        )
+    if math.prod(shape) > LARGEST_VOLUME:
+        raise UserError(
+            f"{path} claims {_by(shape)} voxels; expected {LARGEST_VOLUME} in all at most."
+        )
+    if dtype.kind not in "iuf":
+        raise UserError(f"{path} holds {dtype.name} values; expected one plain number a voxel.")
+
+
+def _check_size(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype, offset: int, least: int, kind: type
+) -> None:
+    if not least <= offset <= _LONGEST_EXTENSIONS:
+        raise UserError(
+            f"{path} claims that its voxels begin at byte {offset}; expected {least} to "
+            f"{_LONGEST_EXTENSIONS}."
+        )
+    size = path.stat().st_size
+    claimed = offset + math.prod(shape) * dtype.itemsize
+    if claimed > size * (_DEFLATE_RATIO if kind is gzip.GzipFile else 1):
+        raise UserError(
+            f"{path} is cut short: its header claims {claimed} bytes, more than {size} can hold; "
+            "fetch it again."
+        )
+
+
+def _check_spacing(path: Path, affine: Float64[np.ndarray, "4 4"]) -> None:
+    edges = np.linalg.norm(affine[:3, :3], axis=0)
+    if not (np.isfinite(affine).all() and np.all((edges >= SPACINGS[0]) & (edges <= SPACINGS[1]))):
+        raise UserError(
+            f"{path} claims voxels of {' x '.join(f'{edge:.3g}' for edge in edges)} mm; expected "
+            f"edges of {SPACINGS[0]} to {SPACINGS[1]:g} mm."
+        )
+    # The volume of a voxel over that of a box with its edges: 1 for right angles.
+    if not abs(np.linalg.det(affine[:3, :3] / edges)) > 0.5:
+        raise UserError(f"{path} claims axes that are no three directions; mend its header.")
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file, through gzip if it is compressed; what goes wrong becomes one sentence."""
+    try:
+        with path.open("rb") as file:
+            is_compressed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            if not is_compressed:
+                yield file
+                return
+            with gzip.GzipFile(fileobj=file) as stream:
+                yield cast(BinaryIO, stream)
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing.") from None
+    except Exception as error:  # gzip, zlib, struct and nibabel have no error in common
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise UserError(
+            f"{path} is damaged or no NIfTI file ({reason[:120]}); fetch it again."
+        ) from error

@@ -1,0 +1,109 @@
+"""What is to be known of a dataset of volumes before any file is opened."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from lmf_jax.errors import UserError
+
+VolumeArray = Float32[np.ndarray, "depth height width"]
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of a case in a download.
+
+    Attributes:
+        id: Name of the case.
+        folder: Where they lie.
+        images: Their names, one for each modality, without ``.nii`` or ``.nii.gz``.
+        labels: Name of the label map, the same way.
+    """
+
+    id: str
+    folder: Path
+    images: tuple[str, ...]
+    labels: str
+
+    def paths(self) -> tuple[tuple[Path, ...], Path]:
+        """Returns the paths of the images and of the label map.
+
+        Raises:
+            UserError: If one is missing.
+        """
+        return tuple(self._path(name) for name in self.images), self._path(self.labels)
+
+    def has(self, name: str) -> bool:
+        """Tells whether there is a file of this name, compressed or not."""
+        return any((self.folder / f"{name}{ending}").exists() for ending in (".nii.gz", ".nii"))
+
+    def _path(self, name: str) -> Path:
+        for ending in (".nii.gz", ".nii"):
+            if (path := self.folder / f"{name}{ending}").exists():
+                return path
+        raise UserError(f"{self.folder} has no {name}.nii.gz or {name}.nii.")
+
+
+@dataclass(frozen=True)
+class VolumeKind:
+    """A dataset of volumes: what its files mean, and how they are prepared.
+
+    Attributes:
+        class_names: Name of every class, by class id; the background is the first.
+        label_values: The label in the files for each class, by class id.
+        modalities: Name of every modality, in the order of the last axis.
+        spacing: Edges of a prepared voxel along z, y, x, in mm.
+        padding: The normalised value of what lies outside of a volume.
+        crop: Whether what is :attr:`padding` on all sides is cut off.
+        defaults: The dataset's own values for settings that the person left open.
+        find_cases: Lists the cases of a download, in order.
+        normalise: From the values of one modality to what a model is given; it may change them in
+            place.
+    """
+
+    class_names: tuple[str, ...]
+    label_values: tuple[int, ...]
+    modalities: tuple[str, ...]
+    spacing: tuple[float, float, float]
+    padding: float
+    crop: bool
+    defaults: Mapping[str, Any]
+    find_cases: Callable[[Path], list[CaseFiles]]
+    normalise: Callable[[VolumeArray], VolumeArray]
+
+
+def volume_kind(name: str) -> VolumeKind:
+    """Returns what is known of a dataset of volumes.
+
+    Args:
+        name: One of :data:`data.names.VOLUMES`.
+    """
+    kind: VolumeKind = import_module(f"data.{name}.volumes").KIND
+    return kind
+
+
+def case_folders(raw_dir: Path, pattern: str, example: str) -> list[Path]:
+    """Lists the folders of the cases of a download, by name.
+
+    Args:
+        raw_dir: The folder of the download.
+        pattern: What their names match.
+        example: One of them with its files, for the error.
+
+    Raises:
+        UserError: If there is none.
+    """
+    try:
+        found = [path for path in raw_dir.iterdir() if re.fullmatch(pattern, path.name, re.ASCII)]
+        folders = sorted(path for path in found if path.is_dir())
+    except OSError as error:
+        raise UserError(f"{raw_dir} cannot be listed ({error.strerror}).") from error
+    if not folders:
+        raise UserError(f"{raw_dir} holds no case; expected folders such as {example}.")
+    return folders

@@ -1,0 +1,218 @@
+"""From the NIfTI files of a download to prepared cases, every one checked."""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+from tqdm import tqdm
+
+from data.nifti import LARGEST_VOLUME, NiftiFile, check_same_space, open_nifti
+from data.prepare import prepare_command
+from data.prepared_volumes import (
+    METHOD_VERSION,
+    PreparedVolumes,
+    case_path,
+    open_prepared_volumes,
+    open_whole,
+    volumes_folder,
+    write_index,
+)
+from data.raw_images import SKIPPED_FILE
+from data.storage import building, replacing
+from data.volume_files import CaseFile, Volume, open_case, write_case
+from data.volume_kinds import CaseFiles, VolumeKind, volume_kind
+from lmf_jax.errors import UserError
+
+
+def prepare_volumes(
+    name: str, raw_dir: Path, data_dir: Path, *, skip_broken: bool = False
+) -> PreparedVolumes:
+    """Prepares a dataset of volumes, unless that is done already.
+
+    Any number of processes may call this at once: one prepares, the others wait for it. What is
+    interrupted goes on with the case at which it was.
+
+    Args:
+        name: One of :data:`data.names.VOLUMES`.
+        raw_dir: The folder of the download.
+        data_dir: The folder of prepared datasets.
+        skip_broken: Whether to leave out cases that cannot be used.
+
+    Raises:
+        UserError: If a case cannot be used and may not be left out, or ``data_dir`` cannot be
+            written.
+    """
+    folder = volumes_folder(name, data_dir)
+    if (prepared := open_whole(name, folder)) is not None:
+        return prepared
+    with building(folder):
+        if (prepared := open_whole(name, folder)) is not None:
+            return prepared
+        folder.mkdir(exist_ok=True)
+        kind = volume_kind(name)
+        cases = kind.find_cases(raw_dir)
+        files, broken = _prepare_cases(kind, cases, folder)
+        if broken and (not skip_broken or not files):
+            raise UserError(_complaint(broken, len(cases), raw_dir, name, data_dir))
+        if broken:
+            with replacing(folder / SKIPPED_FILE) as file:
+                file.write("".join(f"{case}\n" for case in broken).encode())
+        else:
+            (folder / SKIPPED_FILE).unlink(missing_ok=True)
+        write_index(folder, kind, files)
+    return open_prepared_volumes(name, folder)
+
+
+def _prepare_cases(
+    kind: VolumeKind, cases: Sequence[CaseFiles], folder: Path
+) -> tuple[list[CaseFile], dict[str, str]]:
+    """Writes the file of every case; returns them, and by case why there is none."""
+    files: list[CaseFile] = []
+    broken: dict[str, str] = {}
+    sizes = len(kind.modalities), len(kind.class_names)
+    for case in tqdm(cases, desc="Preparing cases", unit="case", leave=False, disable=None):
+        path, state = case_path(folder, case.id), _state(case)
+        if (finished := _finished(path, sizes, state)) is None:
+            try:
+                volume = prepared_case(kind, case)
+            except UserError as error:
+                broken[case.id] = str(error)
+                continue
+            with building(path), replacing(path) as file:
+                write_case(file, volume, sizes[1], state)
+            finished = open_case(path, *sizes)
+        files.append(finished)
+    return files, broken
+
+
+def _finished(path: Path, sizes: tuple[int, int], state: str) -> CaseFile | None:
+    """Returns the file of a case that an earlier attempt left, if it is of the same raw files."""
+    try:
+        case = open_case(path, *sizes)
+    except UserError:
+        return None
+    return case if case.state == state else None
+
+
+def _state(case: CaseFiles) -> str:
+    """Returns what changes when a raw file does, or the way it is prepared."""
+    try:
+        images, labels = case.paths()
+        stats = [path.stat() for path in (*images, labels)]
+    except (UserError, OSError):
+        return "missing"  # said by name when the case is prepared
+    known = [[stat.st_size, stat.st_mtime_ns] for stat in stats]
+    return hashlib.sha256(json.dumps([METHOD_VERSION, known]).encode()).hexdigest()
+
+
+def _complaint(broken: dict[str, str], total: int, raw_dir: Path, name: str, data_dir: Path) -> str:
+    shown = [f"{case}: {reason.rstrip('.')}" for case, reason in list(broken.items())[:5]]
+    more = "; ..." if len(broken) > 5 else ""
+    given = f"{len(broken)} of {total} cases in {raw_dir} cannot be used "
+    given += f"({'; '.join(shown)}{more})"
+    if len(broken) == total:
+        return f"{given}; nothing is left to prepare."
+    command = prepare_command(name, raw_dir, data_dir)
+    return f"{given}; mend them, or leave them out by {command} --skip-broken"
+
+
+def prepared_case(kind: VolumeKind, case: CaseFiles) -> Volume:
+    """Reads a case: axes turned to z, y, x, normalised, resampled, and cut to what there is.
+
+    Images are interpolated linearly between the centres of voxels; a voxel of the label map is that
+    of the nearest centre. Both are taken at the same places.
+
+    Args:
+        kind: The dataset.
+        case: The files of the case.
+
+    Raises:
+        UserError: If a file is missing, cannot be read or holds what it may not, or the files do
+            not lie at the same place.
+    """
+    image_paths, labels_path = case.paths()
+    images, labels = [open_nifti(path) for path in image_paths], open_nifti(labels_path)
+    for other in (*images[1:], labels):
+        check_same_space(images[0], other)
+    spacing = images[0].spacing
+    shape = _resampled_shape(images[0], kind.spacing)
+    label_map = resampled(labels.read_labels(kind.label_values), spacing, kind.spacing, order=0)
+    image = np.empty((*shape, len(images)), np.float32)
+    for number, file in enumerate(images):
+        values = kind.normalise(file.read_image())
+        if values.min() == values.max():
+            raise UserError(f"{file.path} holds a single value, {values.flat[0]:g}, everywhere.")
+        image[..., number] = resampled(values, spacing, kind.spacing, order=1)
+    if kind.crop:
+        there = (image != np.float32(kind.padding)).any(axis=-1) | (label_map > 0)
+        box = _bounding_box(there)
+        image, label_map = image[box], label_map[box]
+    return Volume(np.ascontiguousarray(image), np.ascontiguousarray(label_map))
+
+
+def _resampled_shape(file: NiftiFile, target: Sequence[float]) -> tuple[int, ...]:
+    shape = _new_shape(file.turned_shape, file.spacing, target)
+    if math.prod(shape) > LARGEST_VOLUME:
+        raise UserError(
+            f"{file.path} would become {' x '.join(map(str, shape))} voxels; expected "
+            f"{LARGEST_VOLUME} in all at most: see whether its header gives the edges in mm."
+        )
+    return shape
+
+
+def _new_shape(
+    shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]
+) -> tuple[int, ...]:
+    if _alike(spacing, target):
+        return tuple(shape)
+    triples = zip(shape, spacing, target, strict=True)
+    return tuple(max(1, round(size * old / new)) for size, old, new in triples)
+
+
+def resampled(
+    values: Shaped[np.ndarray, "depth height width"],
+    spacing: Sequence[float],
+    target: Sequence[float],
+    *,
+    order: int,
+) -> Shaped[np.ndarray, "new_depth new_height new_width"]:
+    """Samples a volume at voxels of another size, around the same centre.
+
+    The result covers the extent of the volume as nearly as whole voxels can, so its edges lie up to
+    half a voxel off, the same on both sides. Spacings that differ by less than 0.1 % are the same.
+
+    Args:
+        values: The volume.
+        spacing: Edges of its voxels, in mm.
+        target: Edges of the new voxels, in mm.
+        order: 1 to interpolate linearly, 0 to take the nearest voxel.
+
+    Returns:
+        The new volume, in the type of the old.
+    """
+    from scipy.ndimage import affine_transform
+
+    if _alike(spacing, target):
+        return values
+    shape = _new_shape(values.shape, spacing, target)
+    steps = np.divide(target, spacing)
+    start = (np.array(values.shape) - 1 - (np.array(shape) - 1) * steps) / 2
+    return affine_transform(values, np.diag(steps), start, shape, order=order, mode="nearest")
+
+
+def _alike(spacing: Sequence[float], target: Sequence[float]) -> bool:
+    return np.allclose(spacing, target, rtol=1e-3, atol=0)
+
+
+def _bounding_box(there: Shaped[np.ndarray, "d h w"]) -> tuple[slice, ...]:
+    """Returns the smallest box around what is True."""
+    box = []
+    for axis in range(3):
+        others = tuple({0, 1, 2} - {axis})
+        (found,) = np.nonzero(there.any(axis=others))
+        box.append(slice(int(found[0]), int(found[-1]) + 1))
+    return tuple(box)

@@ -1,0 +1,117 @@
+"""Made-up downloads of volumes, tiny and in the layout of the real ones."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+Spacing = tuple[float, float, float]
+
+KITS19_SPACING: Spacing = (3.22, 1.62, 1.62)
+"""That of the prepared volumes, along z, y, x in mm: nothing is resampled."""
+
+
+def save_nifti(
+    path: Path, values: np.ndarray, spacing: Spacing = (1.0, 1.0, 1.0), orientation: str = "RAS"
+) -> None:
+    """Writes a volume whose axes are z, y, x as a file whose axes are stored in another way.
+
+    The first voxel of the volume lies at (-5, 7, 11) mm, whatever the orientation.
+
+    Args:
+        path: The file.
+        values: The volume, [z, y, x].
+        spacing: Edges of a voxel along z, y, x in mm.
+        orientation: Axes of the file as nibabel names them, such as "LPS" or "SPL".
+    """
+    affine = np.diag([*spacing[::-1], 1.0])
+    affine[:3, 3] = -5, 7, 11
+    upright = nibabel.Nifti1Image(values.T, affine)
+    wanted = nibabel.orientations.axcodes2ornt(orientation)
+    nibabel.save(
+        upright.as_reoriented(
+            nibabel.orientations.ornt_transform(nibabel.io_orientation(affine), wanted)
+        ),
+        path,
+    )
+
+
+def ball(shape: Sequence[int], centre: Sequence[float], radius: float, spacing: Spacing):
+    """Returns which voxels of a volume lie in a ball; centre in voxels, radius in mm."""
+    axes = [
+        (np.arange(size) - middle) * edge
+        for size, middle, edge in zip(shape, centre, spacing, strict=True)
+    ]
+    z, y, x = np.meshgrid(*axes, indexing="ij")
+    return z**2 + y**2 + x**2 <= radius**2
+
+
+def make_kits19(
+    raw_dir: Path,
+    num_cases: int = 8,
+    *,
+    shape: tuple[int, int, int] = (12, 20, 18),
+    spacing: Spacing = KITS19_SPACING,
+) -> Path:
+    """Makes a folder like that of KiTS19: a kidney in fat, and in it a tumour.
+
+    Its files have their first axis from the head to the feet, as the real ones do.
+
+    Args:
+        raw_dir: The folder; it is made.
+        num_cases: How many cases.
+        shape: Voxels along z, y, x.
+        spacing: Edges of a voxel along z, y, x in mm.
+
+    Returns:
+        The folder.
+    """
+    for number in range(num_cases):
+        rng = np.random.default_rng([19, number])
+        centre = [size * rng.uniform(0.4, 0.6) for size in shape]
+        extent = min(size * edge for size, edge in zip(shape, spacing, strict=True))
+        kidney = ball(shape, centre, extent * 0.3, spacing)
+        tumour = ball(shape, [middle + 0.5 for middle in centre], extent * 0.13, spacing)
+        image = rng.normal(-60, 20, shape)
+        image[kidney] += 200
+        image[tumour] -= 90
+        labels = kidney.astype(np.uint8) + (tumour & kidney)
+        folder = raw_dir / f"case_{number:05d}"
+        folder.mkdir(parents=True)
+        save_nifti(folder / "imaging.nii.gz", image.astype(np.float32), spacing, "IPL")
+        save_nifti(folder / "segmentation.nii.gz", labels, spacing, "IPL")
+    return raw_dir
+
+
+def make_brats20(
+    raw_dir: Path, num_cases: int = 8, *, shape: tuple[int, int, int] = (18, 20, 16)
+) -> Path:
+    """Makes a folder like that of BraTS 2020: a brain in nothing, and in it three shells of tumour.
+
+    Args:
+        raw_dir: The folder; it is made.
+        num_cases: How many cases.
+        shape: Voxels along z, y, x, of 1 mm.
+
+    Returns:
+        The folder.
+    """
+    cube = (1.0, 1.0, 1.0)
+    for number in range(1, num_cases + 1):
+        rng = np.random.default_rng([20, number])
+        middle = [size / 2 for size in shape]
+        brain = ball(shape, middle, min(shape) * 0.45, cube)
+        centre = [size / 2 + rng.uniform(-1, 1) for size in shape]
+        labels = np.zeros(shape, np.uint8)
+        for label, radius in ((2, 0.3), (4, 0.2), (1, 0.12)):
+            labels[ball(shape, centre, min(shape) * radius, cube) & brain] = label
+        name = f"BraTS20_Training_{number:03d}"
+        folder = raw_dir / name
+        folder.mkdir(parents=True)
+        for place, modality in enumerate(("t1", "t1ce", "t2", "flair")):
+            image = rng.normal(300, 20, shape) + 60 * np.cos(place + labels.astype(float))
+            image = np.where(brain, image, 0).astype(np.int16)
+            save_nifti(folder / f"{name}_{modality}.nii", image, cube, "LPS")
+        save_nifti(folder / f"{name}_seg.nii", labels, cube, "LPS")
+    return raw_dir
