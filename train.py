@@ -1,18 +1,24 @@
 """Train, test and report: ``python train.py --loss lmf --alpha 1 --beta 0.5``."""
 
+from typing import Any
+
 import jax
 
 from data.datasets import load_dataset
 from data.image_cache import open_images
 from data.pipeline import evaluation_batches, train_batches
-from lmf_jax.config import parse_config
+from data.segmentation_inputs import Share, load_for_segmentation, open_segmentation
+from lmf_jax.config import Config, parse_config
 from lmf_jax.errors import run_command
-from lmf_jax.evaluation.report import format_test_table, write_report
+from lmf_jax.evaluation.report import format_table, write_report
 from lmf_jax.training.classification import make_classification, predict
 from lmf_jax.training.loop import fit
+from lmf_jax.training.program import Program
 from lmf_jax.training.run_folder import open_run, read_config, write_test
+from lmf_jax.training.segmentation import make_segmentation
 from lmf_jax.training.start_up import start_up
 from lmf_jax.training.trained import Trained, explain_mistakes
+from lmf_jax.training.trained_segmenter import TrainedSegmenter, test_segmenter
 
 
 def main() -> None:
@@ -21,6 +27,11 @@ def main() -> None:
     if config.resume:
         config = parse_config(defaults=read_config(config.run_dir))
     start_up(config)
+    {"classification": classify, "segmentation": segment}[config.task](config)
+
+
+def classify(config: Config) -> None:
+    """Train a classifier, test it and report."""
     dataset = load_dataset(
         config.dataset,
         data_dir=config.data_dir,
@@ -31,11 +42,7 @@ def main() -> None:
     config = config.resolve(dataset.defaults)
     program = make_classification(config, dataset.class_counts("train"))
     run_dir = open_run(config, dataset.description)
-    if jax.process_index() == 0:
-        sizes = ", ".join(f"{part} {len(rows):,}" for part, rows in dataset.rows.items())
-        print(f"{config.model} with loss {config.loss} on {config.dataset}; run folder {run_dir}")
-        print(f"starts from {program.start}")
-        print(f"{len(dataset.class_names)} classes; images by split {config.split}: {sizes}")
+    announce(config, program, dataset, run_dir)
 
     images = open_images(dataset, config.image_size, cache=config.cache, data_dir=config.data_dir)
     share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
@@ -72,6 +79,44 @@ def main() -> None:
         explain_mistakes(run_dir, trained, images, rows, labels, logits)
         print(format_test_table(results, dataset.class_counts("train").tolist()))
         print(f"report: {write_report(run_dir)}")
+
+
+def segment(config: Config) -> None:
+    """Train a segmenter, test it on whole cases and report."""
+    dataset = load_for_segmentation(config)
+    config = config.resolve(dataset.defaults)
+    share = Share(jax.process_index(), jax.process_count())
+    inputs = open_segmentation(dataset, config, share)
+    program = make_segmentation(
+        config,
+        inputs.class_counts,
+        num_examples=inputs.num_examples,
+        num_channels=inputs.num_channels,
+    )
+    run_dir = open_run(config, dataset.description)
+    announce(config, program, dataset, run_dir)
+    variables = fit(config, program, run_dir, inputs.training(), inputs.validation())
+
+    trained = TrainedSegmenter(
+        config=config,
+        dataset=dataset.description,
+        model=program.model,
+        variables=variables,
+        normalisation=program.settings.normalisation,
+    )
+    results = test_segmenter(trained, run_dir, inputs.cases("test"))
+    if results is not None:
+        print(format_segmentation_table(results))
+        print(f"report: {write_report(run_dir)}")
+
+
+def announce(config: Config, program: Program, dataset: Any, run_dir: Any) -> None:
+    """Print what is trained on what."""
+    if jax.process_index() == 0:
+        sizes = ", ".join(f"{part} {len(rows):,}" for part, rows in dataset.rows.items())
+        print(f"{config.model} with loss {config.loss} on {config.dataset}; run folder {run_dir}")
+        print(f"starts from {program.start}")
+        print(f"{len(dataset.class_names)} classes; images by split {config.split}: {sizes}")
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def patch_batches(
     draw = _Draw(dataset, size, seed, foreground_share)
 
     def read(numbered: Sequence[tuple[int, int]]) -> PatchBatch:
-        return _block(dataset, [draw(number, row) for number, row in numbered[mine]], size)
+        return read_patches(dataset, [draw(number, row) for number, row in numbered[mine]], size)
 
     order = grain.MapDataset.source(rows.tolist()).seed(seed).shuffle().repeat()
     numbered = order.map_with_index(lambda number, row: (number, row))
@@ -174,7 +174,9 @@ class _Draw:
         return Patch(row, (starts[0], starts[1], starts[2]))
 
 
-def _block(dataset: VolumeDataset, patches: list[Patch], size: tuple[int, int, int]) -> PatchBatch:
+def read_patches(
+    dataset: VolumeDataset, patches: list[Patch], size: tuple[int, int, int]
+) -> PatchBatch:
     """Reads patches of equal size."""
     shape = (len(patches), *size)
     image = np.full((*shape, len(dataset.modalities)), dataset.padding, np.float32)

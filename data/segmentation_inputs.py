@@ -1,0 +1,262 @@
+"""What a segmentation run reads, of images or of volumes: its batches and the cases of its test."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Int, Int64, Shaped
+
+from data.image_cache import Images, Masks, open_images, open_masks, pixel_counts
+from data.names import VOLUMES
+from data.patches import patch_batches, volume_cases
+from data.pipeline import EvaluationBatches, evaluation_batches, train_batches
+from data.reading import Stream
+from data.segmentation import SegmentationDataset, load_segmentation_dataset
+from data.tiles import TileBatches, num_tiles, tile_batches
+from data.volumes import VolumeDataset, load_volumes
+from lmf_jax.config import Config
+from lmf_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which process this is, of how many.
+
+    Attributes:
+        process_index: Its number.
+        process_count: Number of processes.
+    """
+
+    process_index: int = 0
+    process_count: int = 1
+
+
+class SegmentationInputs(Protocol):
+    """What a run reads; images and volumes have it in common.
+
+    Attributes:
+        dataset: The dataset with its split.
+        num_channels: Channels of an image, or modalities of a volume.
+    """
+
+    dataset: SegmentationDataset | VolumeDataset
+    num_channels: int
+
+    @property
+    def class_counts(self) -> Int64[np.ndarray, " classes"]:
+        """Training pixels or voxels of each class."""
+
+    @property
+    def num_examples(self) -> int:
+        """Images or patches that an epoch goes through."""
+
+    def training(self) -> Stream[Any]:
+        """Returns the endless stream of training batches."""
+
+    def validation(self) -> EvaluationBatches | TileBatches:
+        """Returns the batches that cover every validation case."""
+
+    def cases(self, part: str) -> "_ImageCases | _VolumeCases":
+        """Returns this process's share of the cases of "train", "validation" or "test"."""
+
+
+def open_segmentation(
+    dataset: SegmentationDataset | VolumeDataset, config: Config, share: Share | None = None
+) -> SegmentationInputs:
+    """Opens the images and masks, or the volumes, that a run reads.
+
+    Args:
+        dataset: From :func:`load_for_segmentation`.
+        config: Resolved settings.
+        share: Of this process; by itself everything.
+
+    Raises:
+        UserError: If an image or a mask cannot be decoded, or ``data_dir`` cannot be written.
+    """
+    share = share or Share()
+    if isinstance(dataset, VolumeDataset):
+        return _VolumeInputs(dataset, config, share, len(dataset.modalities))
+    where = {"cache": config.cache, "data_dir": config.data_dir}
+    images = open_images(dataset, config.image_size, **where)
+    masks = open_masks(dataset, config.image_size, **where)
+    return _ImageInputs(dataset, config, share, images, masks)
+
+
+def load_for_segmentation(config: Config) -> SegmentationDataset | VolumeDataset:
+    """Opens the dataset of a segmentation run and splits it.
+
+    Args:
+        config: The settings, resolved or not.
+
+    Raises:
+        UserError: If there is no such dataset or split, or a setting does not fit the dataset.
+    """
+    where = {"data_dir": config.data_dir, "split": config.split, "split_seed": config.split_seed}
+    if config.dataset in VOLUMES:
+        return load_volumes(config.dataset, **where)
+    if config.patch_size is not None:
+        raise UserError(
+            f"--patch-size is for volumes, and {config.dataset} has images; give --image-size."
+        )
+    return load_segmentation_dataset(config.dataset, **where)
+
+
+@dataclass(frozen=True, eq=False)
+class _ImageInputs:
+    """What a run on images reads; see :class:`SegmentationInputs`."""
+
+    dataset: SegmentationDataset
+    config: Config
+    share: Share
+    images: Images
+    masks: Masks
+    num_channels: int = 3
+
+    @property
+    def class_counts(self) -> Int64[np.ndarray, " classes"]:
+        rows, num_classes = self.dataset.rows["train"], len(self.dataset.class_names)
+        return pixel_counts(self.masks, rows, num_classes)
+
+    @property
+    def num_examples(self) -> int:
+        return len(self.dataset.rows["train"])
+
+    def training(self) -> Stream[Any]:
+        return train_batches(
+            self.images,
+            self.masks,
+            self.dataset.rows["train"],
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
+            **vars(self.share),
+        )
+
+    def validation(self) -> EvaluationBatches:
+        return self.batches(self.dataset.rows["validation"])
+
+    def cases(self, part: str) -> "_ImageCases":
+        rows = self.dataset.rows[part]
+        return _ImageCases(self, rows, self.dataset.ids[rows], self.dataset.groups_of(part))
+
+    def batches(self, rows: Int[np.ndarray, " n"]) -> EvaluationBatches:
+        """Returns the batches that cover every one of these rows."""
+        return evaluation_batches(
+            self.images,
+            self.masks,
+            rows,
+            batch_size=self.config.batch_size,
+            **vars(self.share),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _ImageCases:
+    """The images of a part, each a case.
+
+    Attributes:
+        inputs: What they are of.
+        rows: Their row numbers, [n].
+        ids: Their names, unicode [n].
+        groups: Patient or lesion of each [n]; None where none is known.
+        spacing: None: the size of their pixels is not known.
+    """
+
+    inputs: _ImageInputs
+    rows: Int[np.ndarray, " n"]
+    ids: Shaped[np.ndarray, " n"]
+    groups: Shaped[np.ndarray, " n"] | None
+    spacing: None = None
+
+    def __iter__(self) -> Iterator[tuple[Int[np.ndarray, " b"], np.ndarray, np.ndarray]]:
+        """Yields places, images uint8 [b, h, w, 3] and labels; places of -1 are padding."""
+        batches = self.inputs.batches(self.rows)
+        for number, batch in enumerate(batches):
+            start = number * batches.batch_size + batches.block_start
+            places = np.arange(start, start + batches.block_size)
+            yield np.where(batch["mask"], places, -1), batch["image"], batch["label"]
+
+    def read(self, place: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the image and the labels of one case."""
+        row = self.rows[[place]]
+        return self.inputs.images[row][0], self.inputs.masks[row][0]
+
+
+@dataclass(frozen=True, eq=False)
+class _VolumeInputs:
+    """What a run on volumes reads; see :class:`SegmentationInputs`."""
+
+    dataset: VolumeDataset
+    config: Config
+    share: Share
+    num_channels: int
+
+    @property
+    def class_counts(self) -> Int64[np.ndarray, " classes"]:
+        return self.dataset.voxel_counts("train")
+
+    @property
+    def num_examples(self) -> int:
+        """As many patches as would cover the training cases once."""
+        return num_tiles(self.dataset, self.dataset.rows["train"], self._patch_size)
+
+    def training(self) -> Stream[Any]:
+        return patch_batches(
+            self.dataset,
+            self.dataset.rows["train"],
+            patch_size=self._patch_size,
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
+            foreground_share=self.config.foreground_share,
+            **vars(self.share),
+        )
+
+    def validation(self) -> TileBatches:
+        return tile_batches(
+            self.dataset,
+            self.dataset.rows["validation"],
+            patch_size=self._patch_size,
+            batch_size=self.config.batch_size,
+            **vars(self.share),
+        )
+
+    def cases(self, part: str) -> "_VolumeCases":
+        rows = self.dataset.rows[part]
+        groups, spacing = self.dataset.groups_of(part), self.dataset.spacing
+        return _VolumeCases(self, rows, self.dataset.ids[rows], groups, spacing)
+
+    @property
+    def _patch_size(self) -> tuple[int, int, int]:
+        assert self.config.patch_size is not None  # every dataset of volumes brings one
+        return self.config.patch_size
+
+
+@dataclass(frozen=True, eq=False)
+class _VolumeCases:
+    """The volumes of a part, each a case.
+
+    Attributes:
+        inputs: What they are of.
+        rows: Their row numbers, [n].
+        ids: Their names, unicode [n].
+        groups: Patient of each, [n].
+        spacing: Edges of a voxel along z, y, x, in mm.
+    """
+
+    inputs: _VolumeInputs
+    rows: Int[np.ndarray, " n"]
+    ids: Shaped[np.ndarray, " n"]
+    groups: Shaped[np.ndarray, " n"]
+    spacing: tuple[float, float, float]
+
+    def __iter__(self) -> Iterator[tuple[Int[np.ndarray, " 1"], np.ndarray, np.ndarray]]:
+        """Yields place, image float32 [1, d, h, w, M] and labels of one case after the other."""
+        share = self.inputs.share
+        places = range(share.process_index, len(self.rows), share.process_count)
+        cases = volume_cases(self.inputs.dataset, self.rows, **vars(share))
+        for place, (_, volume) in zip(places, cases, strict=True):
+            yield np.array([place]), volume.image[None], volume.labels[None]
+
+    def read(self, place: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the image and the labels of one case."""
+        return self.inputs.dataset.read(int(self.rows[place]))
