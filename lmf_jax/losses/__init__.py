@@ -1,4 +1,4 @@
-"""Losses for imbalanced classification: per-example functions and the objectives made of them."""
+"""Losses for imbalanced classes: per-example and per-sample functions, and their objectives."""
 
 from lmf_jax.losses.class_weights import balanced_weights as balanced_weights
 from lmf_jax.losses.class_weights import class_margins as class_margins
@@ -13,3 +13,23 @@ from lmf_jax.losses.classification import logit_adjusted_loss as logit_adjusted_
 from lmf_jax.losses.objective import LOSSES as LOSSES
 from lmf_jax.losses.objective import Objective as Objective
 from lmf_jax.losses.objective import make_objective as make_objective
+from lmf_jax.losses.segmentation import SEGMENTATION_LOSSES as SEGMENTATION_LOSSES
+from lmf_jax.losses.segmentation import asymmetric_focal_loss as asymmetric_focal_loss
+from lmf_jax.losses.segmentation import (
+    asymmetric_focal_tversky_loss as asymmetric_focal_tversky_loss,
+)
+from lmf_jax.losses.segmentation import (
+    asymmetric_unified_focal_loss as asymmetric_unified_focal_loss,
+)
+from lmf_jax.losses.segmentation import combo_loss as combo_loss
+from lmf_jax.losses.segmentation import cosine_tversky_loss as cosine_tversky_loss
+from lmf_jax.losses.segmentation import dice_loss as dice_loss
+from lmf_jax.losses.segmentation import focal_tversky_loss as focal_tversky_loss
+from lmf_jax.losses.segmentation import mixed_focal_loss as mixed_focal_loss
+from lmf_jax.losses.segmentation import modified_focal_dice_loss as modified_focal_dice_loss
+from lmf_jax.losses.segmentation import modified_focal_loss as modified_focal_loss
+from lmf_jax.losses.segmentation import segmentation_focal_loss as segmentation_focal_loss
+from lmf_jax.losses.segmentation import symmetric_focal_loss as symmetric_focal_loss
+from lmf_jax.losses.segmentation import symmetric_focal_tversky_loss as symmetric_focal_tversky_loss
+from lmf_jax.losses.segmentation import symmetric_unified_focal_loss as symmetric_unified_focal_loss
+from lmf_jax.losses.segmentation import tversky_loss as tversky_loss

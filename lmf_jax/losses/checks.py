@@ -82,6 +82,35 @@ def check_labels(labels: ArrayLike, where: ArrayLike | None) -> tuple[Array, Arr
     return labels, None if where is None else _check_mask(where, labels)
 
 
+def check_label_maps(
+    labels: ArrayLike, where: ArrayLike | None
+) -> tuple[Array, Bool[Array, " batch"] | None]:
+    """Return class ids of at least 32 bits, and a mask ``[B]``, or say what is wrong."""
+    labels, _ = check_labels(labels, None)
+    if labels.ndim < 2:
+        raise ValueError(
+            f"labels have shape {labels.shape}; expected [B, *space], a class id for each pixel or "
+            "voxel of each sample."
+        )
+    if where is None:
+        return labels, None
+    if jnp.shape(where) != labels.shape[:1]:
+        raise ValueError(
+            f"where has shape {jnp.shape(where)} and labels {labels.shape}; expected one boolean "
+            "for each sample, as the loss has one value for each."
+        )
+    return labels, _check_mask(where, labels[(slice(None), *[0] * (labels.ndim - 1))])
+
+
+def check_maps(
+    logits: ArrayLike, labels: ArrayLike, where: ArrayLike | None
+) -> tuple[Array, Array, Bool[Array, " batch"] | None]:
+    """Return arrays as from :func:`check_batch`, of whole samples, with a mask over the samples."""
+    labels, where = check_label_maps(labels, where)
+    logits, labels, _ = check_batch(logits, labels, None)
+    return logits, labels, where
+
+
 def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
     """Return the type that a loss of logits of this type is computed in."""
     return jnp.dtype(jnp.float64 if dtype == jnp.float64 else jnp.float32)
@@ -136,10 +165,10 @@ def check_positive(**numbers: Scalar) -> None:
             raise ValueError(f"{name} is {number}; expected a number above 0.")
 
 
-def check_fraction(**numbers: float) -> None:
+def check_fraction(**numbers: Scalar) -> None:
     """Refuse a number outside [0, 1]."""
     for name, number in numbers.items():
-        if not 0 <= number <= 1:
+        if not isinstance(number, jax.core.Tracer) and not 0 <= number <= 1:
             raise ValueError(f"{name} is {number}; expected a number in [0, 1].")
 
 

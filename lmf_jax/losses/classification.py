@@ -28,6 +28,7 @@ from lmf_jax.losses.checks import (
     check_not_negative,
     check_positive,
 )
+from lmf_jax.losses.softplus import softplus, softplus_both
 
 
 def cross_entropy_loss(
@@ -247,17 +248,17 @@ def logit_adjusted_loss(
 
 
 def _cross_entropy(logits: Array, label: Array, class_weights: Array) -> Array:
-    return class_weights[label] * _softplus(_log_odds_against(logits, label, 1))
+    return class_weights[label] * softplus(_log_odds_against(logits, label, 1))
 
 
 def _focal(logits: Array, label: Array, class_weights: Array, gamma: Array) -> Array:
-    cross_entropy, of_the_rest = _softplus_both(_log_odds_against(logits, label, 1))
+    cross_entropy, of_the_rest = softplus_both(_log_odds_against(logits, label, 1))
     # (1 - p)**gamma in log space: the power itself has no finite slope at 0 for gamma < 1.
     return class_weights[label] * jnp.exp(-gamma * of_the_rest) * cross_entropy
 
 
 def _ldam(logits: Array, label: Array, margins: Array, scale: Array) -> Array:
-    return _softplus(_log_odds_against(logits, label, scale) + scale * margins[label])
+    return softplus(_log_odds_against(logits, label, scale) + scale * margins[label])
 
 
 def _lmf(
@@ -274,7 +275,7 @@ def _lmf(
 
 
 def _logit_adjusted(logits: Array, label: Array, log_priors: Array, tau: Array) -> Array:
-    return _softplus(_log_odds_against(logits + tau * log_priors, label, 1))
+    return softplus(_log_odds_against(logits + tau * log_priors, label, 1))
 
 
 @jax.custom_jvp
@@ -316,24 +317,6 @@ def _log_odds_and_shares(
 def _sum_by_product(values: Array) -> Array:
     # On a CPU XLA takes half as long for a product with ones as for a sum over the last axis.
     return jnp.dot(values, jnp.ones_like(values))
-
-
-def _softplus(x: Array) -> Array:
-    return _softplus_both(x)[0]
-
-
-@jax.custom_jvp
-def _softplus_both(x: Array) -> tuple[Array, Array]:
-    """Return softplus of x and of -x, from one exponential and one logarithm."""
-    rest = jnp.log1p(jnp.exp(-jnp.abs(x)))
-    return jnp.maximum(x, 0) + rest, jnp.maximum(-x, 0) + rest
-
-
-@_softplus_both.defjvp
-def _softplus_both_slope(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple, tuple]:
-    (x,), (tangent,) = primals, tangents
-    rising = jax.nn.sigmoid(x) * tangent
-    return _softplus_both(x), (rising, rising - tangent)
 
 
 # From one example to all

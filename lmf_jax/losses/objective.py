@@ -3,6 +3,9 @@
 An objective is a sum of terms ``coefficient * sum(weight * value) / sum(weight)``. The numerators
 add up over devices and micro-batches; the denominators need the labels alone, so they are summed
 over the whole batch first. That is why N devices give exactly what one device gives.
+
+A value is that of a label, so of a voxel in a label map, or of a whole sample where the loss is one
+of segmentation; the weight of a sample is 1, or 0 where it is masked.
 """
 
 from collections.abc import Callable
@@ -21,7 +24,9 @@ from lmf_jax.losses.checks import (
     check_choice,
     check_class_counts,
     check_fraction,
+    check_label_maps,
     check_labels,
+    check_maps,
     check_not_negative,
     check_positive,
 )
@@ -37,6 +42,7 @@ from lmf_jax.losses.classification import (
     ldam_loss,
     logit_adjusted_loss,
 )
+from lmf_jax.losses.segmentation import SEGMENTATION_LOSSES, segmentation_loss
 
 Form = Literal["released", "paper", "paper-v1"]
 HeadName = Literal["linear", "cosine"]
@@ -53,7 +59,8 @@ LOSSES = {
     "logit-adjustment": "logits shifted by tau * log prior (Menon et al. 2021)",
     "class-balanced": "cross entropy weighted by effective number (Cui et al. 2019)",
 }
-"""Every loss by the name that :func:`make_objective` and ``--loss`` take, with its source."""
+"""Every loss of classification by its name in :func:`make_objective`, with its source; they work on
+label maps too, voxel by voxel. Those of segmentation are in ``SEGMENTATION_LOSSES``."""
 
 COSINE_LOSSES = frozenset({"ldam", "ldam-drw", "lmf"})
 """The losses with a scale of their own, without which cosines in [-1, 1] cannot be learnt from."""
@@ -65,11 +72,13 @@ class Term:
 
     coefficient: float
     loss: Callable[..., Float[Array, "..."]]
-    """``loss(logits, labels, where=where)``: one value per example."""
+    """``loss(logits, labels, where=where)``: one value per example, or per sample."""
     class_weights: Float[Array, " classes"] | None = None
     """The weight of an example is that of its class; 1 if not given."""
     weights_from: float = 0.0
     """Share of the training, in [0, 1], that is over before the class weights apply."""
+    per_sample: bool = False
+    """Whether the loss gives one value per sample ``[B]``, and not one per label."""
 
     def weights(
         self,
@@ -77,8 +86,9 @@ class Term:
         where: Bool[Array, "..."] | None,
         progress: Scalar,
     ) -> Float[Array, "..."]:
-        """Return the weight of each example; labels, mask and weights have one shape."""
-        weights = jnp.ones(labels.shape, jnp.result_type(float))
+        """Return the weight of each value, in the shape of the values and of the mask."""
+        shape = labels.shape[:1] if self.per_sample else labels.shape
+        weights = jnp.ones(shape, jnp.result_type(float))
         if self.class_weights is not None:
             of_label = self.class_weights[jnp.where(labels < 0, 0, labels)]
             # float32 rounds the progress down at some lengths of a training, 80 / 100 for one.
@@ -91,7 +101,13 @@ class Objective:
     """A loss over a batch: pure, differentiable, the same on any number of devices."""
 
     terms: tuple[Term, ...]
+    """All per sample, or all per label."""
     num_classes: int
+
+    @property
+    def per_sample(self) -> bool:
+        """Whether the losses give one value per sample; then the mask has one value for each."""
+        return self.terms[0].per_sample
 
     def denominators(
         self,
@@ -105,14 +121,14 @@ class Objective:
 
         Args:
             labels: class ids ``[...]``, of the whole accumulated batch under accumulation.
-            where: mask in the shape of ``labels`` or of its leading axes.
+            where: mask in the shape of ``labels`` or of its leading axes; ``[B]`` per sample.
             axis_name: the mapped axis to sum over.
             progress: as in :meth:`__call__`.
 
         Raises:
             TypeError, ValueError: as in :meth:`__call__`.
         """
-        labels, where = check_labels(labels, where)
+        labels, where = (check_label_maps if self.per_sample else check_labels)(labels, where)
         sums = jnp.stack([jnp.sum(t.weights(labels, where, progress)) for t in self.terms])
         return sums if axis_name is None else jax.lax.psum(sums, axis_name)
 
@@ -134,8 +150,8 @@ class Objective:
         Args:
             logits: ``[..., C]``.
             labels: class ids ``[...]``.
-            where: mask in the shape of ``labels`` or of its leading axes; a fully masked batch
-                has loss 0.
+            where: mask in the shape of ``labels`` or of its leading axes, ``[B]`` per sample; a
+                fully masked batch has loss 0.
             axis_name: the mapped axis that the batch is spread over.
             denominators: from :meth:`denominators`, where ``labels`` are a part of the batch only.
             progress: share of the training that is over, in [0, 1]; deferred re-weighting alone
@@ -146,7 +162,8 @@ class Objective:
             ValueError: if the shapes do not match, or the logits have another number of classes
                 than the class counts that the objective was made for.
         """
-        logits, labels, where = check_batch(logits, labels, where)
+        check = check_maps if self.per_sample else check_batch
+        logits, labels, where = check(logits, labels, where)
         if logits.shape[-1] != self.num_classes:
             raise ValueError(
                 f"logits have shape {logits.shape}, and the objective was made for class counts of "
@@ -171,7 +188,10 @@ def make_objective(
     head: HeadName = "linear",
     alpha: float = 1.0,
     beta: float = 1.0,
-    gamma: float = 1.5,
+    gamma: float | None = None,
+    delta: float | None = None,
+    weight: float | None = None,
+    background_weight: float | None = None,
     scale: float | None = None,
     max_margin: float = 0.5,
     tau: float = 1.0,
@@ -191,14 +211,24 @@ def make_objective(
     - ``"paper-v1"``: as ``"paper"``, but the focal part has no class weights (Eq. 1 and 3 of the
       first version).
 
+    A loss of segmentation is averaged over the samples; in the paper's forms it is what its paper
+    prints, see :mod:`lmf_jax.losses.segmentation`. An option that a loss does not have is ignored.
+
     Args:
-        name: one of :data:`LOSSES`.
-        class_counts: training examples per class, ``[C]``, by class id.
+        name: one of :data:`LOSSES` or of :data:`SEGMENTATION_LOSSES`.
+        class_counts: training examples per class, ``[C]``, by class id; voxels in label maps.
         form: see above; the losses of other papers have one form only.
         head: ``"cosine"`` if the logits are cosines: the focal part then sees ``scale`` times them.
         alpha: weight of the LDAM part of LMF, at least 0.
         beta: weight of the focal part of LMF, at least 0.
-        gamma: focusing parameter, at least 0.
+        gamma: focusing parameter, at least 0; by default 1.5 in the losses of classification, and
+            in each loss of segmentation its own. In Mixed Focal it is that of the focal part.
+        delta: of a loss of segmentation: weight of what is missed in a Tversky index, or of the
+            foreground in a focal loss, in [0, 1]; by default its own.
+        weight: share of the overlap in Mixed and Unified Focal (of the focal part in the paper's
+            forms) and of the cross entropy in combo, in [0, 1]; by default its own.
+        background_weight: weight of the background in the cross entropy of combo, modified focal
+            and Mixed Focal, in [0, 1], beside 1 less it for the foreground; by default its own.
         scale: scale of the logits in LDAM, above 0; by default 30, and 1 in the paper's forms with
             the linear head.
         max_margin: margin of the rarest class, above 0.
@@ -211,12 +241,24 @@ def make_objective(
         ValueError: if the name, the form or the head is unknown, or a number is out of its range.
     """
     _check_names(name, form, head)
+    num_classes = len(check_class_counts(class_counts))
+    if name in SEGMENTATION_LOSSES:
+        loss = segmentation_loss(
+            name,
+            num_classes,
+            form="released" if form == "released" else "paper",
+            gamma=gamma,
+            delta=delta,
+            weight=weight,
+            background_weight=background_weight,
+        )
+        return Objective((Term(1.0, loss, per_sample=True),), num_classes)
+    gamma = 1.5 if gamma is None else gamma
     check_not_negative(alpha=alpha, beta=beta, gamma=gamma, tau=tau)
     check_fraction(drw_start=drw_start)
     if scale is None:
         scale = default_scale(name, form, head)
     check_positive(scale=scale, max_margin=max_margin)
-    num_classes = len(check_class_counts(class_counts))
     margins = class_margins(class_counts, max_margin=max_margin)
     margin_loss = partial(ldam_loss, margins=margins, scale=scale)
     effective_weights = partial(
@@ -267,7 +309,7 @@ def default_scale(name: str, form: Form, head: HeadName) -> float:
 
 
 def _check_names(name: str, form: str, head: str) -> None:
-    check_choice("loss", name, tuple(LOSSES))
+    check_choice("loss", name, (*LOSSES, *SEGMENTATION_LOSSES))
     check_choice("form", form, get_args(Form))
     check_choice("head", head, get_args(HeadName))
     if head == "cosine" and name not in COSINE_LOSSES:
