@@ -18,7 +18,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from lmf_jax.evaluation.finished_run import EpochMetrics, best_epoch
+from lmf_jax.evaluation.run_files import EpochMetrics, best_epoch
 from lmf_jax.evaluation.scores import ReliabilityBins
 
 # Slate, two blues and vermilion: told apart by people of every colour vision, and by lightness.

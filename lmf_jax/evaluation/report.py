@@ -12,9 +12,10 @@ import numpy as np
 from jaxtyping import Integer
 
 from lmf_jax.errors import UserError, printable
-from lmf_jax.evaluation.finished_run import FinishedRun, best_epoch, read_run
+from lmf_jax.evaluation.finished_run import FinishedRun, read_run
 from lmf_jax.evaluation.metrics import confusion_matrix, predicted_classes
 from lmf_jax.evaluation.mistakes import Mistakes
+from lmf_jax.evaluation.run_files import best_epoch
 from lmf_jax.evaluation.scores import reliability_bins, softmax
 from lmf_jax.losses.class_weights import class_margins
 

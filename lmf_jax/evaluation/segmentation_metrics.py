@@ -148,8 +148,8 @@ def _distance(
     sizes: Float[np.ndarray, " axes"],
 ) -> float:
     # A crop changes no surface: it ends on the edge of the image, or where the class is not.
-    surfaces = [values & ~binary_erosion(values) for values in (first, second)]
-    return max(_directed_distance(*surfaces, sizes), _directed_distance(*surfaces[::-1], sizes))
+    a, b = (values & ~binary_erosion(values) for values in (first, second))
+    return max(_directed_distance(a, b, sizes), _directed_distance(b, a, sizes))
 
 
 def _directed_distance(

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int, Shaped
 import lmf_jax
 from lmf_jax.config import Config
 from lmf_jax.errors import JointError, UserError
-from lmf_jax.evaluation.finished_run import read_record
+from lmf_jax.evaluation.run_files import read_record
 from lmf_jax.evaluation.summary import test_summary
 from lmf_jax.json_text import parse_json
 from lmf_jax.models.weight_files import describe_weights
