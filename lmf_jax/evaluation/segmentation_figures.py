@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from lmf_jax.evaluation.figures import (
     BLUE,
@@ -66,7 +67,7 @@ def draw_dsc_distribution(
     Returns:
         The figure, higher the more classes there are.
     """
-    figure, axes = rows_figure(class_names, per_row=0.85)
+    figure, axes = rows_figure(class_names, per_row=max(0.85, 1.8 / len(class_names)))
     spread = np.random.default_rng(0).uniform(-0.32, 0.32, dsc.shape)  # points lie side by side
     for row, values in enumerate(dsc.T):
         opacity = float(np.clip(40 / len(values), 0.15, 0.6))
@@ -114,7 +115,7 @@ def draw_dsc_by_size(
     for name, values, size, look in zip(class_names, dsc.T, sizes.T, looks, strict=True):
         is_there = size > 0
         _plot_by_size(axes, size[is_there], values[is_there], wrap(name, 24, lines=1), *look)
-    axes.set_xscale("log")
+    _write_sizes(axes, sizes)
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel(f"True size of the object in {unit}")
     axes.set_ylabel("DSC of a case")
@@ -122,6 +123,16 @@ def draw_dsc_by_size(
     if len(class_names) > 1:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     return figure
+
+
+def _write_sizes(axes: Axes, sizes: Integer[np.ndarray, "n classes"]) -> None:
+    """Lay out the axis of sizes, written in full: a volume has objects of ten and of a million."""
+    there = sizes[sizes > 0]
+    is_wide = there.size > 0 and there.max() > 100 * there.min()
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1,) if is_wide else (1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _plot_by_size(
