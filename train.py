@@ -10,7 +10,7 @@ from data.pipeline import evaluation_batches, train_batches
 from data.segmentation_inputs import Share, load_for_segmentation, open_segmentation
 from lmf_jax.config import Config, parse_config
 from lmf_jax.errors import run_command
-from lmf_jax.evaluation.report import format_table, write_report
+from lmf_jax.evaluation.report import write_report
 from lmf_jax.training.classification import make_classification, predict
 from lmf_jax.training.loop import fit
 from lmf_jax.training.program import Program

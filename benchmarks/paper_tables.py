@@ -22,7 +22,8 @@ from benchmarks.paper.rows import COLUMNS, class_rows, difference_rows, result_r
 from benchmarks.paper.runs import Run, train_missing
 from benchmarks.record import record, table
 from lmf_jax.errors import TrainingStopped, UserError, parse_in_one_line, run_command
-from lmf_jax.evaluation.finished_run import FinishedRun, best_epoch
+from lmf_jax.evaluation.finished_run import FinishedRun
+from lmf_jax.evaluation.run_files import best_epoch
 
 RESULTS = "Results on the test images"
 DIFFERENCES = "Macro F1 of LMF less that of another loss"

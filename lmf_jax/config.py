@@ -16,14 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import tyro
 
 from lmf_jax.errors import UserError, parse_in_one_line
-from lmf_jax.losses.objective import (
-    COSINE_LOSSES,
-    LOSSES,
-    SEGMENTATION_LOSSES,
-    Form,
-    HeadName,
-    default_scale,
-)
+from lmf_jax.losses.objective import COSINE_LOSSES, LOSSES, Form, HeadName, default_scale
+from lmf_jax.losses.segmentation import SEGMENTATION_LOSSES
 from lmf_jax.setting_kinds import fits, shown
 
 DEFAULT_DATA_DIR = "~/.cache/lmf-jax/data"
@@ -46,7 +40,11 @@ TASK_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """What is trained on what where the command line does not say; no dataset has a say in it."""
 
-_LOSS_HELP = "The loss:\n" + "\n".join(f"{name}: {text}." for name, text in LOSSES.items())
+ALL_LOSSES = LOSSES | SEGMENTATION_LOSSES
+_LOSS_HELP = "The loss:\n" + "\n".join(
+    f"{name}: {text}{' (--task segmentation)' if name in SEGMENTATION_LOSSES else ''}."
+    for name, text in ALL_LOSSES.items()
+)
 
 Task = Literal["classification", "segmentation"]
 ModelName = Literal["resnet50", "resnet50_v1", "densenet121", "efficientnet_v2_s", "unet"]
@@ -131,9 +129,9 @@ class Model:
 class Loss:
     """What is minimised."""
 
-    loss: Annotated[str, tyro.conf.arg(help=_LOSS_HELP, metavar="{" + ",".join(LOSSES) + "}")] = (
-        "lmf"
-    )
+    loss: Annotated[
+        str, tyro.conf.arg(help=_LOSS_HELP, metavar="{" + ",".join(ALL_LOSSES) + "}")
+    ] = "lmf"
     form: Form = "released"
     """How the losses of the LMF paper are averaged: as its code does, as it is printed, or as its
     first version is printed."""
@@ -150,6 +148,8 @@ class Loss:
     weight: float | None = None
     """combo, mixed-focal and unified focal losses: share of their first part (by itself: that of
     their papers)."""
+    background_weight: float | None = None
+    """combo, modified-focal, mixed-focal: weight of the background against the other classes."""
     scale: float | None = None
     """ldam, ldam-drw, lmf: scale of the logits (by itself: 30 as released, and with the cosine
     head; 1 as printed)."""
@@ -262,7 +262,7 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
             object.__setattr__(self, "patch_size", tuple(self.patch_size))
         for name, kind in _kinds().items():
             _check(self, name, fits(getattr(self, name), kind), shown(kind))
-        losses = LOSSES if self.task == "classification" else LOSSES | SEGMENTATION_LOSSES
+        losses = LOSSES if self.task == "classification" else ALL_LOSSES
         _check(self, "loss", self.loss in losses, f"one of {', '.join(losses)}")
         _check(self, "gamma", self.gamma is None or 0 <= self.gamma < math.inf, "at least 0")
         at_least_0 = ("alpha", "beta", "tau", "weight_decay", "mixup", "cutmix")
@@ -282,7 +282,14 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
         for name in ("ema_decay", "effective_number_beta", "momentum"):
             value = getattr(self, name)
             _check(self, name, value is None or 0 <= value < 1, "a number in [0, 1)")
-        for name in ("drw_start", "decay_factor", "delta", "weight", "foreground_share"):
+        for name in (
+            "drw_start",
+            "decay_factor",
+            "delta",
+            "weight",
+            "background_weight",
+            "foreground_share",
+        ):
             value = getattr(self, name)
             _check(self, name, value is None or 0 <= value <= 1, "a number in [0, 1]")
         _check(self, "overlap", 0 <= self.overlap < 1, "a number in [0, 1)")

@@ -21,8 +21,9 @@ from benchmarks.fuzzing.npz import changed_npz
 from lmf_jax.config import Config
 from lmf_jax.evaluation.comparison import compare_runs, format_comparison
 from lmf_jax.evaluation.finished_run import FinishedRun, read_run
+from lmf_jax.evaluation.formatting import format_setting
 from lmf_jax.evaluation.mistakes import Mistakes, confident_mistakes
-from lmf_jax.evaluation.report import format_setting, format_test_table, write_report
+from lmf_jax.evaluation.report import format_test_table, write_report
 from lmf_jax.evaluation.summary import test_summary
 from lmf_jax.models.normalisation import Normalisation
 from lmf_jax.training.checkpoint import read_best

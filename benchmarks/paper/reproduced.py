@@ -15,7 +15,8 @@ from benchmarks.paper.runs import Run
 from lmf_jax.config import Config, parse_config
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.comparison import compare_runs
-from lmf_jax.evaluation.finished_run import FinishedRun, best_epoch, read_run
+from lmf_jax.evaluation.finished_run import FinishedRun, read_run
+from lmf_jax.evaluation.run_files import best_epoch
 from lmf_jax.evaluation.statistics import mean_over_seeds
 
 

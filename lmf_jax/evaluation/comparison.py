@@ -15,8 +15,13 @@ from jaxtyping import Int
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError, printable
 from lmf_jax.evaluation.finished_run import FinishedRun, read_run
+from lmf_jax.evaluation.formatting import (
+    format_count,
+    format_fraction,
+    format_interval,
+    format_setting,
+)
 from lmf_jax.evaluation.metrics import macro_f1, predicted_classes
-from lmf_jax.evaluation.report import format_count, format_fraction, format_interval, format_setting
 from lmf_jax.evaluation.resampling import LEVEL, Groups
 from lmf_jax.evaluation.statistics import (
     McNemar,

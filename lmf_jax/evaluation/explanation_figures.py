@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 from lmf_jax.evaluation.figures import INK, MUTED, STYLE, VERMILION, WIDTH
+from lmf_jax.evaluation.outlines import draw_image, draw_outline
 
 MOST_OPAQUE = 0.7
 """Opacity of the largest heat: the image is still to be seen below."""
@@ -153,17 +153,9 @@ def _draw_picture(
     image: UInt8[np.ndarray, "height width 3"],
     mask: Bool[np.ndarray, "height width"] | None,
 ) -> None:
-    axes.imshow(image)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
-    if mask is not None and mask.any():
-        # Padded, so that a mask that reaches the edge of the image is closed there.
-        around = np.pad(mask.astype(float), 1)
-        rows, columns = (np.arange(size) - 1 for size in around.shape)
-        outline = axes.contour(columns, rows, around, levels=[0.5], colors="white", linewidths=1)
-        # White on a dark edge is seen on skin, on heat and in grey print.
-        outline.set_path_effects([withStroke(linewidth=2, foreground=INK)])
+    draw_image(axes, image)
+    if mask is not None:
+        draw_outline(axes, mask, "white")
 
 
 def _write_heads(first_row: Sequence[Axes], heads: Sequence[str]) -> None:

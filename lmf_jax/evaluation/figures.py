@@ -18,7 +18,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from lmf_jax.evaluation.finished_run import EpochMetrics, best_epoch
+from lmf_jax.evaluation.run_files import EpochMetrics, best_epoch
 from lmf_jax.evaluation.scores import ReliabilityBins
 
 # Slate, two blues and vermilion: told apart by people of every colour vision, and by lightness.
@@ -61,27 +61,32 @@ STYLE: list[Any] = [
 ]
 
 
+CLASSIFICATION_SCORES = {"val_accuracy": "accuracy", "val_macro_f1": "macro F1"}
+
+
 @style.context(STYLE)
-def draw_training_curves(history: Sequence[EpochMetrics]) -> Figure:
-    """Draw the losses above validation accuracy and macro F1, over the epochs.
+def draw_training_curves(
+    history: Sequence[EpochMetrics], scores: Mapping[str, str] = CLASSIFICATION_SCORES
+) -> Figure:
+    """Draw the losses above two validation scores, over the epochs.
 
     The best epoch is marked, and each step down of the learning rate. A schedule that falls
     smoothly has no such step and gets no mark.
 
     Args:
         history: the lines of ``metrics.jsonl``, one mapping per epoch.
+        scores: key and title of two of them, the one that the best epoch is chosen by as the last.
 
     Returns:
         The figure.
     """
     figure = Figure(figsize=(WIDTH, 5.2))
+    (other, other_title), (chosen, chosen_title) = scores.items()
     loss_axes, score_axes = figure.subplots(2, sharex=True)
     _plot_curve(loss_axes, history, "train_loss", color=SLATE, label="train")
     _plot_curve(loss_axes, history, "val_loss", color=BLUE, label="validation")
-    _plot_curve(
-        score_axes, history, "val_accuracy", color=LIGHT_BLUE, linestyle="--", label="accuracy"
-    )
-    _plot_curve(score_axes, history, "val_macro_f1", color=BLUE, label="macro F1")
+    _plot_curve(score_axes, history, other, color=LIGHT_BLUE, linestyle="--", label=other_title)
+    _plot_curve(score_axes, history, chosen, color=BLUE, label=chosen_title)
     loss_axes.set_ylabel("Loss")
     score_axes.set_ylabel("Validation score")
     score_axes.set_xlabel("Epoch")
@@ -89,7 +94,7 @@ def draw_training_curves(history: Sequence[EpochMetrics]) -> Figure:
         MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1)
     )
     _mark_learning_rate_drops(loss_axes, history)
-    _mark_best_epoch(score_axes, history)
+    _mark_best_epoch(score_axes, history, chosen)
     for axes in (loss_axes, score_axes):
         axes.grid(axis="y")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
@@ -119,11 +124,11 @@ def _mark_learning_rate_drops(axes: Axes, history: Sequence[EpochMetrics]) -> No
         )
 
 
-def _mark_best_epoch(axes: Axes, history: Sequence[EpochMetrics]) -> None:
-    best = best_epoch(history)
-    axes.plot(best["epoch"], best["val_macro_f1"], "o", color=VERMILION, markersize=7, zorder=3)
+def _mark_best_epoch(axes: Axes, history: Sequence[EpochMetrics], score: str) -> None:
+    best = best_epoch(history, score)
+    axes.plot(best["epoch"], best[score], "o", color=VERMILION, markersize=7, zorder=3)
     axes.annotate(
-        f"best {best['val_macro_f1']:.3f} in epoch {best['epoch']}",
+        f"best {best[score]:.3f} in epoch {best['epoch']}",
         xy=(1, 1),
         xycoords="axes fraction",
         xytext=(0, 9),
@@ -166,7 +171,7 @@ def draw_confusion_matrix(
         The figure, larger the more classes there are.
     """
     num_classes = len(class_names)
-    names = [_wrap(name, 20, lines=3 if num_classes <= 8 else 2) for name in class_names]
+    names = [wrap(name, 20, lines=3 if num_classes <= 8 else 2) for name in class_names]
     side = max(WIDTH, 2.2 + 0.32 * num_classes)
     figure = Figure(figsize=(side, side))
     axes = figure.subplots()
@@ -220,7 +225,7 @@ def draw_per_class_f1(
     f1 = np.array([per_class[name]["f1"] for name in names])
     rows = np.arange(len(names))
 
-    figure, axes = _rows_figure(names, per_row=0.32)
+    figure, axes = rows_figure(names, per_row=0.32)
     axes.barh(rows, f1, height=0.62, color=BLUE)
     axes.axvline(f1.mean(), color=VERMILION, linestyle="--", linewidth=1.2)
     axes.annotate(
@@ -325,7 +330,7 @@ def draw_class_distribution(
     Returns:
         The figure.
     """
-    figure, axes = _rows_figure(class_names, per_row=0.42)
+    figure, axes = rows_figure(class_names, per_row=0.42)
     rows = np.arange(len(class_names))
     height = 0.78 / len(class_counts)
     for i, (part, counts) in enumerate(class_counts.items()):
@@ -368,9 +373,14 @@ def _add_margins(axes: Axes, margins: Sequence[float]) -> None:
     margin_axes.spines["top"].set(visible=True, color=VERMILION)
 
 
-def _rows_figure(class_names: Sequence[str], *, per_row: float) -> tuple[Figure, Axes]:
-    """Make a figure with one row per class, the first on top, ``per_row`` inches or more high."""
-    names = [_wrap(name, 20, lines=3) for name in class_names]
+def rows_figure(class_names: Sequence[str], *, per_row: float) -> tuple[Figure, Axes]:
+    """Make a figure with one row per class, the first on top.
+
+    Args:
+        class_names: of the rows.
+        per_row: inches of a row, or more where its name is long.
+    """
+    names = [wrap(name, 20, lines=3) for name in class_names]
     most_lines = max(name.count("\n") + 1 for name in names)
     height = max(per_row, 0.17 * most_lines)
     figure = Figure(figsize=(WIDTH, 1.2 + height * len(names)))
@@ -381,7 +391,7 @@ def _rows_figure(class_names: Sequence[str], *, per_row: float) -> tuple[Figure,
     return figure, axes
 
 
-def _wrap(name: str, width: int, *, lines: int) -> str:
+def wrap(name: str, width: int, *, lines: int) -> str:
     """Break a long class name into lines, and shorten what does not fit into them."""
     return textwrap.fill(name, width, max_lines=lines, placeholder="…")
 

@@ -1,21 +1,28 @@
-"""The report of a finished run: a self-contained HTML file, and a table for the terminal."""
+"""The report of a finished run: a self-contained HTML file, and a table for the terminal.
 
-import base64
-import os
+That of a segmentation is written by segmentation_report.
+"""
+
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Integer
 
-from lmf_jax.errors import UserError, printable
-from lmf_jax.evaluation.finished_run import FinishedRun, best_epoch, read_run
+from lmf_jax.evaluation.finished_run import FinishedRun, read_run
+from lmf_jax.evaluation.formatting import (
+    align_table,
+    format_count,
+    format_fraction,
+    format_interval,
+)
 from lmf_jax.evaluation.metrics import confusion_matrix, predicted_classes
 from lmf_jax.evaluation.mistakes import Mistakes
+from lmf_jax.evaluation.page import render_page, save_figures, write_page
+from lmf_jax.evaluation.run_files import SEGMENTATION, best_epoch, read_record, task_of
 from lmf_jax.evaluation.scores import reliability_bins, softmax
+from lmf_jax.evaluation.segmentation_report import write_segmentation_report
 from lmf_jax.losses.class_weights import class_margins
 
 if TYPE_CHECKING:
@@ -51,16 +58,12 @@ def write_report(run_dir: str | Path) -> Path:
         UserError: if the folder or one of its files is missing or broken; it names the file.
     """
     run_dir = Path(run_dir)
+    if task_of(read_record(run_dir)) == SEGMENTATION:
+        return write_segmentation_report(run_dir)
     run = read_run(run_dir)
     confusion = _confusion(run)
-    figures = _save_figures(run_dir / "figures", _draw_figures(run, confusion))
-    path = run_dir / "report.html"
-    # Whole or not at all: the report before is better than half a report.
-    temporary = path.with_name("report.tmp.html")
-    temporary.unlink(missing_ok=True)  # a link there may lead anywhere
-    temporary.write_text(_render(run, confusion, figures), encoding="utf-8")
-    os.replace(temporary, path)
-    return path
+    figures = save_figures(run_dir / "figures", _draw_figures(run, confusion))
+    return write_page(run_dir, _render(run, confusion, figures))
 
 
 def format_test_table(
@@ -89,7 +92,7 @@ def format_test_table(
         *zip(per_class, numbers, strict=True),
         ("macro mean", _table_numbers(macro, support, sum(train_counts))),
     ]
-    return f"{_align(rows)}\n\n{_format_intervals(test, part)}"
+    return f"{align_table(rows)}\n\n{_format_intervals(test, part)}"
 
 
 def _format_intervals(test: Mapping[str, Any], part: str) -> str:
@@ -111,22 +114,6 @@ def _format_intervals(test: Mapping[str, Any], part: str) -> str:
 def _table_numbers(metrics: Mapping[str, float | int], test: int, train: int) -> tuple[str, ...]:
     fractions = (format_fraction(metrics[name]) for name in ("precision", "recall", "f1"))
     return (*fractions, format_count(test), format_count(train))
-
-
-def _align(rows: Sequence[tuple[str, tuple[str, ...]]]) -> str:
-    """Left-align the names, shortened to leave 80 columns, and right-align the numbers."""
-    widths = [
-        max(len(text) for text in column) for column in zip(*(n for _, n in rows), strict=True)
-    ]
-    name_width = min(80 - sum(2 + width for width in widths), max(len(name) for name, _ in rows))
-    lines = []
-    for name, numbers in rows:
-        name = " ".join(name.split())
-        name = name if len(name) <= name_width else name[: name_width - 1] + "…"
-        cells = (f"  {text:>{width}}" for text, width in zip(numbers, widths, strict=True))
-        lines.append((f"{name:<{name_width}}" + "".join(cells)).rstrip())
-    rule = "-" * (name_width + sum(2 + width for width in widths))
-    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
 
 def _confusion(run: FinishedRun) -> Integer[np.ndarray, "classes classes"]:
@@ -196,52 +183,18 @@ def _margins(run: FinishedRun) -> list[float] | None:
     return [float(margin) for margin in margins]
 
 
-def _save_figures(folder: Path, figures: Mapping[str, "Figure"]) -> dict[str, dict[str, Any]]:
-    """Save each figure; return its PNG in base64 and its width in inches, for the template."""
-    from lmf_jax.evaluation.figures import save_figure
-
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise UserError(f"{folder} is no folder; remove it, and the report can be written.")
-    folder.mkdir(exist_ok=True)
-    saved = {}
-    for name, figure in figures.items():
-        path = folder / f"{name}.png"
-        path.unlink(missing_ok=True)
-        save_figure(figure, path)
-        png = base64.b64encode(path.read_bytes()).decode("ascii")
-        saved[name] = {"png": png, "width": figure.get_figwidth()}
-    return saved
-
-
 def _render(
     run: FinishedRun,
     confusion: Integer[np.ndarray, "classes classes"],
     figures: Mapping[str, Mapping[str, Any]],
 ) -> str:
-    # Imported here for the same reason as matplotlib.
-    from jinja2 import Environment, StrictUndefined
-
-    # Class names and settings are text from outside: autoescape keeps them text.
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(
-        fraction=format_fraction,
-        interval=format_range,
-        count=format_count,
-        setting=format_setting,
-        time=format_duration,
-    )
-    speeds = [entry["images_per_second"] for entry in run.timing if entry["images_per_second"]]
-    source = resources.files("lmf_jax.evaluation").joinpath("report.html.j2").read_text("utf-8")
-    return environment.from_string(source).render(
-        run=run,
+    return render_page(
+        "report.html.j2",
+        run,
+        figures,
         classes=_class_rows(run),
         confusions=_largest_confusions(confusion, run.dataset["class_names"]),
         best=best_epoch(run.history),
-        seconds=sum(entry["seconds"] for entry in run.timing),
-        images_per_second=median(speeds) if speeds else None,
-        figures=figures,
     )
 
 
@@ -278,42 +231,3 @@ def _largest_confusions(
         for row, column in zip(*np.unravel_index(largest, shares.shape), strict=True)
         if shares[row, column] > 0
     ]
-
-
-def format_fraction(value: float | int | None) -> str:
-    """Write a metric with three decimals: 0.8734 -> ``0.873``; an undefined one as ``n/a``."""
-    return "n/a" if value is None else f"{value:.3f}"
-
-
-def format_interval(interval: Sequence[float]) -> str:
-    """Write the ends of an interval: [0.8734, 0.9] -> ``[0.873, 0.900]``."""
-    low, high = interval
-    return f"[{format_fraction(low)}, {format_fraction(high)}]"
-
-
-def format_range(interval: Sequence[float] | None) -> str:
-    """Write the ends of an interval for a page: [0.8734, 0.9] -> ``0.873 to 0.900``."""
-    return "" if interval is None else " to ".join(map(format_fraction, interval))
-
-
-def format_count(value: int) -> str:
-    """Write a number of images: 10015 -> ``10,015``."""
-    return f"{value:,}"
-
-
-def format_duration(seconds: float | int) -> str:
-    """Write a duration in its two largest units: 4210 -> ``1 h 10 min``."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-
-
-def format_setting(value: Any) -> str:
-    """Write a setting of the configuration as a person would: True -> ``yes``, None -> ``none``."""
-    if value is None or isinstance(value, bool):
-        return {None: "none", True: "yes", False: "no"}[value]
-    if isinstance(value, (list, tuple)):
-        return ", ".join(format_setting(item) for item in value)
-    return f"{value:g}" if isinstance(value, float) else printable(str(value))

@@ -44,7 +44,7 @@ def test_summary(
             names do not match the logits.
     """
     num_classes = logits.shape[-1]
-    _check_class_names(class_names, num_classes)
+    check_class_names(class_names, num_classes)
     _check_labels(labels, num_classes)
     scores = score(labels, logits)
     intervals = bootstrap_scores(labels, logits, groups=groups, seed=SEED)
@@ -109,10 +109,11 @@ def _to_json(values: Any) -> Any:
     return None if values is None else np.asarray(values, float).tolist()
 
 
-def _check_class_names(class_names: Sequence[str], num_classes: int) -> None:
+def check_class_names(class_names: Sequence[str], num_classes: int) -> None:
+    """Raise ValueError unless each class has a name of its own."""
     if len(class_names) != num_classes:
         raise ValueError(
-            f"There are {len(class_names)} class names for logits of {num_classes} classes; "
+            f"There are {len(class_names)} class names for {num_classes} classes; "
             "expected one name for each class."
         )
     repeated = sorted({name for name in class_names if list(class_names).count(name) > 1})

@@ -328,6 +328,3 @@ def _scaled(
     where: Bool[Array, "..."] | None = None,
 ) -> Float[Array, "*batch"]:
     return loss(scale * logits, labels, where=where)
-
-
-SEGMENTATION_LOSSES: dict[str, str] = {}

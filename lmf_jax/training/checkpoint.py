@@ -23,7 +23,7 @@ from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from lmf_jax.errors import TrainingStopped, UserError
-from lmf_jax.evaluation.finished_run import EpochMetrics, best_epoch
+from lmf_jax.evaluation.run_files import EpochMetrics, best_epoch
 from lmf_jax.models.normalisation import Normalisation
 from lmf_jax.training.checksum import record_checksum, tree_checksum
 from lmf_jax.training.step import TrainState, Variables

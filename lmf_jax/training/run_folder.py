@@ -22,7 +22,8 @@ from jaxtyping import Float, Int, Shaped
 import lmf_jax
 from lmf_jax.config import Config
 from lmf_jax.errors import JointError, UserError
-from lmf_jax.evaluation.finished_run import read_record
+from lmf_jax.evaluation.run_files import read_record
+from lmf_jax.evaluation.segmentation_summary import Hd95Unit, segmentation_summary
 from lmf_jax.evaluation.summary import test_summary
 from lmf_jax.json_text import parse_json
 from lmf_jax.models.weight_files import describe_weights
@@ -118,12 +119,50 @@ def write_test(
     """
     # Takes seconds: first, and then both files.
     results = test_summary(labels, logits, class_names, groups)
-    known: dict[str, Any] = {} if groups is None else {"groups": groups}
-    temporary = run_dir / "predictions.tmp.npz"
-    np.savez(temporary, ids=ids, labels=labels, logits=logits, **known)
-    os.replace(temporary, run_dir / "predictions.npz")
-    write_atomically(run_dir / "test.json", json.dumps(results, indent=2) + "\n")
+    arrays = {"ids": ids, "labels": labels, "logits": logits}
+    _write_results(run_dir, "predictions", arrays, groups, results)
     return results
+
+
+def write_segmentation_test(
+    run_dir: Path,
+    ids: Shaped[np.ndarray, " n"],
+    counts: Int[np.ndarray, "n classes 3"],
+    hd95: Float[np.ndarray, "n classes"],
+    class_names: Sequence[str],
+    groups: Shaped[np.ndarray, " n"] | None = None,
+    unit: Hd95Unit = "mm",
+) -> dict[str, Any]:
+    """Write ``cases.npz`` and ``test.json`` of a segmentation, and return what the latter holds.
+
+    Args:
+        run_dir: the folder of the run.
+        ids: name of each test case, unicode.
+        counts: true positives, false positives and false negatives of each case and class.
+        hd95: 95 % Hausdorff distance of each case and class.
+        class_names: by class id, the background first.
+        groups: patient or lesion of each case, where they are known.
+        unit: of the distances.
+    """
+    results = segmentation_summary(ids, counts, hd95, class_names, groups, unit)
+    arrays = {"ids": ids, "counts": counts.astype(np.int64), "hd95": hd95.astype(np.float64)}
+    _write_results(run_dir, "cases", arrays, groups, results)
+    return results
+
+
+def _write_results(
+    run_dir: Path,
+    name: str,
+    arrays: Mapping[str, np.ndarray],
+    groups: Shaped[np.ndarray, " n"] | None,
+    results: Mapping[str, Any],
+) -> None:
+    """Write arrays, and groups where they are known, and then ``test.json``."""
+    known: dict[str, Any] = {**arrays} if groups is None else {**arrays, "groups": groups}
+    temporary = run_dir / f"{name}.tmp.npz"
+    np.savez(temporary, **known)
+    os.replace(temporary, run_dir / f"{name}.npz")
+    write_atomically(run_dir / "test.json", json.dumps(results, indent=2) + "\n")
 
 
 def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -12,10 +12,10 @@ from jaxtyping import Array, Float, Int, Integer, UInt8
 
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
-from lmf_jax.evaluation.finished_run import read_record
 from lmf_jax.evaluation.gradcam import grad_cam
 from lmf_jax.evaluation.metrics import predicted_classes
 from lmf_jax.evaluation.mistakes import Mistakes, confident_mistakes, write_mistakes
+from lmf_jax.evaluation.run_files import read_record
 from lmf_jax.evaluation.scores import softmax
 from lmf_jax.models import create_model
 from lmf_jax.models.classifier import Classifier

@@ -14,8 +14,8 @@ from jaxtyping import Float, Int, Integer, Shaped, UInt8
 
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
-from lmf_jax.evaluation.finished_run import read_record
 from lmf_jax.evaluation.overlays import Overlays, shown_cases, write_overlays
+from lmf_jax.evaluation.run_files import read_record
 from lmf_jax.evaluation.segmentation_metrics import case_counts, hausdorff_95
 from lmf_jax.models import create_model
 from lmf_jax.models.normalisation import Normalisation

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lmf_jax.errors import UserError
-from lmf_jax.evaluation.finished_run import best_epoch, read_run
+from lmf_jax.evaluation.finished_run import read_run
+from lmf_jax.evaluation.run_files import best_epoch
 
 
 def test_reads_what_the_folder_holds(run_dir):

@@ -15,16 +15,15 @@ from PIL import Image
 
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation import read_run
-from lmf_jax.evaluation.mistakes import Mistakes, read_mistakes, write_mistakes
-from lmf_jax.evaluation.report import (
+from lmf_jax.evaluation.formatting import (
     format_count,
     format_duration,
     format_fraction,
     format_interval,
     format_setting,
-    format_test_table,
-    write_report,
 )
+from lmf_jax.evaluation.mistakes import Mistakes, read_mistakes, write_mistakes
+from lmf_jax.evaluation.report import format_test_table, write_report
 
 FIGURES = [
     "class_distribution",

@@ -119,7 +119,7 @@ def test_nan_logits_are_refused():
 @pytest.mark.parametrize(
     ("labels", "class_names", "message"),
     [
-        ([0, 1], ["a", "b", "c"], "3 class names for logits of 2 classes"),
+        ([0, 1], ["a", "b", "c"], "3 class names for 2 classes"),
         ([0, 1], ["a", "a"], "repeat a"),
         ([0, 2], ["a", "b"], "from 0 to 2; expected class ids from 0 to 1"),
         ([-1, 1], ["a", "b"], "from -1 to 1"),

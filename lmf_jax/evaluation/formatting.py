@@ -1,0 +1,78 @@
+"""How a report writes numbers, settings and tables, on a page and in the terminal."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lmf_jax.errors import printable
+
+
+def format_fraction(value: float | int | None) -> str:
+    """Write a metric with three decimals: 0.8734 -> ``0.873``; an undefined one as ``n/a``."""
+    return "n/a" if value is None else f"{value:.3f}"
+
+
+def format_interval(
+    interval: Sequence[float], write: Callable[[float], str] = format_fraction
+) -> str:
+    """Write the ends of an interval: [0.8734, 0.9] -> ``[0.873, 0.900]``."""
+    low, high = interval
+    return f"[{write(low)}, {write(high)}]"
+
+
+def format_range(
+    interval: Sequence[float] | None, write: Callable[[float], str] = format_fraction
+) -> str:
+    """Write the ends of an interval for a page: [0.8734, 0.9] -> ``0.873 to 0.900``."""
+    return "" if interval is None else " to ".join(map(write, interval))
+
+
+def format_distance(value: float | int) -> str:
+    """Write a distance in mm or pixels with one decimal: 12.345 -> ``12.3``."""
+    return f"{value:,.1f}"
+
+
+def format_count(value: int) -> str:
+    """Write a number of images: 10015 -> ``10,015``."""
+    return f"{value:,}"
+
+
+def format_duration(seconds: float | int) -> str:
+    """Write a duration in its two largest units: 4210 -> ``1 h 10 min``."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+def format_setting(value: Any) -> str:
+    """Write a setting of the configuration as a person would: True -> ``yes``, None -> ``none``."""
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    if isinstance(value, (list, tuple)):
+        return ", ".join(format_setting(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else printable(str(value))
+
+
+def align_table(rows: Sequence[tuple[str, tuple[str, ...]]]) -> str:
+    """Lay out a table of names and numbers, at most 80 columns wide.
+
+    Args:
+        rows: name and cells of each, the head first and the mean last, which stand between rules.
+
+    Returns:
+        Lines without a newline at the end, the names to the left and shortened where a row would be
+        too wide, the cells to the right.
+    """
+    widths = [
+        max(len(text) for text in column) for column in zip(*(n for _, n in rows), strict=True)
+    ]
+    name_width = min(80 - sum(2 + width for width in widths), max(len(name) for name, _ in rows))
+    lines = []
+    for name, numbers in rows:
+        name = " ".join(name.split())
+        name = name if len(name) <= name_width else name[: name_width - 1] + "…"
+        cells = (f"  {text:>{width}}" for text, width in zip(numbers, widths, strict=True))
+        lines.append((f"{name:<{name_width}}" + "".join(cells)).rstrip())
+    rule = "-" * (name_width + sum(2 + width for width in widths))
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
