@@ -10,7 +10,8 @@ from data.pipeline import evaluation_batches, train_batches
 from data.segmentation_inputs import Share, load_for_segmentation, open_segmentation
 from lmf_jax.config import Config, parse_config
 from lmf_jax.errors import run_command
-from lmf_jax.evaluation.report import write_report
+from lmf_jax.evaluation.report import format_test_table, write_report
+from lmf_jax.evaluation.segmentation_report import format_segmentation_table
 from lmf_jax.training.classification import make_classification, predict
 from lmf_jax.training.loop import fit
 from lmf_jax.training.program import Program
@@ -74,7 +75,7 @@ def classify(config: Config) -> None:
             dataset=dataset.description,
             model=program.model,
             variables=variables,
-            normalisation=program.settings.normalisation,
+            normalisation=program.normalisation,
         )
         explain_mistakes(run_dir, trained, images, rows, labels, logits)
         print(format_test_table(results, dataset.class_counts("train").tolist()))

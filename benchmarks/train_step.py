@@ -18,8 +18,7 @@ import tyro
 from benchmarks.record import record
 from benchmarks.turns import Turns, calls_per_second
 from lmf_jax.config import Config
-from lmf_jax.training.classification import make_classification
-from lmf_jax.training.program import Program
+from lmf_jax.training.classification import Classification, make_classification
 from lmf_jax.training.start_up import keep_memory
 from lmf_jax.training.step import spread_over_devices
 
@@ -106,10 +105,10 @@ def made_up_batch(side: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
 
 def program_for(
     precision: Literal["float32", "bfloat16"], model: str, images: np.ndarray
-) -> Program:
+) -> Classification:
     """Return the compiled parts of a run of ``train.py`` on such images."""
     config = Config(
-        model=model,  # type: ignore[arg-type]
+        model=model,
         precision=precision,
         image_size=images.shape[1],
         batch_size=len(images),

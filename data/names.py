@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lmf_jax.errors import UserError
 
-EMBEDDED = ("digits_lt",)
+EMBEDDED = ("digits_lt", "digits_masks")
 """Datasets that come with a package."""
 
 DOWNLOADS = (
@@ -31,7 +31,7 @@ OWN = {
 }
 """Kinds of dataset that are named by the path of their files, and how."""
 
-WITH_MASKS = ("ham10000_masks", "isic2018_task1", "pairs")
+WITH_MASKS = ("digits_masks", "ham10000_masks", "isic2018_task1", "pairs")
 """Datasets to segment: every image has a mask, a class for every pixel, and no class as a whole."""
 
 

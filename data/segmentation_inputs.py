@@ -33,15 +33,15 @@ class Share:
 
 
 class SegmentationInputs(Protocol):
-    """What a run reads; images and volumes have it in common.
+    """What a run reads; images and volumes have it in common."""
 
-    Attributes:
-        dataset: The dataset with its split.
-        num_channels: Channels of an image, or modalities of a volume.
-    """
+    @property
+    def dataset(self) -> SegmentationDataset | VolumeDataset:
+        """The dataset with its split."""
 
-    dataset: SegmentationDataset | VolumeDataset
-    num_channels: int
+    @property
+    def num_channels(self) -> int:
+        """Channels of an image, or modalities of a volume."""
 
     @property
     def class_counts(self) -> Int64[np.ndarray, " classes"]:
@@ -77,9 +77,9 @@ def open_segmentation(
     share = share or Share()
     if isinstance(dataset, VolumeDataset):
         return _VolumeInputs(dataset, config, share, len(dataset.modalities))
-    where = {"cache": config.cache, "data_dir": config.data_dir}
-    images = open_images(dataset, config.image_size, **where)
-    masks = open_masks(dataset, config.image_size, **where)
+    size, cache, data_dir = config.image_size, config.cache, config.data_dir
+    images = open_images(dataset, size, cache=cache, data_dir=data_dir)
+    masks = open_masks(dataset, size, cache=cache, data_dir=data_dir)
     return _ImageInputs(dataset, config, share, images, masks)
 
 

@@ -400,7 +400,9 @@ def parse_config(
     values["run_dir"] = os.path.expanduser(values["run_dir"])
     kind, colon, path = (values["dataset"] or "").partition(":")
     if colon and path:  # a run can then be resumed from anywhere
-        values["dataset"] = f"{kind}:{os.path.abspath(os.path.expanduser(path))}"
+        paths = path.split(",", maxsplit=1) if kind == "pairs" else [path]
+        absolute = (os.path.abspath(os.path.expanduser(part)) for part in paths)
+        values["dataset"] = f"{kind}:{','.join(absolute)}"
     if values["pretrained"] not in ("none", "imagenet"):
         values["pretrained"] = os.path.abspath(os.path.expanduser(values["pretrained"]))
     return Config(**values)

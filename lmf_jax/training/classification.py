@@ -14,7 +14,7 @@ from lmf_jax.config import Config
 from lmf_jax.evaluation.metrics import classification_metrics, confusion_matrix, predicted_classes
 from lmf_jax.losses.checks import ClassCounts
 from lmf_jax.models import create_model
-from lmf_jax.models.normalisation import NORMALISATIONS
+from lmf_jax.models.normalisation import NORMALISATIONS, Normalisation
 from lmf_jax.models.pretrained import load_pretrained
 from lmf_jax.training.gather import gather_batches
 from lmf_jax.training.program import Program, make_parts
@@ -34,6 +34,8 @@ class Classification(Program):
 
     score: ClassVar[str] = "val_macro_f1"
 
+    normalisation: Normalisation
+    """Of the images."""
     predict_step: MappedStep
 
     def validate(
@@ -93,6 +95,7 @@ def make_classification(
     return Classification(
         model=make_model(),
         start=start,
+        normalisation=normalisation,
         predict_step=make_predict_step(model, normalisation, dtype, devices),
         **parts,
     )

@@ -43,8 +43,8 @@ class Program(ABC):
 
     settings: StepSettings
     num_classes: int
-    model: nn.Module
-    """Without a mapped axis: the same variables, outside of the steps."""
+    model: Any
+    """The module, without a mapped axis: the same variables, outside of the steps."""
     start: str
     """What the weights start from, in words."""
     objective: Objective

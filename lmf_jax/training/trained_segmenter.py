@@ -17,6 +17,7 @@ from lmf_jax.errors import UserError
 from lmf_jax.evaluation.overlays import Overlays, shown_cases, write_overlays
 from lmf_jax.evaluation.run_files import read_record
 from lmf_jax.evaluation.segmentation_metrics import case_counts, hausdorff_95
+from lmf_jax.evaluation.segmentation_summary import Hd95Unit
 from lmf_jax.models import create_model
 from lmf_jax.models.normalisation import Normalisation
 from lmf_jax.training.checkpoint import read_best
@@ -39,10 +40,17 @@ LabelMaps = Integer[np.ndarray, "batch *space"]
 class Cases(Protocol):
     """A part of the data, case by case."""
 
-    ids: Shaped[np.ndarray, " n"]
-    groups: Shaped[np.ndarray, " n"] | None
-    spacing: tuple[float, ...] | None
-    """Edges of a voxel in mm; None of images, where they are not known."""
+    @property
+    def ids(self) -> Shaped[np.ndarray, " n"]:
+        """Name of every case."""
+
+    @property
+    def groups(self) -> Shaped[np.ndarray, " n"] | None:
+        """Patient or lesion of every case; None where they are not known."""
+
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Edges of a voxel in mm; None of images, where they are not known."""
 
     def __iter__(self) -> Iterator[tuple[Int[np.ndarray, " batch"], Images, LabelMaps]]:
         """Yield this process's cases: their places in the part, images and labels.
@@ -207,7 +215,7 @@ def test_segmenter(trained: TrainedSegmenter, run_dir: Path, cases: Cases) -> di
     measured = measure_cases(trained, cases)
     if jax.process_index() > 0:
         return None
-    unit = "pixels" if cases.spacing is None else "mm"
+    unit: Hd95Unit = "pixels" if cases.spacing is None else "mm"
     results = write_segmentation_test(
         run_dir, cases.ids, measured.counts, measured.hd95, trained.class_names, cases.groups, unit
     )
@@ -242,7 +250,8 @@ def _fullest_slice(
     z = int((labels > 0).sum((1, 2)).argmax())
     values = image[z, ..., 0]
     low, high = np.percentile(values, (1, 99))
-    grey = np.uint8(255 * np.clip((values - low) / max(high - low, 1e-6), 0, 1))
+    shares = np.clip((values - low) / max(high - low, 1e-6), 0, 1)
+    grey = (255 * shares).astype(np.uint8)
     picture = np.repeat(grey[..., None], 3, axis=-1)
     return picture[::-1], labels[z, ::-1], prediction[z, ::-1]
 

@@ -9,6 +9,7 @@ import numpy as np
 from lmf_jax.models.classifier import Classifier, LinearHead
 from lmf_jax.models.layers import parameter_dtype
 from lmf_jax.models.resnet import ResNet
+from lmf_jax.models.unet import UNet
 
 NUM_CLASSES = 3
 SIDE = 16
@@ -43,3 +44,8 @@ def random_batch(seed: int, size: int) -> dict[str, np.ndarray]:
         "image": rng.integers(0, 256, (size, SIDE, SIDE, 3), np.uint8),
         "label": rng.choice(NUM_CLASSES, size, p=[0.6, 0.3, 0.1]).astype(np.int32),
     }
+
+
+def tiny_unet(*, spatial_dims: int, **settings: Any) -> UNet:
+    """A U-Net of two levels, which takes sides of eight."""
+    return UNet(spatial_dims=spatial_dims, features=4, depth=2, **settings)

@@ -1,0 +1,1 @@
+"""Handwritten digits and small spots on a noisy ground, with a mask of both."""
