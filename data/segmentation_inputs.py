@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Int64, Shaped
@@ -32,38 +32,9 @@ class Share:
     process_count: int = 1
 
 
-class SegmentationInputs(Protocol):
-    """What a run reads; images and volumes have it in common."""
-
-    @property
-    def dataset(self) -> SegmentationDataset | VolumeDataset:
-        """The dataset with its split."""
-
-    @property
-    def num_channels(self) -> int:
-        """Channels of an image, or modalities of a volume."""
-
-    @property
-    def class_counts(self) -> Int64[np.ndarray, " classes"]:
-        """Training pixels or voxels of each class."""
-
-    @property
-    def num_examples(self) -> int:
-        """Images or patches that an epoch goes through."""
-
-    def training(self) -> Stream[Any]:
-        """Returns the endless stream of training batches."""
-
-    def validation(self) -> EvaluationBatches | TileBatches:
-        """Returns the batches that cover every validation case."""
-
-    def cases(self, part: str) -> "_ImageCases | _VolumeCases":
-        """Returns this process's share of the cases of "train", "validation" or "test"."""
-
-
 def open_segmentation(
     dataset: SegmentationDataset | VolumeDataset, config: Config, share: Share | None = None
-) -> SegmentationInputs:
+) -> "ImageInputs | VolumeInputs":
     """Opens the images and masks, or the volumes, that a run reads.
 
     Args:
@@ -76,11 +47,11 @@ def open_segmentation(
     """
     share = share or Share()
     if isinstance(dataset, VolumeDataset):
-        return _VolumeInputs(dataset, config, share, len(dataset.modalities))
+        return VolumeInputs(dataset, config, share, len(dataset.modalities))
     size, cache, data_dir = config.image_size, config.cache, config.data_dir
     images = open_images(dataset, size, cache=cache, data_dir=data_dir)
     masks = open_masks(dataset, size, cache=cache, data_dir=data_dir)
-    return _ImageInputs(dataset, config, share, images, masks)
+    return ImageInputs(dataset, config, share, images, masks)
 
 
 def load_for_segmentation(config: Config) -> SegmentationDataset | VolumeDataset:
@@ -103,8 +74,17 @@ def load_for_segmentation(config: Config) -> SegmentationDataset | VolumeDataset
 
 
 @dataclass(frozen=True, eq=False)
-class _ImageInputs:
-    """What a run on images reads; see :class:`SegmentationInputs`."""
+class ImageInputs:
+    """What a run on images reads.
+
+    Attributes:
+        dataset: The dataset with its split.
+        config: Resolved settings.
+        share: Of this process.
+        images: All images.
+        masks: All masks.
+        num_channels: Channels of an image.
+    """
 
     dataset: SegmentationDataset
     config: Config
@@ -115,14 +95,17 @@ class _ImageInputs:
 
     @property
     def class_counts(self) -> Int64[np.ndarray, " classes"]:
+        """Training pixels of each class."""
         rows, num_classes = self.dataset.rows["train"], len(self.dataset.class_names)
         return pixel_counts(self.masks, rows, num_classes)
 
     @property
     def num_examples(self) -> int:
+        """Images that an epoch goes through."""
         return len(self.dataset.rows["train"])
 
     def training(self) -> Stream[Any]:
+        """Returns the endless stream of training batches."""
         return train_batches(
             self.images,
             self.masks,
@@ -133,11 +116,17 @@ class _ImageInputs:
         )
 
     def validation(self) -> EvaluationBatches:
+        """Returns the batches that cover every validation image."""
         return self.batches(self.dataset.rows["validation"])
 
-    def cases(self, part: str) -> "_ImageCases":
+    def cases(self, part: str) -> "ImageCases":
+        """Returns this process's share of the images of a part.
+
+        Args:
+            part: "train", "validation" or "test".
+        """
         rows = self.dataset.rows[part]
-        return _ImageCases(self, rows, self.dataset.ids[rows], self.dataset.groups_of(part))
+        return ImageCases(self, rows, self.dataset.ids[rows], self.dataset.groups_of(part))
 
     def batches(self, rows: Int[np.ndarray, " n"]) -> EvaluationBatches:
         """Returns the batches that cover every one of these rows."""
@@ -151,7 +140,7 @@ class _ImageInputs:
 
 
 @dataclass(frozen=True, eq=False)
-class _ImageCases:
+class ImageCases:
     """The images of a part, each a case.
 
     Attributes:
@@ -162,7 +151,7 @@ class _ImageCases:
         spacing: None: the size of their pixels is not known.
     """
 
-    inputs: _ImageInputs
+    inputs: ImageInputs
     rows: Int[np.ndarray, " n"]
     ids: Shaped[np.ndarray, " n"]
     groups: Shaped[np.ndarray, " n"] | None
@@ -183,8 +172,15 @@ class _ImageCases:
 
 
 @dataclass(frozen=True, eq=False)
-class _VolumeInputs:
-    """What a run on volumes reads; see :class:`SegmentationInputs`."""
+class VolumeInputs:
+    """What a run on volumes reads.
+
+    Attributes:
+        dataset: The dataset with its split.
+        config: Resolved settings.
+        share: Of this process.
+        num_channels: Modalities of a volume.
+    """
 
     dataset: VolumeDataset
     config: Config
@@ -193,6 +189,7 @@ class _VolumeInputs:
 
     @property
     def class_counts(self) -> Int64[np.ndarray, " classes"]:
+        """Training voxels of each class."""
         return self.dataset.voxel_counts("train")
 
     @property
@@ -201,6 +198,7 @@ class _VolumeInputs:
         return num_tiles(self.dataset, self.dataset.rows["train"], self._patch_size)
 
     def training(self) -> Stream[Any]:
+        """Returns the endless stream of training batches."""
         return patch_batches(
             self.dataset,
             self.dataset.rows["train"],
@@ -212,6 +210,7 @@ class _VolumeInputs:
         )
 
     def validation(self) -> TileBatches:
+        """Returns the batches of patches that cover every validation volume."""
         return tile_batches(
             self.dataset,
             self.dataset.rows["validation"],
@@ -220,10 +219,15 @@ class _VolumeInputs:
             **vars(self.share),
         )
 
-    def cases(self, part: str) -> "_VolumeCases":
+    def cases(self, part: str) -> "VolumeCases":
+        """Returns this process's share of the volumes of a part.
+
+        Args:
+            part: "train", "validation" or "test".
+        """
         rows = self.dataset.rows[part]
         groups, spacing = self.dataset.groups_of(part), self.dataset.spacing
-        return _VolumeCases(self, rows, self.dataset.ids[rows], groups, spacing)
+        return VolumeCases(self, rows, self.dataset.ids[rows], groups, spacing)
 
     @property
     def _patch_size(self) -> tuple[int, int, int]:
@@ -232,7 +236,7 @@ class _VolumeInputs:
 
 
 @dataclass(frozen=True, eq=False)
-class _VolumeCases:
+class VolumeCases:
     """The volumes of a part, each a case.
 
     Attributes:
@@ -243,7 +247,7 @@ class _VolumeCases:
         spacing: Edges of a voxel along z, y, x, in mm.
     """
 
-    inputs: _VolumeInputs
+    inputs: VolumeInputs
     rows: Int[np.ndarray, " n"]
     ids: Shaped[np.ndarray, " n"]
     groups: Shaped[np.ndarray, " n"]

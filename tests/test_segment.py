@@ -7,11 +7,9 @@ import signal
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
-from data.prepare import prepare
 from data.volume_preparation import prepare_volumes
 from lmf_jax.training import segmentation, trained_segmenter
 from lmf_jax.training.progress import Progress

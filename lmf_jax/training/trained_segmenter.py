@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -37,6 +37,7 @@ Images = Shaped[np.ndarray, "batch *space channels"]
 LabelMaps = Integer[np.ndarray, "batch *space"]
 
 
+@runtime_checkable
 class Cases(Protocol):
     """A part of the data, case by case."""
 
