@@ -1,4 +1,4 @@
-"""``python train.py --task segmentation`` to the report, on images and volumes, with a tiny U-Net."""
+"""``train.py --task segmentation`` to the report, on images and volumes, with a tiny U-Net."""
 
 import json
 import os
@@ -73,7 +73,7 @@ def lines_of(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_of(run):
+def results_of(run):
     return json.loads((run / "test.json").read_text())
 
 
@@ -91,7 +91,7 @@ def test_a_run_trains_tests_and_reports(whole, name, num_test, classes, unit):
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
     assert all(0 <= row["val_iou"] <= row["val_dsc"] <= 1 for row in rows)
-    test = test_of(run)
+    test = results_of(run)
     assert test["hd95_unit"] == unit
     assert len(test["per_case"]) == num_test
     if classes is not None:
@@ -121,7 +121,7 @@ def test_a_run_stopped_within_an_epoch_ends_as_one_that_was_not(
         assert train(tmp_path / "run", data_dir, *RUNS[name]) == 143
     assert train(tmp_path / "run", data_dir, *RUNS[name], "--resume") == 0
     assert lines_of(tmp_path / "run") == lines_of(whole / name)
-    assert test_of(tmp_path / "run") == test_of(whole / name)
+    assert results_of(tmp_path / "run") == results_of(whole / name)
 
 
 def test_the_learning_rate_falls_when_the_validation_loss_does_not(whole):
