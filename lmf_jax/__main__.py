@@ -20,7 +20,12 @@ from lmf_jax.errors import UserError, parse_in_one_line, run_command
 from lmf_jax.evaluation.comparison import compare_runs, format_comparison
 from lmf_jax.evaluation.gradcam import resize_heat
 from lmf_jax.evaluation.report import format_test_table, write_report
+from lmf_jax.evaluation.run_files import SEGMENTATION, common_task
 from lmf_jax.evaluation.scores import softmax
+from lmf_jax.evaluation.segmentation_comparison import (
+    compare_segmentation_runs,
+    format_segmentation_comparison,
+)
 from lmf_jax.evaluation.summary import test_summary
 from lmf_jax.training.run_folder import write_test
 from lmf_jax.training.start_up import start_up
@@ -73,7 +78,7 @@ class Explain:
 
 @dataclass(frozen=True)
 class Compare:
-    """Say which differences between runs on the same test images hold, and how surely."""
+    """Say which differences between runs on the same test images or cases hold, and how surely."""
 
     runs: Annotated[
         tuple[str, ...],
@@ -150,7 +155,10 @@ def run_explain(options: Explain) -> None:
 
 def run_compare(options: Compare) -> None:
     """Print the tables of a comparison."""
-    print(format_comparison(compare_runs(options.runs)))
+    if options.runs and common_task(options.runs) == SEGMENTATION:
+        print(format_segmentation_comparison(compare_segmentation_runs(options.runs)))
+    else:
+        print(format_comparison(compare_runs(options.runs)))
 
 
 def _batch_size(config: Config) -> int:

@@ -63,6 +63,23 @@ def task_of(record: Mapping[str, Any]) -> str:
     return record["config"].get("task", CLASSIFICATION)
 
 
+def common_task(run_dirs: Sequence[str | Path]) -> str:
+    """Return the task of some runs.
+
+    Raises:
+        UserError: if a folder holds no run, or two runs have different tasks.
+    """
+    tasks = {str(run_dir): task_of(read_record(run_dir)) for run_dir in run_dirs}
+    (first, task), *others = tasks.items()
+    for run_dir, other in others:
+        if other != task:
+            raise UserError(
+                f"The run in {first} is one of {task} and the one in {run_dir} of {other}; compare "
+                "runs of one task."
+            )
+    return task
+
+
 def read_record_of(run_dir: str | Path, task: str) -> dict[str, Any]:
     """Read the record of a run, as :func:`read_record`, and refuse one of another task."""
     record = read_record(run_dir)
