@@ -164,6 +164,8 @@ def open_parts(
     if split_seed < 0:
         raise UserError(f"--split-seed must be a whole number from 0, got {split_seed}.")
     prepared = open_dataset(name, Path(data_dir).expanduser())
+    if (prepared.masks is not None) != parse_name(name).has_masks:
+        raise UserError(f"{prepared.folder} holds another dataset; remove it, and prepare it anew.")
     split = split or possible_splits(prepared)[0]
     rows, fingerprint = open_split(prepared, split, split_seed, imbalance_ratio)
     _check_parts(prepared, rows, split)

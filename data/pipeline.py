@@ -12,10 +12,10 @@ from typing import TypedDict
 
 import grain
 import numpy as np
-from jaxtyping import Bool, Int, Int32, UInt8
+from jaxtyping import Bool, Int, Int32, Integer, UInt8
 
 from data.decoding import DecodedImages
-from data.image_cache import Images, Masks
+from data.image_cache import CachedImages, Images, Masks
 from data.mask_decoding import DecodedMasks
 from data.reading import COPYING, NUM_PROCESSES, READING, Stream
 from data.sampling import Sampling, positions
@@ -103,7 +103,9 @@ def train_batches(
     )
     blocks = batches.map(_TrainBlocks(images, labels, rows, mine))
     if _decodes(images, labels):
-        return Stream(blocks, READING, NUM_PROCESSES)
+        # An open file cannot be sent to other processes.
+        cached = isinstance(images, CachedImages) or isinstance(labels, CachedImages)
+        return Stream(blocks, READING, 0 if cached else NUM_PROCESSES)
     return Stream(blocks, COPYING)
 
 
@@ -234,7 +236,7 @@ def _check(
         _check_range("Labels", labels[rows], num_classes or 2**31)
 
 
-def _check_range(name: str, numbers: Int[np.ndarray, " *_"], limit: int) -> None:
+def _check_range(name: str, numbers: Integer[np.ndarray, "*_"], limit: int) -> None:
     if not np.issubdtype(numbers.dtype, np.integer):
         raise ValueError(f"{name} are {numbers.dtype}; expected whole numbers.")
     outside = numbers[(numbers < 0) | (numbers >= limit)]

@@ -62,8 +62,7 @@ def load_segmentation_dataset(
             f"choose one of {', '.join(WITH_MASKS)}."
         )
     prepared, parts = open_parts(name, data_dir, split, split_seed)
-    if prepared.masks is None:
-        raise UserError(f"{prepared.folder} holds no masks; remove it, and prepare it anew.")
+    assert prepared.masks is not None
     return SegmentationDataset(**parts, class_names=prepared.mask_classes, masks=prepared.masks)
 
 

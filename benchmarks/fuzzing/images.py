@@ -25,6 +25,8 @@ from data.decoding import DecodedImages, decode_image
 from data.duplicates import look_at
 from data.image_cache import cached_images
 from data.loose_images import LooseImages, image_files
+from data.mask_decoding import DecodedMasks
+from data.segmentation import SegmentationDataset
 
 SIDE = 8
 IMAGE = "image.png"
@@ -166,6 +168,51 @@ def _read_of_dataset(folder: Path) -> None:
     _check_images(DecodedImages(_dataset(folder), SIDE)[np.zeros(1, np.int64)])
 
 
+def encoded_masks() -> list[bytes]:
+    """Return small masks of three classes in what masks are kept in, and pictures that are none."""
+    classes = np.random.default_rng(0).integers(0, 3, (9, 13), np.uint8)
+    indices = Image.fromarray(classes)
+    indices.putpalette([0, 0, 0, 200, 0, 0, 0, 200, 0])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    masks = (Image.fromarray(classes), indices, Image.fromarray(classes.astype(np.uint16)))
+    wanted: list[tuple[Image.Image, str, dict[str, Any]]] = [
+        *((mask, "png", {"exif": exif}) for mask in masks),
+        *((mask, "png", {"bits": 2}) for mask in (indices,)),
+        *((mask, kind, {}) for mask in masks[:2] for kind in ("gif", "bmp", "tiff")),
+    ]
+    return [*(_encode(mask, kind, options) for mask, kind, options in wanted), *encoded_images()]
+
+
+def _bad_masks() -> SearchStrategy[Files]:
+    masks = encoded_masks()
+    pngs = [content for content in masks if content[:4] == b"\x89PNG"]
+    any_bytes = changed_bytes(masks)
+    return st.one_of(any_bytes, _changed_png(pngs)).map(lambda content: {IMAGE: content})
+
+
+@_with_small_limit
+def _read_mask(folder: Path) -> None:
+    """Read as training does: the pixels are classes, or the mask is named."""
+    encoded = [(folder / IMAGE).read_bytes()]
+    dataset = SegmentationDataset(
+        name="own",
+        class_names=("a", "b", "c"),
+        ids=np.array(["image"]),
+        groups=None,
+        source=encoded,
+        masks=encoded,
+        rows={},
+        defaults={},
+        content_fingerprint="0" * 64,
+        fingerprint="0" * 64,
+    )
+    masks = DecodedMasks(dataset, SIDE)[np.zeros(1, np.int64)]
+    assert masks.shape == (1, SIDE, SIDE), masks.shape
+    assert masks.dtype == np.uint8, masks.dtype
+    assert masks.max() < 3, masks.max()
+
+
 @_with_small_limit
 def _read_loose(folder: Path) -> None:
     """Read as a prediction does: one that cannot be decoded is masked and named."""
@@ -211,6 +258,7 @@ def _read_cache(folder: Path) -> None:
 
 TARGETS = (
     Target("dataset-image", _bad_images, _read_of_dataset),
+    Target("dataset-mask", _bad_masks, _read_mask),
     Target("loose-image", _bad_images, _read_loose, cost=2),
     Target("compared-image", _bad_images, _look),
     Target("image-cache", _bad_caches, _read_cache, cost=10),

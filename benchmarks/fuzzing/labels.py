@@ -14,14 +14,17 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 import data.covid19_radiography.labels as covid19_radiography
 import data.folder.labels as folder_of_images
 import data.ham10000.labels as ham10000
+import data.isic2018_task1.labels as isic2018_task1
 import data.isic2019.labels as isic2019
 import data.manifest.labels as manifest
 import data.medmnist.labels as medmnist
 import data.odir5k.labels as odir5k
+import data.pairs.labels as pairs
 from benchmarks.fuzzing.harness import Files, Target
 from benchmarks.fuzzing.mutations import changed_bytes, changed_csv, changed_files, changed_json
 from benchmarks.fuzzing.npz import changed_npz
 from data.labels import PARTS, Labels
+from data.names import FolderPair
 from data.prepared import Prepared
 from data.split_file import stored_split
 from data.splits import make_split, possible_splits
@@ -164,6 +167,44 @@ def _read_medmnist(folder: Path) -> None:
     assert all(image[:2] in (b"P5", b"P6") for image in images)
 
 
+def _bad_isic2018() -> SearchStrategy[Files]:
+    parts = ("images/train", "images/val", "images/test")
+    good = {f"{part}/ISIC_{number}.jpg": b"" for number, part in enumerate(parts)}
+    trees = _trees((*parts, "masks"), ".jpg")
+    return st.one_of(trees, trees.map(lambda files: {**files, **good}))
+
+
+@st.composite
+def _bad_pairs(draw: DrawFn) -> Files:
+    """Draw two folders, with files of names and of groups that are changed."""
+    parts = tuple(f"{kind}/{part}" for kind in ("images", "masks") for part in ("train", "val"))
+    good = {
+        name: b"" for name in ("images/1.png", "images/2.png", "masks/1.png", "masks/2_mask.png")
+    }
+    depths = draw(st.sampled_from((("images", "masks"), ("images", "masks", *parts))))
+    files = {**draw(_trees(depths)), **draw(st.sampled_from((good, good, {})))}
+    texts = {"masks/classes.txt": "a\nb\nc\n", "masks/groups.csv": "image,group\n1.png,p\n2.png,p"}
+    for name, text in texts.items():
+        if draw(st.booleans()) and not any(path.startswith(f"{name}/") for path in files):
+            files[name] = draw(st.one_of(changed_csv(text), changed_bytes([text.encode()])))
+    return files
+
+
+def _read_pairs(folder: Path) -> None:
+    raw = FolderPair(folder / "images", folder / "masks")
+    labels = pairs.read_labels(raw)
+    check_labels(labels)
+    ids = labels.ids.tolist()
+    found = pairs.find_masks(raw, ids)
+    assert set(found) <= set(ids)
+    assert len(set(found.values())) == len(found)
+    assert all(".." not in path.relative_to(folder).parts for path in found.values())
+    names = pairs.mask_classes(raw, {name: [0, 1] for name in found})
+    assert 2 <= len(names) <= 256
+    assert all(name.isprintable() for name in names)
+    assert list(pairs.raw_files(raw))
+
+
 def _prepared(folder: Path) -> Prepared:
     return Prepared(
         class_names=("a", "b"),
@@ -208,10 +249,12 @@ def _read_split(folder: Path) -> None:
 TARGETS = (
     Target("ham10000", _bad_ham10000, _reader(ham10000)),
     Target("isic2019", _bad_isic2019, _reader(isic2019)),
+    Target("isic2018_task1", _bad_isic2018, _reader(isic2018_task1)),
     Target("odir5k", _bad_odir5k, _reader(odir5k)),
     Target("covid19_radiography", _bad_covid, _reader(covid19_radiography)),
     Target("folder", _bad_folders, _reader(folder_of_images)),
     Target("manifest", _bad_manifest, _reader(manifest, "images.csv")),
     Target("medmnist", _bad_medmnist, _read_medmnist),
+    Target("pairs", _bad_pairs, _read_pairs),
     Target("split-file", _bad_splits, _read_split),
 )

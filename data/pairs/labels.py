@@ -113,7 +113,7 @@ def mask_classes(raw: FolderPair, values: Mapping[str, Sequence[int]]) -> tuple[
 
     Args:
         raw: The two folders.
-        values: The values in every mask, by the name of its image.
+        values: The values in every mask, by the name of its image; none if no mask is whole.
 
     Raises:
         UserError: If the values can be no class ids, or may be meant in two ways, or the file of
@@ -129,7 +129,7 @@ def mask_classes(raw: FolderPair, values: Mapping[str, Sequence[int]]) -> tuple[
     else:
         expected = "0 to C - 1 for C classes"
         fits = not used or (1 <= used[-1] < MOST_UNNAMED and used == list(range(used[-1] + 1)))
-        count = len(used)
+        count = max(2, len(used))
     if 255 in used and {0, 255}.issuperset(used):
         fits, count = named is None or len(named) == 2, 2
     if not fits:

@@ -329,3 +329,97 @@ def test_numbers_that_would_become_others_are_refused(batches, wrong, message, m
 def test_only_the_labels_of_the_rows_are_held_to_the_classes() -> None:
     labels = np.where(np.isin(np.arange(NUM_IMAGES), ROWS), LABELS, -1)
     next(train_batches(IMAGES, labels, ROWS, batch_size=12, seed=0, num_classes=10))
+
+
+# Every mask is another one too: a mix-up of images and masks cannot go unseen.
+MASKS = ((np.arange(20).reshape(1, 4, 5) + np.arange(NUM_IMAGES)[:, None, None]) % 7).astype(
+    np.uint8
+)
+
+
+def mask_stream(**options):
+    return train_batches(IMAGES, MASKS, ROWS, **({"batch_size": 12, "seed": 0} | options))
+
+
+def rows_of_masks(batch: dict) -> list[int]:
+    """Returns which images a batch holds, after checking that its masks belong to them."""
+    rows = batch["image"][:, 0, 0, 0]
+    assert batch["label"].dtype == np.int32
+    np.testing.assert_array_equal(batch["label"], MASKS[rows])
+    return rows.tolist()
+
+
+@pytest.mark.parametrize("process_count", [1, 2, 4])
+def test_masks_come_in_the_batches_of_their_images(process_count: int) -> None:
+    streams = [
+        mask_stream(process_index=process, process_count=process_count)
+        for process in range(process_count)
+    ]
+    for whole in take(stream(), 8):  # the order is that of images with classes
+        assert joined(rows_of_masks(next(batches)) for batches in streams) == whole
+
+
+@pytest.mark.parametrize("process_count", [1, 2, 4])
+def test_a_saved_position_holds_for_masks_and_any_process_count(process_count: int) -> None:
+    alone = mask_stream()
+    for _ in range(5):
+        next(alone)
+    state = json.loads(json.dumps(alone.get_state()))
+    streams = [
+        mask_stream(process_index=process, process_count=process_count)
+        for process in range(process_count)
+    ]
+    for batches in streams:
+        batches.set_state(state)
+    for _ in range(6):
+        blocks = [rows_of_masks(next(batches)) for batches in streams]
+        assert joined(blocks) == rows_of_masks(next(alone))
+
+
+@pytest.mark.parametrize("process_count", [1, 2, 4])
+def test_evaluation_covers_each_mask_once_and_pads_with_zeros(process_count: int) -> None:
+    seen = []
+    blocks = [
+        list(
+            evaluation_batches(
+                IMAGES,
+                MASKS,
+                ROWS[:25],
+                batch_size=12,
+                process_index=process,
+                process_count=process_count,
+            )
+        )
+        for process in range(process_count)
+    ]
+    for of_step in zip(*blocks, strict=True):
+        for batch in of_step:
+            assert batch["label"].shape == (12 // process_count, 4, 5)
+            assert batch["label"].dtype == np.int32
+            valid = batch["mask"]
+            assert not batch["label"][~valid].any()
+            seen += rows_of_masks({name: batch[name][valid] for name in ("image", "label")})
+    assert seen == ROWS[:25].tolist()
+
+
+WRONG_MASKS = {
+    "another size": (MASKS[:, :3], {}, r"Masks are \(3, 5\) for images of \(4, 5\); expected one"),
+    "too few": (MASKS[:-1], {}, "There are 119 labels for 120 images"),
+    "a class too many": (MASKS, {"num_classes": 6}, "Labels hold 6; expected 0 to 5"),
+}
+
+
+@pytest.mark.parametrize("batches", BATCHES.values(), ids=BATCHES.keys())
+@pytest.mark.parametrize(("masks", "options", "message"), WRONG_MASKS.values(), ids=WRONG_MASKS)
+def test_masks_that_do_not_fit_the_images_are_refused(
+    batches, masks, options, message, monkeypatch
+) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as in a person's own loop
+    with pytest.raises(ValueError, match=message):
+        batches(IMAGES, masks, ROWS, batch_size=12, **options)
+
+
+@pytest.mark.parametrize("sampling", ["class-balanced", "effective-number"])
+def test_masks_are_sampled_uniformly_alone(sampling) -> None:
+    with pytest.raises(ValueError, match=f"Sampling is {sampling}; masks have no class"):
+        mask_stream(sampling=sampling)
