@@ -7,7 +7,7 @@ import jax
 from data.datasets import load_dataset
 from data.image_cache import open_images
 from data.pipeline import evaluation_batches, train_batches
-from data.segmentation_inputs import Share, load_for_segmentation, open_segmentation
+from data.segmentation_inputs import Share, describe, load_for_segmentation, open_segmentation
 from lmf_jax.config import Config, parse_config
 from lmf_jax.errors import run_command
 from lmf_jax.evaluation.report import format_test_table, write_report
@@ -88,19 +88,20 @@ def segment(config: Config) -> None:
     config = config.resolve(dataset.defaults)
     share = Share(jax.process_index(), jax.process_count())
     inputs = open_segmentation(dataset, config, share)
+    description = describe(inputs)
     program = make_segmentation(
         config,
-        inputs.class_counts,
+        description["class_counts"]["train"],
         num_examples=inputs.num_examples,
         num_channels=inputs.num_channels,
     )
-    run_dir = open_run(config, dataset.description)
+    run_dir = open_run(config, description)
     announce(config, program, dataset, run_dir)
     variables = fit(config, program, run_dir, inputs.training(), inputs.validation())
 
     trained = TrainedSegmenter(
         config=config,
-        dataset=dataset.description,
+        dataset=description,
         model=program.model,
         variables=variables,
         normalisation=program.settings.normalisation,

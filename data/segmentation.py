@@ -28,7 +28,6 @@ class SegmentationDataset(SplitDataset):
             "name": self.name,
             "fingerprint": self.fingerprint,
             "class_names": list(self.class_names),
-            "case_counts": {part: len(rows) for part, rows in self.rows.items()},
         }
 
 

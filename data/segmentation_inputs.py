@@ -73,6 +73,20 @@ def load_for_segmentation(config: Config) -> SegmentationDataset | VolumeDataset
     return load_segmentation_dataset(config.dataset, **where)
 
 
+def describe(inputs: "ImageInputs | VolumeInputs") -> dict[str, Any]:
+    """Returns what a run records of its data: plain values, for JSON.
+
+    Args:
+        inputs: What it reads.
+    """
+    parts = inputs.dataset.rows
+    return {
+        **inputs.dataset.description,
+        "num_cases": {part: len(rows) for part, rows in parts.items()},
+        "class_counts": {part: inputs.class_counts(part).tolist() for part in parts},
+    }
+
+
 @dataclass(frozen=True, eq=False)
 class ImageInputs:
     """What a run on images reads.
@@ -93,10 +107,13 @@ class ImageInputs:
     masks: Masks
     num_channels: int = 3
 
-    @property
-    def class_counts(self) -> Int64[np.ndarray, " classes"]:
-        """Training pixels of each class."""
-        rows, num_classes = self.dataset.rows["train"], len(self.dataset.class_names)
+    def class_counts(self, part: str) -> Int64[np.ndarray, " classes"]:
+        """Returns how many pixels of each class a part has.
+
+        Args:
+            part: "train", "validation" or "test".
+        """
+        rows, num_classes = self.dataset.rows[part], len(self.dataset.class_names)
         return pixel_counts(self.masks, rows, num_classes)
 
     @property
@@ -187,10 +204,13 @@ class VolumeInputs:
     share: Share
     num_channels: int
 
-    @property
-    def class_counts(self) -> Int64[np.ndarray, " classes"]:
-        """Training voxels of each class."""
-        return self.dataset.voxel_counts("train")
+    def class_counts(self, part: str) -> Int64[np.ndarray, " classes"]:
+        """Returns how many voxels of each class a part has.
+
+        Args:
+            part: "train", "validation" or "test".
+        """
+        return self.dataset.voxel_counts(part)
 
     @property
     def num_examples(self) -> int:

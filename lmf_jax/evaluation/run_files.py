@@ -138,8 +138,9 @@ def read_record(run_dir: str | Path) -> dict[str, Any]:
 def _check_settings(path: Path, config: Mapping[str, Any]) -> None:
     """Refuse settings that no run has; :class:`Config` says the rest, where one is made of them."""
     for name, value in config.items():
-        known = value is None or isinstance(value, (bool, str)) or is_number(value)
-        check(path, known, f"its {name} is neither a number nor a text")
+        for part in value if isinstance(value, list) else [value]:
+            known = part is None or isinstance(part, (bool, str)) or is_number(part)
+            check(path, known, f"its {name} is neither a number nor a text")
         check(path, name.isprintable(), f"its setting {name} does not print")
     check(path, is_number(config["max_margin"], 1e-30), "its max_margin is no number above 0")
     check(path, is_whole(config["seed"]), "its seed is no whole number")
