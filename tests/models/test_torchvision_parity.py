@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict
 
 from lmf_jax.models import create_model
 from lmf_jax.models.pretrained import from_torchvision
+from lmf_jax.training.step import CPU_COMPILER_OPTIONS
 from tests.models import make_golden
 from tests.models.make_golden import MODELS, NUM_CLASSES, SIZES, Outputs
 
@@ -51,7 +52,10 @@ def our_outputs(name: str, size: tuple[int, int]) -> Outputs:
     evaluate = jax.jit(without_dropout(name, jnp.float32).apply)
     outputs = {"float32_logits": np.asarray(evaluate(single, np.float32(images)))}
     with jax.enable_x64(True):
-        double = jax.jit(functools.partial(double_outputs, name))
+        # Compiled as the train step is, which takes a DenseNet a fraction of the time.
+        double = jax.jit(
+            functools.partial(double_outputs, name), compiler_options=CPU_COMPILER_OPTIONS
+        )
         outputs |= jax.device_get(double(weights, images, make_golden.seeded_cotangent()))
     batch_stats = outputs.pop("batch_stats")
     return outputs | under_torch_names(name, batch_stats)
