@@ -346,31 +346,37 @@ def test_a_fully_masked_batch_of_maps_is_zero_with_zero_gradient():
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "same"),
+    ("name", "settings", "expected"),
     [
-        ("tversky", {"delta": 0.5}, "dice"),
-        ("focal-tversky", {"gamma": 1.0}, "tversky"),
-        ("combo", {"weight": 0.0}, "combo"),
-        ("asymmetric-unified-focal", {"weight": 1.0}, "asymmetric-focal-tversky"),
-        ("asymmetric-unified-focal", {"weight": 1.0, "form": "paper"}, "asymmetric-focal"),
-        ("mixed-focal", {"weight": 0.0, "background_weight": 0.5}, "modified-focal"),
+        ("tversky", {"delta": 0.5}, losses.dice_loss),
+        ("focal-tversky", {"gamma": 1.0}, losses.tversky_loss),
+        ("combo", {"weight": 0.0}, lambda z, y: losses.dice_loss(z, y) - 1),
+        (
+            "asymmetric-unified-focal",
+            {"weight": 1.0, "gamma": 0.2},
+            partial(losses.asymmetric_focal_tversky_loss, delta=0.6, gamma=0.2),
+        ),
+        (
+            "asymmetric-unified-focal",
+            {"weight": 1.0, "form": "paper"},
+            partial(losses.asymmetric_focal_loss, delta=0.6, gamma=0.5),
+        ),
+        (
+            "mixed-focal",
+            {"weight": 0.0, "background_weight": 0.5},
+            lambda z, y: losses.segmentation_focal_loss(z, y) / 2,
+        ),
         # What a loss does not have is ignored, as in the losses of classification.
-        ("dice", {"gamma": 1.5, "delta": 0.9, "weight": 0.1, "tau": 0.3, "form": "paper"}, "dice"),
+        (
+            "dice",
+            {"gamma": 1.5, "delta": 0.9, "weight": 0.1, "tau": 0.3, "form": "paper"},
+            losses.dice_loss,
+        ),
     ],
 )
-def test_options_reach_the_losses_that_have_them(name, settings, same):
+def test_options_reach_the_losses_that_have_them(name, settings, expected):
     value = make_objective(name, COUNTS, **settings)(MAPS, LABEL_MAPS)
-    expected = {
-        "combo": losses.dice_loss(MAPS, LABEL_MAPS) - 1,
-        "asymmetric-focal-tversky": losses.asymmetric_focal_tversky_loss(
-            MAPS, LABEL_MAPS, delta=0.6, gamma=0.5
-        ),
-        "asymmetric-focal": losses.asymmetric_focal_loss(MAPS, LABEL_MAPS, delta=0.6, gamma=0.5),
-        "modified-focal": losses.segmentation_focal_loss(MAPS, LABEL_MAPS) / 2,
-        "dice": losses.dice_loss(MAPS, LABEL_MAPS),
-        "tversky": losses.tversky_loss(MAPS, LABEL_MAPS),
-    }[same]
-    np.testing.assert_allclose(value, expected.mean(), rtol=1e-5)
+    np.testing.assert_allclose(value, expected(MAPS, LABEL_MAPS).mean(), rtol=1e-5)
 
 
 def test_the_gamma_of_a_loss_is_its_own_unless_it_is_given():
@@ -408,5 +414,5 @@ def test_a_mask_over_voxels_is_refused_where_a_sample_has_one_value(monkeypatch)
     for call in (partial(objective, MAPS), objective.denominators):
         with pytest.raises(ValueError, match=r"where has shape \(8, 2, 3\) and labels \(8, 2, 3\)"):
             call(LABEL_MAPS, voxels)
-    with pytest.raises(ValueError, match=r"\(4, 3\).* 2 classes|labels have shape \(4,\)"):
+    with pytest.raises(ValueError, match=r"labels have shape \(4,\)"):
         objective(LOGITS, LABELS)
