@@ -116,16 +116,16 @@ def _voxels(logits: Float[Array, "*space classes"], labels: Integer[Array, "*spa
     is_label = labels[None] == jnp.arange(num_classes, dtype=labels.dtype)[:, None]
     if num_classes == 2:  # there is one other class, and no exponential is needed to find it
         log_odds = jnp.where(is_label[0], logits[1] - logits[0], logits[0] - logits[1])
-        shares = jnp.ones_like(logits)
+        powers, total = jnp.ones_like(logits), jnp.ones_like(log_odds)
     else:
         others = jnp.where(is_label, -jnp.inf, logits)
         largest = jax.lax.stop_gradient(jnp.max(others, axis=0))
         powers = jnp.exp(others - largest[None])
         total = jnp.sum(powers, axis=0)
         log_odds = jnp.log(total) + largest - jnp.sum(jnp.where(is_label, logits, 0), axis=0)
-        shares = jnp.where(is_label, 1, powers / total[None])
     cross_entropy, minus_log_error = softplus_both(log_odds)
-    errors = shares * jnp.exp(-minus_log_error)[None]
+    error = jnp.exp(-minus_log_error)
+    errors = jnp.where(is_label, error[None], powers * (error / total)[None])
     return Voxels(labels, is_label, cross_entropy, -minus_log_error, errors)
 
 

@@ -217,7 +217,7 @@ def make_objective(
     Args:
         name: one of :data:`LOSSES` or of :data:`SEGMENTATION_LOSSES`.
         class_counts: training examples per class, ``[C]``, by class id; voxels in label maps.
-        form: see above; the losses of other papers have one form only.
+        form: see above; the other losses of classification have one form only.
         head: ``"cosine"`` if the logits are cosines: the focal part then sees ``scale`` times them.
         alpha: weight of the LDAM part of LMF, at least 0.
         beta: weight of the focal part of LMF, at least 0.

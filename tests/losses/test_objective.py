@@ -7,9 +7,10 @@ import pytest
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import config as jaxtyping_config
 
-from lmf_jax import class_margins, focal_loss, ldam_loss
+from lmf_jax import class_margins, focal_loss, ldam_loss, losses
 from lmf_jax.losses import (
     LOSSES,
+    SEGMENTATION_LOSSES,
     effective_number_weights,
     make_objective,
 )
@@ -179,10 +180,13 @@ def test_micro_batches_add_up_with_the_denominators_of_the_whole(name):
     np.testing.assert_allclose(sum(parts), objective(LOGITS, LABELS), rtol=1e-6)
 
 
-def test_a_mask_over_images_masks_dense_maps():
-    objective = make_objective("lmf", COUNTS)
-    logits = jnp.stack([LOGITS, LOGITS * jnp.nan])
-    labels = jnp.stack([LABELS, LABELS])
+@pytest.mark.parametrize(
+    ("name", "form"), [*((name, "released") for name in LOSSES), ("lmf", "paper")]
+)
+def test_a_mask_over_images_masks_dense_maps(name, form):
+    objective = make_objective(name, COUNTS, form=form)
+    logits = jnp.stack([LOGITS, LOGITS * jnp.nan]).reshape(2, 2, 2, 3)
+    labels = jnp.stack([LABELS, LABELS - 7]).reshape(2, 2, 2)
     value = objective(logits, labels, jnp.array([True, False]))
     np.testing.assert_allclose(value, objective(LOGITS, LABELS), rtol=1e-6)
 
@@ -269,3 +273,146 @@ def test_cosines_have_a_scale_to_learn_from_in_every_form(form):
     objective = make_objective("lmf", [100, 20], form=form, head="cosine")
     right = objective(jnp.array([[1.0, -1.0]]), jnp.array([0]))
     assert right < 1e-6
+
+
+# Losses of segmentation: a value per sample
+
+MAPS = jnp.asarray(np.random.default_rng(0).normal(size=(8, 2, 3, 3)), jnp.float32)
+LABEL_MAPS = jnp.asarray(np.random.default_rng(1).integers(0, 3, (8, 2, 3)), jnp.int32)
+# Of four devices with two samples each, one sees only padding.
+SAMPLES = jnp.array([True, True, False, False, True, False, True, True])
+
+
+@pytest.mark.parametrize("name", SEGMENTATION_LOSSES)
+@pytest.mark.parametrize("form", ["released", "paper", "paper-v1"])
+def test_a_loss_of_segmentation_is_averaged_over_the_samples(name, form):
+    loss = getattr(losses, name.replace("-", "_") + "_loss")
+    if form != "released" and "form" in loss.__annotations__:
+        loss = partial(loss, form="paper")
+    objective = make_objective(name, COUNTS, form=form)
+    np.testing.assert_array_equal(objective.denominators(LABEL_MAPS, SAMPLES), [5])
+    np.testing.assert_array_equal(objective.denominators(LABEL_MAPS), [8])
+    maps = jnp.where(SAMPLES[:, None, None, None], MAPS, jnp.nan)
+    expected = loss(MAPS, LABEL_MAPS)[SAMPLES].mean()
+    np.testing.assert_allclose(objective(maps, LABEL_MAPS, SAMPLES), expected, rtol=1e-6)
+
+
+def test_losses_of_segmentation_on_devices_and_in_micro_batches():
+    objectives = {name: make_objective(name, COUNTS) for name in SEGMENTATION_LOSSES}
+
+    def of_batch(logits, labels, where):
+        return {
+            name: jax.value_and_grad(objective)(logits, labels, where)
+            for name, objective in objectives.items()
+        }
+
+    def of_share(logits, labels, where):
+        def micro_batches(objective, z):
+            denominators = objective.denominators(labels, where, axis_name="batch")
+            parts = [
+                objective(
+                    z[i : i + 1],
+                    labels[i : i + 1],
+                    where[i : i + 1],
+                    "batch",
+                    denominators=denominators,
+                )
+                for i in (0, 1)
+            ]
+            return sum(parts)
+
+        return {
+            name: jax.value_and_grad(partial(micro_batches, objective))(logits)
+            for name, objective in objectives.items()
+        }
+
+    maps = jnp.where(SAMPLES[:, None, None, None], MAPS, jnp.nan)
+    expected = jax.jit(of_batch)(maps, LABEL_MAPS, SAMPLES)
+    shares = spread(of_share, 4)(maps, LABEL_MAPS, SAMPLES)
+    for name, (value, gradient) in expected.items():
+        values, gradients = shares[name]
+        np.testing.assert_allclose(values.sum(), value, rtol=1e-6, atol=1e-7, err_msg=name)
+        gradients = gradients.reshape(gradient.shape)
+        np.testing.assert_allclose(gradients, gradient, rtol=1e-5, atol=1e-8, err_msg=name)
+        np.testing.assert_array_equal(gradients[~SAMPLES], 0)
+
+
+def test_a_fully_masked_batch_of_maps_is_zero_with_zero_gradient():
+    objective = make_objective("asymmetric-unified-focal", COUNTS)
+    nothing = jnp.zeros(8, bool)
+    value, gradient = jax.value_and_grad(objective)(MAPS * jnp.nan, LABEL_MAPS, nothing)
+    assert value == 0
+    np.testing.assert_array_equal(gradient, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [
+        ("tversky", {"delta": 0.5}, losses.dice_loss),
+        ("focal-tversky", {"gamma": 1.0}, losses.tversky_loss),
+        ("combo", {"weight": 0.0}, lambda z, y: losses.dice_loss(z, y) - 1),
+        (
+            "asymmetric-unified-focal",
+            {"weight": 1.0, "gamma": 0.2},
+            partial(losses.asymmetric_focal_tversky_loss, delta=0.6, gamma=0.2),
+        ),
+        (
+            "asymmetric-unified-focal",
+            {"weight": 1.0, "form": "paper"},
+            partial(losses.asymmetric_focal_loss, delta=0.6, gamma=0.5),
+        ),
+        (
+            "mixed-focal",
+            {"weight": 0.0, "background_weight": 0.5},
+            lambda z, y: losses.segmentation_focal_loss(z, y) / 2,
+        ),
+        # What a loss does not have is ignored, as in the losses of classification.
+        (
+            "dice",
+            {"gamma": 1.5, "delta": 0.9, "weight": 0.1, "tau": 0.3, "form": "paper"},
+            losses.dice_loss,
+        ),
+    ],
+)
+def test_options_reach_the_losses_that_have_them(name, settings, expected):
+    value = make_objective(name, COUNTS, **settings)(MAPS, LABEL_MAPS)
+    np.testing.assert_allclose(value, expected(MAPS, LABEL_MAPS).mean(), rtol=1e-5)
+
+
+def test_the_gamma_of_a_loss_is_its_own_unless_it_is_given():
+    given = make_objective("focal", COUNTS, gamma=1.5)
+    np.testing.assert_array_equal(
+        make_objective("focal", COUNTS)(LOGITS, LABELS), given(LOGITS, LABELS)
+    )
+    own = make_objective("segmentation-focal", COUNTS)(MAPS, LABEL_MAPS)
+    given = make_objective("segmentation-focal", COUNTS, gamma=2.0)(MAPS, LABEL_MAPS)
+    np.testing.assert_array_equal(own, given)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("dise", {}, "Unknown loss 'dise'; expected one of ce, .*, dice, tversky"),
+        ("tversky", {"delta": 1.5}, r"delta is 1\.5"),
+        ("asymmetric-unified-focal", {"gamma": 1.5}, r"gamma is 1\.5; expected .*\[0, 1\]"),
+        ("cosine-tversky", {"gamma": 1.5}, r"gamma is 1\.5; expected a whole number"),
+        ("mixed-focal", {"weight": -0.5}, r"weight is -0\.5"),
+        ("combo", {"background_weight": 7.0}, r"background_weight is 7\.0"),
+        ("dice", {"head": "cosine"}, "cosine head was given with loss 'dice'"),
+        ("dice", {"form": "printed"}, "Unknown form 'printed'"),
+    ],
+)
+def test_settings_of_segmentation_out_of_range_are_refused(name, settings, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
+    with pytest.raises(ValueError, match=message):
+        make_objective(name, COUNTS, **settings)
+
+
+def test_a_mask_over_voxels_is_refused_where_a_sample_has_one_value(monkeypatch):
+    monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
+    objective, voxels = make_objective("dice", COUNTS), LABEL_MAPS > 0
+    for call in (partial(objective, MAPS), objective.denominators):
+        with pytest.raises(ValueError, match=r"where has shape \(8, 2, 3\) and labels \(8, 2, 3\)"):
+            call(LABEL_MAPS, voxels)
+    with pytest.raises(ValueError, match=r"labels have shape \(4,\)"):
+        objective(LOGITS, LABELS)
