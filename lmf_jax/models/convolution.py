@@ -21,8 +21,9 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 # own convolution is as fast or faster; at 2x2 it takes 100 times as long.
 SMALL_MAP_PIXELS = 16
 
-# Smallest map, in pixels, whose convolution and gradients of stride 1 XLA's own code is left to.
-LARGE_MAP_PIXELS = 32 * 32
+# Smallest map, in pixels, that is convolved on a CPU by XLA alone, gradients too, if the stride is
+# 1: windows and products of such maps fall out of the cache, and take twice as long.
+LARGE_MAP_PIXELS = 64 * 64
 
 # Widest window, in values, that is as well multiplied flat: the first layer's 3x3 over RGB.
 NARROW_WINDOW = 32
