@@ -1,6 +1,6 @@
 """What the choice of a convolution's form on a CPU rests on: ``python -m benchmarks.convolution``.
 
-Forward and both gradients of single layers, batch 32, at the shapes that fill the time of the three
+Forward and both gradients of single layers, batch 32, at the shapes that fill the time of the
 architectures: the form that :func:`lmf_jax.models.convolution.convolve` chooses, XLA's own
 convolution, and PyTorch's in turn (``--peer torch``). A layer that stands alone is not one in a
 network, which shares what it lays out with its neighbours: ``benchmarks.train_step`` has the last
@@ -40,6 +40,8 @@ LAYERS = (
     (16, 128, 128, 3, 2),
     (64, 3, 24, 3, 2),
     (64, 3, 64, 7, 2),
+    (128, 32, 32, 3, 1),
+    (64, 128, 64, 3, 1),
     (8, 512, 0, 3, 1),
     (4, 960, 0, 3, 1),
 )

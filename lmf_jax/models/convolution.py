@@ -21,6 +21,10 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 # own convolution is as fast or faster; at 2x2 it takes 100 times as long.
 SMALL_MAP_PIXELS = 16
 
+# Smallest map, in pixels, that is convolved on a CPU by XLA alone, gradients too, if the stride is
+# 1: windows and products of such maps fall out of the cache, and take twice as long.
+LARGE_MAP_PIXELS = 64 * 64
+
 # Widest window, in values, that is as well multiplied flat: the first layer's 3x3 over RGB.
 NARROW_WINDOW = 32
 
@@ -92,11 +96,15 @@ def _cpu_form_backward(
     height, width, channels, features = kernel.shape
     depthwise = channels != images.shape[-1]
     narrow = channels >= FEW_CHANNELS and features <= min(channels, WINDOWED_FEATURES)
-    if stride == 1 and height * width > 1 and narrow and not (depthwise or _is_small(images)):
+    by_windows = stride == 1 and height * width > 1 and narrow and not depthwise
+    if by_windows and not (_is_small(images) or _is_large(images)):
         return _gradients_by_windows(images, kernel, gradient, padding)
     by_images = _image_gradient(images, kernel, gradient, stride, padding)
     if depthwise:
         return by_images, _depthwise_kernel_gradient(images, kernel, gradient, stride, padding)
+    if height * width > 1 and stride == 1 and _is_large(images):
+        convolution = partial(_compiler_form, images, stride=stride, padding=padding)
+        return by_images, jax.vjp(convolution, kernel)[1](gradient)[0]
     if channels < FEW_CHANNELS:
         convolution = partial(_fastest_sum, images, stride=stride, padding=padding)
         return by_images, jax.vjp(convolution, kernel)[1](gradient)[0]
@@ -115,13 +123,17 @@ def _fastest_sum(images: Array, kernel: Array, *, stride: int, padding: Padding)
         form = _shifted_sum
     elif pixels == 1 or pixels * channels <= NARROW_WINDOW or _is_small(images):
         form = _window_product
-    elif stride == 1 and 2 * features <= channels:
+    elif stride == 1 and 2 * features <= channels and not _is_large(images):
         form = _sum_of_shifted_products
     return form(images, kernel, stride=stride, padding=padding)
 
 
 def _is_small(images: Array) -> bool:
     return images.shape[1] * images.shape[2] <= SMALL_MAP_PIXELS
+
+
+def _is_large(images: Array) -> bool:
+    return images.shape[1] * images.shape[2] >= LARGE_MAP_PIXELS
 
 
 def _image_gradient(

@@ -1,4 +1,4 @@
-"""Layers shared by the models: convolution, batch norm, dropout, pooling."""
+"""Layers shared by the models: convolution, batch and instance norm, dropout, pooling."""
 
 from collections.abc import Callable
 
@@ -11,6 +11,8 @@ from jaxtyping import Array, Float, Key
 
 from lmf_jax.models.batch_norm import normalise, normalise_batch
 from lmf_jax.models.convolution import convolve
+from lmf_jax.models.convolution_3d import convolve_volumes
+from lmf_jax.models.instance_norm import normalise_instances
 
 Initializer = Callable[..., Array]
 
@@ -24,13 +26,13 @@ def parameter_dtype(dtype: DTypeLike) -> jnp.dtype:
 
 
 class Conv(nn.Module):
-    """Convolution with a square kernel and zero padding, `torch.nn.Conv2d`'s arithmetic.
+    """Convolution with a kernel of equal sides and zero padding, as `torch.nn.Conv2d` and `Conv3d`.
 
     Attributes:
         features: number of output channels.
-        kernel_size: rows and columns of the kernel, in pixels.
-        stride: step between outputs, in pixels.
-        depthwise: whether each channel is convolved on its own.
+        kernel_size: side of the kernel, in pixels.
+        stride: step between outputs, in pixels; of volumes 1.
+        depthwise: whether each channel is convolved on its own; not of volumes.
         use_bias: whether a learned bias is added to each output channel.
         kernel_init: initialiser of the kernel.
         dtype: dtype of the computation.
@@ -48,23 +50,30 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch out_height out_width features"]:
-        """Convolves the images and adds the bias, if there is one."""
+        self, images: Float[Array, "batch *space channels"]
+    ) -> Float[Array, "batch *out_space features"]:
+        """Convolves the images or volumes and adds the bias, if there is one.
+
+        Raises:
+            ValueError: if volumes are to be convolved with a stride or channel by channel.
+        """
+        dims = images.ndim - 2
+        if dims == 3 and (self.stride != 1 or self.depthwise):
+            raise ValueError("Volumes are convolved with stride 1 and over all channels alone.")
         channels = 1 if self.depthwise else images.shape[-1]
-        shape = (self.kernel_size, self.kernel_size, channels, self.features)
+        shape = (*(self.kernel_size,) * dims, channels, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, parameter_dtype(self.dtype))
         side = (self.kernel_size - 1) // 2
-        outputs = convolve(
-            images.astype(self.dtype),
-            kernel.astype(self.dtype),
-            stride=self.stride,
-            padding=((side, side), (side, side)),
-        )
+        images, weights = images.astype(self.dtype), kernel.astype(self.dtype)
+        if dims == 3:
+            outputs = convolve_volumes(images, weights, padding=((side, side),) * 3)
+        else:
+            padding = ((side, side), (side, side))
+            outputs = convolve(images, weights, stride=self.stride, padding=padding)
         if not self.use_bias:
             return outputs
         bias = self.param("bias", nn.initializers.zeros, (self.features,), kernel.dtype)
-        return outputs + bias.astype(self.dtype)[None, None, None]
+        return outputs + bias.astype(self.dtype).reshape(*(1,) * (dims + 1), -1)
 
 
 class BatchNorm(nn.Module):
@@ -108,6 +117,32 @@ class BatchNorm(nn.Module):
         for running, new in ((running_mean, mean), (running_var, var)):
             running.value = self.momentum * running.value + (1 - self.momentum) * new
         return outputs
+
+
+class InstanceNorm(nn.Module):
+    """Instance normalisation, `torch.nn.InstanceNorm2d`'s and `3d`'s arithmetic with `affine=True`.
+
+    It has no running statistics: training and evaluation are the same.
+
+    Attributes:
+        epsilon: added to the variance before the square root.
+        dtype: dtype of the output; statistics are computed in at least float32.
+
+    Source: Ulyanov et al., "Instance normalization", 2016, arXiv 1607.08022.
+    """
+
+    epsilon: float = 1e-5
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, inputs: Float[Array, "batch *space channels"]
+    ) -> Float[Array, "batch *space channels"]:
+        """Normalises each channel of each sample over space, scales and shifts it."""
+        shape, dtype = inputs.shape[-1:], parameter_dtype(self.dtype)
+        scale = self.param("scale", nn.initializers.ones, shape, dtype)
+        bias = self.param("bias", nn.initializers.zeros, shape, dtype)
+        return normalise_instances(inputs.astype(self.dtype), scale, bias, self.epsilon)
 
 
 class Dropout(nn.Module):
@@ -229,6 +264,24 @@ def _separable_max_pool(images: Array) -> Array:
 def _earlier_max(earlier: Array, later: Array) -> Array:
     """The larger value; among equals the earlier, which alone gets the gradient, as in windows."""
     return jnp.where((later > earlier) | jnp.isnan(later), later, earlier)
+
+
+def halving_max_pool(
+    maps: Float[Array, "batch *space channels"],
+) -> Float[Array, "batch *half_space channels"]:
+    """Largest value of each 2x2 square or 2x2x2 cube; one that sticks out counts what is there.
+
+    So an odd side is halved upwards, as PyTorch's pooling does with `ceil_mode=True`. Among equals
+    the first gets the gradient, in the order in which they lie, as in PyTorch.
+    """
+    for axis in range(maps.ndim - 2, 0, -1):
+        size = maps.shape[axis]
+        if size % 2:
+            border = [(0, int(a == axis)) for a in range(maps.ndim)]
+            maps = jnp.pad(maps, border, constant_values=-jnp.inf)
+        pair = (lax.slice_in_dim(maps, start, size + size % 2, 2, axis) for start in (0, 1))
+        maps = _earlier_max(*pair)
+    return maps
 
 
 def average_pool(

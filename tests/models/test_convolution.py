@@ -1,4 +1,5 @@
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from jax import lax
 from jax.test_util import check_grads
 
-from lmf_jax.models.convolution import FEW_CHANNELS, convolve
+from lmf_jax.models.convolution import FEW_CHANNELS, LARGE_MAP_PIXELS, convolve
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
@@ -71,6 +72,19 @@ def test_value_and_gradients_equal_the_compiler_s_convolution(
     for our, their in zip(ours, theirs, strict=True):
         assert our.shape == their.shape
         np.testing.assert_allclose(our, their, rtol=0, atol=1e-5 * np.abs(their).max())
+
+
+@pytest.mark.parametrize(("channels", "features"), [(3, 5), (FEW_CHANNELS, 5), (5, 40)])
+def test_large_maps_are_convolved_alike(channels, features):
+    side = math.isqrt(LARGE_MAP_PIXELS)
+    operands = arrays((1, side, side, channels), (3, 3, channels, features))
+    options = {"padding": ((1, 1), (1, 0))}
+    ours, theirs = (
+        jax.jit(functools.partial(value_and_gradients, functools.partial(f, **options)))(*operands)
+        for f in (convolve, reference)
+    )
+    for our, their in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(our, their, rtol=0, atol=1e-4 * np.abs(their).max())
 
 
 FORMS = {

@@ -4,7 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lmf_jax.models.layers import BatchNorm, Conv, Dropout, average_pool, max_pool
+from lmf_jax.models.layers import (
+    BatchNorm,
+    Conv,
+    Dropout,
+    average_pool,
+    halving_max_pool,
+    max_pool,
+)
 
 
 def normal(*shape, seed=0):
@@ -172,6 +179,21 @@ def test_max_pool_does_not_hide_nan():
     np.testing.assert_array_equal(jnp.isnan(max_pool(images))[0, :, :, 0], expected)
 
 
+@pytest.mark.parametrize("size", [(4, 6), (3, 5), (2, 3, 4)], ids=str)
+def test_halving_max_pool_and_its_gradient_are_those_of_pytorch_even_with_ties(size):
+    torch = pytest.importorskip("torch", reason="compares with torch, which is not installed")
+    maps = jnp.round(normal(2, *size, 3))
+    maps = maps.at[(0,) * maps.ndim].set(jnp.nan)
+    ours, vjp = jax.vjp(halving_max_pool, maps)
+    cotangent = normal(*ours.shape, seed=1)
+    pixels = torch.from_numpy(np.array(maps)).movedim(-1, 1).requires_grad_()
+    pool = {2: torch.nn.functional.max_pool2d, 3: torch.nn.functional.max_pool3d}[len(size)]
+    theirs = pool(pixels, 2, ceil_mode=True)
+    theirs.backward(torch.from_numpy(np.array(cotangent)).movedim(-1, 1))
+    np.testing.assert_array_equal(ours, theirs.detach().movedim(1, -1).numpy())
+    np.testing.assert_array_equal(vjp(cotangent)[0], pixels.grad.movedim(1, -1).numpy())
+
+
 def test_average_pool_leaves_out_the_odd_row_and_column():
     images = jnp.arange(15.0).reshape(1, 3, 5, 1)
     np.testing.assert_allclose(average_pool(images)[0, :, :, 0], [[3, 5]])
@@ -188,3 +210,9 @@ def test_conv_keeps_the_size_of_the_map_and_adds_the_bias():
     difference = conv.apply(moved, images) - conv.apply(variables, images)
     assert difference.shape == (2, 5, 6, 4)
     np.testing.assert_allclose(difference[1, 2, 3], [0, 1, 2, 3], atol=1e-5)
+
+
+def test_conv_of_volumes_refuses_strides_and_depthwise_kernels():
+    for settings in ({"stride": 2}, {"depthwise": True}):
+        with pytest.raises(ValueError, match="Volumes are convolved with stride 1"):
+            Conv(3, 3, **settings).init(jax.random.key(0), normal(1, 3, 3, 3, 3))
