@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from benchmarks.fuzzing.harness import Files, Target
-from benchmarks.fuzzing.images import encoded_images
+from benchmarks.fuzzing.images import encoded_images, encoded_masks
 from benchmarks.fuzzing.labels import check_labels
 from benchmarks.fuzzing.mutations import changed_bytes, changed_files, changed_json
 from benchmarks.fuzzing.npz import changed_npz
@@ -21,16 +21,21 @@ from data.prepared import INDEX_FILE, open_prepared
 
 
 @functools.cache
-def _good_dataset() -> Files:
-    """Return the files of a dataset that was prepared from a folder of images."""
+def _good_dataset(kind: str) -> Files:
+    """Return the files of a dataset that was prepared from images in folders, or with masks."""
     with tempfile.TemporaryDirectory() as folder:
-        raw = Path(folder) / "images"
+        a, b = Path(folder) / "images" / "a", Path(folder) / "images" / "b"
+        for place in (a, b):
+            place.mkdir(parents=True)
         for number, content in enumerate(encoded_images()[:8]):
-            path = raw / "ab"[number % 2] / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            if kind == "folder":
+                ((a, b)[number % 2] / f"{number}.png").write_bytes(content)
+            else:  # of the same size
+                (a / f"{number}.png").write_bytes(encoded_images()[0])
+                (b / f"{number}.png").write_bytes(encoded_masks()[0])
+        name = f"folder:{a.parent}" if kind == "folder" else f"pairs:{a},{b}"
         with contextlib.redirect_stderr(io.StringIO()):
-            prepared = prepare(f"folder:{raw}", None, Path(folder) / "data")
+            prepared = prepare(name, None, Path(folder) / "data")
         return {
             path.name: path.read_bytes()
             for path in sorted(prepared.folder.iterdir())
@@ -38,8 +43,8 @@ def _good_dataset() -> Files:
         }
 
 
-def _bad_datasets() -> SearchStrategy[Files]:
-    good = _good_dataset()
+def _bad_datasets(kind: str) -> SearchStrategy[Files]:
+    good = _good_dataset(kind)
     ways = {name: changed_bytes([content]) for name, content in good.items()}
     for name, content in good.items():
         if name.endswith(".json"):
@@ -56,6 +61,11 @@ def _open(folder: Path) -> None:
     assert len(prepared.source) == len(prepared.ids)
     for row in range(len(prepared.ids)):
         assert isinstance(prepared.source[row], bytes)
+        assert prepared.masks is None or isinstance(prepared.masks[row], bytes)
+    assert all(name.isprintable() for name in prepared.mask_classes)
 
 
-TARGETS = (Target("prepared", _bad_datasets, _open, cost=20),)
+TARGETS = (
+    Target("prepared", lambda: _bad_datasets("folder"), _open, cost=20),
+    Target("prepared-masks", lambda: _bad_datasets("pairs"), _open, cost=20),
+)

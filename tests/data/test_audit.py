@@ -47,6 +47,24 @@ def test_counts_ratio_and_leaks() -> None:
     assert lines[-1].split() == ["all", "4", "1", "2", "1"]
 
 
+def test_of_masks_the_shares_of_the_pixels_are_told() -> None:
+    ids = np.array([f"image {i}" for i in range(7)])
+    labels = Labels(("image",), ids, np.zeros(7, np.int32))
+    pixels = {"skin": np.array([9, 9, 9, 9, 4, 5, 10]), "mole": np.array([1, 1, 1, 1, 6, 5, 0])}
+    audit = audit_split(labels, "official", ROWS, 0, pixels=pixels)
+    assert audit.pixel_shares == {
+        "skin": {"train": 0.9, "validation": 0.4, "test": 0.75},
+        "mole": {"train": 0.1, "validation": 0.6, "test": 0.25},
+    }
+    assert [line.split() for line in format_audit(audit).splitlines()] == [
+        ["split", "official"],
+        ["class", "train", "validation", "test"],
+        ["all", "4", "1", "2"],
+        ["pixels", "of", "skin", "90.00%", "40.00%", "75.00%"],
+        ["pixels", "of", "mole", "10.00%", "60.00%", "25.00%"],
+    ]
+
+
 def test_without_groups_nothing_is_said_of_leaks() -> None:
     audit = audit_split(labels_of(None), "paper", ROWS, 0)
     assert audit.leaked is None
