@@ -53,6 +53,15 @@ def test_what_may_be_missing_or_known(tmp_path):
     assert run.test["intervals"]["drawn"] == "groups"
 
 
+def test_narrow_counts_do_not_overflow(run_dir):
+    path = run_dir / "cases.npz"
+    before = read_segmentation_run(run_dir).counts
+    change_arrays(path, lambda a: a | {"counts": a["counts"].astype(np.uint16)})
+    run = read_segmentation_run(run_dir)
+    assert run.counts.dtype == np.int64
+    np.testing.assert_array_equal(run.counts, before)
+
+
 def test_a_reader_refuses_the_run_of_another_task(run_dir):
     with pytest.raises(UserError, match="is one of segmentation; expected classification"):
         read_run(run_dir)
