@@ -34,7 +34,8 @@ CLASSES = ("a", "b", "c")
 LABELS = np.array([0, 0, 0, 1, 1, 2, 0, 1])
 
 
-def _record() -> dict[str, Any]:
+def good_record() -> dict[str, Any]:
+    """Return what ``config.json`` says of a run."""
     counts = {"train": [9, 4, 2], "validation": [4, 3, 1], "test": [4, 3, 1]}
     config = Config().resolve({"split": "paper", "image_size": 32})
     return {
@@ -59,7 +60,8 @@ def _history() -> list[dict[str, Any]]:
     ]
 
 
-def _timing() -> list[dict[str, Any]]:
+def good_timing() -> list[dict[str, Any]]:
+    """Return the lines of ``timing.jsonl``."""
     return [{"epoch": i, "seconds": 2.0, "images_per_second": 7.0} for i in (1, 2, 3)]
 
 
@@ -85,11 +87,13 @@ def _test() -> dict[str, Any]:
     return test_summary(made["labels"], made["logits"], CLASSES, made["groups"])
 
 
-def _lines(rows: list[dict[str, Any]]) -> bytes:
+def lines_of(rows: list[dict[str, Any]]) -> bytes:
+    """Return a file of one JSON object a line."""
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def _npz(arrays: Mapping[str, Any]) -> bytes:
+def npz_of(arrays: Mapping[str, Any]) -> bytes:
+    """Return an npz file of some arrays."""
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()
@@ -99,41 +103,42 @@ def _npz(arrays: Mapping[str, Any]) -> bytes:
 def good_run() -> Files:
     """Return the files of a run that was trained and tested."""
     return {
-        "config.json": json.dumps(_record()).encode(),
-        "metrics.jsonl": _lines(_history()),
-        "timing.jsonl": _lines(_timing()),
+        "config.json": json.dumps(good_record()).encode(),
+        "metrics.jsonl": lines_of(_history()),
+        "timing.jsonl": lines_of(good_timing()),
         "test.json": json.dumps(_test()).encode(),
-        "predictions.npz": _npz(_predictions()),
-        "mistakes.npz": _npz(_mistakes()),
+        "predictions.npz": npz_of(_predictions()),
+        "mistakes.npz": npz_of(_mistakes()),
     }
 
 
-def _changed_lines(rows: list[dict[str, Any]]) -> SearchStrategy[bytes]:
+def changed_lines(rows: list[dict[str, Any]]) -> SearchStrategy[bytes]:
     """Return a strategy of files of lines of which one is changed."""
-    first = _lines(rows[:1])
-    return changed_json(rows[1]).map(lambda line: first + line + b"\n" + _lines(rows[2:]))
+    first = lines_of(rows[:1])
+    return changed_json(rows[1]).map(lambda line: first + line + b"\n" + lines_of(rows[2:]))
 
 
-def _or_bytes(good: bytes, changed: SearchStrategy[bytes]) -> SearchStrategy[bytes]:
+def or_bytes(good: bytes, changed: SearchStrategy[bytes]) -> SearchStrategy[bytes]:
+    """Return a strategy that mostly draws changed files, and else good ones with other bytes."""
     return st.one_of(changed, changed, changed, changed_bytes([good]))
 
 
 def _bad_runs() -> SearchStrategy[Files]:
     good = good_run()
     changed = {
-        "config.json": changed_json(_record()),
-        "metrics.jsonl": _changed_lines(_history()),
-        "timing.jsonl": _changed_lines(_timing()),
+        "config.json": changed_json(good_record()),
+        "metrics.jsonl": changed_lines(_history()),
+        "timing.jsonl": changed_lines(good_timing()),
         "test.json": changed_json(_test()),
         "predictions.npz": changed_npz(_predictions()),
         "mistakes.npz": changed_npz(_mistakes()),
     }
-    ways = {name: _or_bytes(good[name], changed[name]) for name in changed}
+    ways = {name: or_bytes(good[name], changed[name]) for name in changed}
     return changed_files(good, ways)
 
 
 def _bad_records() -> SearchStrategy[Files]:
-    changed = _or_bytes(good_run()["config.json"], changed_json(_record()))
+    changed = or_bytes(good_run()["config.json"], changed_json(good_record()))
     return changed.map(lambda content: {"config.json": content})
 
 
@@ -220,7 +225,7 @@ def _bad_checkpoints() -> SearchStrategy[Files]:
         except ValueError:
             continue
         changed = changed_json(value)
-        ways[name] = _or_bytes(content, st.one_of(changed, changed.map(_signed)))
+        ways[name] = or_bytes(content, st.one_of(changed, changed.map(_signed)))
     return changed_files(good, ways)
 
 

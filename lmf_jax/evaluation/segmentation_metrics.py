@@ -82,7 +82,7 @@ def hausdorff_95(
     labels: Integer[np.ndarray, "*space"],
     prediction: Integer[np.ndarray, "*space"],
     num_classes: int,
-    spacing: Sequence[float],
+    spacing: Sequence[float | int],
 ) -> Float[np.ndarray, " {num_classes}"]:
     """Compute the 95 % Hausdorff distance of each class between truth and prediction.
 

@@ -157,7 +157,7 @@ def _weighted_sums(
 ) -> tuple[Float[np.ndarray, "..."], tuple[slice, ...]]:
     """Return the weighted probabilities, summed over the windows, and where the volume lies."""
     space = volume.shape[:-1]
-    if len(space) != len(patch_size) or batch_size < 1:
+    if len(space) != len(patch_size) or min(patch_size) < 1 or batch_size < 1:
         raise ValueError(
             f"A volume of shape {volume.shape} is cut into batches of {batch_size} patches of "
             f"{tuple(patch_size)}; expected a size for each axis of space and 1 or more a batch."

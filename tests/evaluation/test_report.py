@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from lmf_jax.evaluation.formatting import (
 )
 from lmf_jax.evaluation.mistakes import Mistakes, read_mistakes, write_mistakes
 from lmf_jax.evaluation.report import format_test_table, write_report
+from tests.evaluation.page import Page
 
 FIGURES = [
     "class_distribution",
@@ -42,31 +42,6 @@ OVERALL_TILES = {
     "Calibration error": "ece",
 }
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-VOID_TAGS = {"meta", "img", "br"}
-
-
-class Page(HTMLParser):
-    """Collects the elements and the visible text, and fails on tags that do not match."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.open, self.elements, self.words = [], [], []
-        self.feed(html)
-        self.close()
-        assert not self.open
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID_TAGS:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.words.append(data)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,126 @@
+"""Targets that read the folder of a run of segmentation, as another may have handed it over."""
+
+import functools
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis.strategies import SearchStrategy
+
+from benchmarks.fuzzing.harness import Files, Target
+from benchmarks.fuzzing.mutations import changed_files, changed_json
+from benchmarks.fuzzing.npz import changed_npz
+from benchmarks.fuzzing.runs import (
+    changed_lines,
+    good_record,
+    good_timing,
+    lines_of,
+    npz_of,
+    or_bytes,
+)
+from lmf_jax.evaluation.finished_segmentation import read_segmentation_run
+from lmf_jax.evaluation.report import write_report
+from lmf_jax.evaluation.segmentation_comparison import (
+    compare_segmentation_runs,
+    format_segmentation_comparison,
+)
+from lmf_jax.evaluation.segmentation_report import format_segmentation_table
+from lmf_jax.evaluation.segmentation_summary import segmentation_summary
+
+CASES = 5
+
+
+def _record() -> dict[str, Any]:
+    """Return the record of a run of three classes."""
+    record = good_record()
+    record["config"] |= {"task": "segmentation", "model": "unet"}
+    record["dataset"]["num_cases"] = {"train": 9, "validation": 3, "test": CASES}
+    return record
+
+
+def _history() -> list[dict[str, Any]]:
+    rates = {"learning_rate": 1e-3, "train_loss": 0.5, "val_loss": 0.6, "val_iou": 0.3}
+    return [{"epoch": i, "step": 3 * i, "val_dsc": 0.2 * i, **rates} for i in (1, 2, 3)]
+
+
+@functools.cache
+def _cases() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    ids = np.array([f"case-{i}" for i in range(CASES)])
+    counts = rng.integers(0, 40, (CASES, 3, 3))
+    return {"ids": ids, "counts": counts, "hd95": rng.random((CASES, 3)), "groups": ids}
+
+
+@functools.cache
+def _test() -> dict[str, Any]:
+    made, names = _cases(), _record()["dataset"]["class_names"]
+    return segmentation_summary(made["ids"], made["counts"], made["hd95"], names, made["groups"])
+
+
+@functools.cache
+def _overlays() -> dict[str, np.ndarray]:
+    maps = np.random.default_rng(0).integers(0, 3, (2, 2, 8, 8), np.uint8)
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    places = np.array([3, 0])
+    return {"places": places, "images": images, "labels": maps[0], "predictions": maps[1]}
+
+
+@functools.cache
+def _good() -> Files:
+    return {
+        "config.json": json.dumps(_record()).encode(),
+        "metrics.jsonl": lines_of(_history()),
+        "timing.jsonl": lines_of(good_timing()),
+        "test.json": json.dumps(_test()).encode(),
+        "cases.npz": npz_of(_cases()),
+        "overlays.npz": npz_of(_overlays()),
+    }
+
+
+def _bad() -> SearchStrategy[Files]:
+    changed = {
+        "config.json": changed_json(_record()),
+        "metrics.jsonl": changed_lines(_history()),
+        "timing.jsonl": changed_lines(good_timing()),
+        "test.json": changed_json(_test()),
+        "cases.npz": changed_npz(_cases()),
+        "overlays.npz": changed_npz(_overlays()),
+    }
+    ways = {name: or_bytes(_good()[name], changed[name]) for name in changed}
+    return changed_files(_good(), ways)
+
+
+def _read(folder: Path) -> None:
+    """Check what the reader promises, as far as pages and tables rely on it."""
+    run = read_segmentation_run(folder)
+    n, names = len(run.ids), run.dataset["class_names"]
+    assert run.counts.shape == (n, len(names), 3)
+    assert run.hd95.shape == (n, len(names))
+    assert run.ids.dtype.kind == "U"
+    assert list(run.test["per_class"]) == names
+    assert list(run.test["per_case"]) == run.ids.tolist()
+    assert len(format_segmentation_table(run.test).splitlines()) >= len(names)
+    if run.overlays is not None:
+        assert len(run.overlays.images) == len(run.ids[run.overlays.places])
+
+
+def _write_report(folder: Path) -> None:
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "<script" not in page
+
+
+def _compare(folder: Path) -> None:
+    """Compare with a good run."""
+    with tempfile.TemporaryDirectory() as other:
+        for name, content in _good().items():
+            (Path(other) / name).write_bytes(content)
+        assert format_segmentation_comparison(compare_segmentation_runs([folder, Path(other)]))
+
+
+TARGETS = (
+    Target("segmentation", _bad, _read),
+    Target("segmentation-report", _bad, _write_report, cost=40),
+    Target("segmentation-comparison", _bad, _compare, cost=10),
+)
