@@ -5,8 +5,8 @@ For every z the file holds the image float32 [height, width, modalities] and the
 slice follows an npz archive: shape, voxels per class, some voxels of each class, and checksums.
 
 The image is float32 although float16 would halve it: it is what the model is given, no value is
-rounded, none overflows, and a patch is copied instead of converted. KiTS19 takes 8 GB then, and
-BraTS20, cut to the brain, 20 GB.
+rounded, none overflows, and a patch is copied instead of converted. A voxel takes 5 bytes of CT, 17
+of MRI in four modalities, and those around the brain are not kept.
 """
 
 import hashlib

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks.fuzzing import images, labels, prepared, runs, weights
+from benchmarks.fuzzing import images, labels, prepared, runs, volumes, weights
 from benchmarks.fuzzing.harness import Target
 
 FEWEST = 5
@@ -10,7 +10,7 @@ FEWEST = 5
 
 TARGETS = {
     target.name: target
-    for module in (images, labels, prepared, weights, runs)
+    for module in (images, labels, prepared, volumes, weights, runs)
     for target in module.TARGETS
 }
 
