@@ -6,13 +6,14 @@ before it is compared with the file, so a small file cannot take much memory or 
 
 import contextlib
 import gzip
+import io
 import itertools
 import math
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64, Shaped, UInt8
@@ -128,7 +129,8 @@ class NiftiFile:
                 with np.errstate(over="ignore", invalid="ignore"):
                     values = apply_read_scaling(np.frombuffer(content, self.dtype), *self.scaling)
                 yield part, values
-            stream.read(1)  # gzip compares its checksum at the end, and not before
+            if stream.read(1):  # gzip compares its checksum at the end, and not before
+                raise ValueError("it goes on behind its last voxel")
 
     def _turned(self, values: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, "d h w"]:
         from nibabel.orientations import apply_orientation
@@ -198,7 +200,7 @@ def check_same_space(file: NiftiFile, other: NiftiFile) -> None:
         )
 
 
-def _parse_header(stream: BinaryIO) -> Any:
+def _parse_header(stream: io.BufferedIOBase) -> Any:
     """Returns nibabel's header of a single file; raises anything if there is none."""
     import nibabel
 
@@ -261,7 +263,7 @@ def _by(shape: Sequence[int]) -> str:
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[BinaryIO]:
+def _reading(path: Path) -> Iterator[io.BufferedIOBase]:
     """Opens a file, through gzip if it is compressed; what goes wrong becomes one sentence."""
     try:
         with path.open("rb") as file:
@@ -271,7 +273,7 @@ def _reading(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 return
             with gzip.GzipFile(fileobj=file) as stream:
-                yield cast(BinaryIO, stream)
+                yield stream
     except UserError:
         raise
     except FileNotFoundError:

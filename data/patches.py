@@ -24,8 +24,9 @@ Isensee et al., nnU-Net: a self-configuring method for deep learning-based biome
 segmentation, Nature Methods 18, 2021.
 """
 
-# Apart from what else draws from the same seed: see data/splits.py and data/sampling.py.
+# Each use of a seed draws from its own stream; data/splits.py has the first two.
 _PATCH_STREAM = 2
+_ORDER_STREAM = 3
 
 READING_PATCHES = grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
 """How blocks of patches are read side by side: by few threads, since a batch of patches can take
@@ -91,28 +92,62 @@ def patch_batches(
     Raises:
         ValueError: If there are no rows, or a number is not one of those above.
     """
+    if batch_size < 1 or batch_size % process_count or not 0 <= process_index < process_count:
+        raise ValueError(
+            f"Process {process_index} of {process_count} has no equal share in {batch_size} "
+            "patches; choose a multiple of the processes."
+        )
+    places = patch_places(
+        dataset,
+        rows,
+        patch_size=patch_size,
+        batch_size=batch_size,
+        seed=seed,
+        foreground_share=foreground_share,
+    )
+    block = batch_size // process_count
+    mine = slice(process_index * block, (process_index + 1) * block)
+    blocks = places.map(lambda patches: read_patches(dataset, patches[mine], patch_size))
+    return Stream(blocks, READING_PATCHES)
+
+
+def patch_places(
+    dataset: VolumeDataset,
+    rows: Int[np.ndarray, " m"],
+    *,
+    patch_size: Sequence[int],
+    batch_size: int,
+    seed: int,
+    foreground_share: float = FOREGROUND_SHARE,
+) -> grain.MapDataset:
+    """Returns the endless order of patches, as global batches, before any is read.
+
+    Args:
+        dataset: The dataset.
+        rows: Rows to train on, [m].
+        patch_size: Voxels of a patch along z, y, x.
+        batch_size: Global batch size.
+        seed: Decides cases and places; any whole number from 0.
+        foreground_share: Share of patches on a structure, in [0, 1].
+
+    Returns:
+        Element i is global batch i: a list of ``batch_size`` :class:`Patch`.
+
+    Raises:
+        ValueError: If there are no rows, or a number is not one of those above.
+    """
     if not len(rows) or rows.min() < 0 or rows.max() >= len(dataset.ids):
         raise ValueError(f"rows are {rows}; expected one or more of 0 to {len(dataset.ids) - 1}.")
     if len(patch_size) != 3 or min(patch_size) < 1:
         raise ValueError(f"patch_size is {tuple(patch_size)}; expected three numbers from 1.")
     if not 0 <= foreground_share <= 1:
         raise ValueError(f"foreground_share is {foreground_share}; expected 0 to 1.")
-    if batch_size < 1 or batch_size % process_count or not 0 <= process_index < process_count:
-        raise ValueError(
-            f"Process {process_index} of {process_count} has no equal share in {batch_size} "
-            "patches; choose a multiple of the processes."
-        )
-    block = batch_size // process_count
-    mine = slice(process_index * block, (process_index + 1) * block)
-    size = (int(patch_size[0]), int(patch_size[1]), int(patch_size[2]))
-    draw = _Draw(dataset, size, seed, foreground_share)
+    draw = _Draw(dataset, rows, patch_size, seed, foreground_share)
 
-    def read(numbered: Sequence[tuple[int, int]]) -> PatchBatch:
-        return read_patches(dataset, [draw(number, row) for number, row in numbered[mine]], size)
+    def batch(number: int) -> list[Patch]:
+        return [draw(number * batch_size + place) for place in range(batch_size)]
 
-    order = grain.MapDataset.source(rows.tolist()).seed(seed).shuffle().repeat()
-    numbered = order.map_with_index(lambda number, row: (number, row))
-    return Stream(numbered.batch(batch_size, batch_fn=list).map(read), READING_PATCHES)
+    return grain.MapDataset.range(1).repeat().map_with_index(lambda number, _: batch(number))
 
 
 def volume_cases(
@@ -144,16 +179,18 @@ def volume_cases(
 
 @dataclass(frozen=True, eq=False)
 class _Draw:
-    """Decides where the patches lie."""
+    """Decides where the patches lie, from the seed and their numbers alone."""
 
     dataset: VolumeDataset
-    patch_size: tuple[int, int, int]
+    rows: Int[np.ndarray, " m"]
+    patch_size: Sequence[int]
     seed: int
     foreground_share: float
 
-    def __call__(self, number: int, row: int) -> Patch:
+    def __call__(self, number: int) -> Patch:
+        row = self._case(*divmod(number, len(self.rows)))
         # Raw output stays the same in all versions of NumPy; its 53 upper bits make a fraction.
-        raw = np.random.PCG64([self.seed, number, _PATCH_STREAM]).random_raw(6)
+        raw = np.random.PCG64([self.seed, _PATCH_STREAM, number]).random_raw(6)
         way, which, voxel, *places = ((raw >> np.uint64(11)) * 2.0**-53).tolist()
         shape = self.dataset.shapes[row].tolist()
         counts = self.dataset.prepared.voxel_counts[row]
@@ -173,11 +210,22 @@ class _Draw:
                 starts.append(min(max(int(centre[axis]) - edge // 2, 0), room))
         return Patch(row, (starts[0], starts[1], starts[2]))
 
+    def _case(self, passes: int, place: int) -> int:
+        """Returns the row at a place of the order of a pass; Grain's own is slow for few cases."""
+        keys = np.random.PCG64([self.seed, _ORDER_STREAM, passes]).random_raw(len(self.rows))
+        return int(self.rows[np.argsort(keys, kind="stable")[place]])
+
 
 def read_patches(
-    dataset: VolumeDataset, patches: list[Patch], size: tuple[int, int, int]
+    dataset: VolumeDataset, patches: Sequence[Patch], size: Sequence[int]
 ) -> PatchBatch:
-    """Reads patches of equal size."""
+    """Reads patches of equal size.
+
+    Args:
+        dataset: The dataset.
+        patches: Where they lie.
+        size: Voxels of a patch along z, y, x.
+    """
     shape = (len(patches), *size)
     image = np.full((*shape, len(dataset.modalities)), dataset.padding, np.float32)
     label = np.zeros(shape, np.int32)

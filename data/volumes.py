@@ -123,7 +123,9 @@ class VolumeDataset:
         if row not in self._files:
             path = case_path(self.prepared.folder, str(self.ids[row]))
             found = open_case(path, len(self.modalities), len(self.class_names))
-            if found.digest != self.prepared.digests[row]:
+            counts, shape = self.prepared.voxel_counts[row], self.shapes[row]
+            expected = self.prepared.digests[row], *shape.tolist(), *counts.tolist()
+            if (found.digest, *found.shape[:3], *found.voxel_counts.tolist()) != expected:
                 raise found.damaged(f"it is not the one of {INDEX_FILE}")
             self._files[row] = found
         return self._files[row]

@@ -2,7 +2,15 @@
 
 from collections.abc import Sequence
 
-from benchmarks.fuzzing import images, labels, prepared, runs, segmentations, weights
+from benchmarks.fuzzing import (
+    images,
+    labels,
+    prepared,
+    runs,
+    segmentations,
+    volumes,
+    weights,
+)
 from benchmarks.fuzzing.harness import Target
 
 FEWEST = 5
@@ -10,7 +18,7 @@ FEWEST = 5
 
 TARGETS = {
     target.name: target
-    for module in (images, labels, prepared, weights, runs, segmentations)
+    for module in (images, labels, prepared, volumes, weights, runs, segmentations)
     for target in module.TARGETS
 }
 

@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 
 from data import Dataset, load_dataset
+from data.volume_preparation import prepare_volumes
+from tests.data.made_volumes import make_brats20, make_kits19
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +28,21 @@ def real_data():
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def volume_downloads(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    raw = tmp_path_factory.mktemp("raw")
+    return {
+        "kits19": make_kits19(raw / "kits19", 8, spacing=(2.3, 0.9, 0.9)),
+        "brats20": make_brats20(raw / "brats20", 8),
+    }
+
+
+@pytest.fixture(scope="session")
+def volumes_dir(volume_downloads, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of prepared volumes, which no test changes."""
+    folder = tmp_path_factory.mktemp("volumes")
+    for name, raw in volume_downloads.items():
+        prepare_volumes(name, raw, folder)
+    return folder

@@ -37,7 +37,14 @@ def save_nifti(
     )
 
 
-def ball(shape: Sequence[int], centre: Sequence[float], radius: float, spacing: Spacing):
+def stored(path: Path) -> np.ndarray:
+    """Returns the values of a file with axes z, y, x."""
+    return np.array(nibabel.as_closest_canonical(nibabel.load(path)).dataobj).T
+
+
+def ball(
+    shape: Sequence[int], centre: Sequence[float], radius: float, spacing: Spacing
+) -> np.ndarray:
     """Returns which voxels of a volume lie in a ball; centre in voxels, radius in mm."""
     axes = [
         (np.arange(size) - middle) * edge

@@ -1,0 +1,109 @@
+"""Targets that read volumes: NIfTI files of a download, and prepared ones."""
+
+import contextlib
+import functools
+import gzip
+import io
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import nibabel
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+import data.nifti
+from benchmarks.fuzzing.harness import Files, Target
+from benchmarks.fuzzing.mutations import changed_bytes, changed_files
+from benchmarks.fuzzing.npz import changed_npz
+from data.nifti import open_nifti
+from data.patches import patch_batches
+from data.volume_preparation import prepare_volumes
+from data.volumes import load_volumes
+from tests.data.made_volumes import make_kits19
+
+VOLUME = "volume.nii"
+LABELS = (0, 1, 2, 4)
+
+
+def _encoded_volumes() -> list[bytes]:
+    """Return small volumes of several types, versions and byte orders, compressed and not."""
+    values = np.array(LABELS)[np.arange(60).reshape(3, 4, 5) % 4]
+    affine = np.diag([-1.5, 2, 3, 1.0])
+    contents = []
+    for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
+        for dtype in ("<i2", ">f4", "<f8", "u1"):
+            header = kind.header_class(endianness=">" if dtype[0] == ">" else "<")
+            header.set_data_dtype(dtype)
+            contents.append(kind(values.astype(dtype), affine, header).to_bytes())
+    return contents + [gzip.compress(content) for content in contents[:3]]
+
+
+def _bad_volumes() -> SearchStrategy[Files]:
+    contents = _encoded_volumes()
+    plain = changed_bytes([content for content in contents if content[:2] != b"\x1f\x8b"])
+    compressed = plain.map(lambda content: gzip.compress(content, 1))
+    return st.one_of(plain, compressed, changed_bytes(contents)).map(
+        lambda content: {VOLUME: content}
+    )
+
+
+def _read_nifti(folder: Path) -> None:
+    """Read as a preparation does: finite numbers, and class ids."""
+    with mock.patch.object(data.nifti, "LARGEST_VOLUME", 2**20):
+        file = open_nifti(folder / VOLUME)
+        assert np.all(np.isfinite(file.affine))
+        image = file.read_image()
+        assert image.shape == file.turned_shape and image.dtype == np.float32
+        assert np.isfinite(image).all()
+        labels = file.read_labels(LABELS)
+        assert labels.shape == image.shape and labels.max() < len(LABELS)
+
+
+@functools.cache
+def _good_dataset() -> Files:
+    """Return the files of a prepared dataset."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+        root = Path(folder)
+        raw = make_kits19(root / "raw", 4, shape=(6, 9, 8))
+        prepared = prepare_volumes("kits19", raw, root / "data")
+        return {
+            path.relative_to(root / "data").as_posix(): path.read_bytes()
+            for path in sorted(prepared.folder.iterdir())
+            if not path.name.startswith(".")
+        }
+
+
+def _bad_datasets() -> SearchStrategy[Files]:
+    good = _good_dataset()
+    ways = {name: changed_bytes([content]) for name, content in good.items()}
+    for name, content in good.items():
+        start = content.index(b"PK\x03\x04")
+        slices = content[:start]
+        with np.load(io.BytesIO(content[start:])) as arrays:
+            changed = changed_npz(dict(arrays)).map(functools.partial(_joined, slices))
+            ways[name] = st.one_of(ways[name], changed)
+    return changed_files(good, ways)
+
+
+def _joined(slices: bytes, description: bytes) -> bytes:
+    return slices + description
+
+
+def _read_dataset(folder: Path) -> None:
+    """Open the dataset, and read whole cases and patches."""
+    dataset = load_volumes("kits19", data_dir=folder)
+    rows = np.arange(len(dataset.ids))
+    for row in rows.tolist():
+        volume = dataset.read(row)
+        assert volume.labels.shape == tuple(dataset.shapes[row])
+        assert volume.labels.max() < len(dataset.class_names)
+    batch = next(patch_batches(dataset, rows, patch_size=(3, 3, 3), batch_size=2, seed=0))
+    assert batch["image"].shape == (2, 3, 3, 3, 1)
+
+
+TARGETS = (
+    Target("nifti", _bad_volumes, _read_nifti),
+    Target("prepared-volumes", _bad_datasets, _read_dataset, cost=20),
+)
