@@ -81,9 +81,9 @@ def tile_batches(
         )
     size = (int(patch_size[0]), int(patch_size[1]), int(patch_size[2]))
     tiles = [
-        Patch(row, start)
+        Patch(row, (z, y, x))
         for row in rows.tolist()
-        for start in product(*map(_starts, dataset.shapes[row].tolist(), size))
+        for z, y, x in product(*map(_starts, dataset.shapes[row].tolist(), size))
     ]
     block = batch_size // process_count
     return TileBatches(dataset, tiles, size, batch_size, process_index * block, block)

@@ -73,8 +73,7 @@ class VolumeDataset:
             "class_names": list(self.class_names),
             "modalities": list(self.modalities),
             "spacing": list(self.spacing),
-            "cases": {part: len(rows) for part, rows in self.rows.items()},
-            "voxel_counts": {part: self.voxel_counts(part).tolist() for part in self.rows},
+            "padding": self.padding,
         }
 
     def groups_of(self, part: str) -> Shaped[np.ndarray, " m"]:

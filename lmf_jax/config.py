@@ -55,7 +55,9 @@ NormalisationName = Literal["imagenet", "unit", "caffe"]
 OPEN: Any = None
 """Left to the dataset or, where it says nothing, to the paper."""
 if TYPE_CHECKING:  # a run reads resolved settings, in which nothing is open any more
-    OpenInt, OpenFloat, OpenStr, OpenModel = int, float, str, ModelName
+    OpenInt, OpenFloat = int, float
+    OpenStr = str
+    OpenModel = ModelName
     OpenAugmentation, OpenSplit, OpenNormalisation = Augmentation, Split, NormalisationName
 else:
     OpenInt, OpenFloat, OpenStr = int | None, float | None, str | None

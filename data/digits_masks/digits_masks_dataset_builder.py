@@ -104,8 +104,8 @@ def _smooth(image: Float[np.ndarray, "side side"]) -> Float[np.ndarray, "side si
     for axis in (0, 1):
         padding = [(reach, reach) if a == axis else (0, 0) for a in (0, 1)]
         padded = np.pad(image, padding, mode="edge")
-        image = sum(np.roll(padded, shift, axis) for shift in range(-reach, reach + 1))
-        image = np.take(image, range(reach, reach + SIDE), axis) / (2 * reach + 1)
+        shifted = [np.roll(padded, shift, axis) for shift in range(-reach, reach + 1)]
+        image = np.take(np.mean(shifted, axis=0), range(reach, reach + SIDE), axis)
     return image
 
 

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int, Shaped, UInt8
 
 from lmf_jax.errors import UserError
 
-Predict = Callable[[Shaped[np.ndarray, "batch ..."]], Array]
+Predict = Callable[[Shaped[np.ndarray, "batch ..."]], Array | np.ndarray]
 """From windows ``[b, *patch, M]`` to logits ``[b, *patch, C]``."""
 
 
@@ -80,6 +80,7 @@ def volume_probabilities(
     num_classes: int,
     batch_size: int,
     overlap: float = 0.5,
+    padding: float = 0.0,
 ) -> Float[np.ndarray, "*space {num_classes}"]:
     """Compute the probability of each class at each place of an image or volume.
 
@@ -90,12 +91,12 @@ def volume_probabilities(
         predict: from windows ``[b, *patch, M]``, a NumPy array of the type of the volume, to logits
             ``[b, *patch, C]``. It always gets as many windows, so it is compiled once for all
             cases; it may spread them over devices.
-        volume: ``[H, W, M]`` or ``[D, H, W, M]``. One smaller than a patch is padded with zeros on
-            both sides.
+        volume: ``[H, W, M]`` or ``[D, H, W, M]``. One smaller than a patch is padded on both sides.
         patch_size: size of a window along each axis of space.
         num_classes: number of classes ``C``.
         batch_size: windows that are predicted at a time, ``b``.
         overlap: share of a window that the next one covers again, in [0, 1).
+        padding: what a volume that is smaller than a patch is padded with.
 
     Returns:
         Means of the softmax over the windows, float32 ``[*space, C]``.
@@ -111,6 +112,7 @@ def volume_probabilities(
         num_classes=num_classes,
         batch_size=batch_size,
         overlap=overlap,
+        padding=padding,
     )
     total = total[inside]
     total /= total.sum(axis=-1, keepdims=True)  # those of a window sum up to its weight
@@ -125,6 +127,7 @@ def segment_volume(
     num_classes: int,
     batch_size: int,
     overlap: float = 0.5,
+    padding: float = 0.0,
 ) -> UInt8[np.ndarray, "*space"]:
     """Return the most probable class at each place of an image or volume.
 
@@ -142,6 +145,7 @@ def segment_volume(
         num_classes=num_classes,
         batch_size=batch_size,
         overlap=overlap,
+        padding=padding,
     )
     return total[inside].argmax(axis=-1).astype(np.uint8)
 
@@ -154,6 +158,7 @@ def _weighted_sums(
     num_classes: int,
     batch_size: int,
     overlap: float,
+    padding: float,
 ) -> tuple[Float[np.ndarray, "..."], tuple[slice, ...]]:
     """Return the weighted probabilities, summed over the windows, and where the volume lies."""
     space = volume.shape[:-1]
@@ -167,7 +172,7 @@ def _weighted_sums(
     inside = tuple(slice(b, b + whole) for b, whole in zip(before, space, strict=True))
     if any(missing):
         widths = [(b, width - b) for b, width in zip(before, missing, strict=True)]
-        volume = np.pad(volume, [*widths, (0, 0)])
+        volume = np.pad(volume, [*widths, (0, 0)], constant_values=padding)
     weights = gaussian_weights(patch_size)
     total = np.zeros((*volume.shape[:-1], num_classes), np.float32)
     starts = window_starts(volume.shape[:-1], patch_size, overlap)
@@ -211,7 +216,7 @@ def _window(start: Int[np.ndarray, " axes"], patch_size: Sequence[int]) -> tuple
 
 @jax.jit
 def _weighted_probabilities(
-    logits: Float[Array, "batch ..."], weights: Float[Array, "..."]
+    logits: Float[Array | np.ndarray, "batch ..."], weights: Float[Array, "..."]
 ) -> Float[Array, "batch ..."]:
     return weights[None, ..., None] * jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
 

@@ -285,7 +285,7 @@ def make_segment_step(
     """
 
     def segment_step(variables: Variables, images: Array) -> Array:
-        logits = model.apply(variables, _inputs(images, normalisation, dtype), train=False)
+        logits: Any = model.apply(variables, _inputs(images, normalisation, dtype), train=False)
         return _most_likely(logits)
 
     return _over_devices(segment_step, devices, donate_state=False, spread_output=True)
@@ -317,7 +317,7 @@ def make_validation_step(
 
     def validation_step(variables: Variables, batch: Batch) -> tuple[Array, Array]:
         inputs = _inputs(batch["image"], normalisation, dtype)
-        logits = model.apply(variables, inputs, train=False)
+        logits: Any = model.apply(variables, inputs, train=False)
         return _most_likely(logits), jax.vmap(loss_of_one)(logits, batch["label"])
 
     return _over_devices(validation_step, devices, donate_state=False, spread_output=True)

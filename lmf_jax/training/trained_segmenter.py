@@ -106,23 +106,25 @@ class TrainedSegmenter:
         Args:
             images: a batch that the devices of this process can share; of volumes any.
         """
-        if self.config.patch_size is not None:
-            return np.stack([self._segment_volume(image) for image in images])
+        patch_size = self.config.patch_size
+        if patch_size is not None:
+            return np.stack([self._segment_volume(image, patch_size) for image in images])
         on_devices = spread_over_devices({"image": images})["image"]
         predictions = np.asarray(self._segment_step(self.variables, on_devices))
         return predictions.reshape(images.shape[:-1])
 
     def _segment_volume(
-        self, image: Float[np.ndarray, "d h w modalities"]
+        self, image: Float[np.ndarray, "d h w modalities"], patch_size: tuple[int, int, int]
     ) -> UInt8[np.ndarray, "d h w"]:
         devices = jax.local_device_count()
         return segment_volume(
             self._predict_windows,
             image,
-            patch_size=self.config.patch_size,
+            patch_size=patch_size,
             num_classes=len(self.class_names),
             batch_size=devices * max(1, self.config.batch_size // devices),
             overlap=self.config.overlap,
+            padding=self.dataset["padding"],
         )
 
     def _predict_windows(

@@ -37,7 +37,6 @@ def test_a_dataset_says_what_it_holds(volumes_dir: Path) -> None:
         volumes = [dataset.read(row) for row in rows.tolist()]
         counts = sum(np.bincount(volume.labels.ravel(), minlength=4) for volume in volumes)
         assert dataset.voxel_counts(part).tolist() == counts.tolist()
-        assert dataset.description["voxel_counts"][part] == counts.tolist()
         assert [list(volume.labels.shape) for volume in volumes] == dataset.shapes[rows].tolist()
         assert dataset.groups_of(part).tolist() == dataset.ids[rows].tolist()
     kits19 = load_volumes("kits19", data_dir=volumes_dir)

@@ -9,7 +9,7 @@ import numpy as np
 from lmf_jax.models.classifier import Classifier, LinearHead
 from lmf_jax.models.layers import parameter_dtype
 from lmf_jax.models.resnet import ResNet
-from lmf_jax.models.unet import UNet
+from lmf_jax.models.unet import SpatialDims, UNet
 
 NUM_CLASSES = 3
 SIDE = 16
@@ -46,7 +46,7 @@ def random_batch(seed: int, size: int) -> dict[str, np.ndarray]:
     }
 
 
-def tiny_unet(*, spatial_dims: int, axis_name: str | None = None, **settings: Any) -> UNet:
+def tiny_unet(*, spatial_dims: SpatialDims, axis_name: str | None = None, **settings: Any) -> UNet:
     """A U-Net of two levels, for sides of more than four."""
     del axis_name  # nothing of it crosses devices
     return UNet(spatial_dims=spatial_dims, features=4, depth=2, **settings)
