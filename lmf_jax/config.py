@@ -260,8 +260,6 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
         for name, value in TASK_DEFAULTS.get(self.task, {}).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        if isinstance(self.patch_size, list):  # as JSON has it
-            object.__setattr__(self, "patch_size", tuple(self.patch_size))
         for name, kind in _kinds().items():
             _check(self, name, fits(getattr(self, name), kind), shown(kind))
         losses = LOSSES if self.task == "classification" else ALL_LOSSES

@@ -91,7 +91,11 @@ def read_config(run_dir: str | Path) -> Config:
     """
     record = read_record(run_dir)
     try:
-        return Config(**record["config"])
+        settings = {  # JSON has no tuples
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in record["config"].items()
+        }
+        return Config(**settings)
     except TypeError as error:
         raise UserError(
             f"The run in {run_dir} was started by another version ({error}); resume it with "
