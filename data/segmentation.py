@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from data.datasets import SplitDataset, check_is_of_run, open_parts
-from data.names import WITH_MASKS, parse_name
+from data.names import OWN, WITH_MASKS, parse_name
 from data.prepared import ImageSource
 from lmf_jax.config import DEFAULT_DATA_DIR, Config
 from lmf_jax.errors import UserError
@@ -58,7 +58,7 @@ def load_segmentation_dataset(
     if not parse_name(name).has_masks:
         raise UserError(
             f"The images of {name} have classes and no masks, so there is nothing to segment; "
-            f"choose one of {', '.join(WITH_MASKS)}."
+            f"choose one of {', '.join(OWN.get(kind, kind) for kind in WITH_MASKS)}."
         )
     prepared, parts = open_parts(name, data_dir, split, split_seed)
     assert prepared.masks is not None

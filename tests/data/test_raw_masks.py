@@ -207,7 +207,9 @@ def test_another_dataset_in_the_place_of_one_with_masks_is_refused(
 def test_datasets_of_the_other_kind_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="ham10000_masks have masks and no classes, so there is"):
         load_dataset("ham10000_masks", data_dir=tmp_path)
-    with pytest.raises(UserError, match=r"digits_lt have classes and no masks.*isic2018_task1"):
+    with pytest.raises(
+        UserError, match=r"digits_lt have classes and no masks.*task1, pairs:IMAGES,MASKS\."
+    ):
         load_segmentation_dataset("digits_lt", data_dir=tmp_path)
     with pytest.raises(UserError, match="python -m data prepare isic2018_task1 --raw-dir DIR"):
         load_segmentation_dataset("isic2018_task1", data_dir=tmp_path)
