@@ -128,7 +128,7 @@ def _class_rows(run: FinishedSegmentation) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "share": f"{100 * count / total:.2g} %",
+            "share": f"{100 * count / total:.2g}\N{NO-BREAK SPACE}%",
             "support": metrics["support"],
             "dsc_value": metrics["dsc"],
             **{metric: _texts(metrics, intervals[name], metric) for metric in CASE_METRICS},
