@@ -107,7 +107,7 @@ def segment(config: Config) -> None:
         normalisation=program.settings.normalisation,
     )
     results = test_segmenter(trained, run_dir, inputs.cases("test"))
-    if results is not None:
+    if jax.process_index() == 0:
         print(format_segmentation_table(results))
         print(f"report: {write_report(run_dir)}")
 

@@ -200,23 +200,24 @@ def dataset_of_run(config: Config, fingerprint: str, data_dir: str | Path | None
         split_seed=config.split_seed,
         imbalance_ratio=config.imbalance_ratio,
     )
-    check_is_of_run(dataset, fingerprint)
+    check_is_of_run(dataset.name, dataset.fingerprint, fingerprint)
     return dataset
 
 
-def check_is_of_run(dataset: SplitDataset, fingerprint: str) -> None:
+def check_is_of_run(name: str, found: str, fingerprint: str) -> None:
     """Refuses other data than a run was trained with.
 
     Args:
-        dataset: The data at hand.
+        name: Name of the dataset.
+        found: The fingerprint of the data at hand.
         fingerprint: What the run recorded of its data.
 
     Raises:
         UserError: If they are others.
     """
-    if dataset.fingerprint != fingerprint:
+    if found != fingerprint:
         raise UserError(
-            f"The images, labels or split of {dataset.name} are not those that the run was "
+            f"The images, labels or split of {name} are not those that the run was "
             "trained with; give the --data-dir that holds them."
         )
 

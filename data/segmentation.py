@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.datasets import SplitDataset, check_is_of_run, open_parts
+from data.datasets import SplitDataset, open_parts
 from data.names import OWN, WITH_MASKS, parse_name
 from data.prepared import ImageSource
-from lmf_jax.config import DEFAULT_DATA_DIR, Config
+from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError
 
 
@@ -63,27 +63,3 @@ def load_segmentation_dataset(
     prepared, parts = open_parts(name, data_dir, split, split_seed)
     assert prepared.masks is not None
     return SegmentationDataset(**parts, class_names=prepared.mask_classes, masks=prepared.masks)
-
-
-def segmentation_dataset_of_run(
-    config: Config, fingerprint: str, data_dir: str | Path | None = None
-) -> SegmentationDataset:
-    """Opens the data that a segmentation run was trained with.
-
-    Args:
-        config: The settings of the run.
-        fingerprint: What the run recorded of its data.
-        data_dir: The folder of prepared datasets; by itself that of the run.
-
-    Raises:
-        UserError: If the data are not there, or are others, on which the figures of the run would
-            mean something else.
-    """
-    dataset = load_segmentation_dataset(
-        config.dataset,
-        data_dir=data_dir or config.data_dir,
-        split=config.split,
-        split_seed=config.split_seed,
-    )
-    check_is_of_run(dataset, fingerprint)
-    return dataset

@@ -1,12 +1,15 @@
 """What a segmentation run reads, of images or of volumes: its batches and the cases of its test."""
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Int64, Shaped
 
+from data.datasets import check_is_of_run
 from data.image_cache import Images, Masks, open_images, open_masks, pixel_counts
 from data.names import VOLUMES
 from data.patches import patch_batches, volume_cases
@@ -71,6 +74,28 @@ def load_for_segmentation(config: Config) -> SegmentationDataset | VolumeDataset
             f"--patch-size is for volumes, and {config.dataset} has images; give --image-size."
         )
     return load_segmentation_dataset(config.dataset, **where)
+
+
+def inputs_of_run(
+    config: Config, fingerprint: str, batch_size: int, data_dir: str | Path | None = None
+) -> "ImageInputs | VolumeInputs":
+    """Opens what a segmentation run was trained with.
+
+    Args:
+        config: The settings of the run.
+        fingerprint: What the run recorded of its data.
+        batch_size: Images that are read at a time.
+        data_dir: The folder of prepared datasets; by itself that of the run.
+
+    Raises:
+        UserError: If the data are not there, or are others, on which the figures of the run would
+            mean something else.
+    """
+    data_dir = str(data_dir or config.data_dir)
+    config = dataclasses.replace(config, data_dir=data_dir, batch_size=batch_size)
+    dataset = load_for_segmentation(config)
+    check_is_of_run(dataset.name, dataset.fingerprint, fingerprint)
+    return open_segmentation(dataset, config)
 
 
 def describe(inputs: "ImageInputs | VolumeInputs") -> dict[str, Any]:

@@ -20,19 +20,33 @@ from lmf_jax.errors import UserError, parse_in_one_line, run_command
 from lmf_jax.evaluation.comparison import compare_runs, format_comparison
 from lmf_jax.evaluation.gradcam import resize_heat
 from lmf_jax.evaluation.report import format_test_table, write_report
-from lmf_jax.evaluation.run_files import SEGMENTATION, common_task
+from lmf_jax.evaluation.run_files import CLASSIFICATION, SEGMENTATION, common_task
 from lmf_jax.evaluation.scores import softmax
 from lmf_jax.evaluation.segmentation_comparison import (
     compare_segmentation_runs,
     format_segmentation_comparison,
 )
+from lmf_jax.evaluation.segmentation_report import format_segmentation_table
 from lmf_jax.evaluation.summary import test_summary
 from lmf_jax.training.run_folder import write_test
 from lmf_jax.training.start_up import start_up
 from lmf_jax.training.trained import explain_mistakes, load_trained
+from lmf_jax.training.trained_segmenter import load_segmenter, summarise_cases, test_segmenter
 
 LARGEST_PICTURE = 2000
 """Pixels on the longer side of an explanation."""
+
+MASK_COLOURS = [
+    (0, 0, 0),
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+]
+"""Of the first classes in a predicted mask: black for the background, then Okabe and Ito's."""
 
 RunDir = Annotated[
     str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help="The folder of a run.")
@@ -52,19 +66,23 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Predict:
-    """Ask the best epoch of a run what it sees in images, and write a line of CSV for each."""
+    """Ask the best epoch of a run what it sees in images: a line of CSV for each, or a mask."""
 
     run: RunDir
     images: Annotated[
         str, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE|FOLDER", help="What to look at.")
     ]
     output: str
-    """The CSV file: path, predicted class, its probability, and the probability of each class."""
+    """The CSV file: path, predicted class, its probability, and the probability of each class; of a
+    segmentation the folder for the masks, PNGs of class ids in the size of their images."""
 
 
 @dataclass(frozen=True)
 class Explain:
-    """Show by Grad-CAM where in images a run finds its reasons for the class that it predicts."""
+    """Show by Grad-CAM where in images a run finds its reasons for the class that it predicts.
+
+    Runs of segmentation are no classifiers: their predictions show themselves.
+    """
 
     run: RunDir
     images: Annotated[
@@ -89,6 +107,13 @@ class Compare:
 
 def run_evaluate(options: Evaluate) -> None:
     """Predict a part of the data and print its table."""
+    evaluate = {CLASSIFICATION: _evaluate_classifier, SEGMENTATION: _evaluate_segmenter}
+    evaluate[common_task([options.run])](options)
+    if options.split != "test":
+        print(f"The best epoch was chosen on the validation images; {options.split} is no test.")
+
+
+def _evaluate_classifier(options: Evaluate) -> None:
     from data.datasets import dataset_of_run
     from data.image_cache import open_images
     from data.pipeline import evaluation_batches
@@ -111,13 +136,62 @@ def run_evaluate(options: Evaluate) -> None:
         print(format_test_table(results, train_counts))
         print(f"report: {write_report(run_dir)}")
     else:
-        results = test_summary(*of)
-        print(format_test_table(results, train_counts, part))
-        print(f"The best epoch was chosen on the validation images; {part} is no test.")
+        print(format_test_table(test_summary(*of), train_counts, part))
+
+
+def _evaluate_segmenter(options: Evaluate) -> None:
+    from data.segmentation_inputs import inputs_of_run
+
+    trained = load_segmenter(options.run)
+    batch_size = _batch_size(trained.config)
+    fingerprint = trained.dataset["fingerprint"]
+    inputs = inputs_of_run(trained.config, fingerprint, batch_size, options.data_dir)
+    cases = inputs.cases(options.split)
+    if options.split == "test":
+        print(format_segmentation_table(test_segmenter(trained, Path(options.run), cases)))
+        print(f"report: {write_report(options.run)}")
+    else:
+        print(format_segmentation_table(summarise_cases(trained, cases), options.split))
 
 
 def run_predict(options: Predict) -> None:
-    """Predict every image and write the file; name what could not be decoded."""
+    """Predict every image and write the result; name what could not be decoded."""
+    predict = {CLASSIFICATION: _predict_classes, SEGMENTATION: _predict_masks}
+    predict[common_task([options.run])](options)
+
+
+def _predict_masks(options: Predict) -> None:
+    from data.loose_images import LooseImages, image_files
+
+    files, output = image_files(options.images), Path(options.output).expanduser()
+    _check_pictures(files, output)
+    trained = load_segmenter(options.run)
+    if trained.config.patch_size is not None:
+        raise UserError(f"The run in {options.run} is of volumes; predict takes images.")
+    batches = LooseImages(files, trained.config.image_size, _batch_size(trained.config))
+    for batch in batches:
+        predictions = trained.segment(batch["image"])
+        for i in np.flatnonzero(batch["mask"]):
+            file = files[batch["label"][i]]
+            _save_mask(file, predictions[i], output / f"{file.stem}.png")
+    num_predicted = len(files) - len(batches.broken)
+    print(f"{num_predicted:,} of {len(files):,} images segmented: {output}")
+    _name_broken(files, batches.broken)
+
+
+def _save_mask(file: Path, prediction: np.ndarray, path: Path) -> None:
+    """Write class ids as a mask of the size of their image, with a colour for each class."""
+    from PIL import Image
+
+    from data.decoding import open_rgb, read_encoded
+
+    mask = Image.fromarray(prediction, mode="P")
+    mask.putpalette([channel for colour in MASK_COLOURS for channel in colour])
+    size = open_rgb(read_encoded(file)).size
+    mask.resize(size, Image.Resampling.NEAREST).save(path)
+
+
+def _predict_classes(options: Predict) -> None:
     from data.loose_images import LooseImages, image_files
 
     output = Path(options.output).expanduser()

@@ -91,7 +91,7 @@ def read_config(run_dir: str | Path) -> Config:
     """
     record = read_record(run_dir)
     try:
-        settings = {  # JSON has no tuples
+        settings: dict[str, Any] = {  # JSON has no tuples
             name: tuple(value) if isinstance(value, list) else value
             for name, value in record["config"].items()
         }

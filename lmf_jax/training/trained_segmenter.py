@@ -17,7 +17,7 @@ from lmf_jax.errors import UserError
 from lmf_jax.evaluation.overlays import Overlays, shown_cases, write_overlays
 from lmf_jax.evaluation.run_files import read_record
 from lmf_jax.evaluation.segmentation_metrics import case_counts, hausdorff_95
-from lmf_jax.evaluation.segmentation_summary import Hd95Unit
+from lmf_jax.evaluation.segmentation_summary import Hd95Unit, segmentation_summary
 from lmf_jax.models import create_model
 from lmf_jax.models.normalisation import Normalisation
 from lmf_jax.training.checkpoint import read_best
@@ -204,8 +204,16 @@ def measure_cases(trained: TrainedSegmenter, cases: Cases) -> Measured:
     return Measured(**gather_rows(np.array(places, np.int64), found, len(cases.ids)))
 
 
-def test_segmenter(trained: TrainedSegmenter, run_dir: Path, cases: Cases) -> dict[str, Any] | None:
-    """Test the model, and write ``cases.npz``, ``test.json`` and ``overlays.npz``.
+def summarise_cases(trained: TrainedSegmenter, cases: Cases) -> dict[str, Any]:
+    """Return the figures of a part of the data, see :func:`segmentation_summary`."""
+    measured = measure_cases(trained, cases)
+    return segmentation_summary(
+        cases.ids, measured.counts, measured.hd95, trained.class_names, cases.groups, _unit(cases)
+    )
+
+
+def test_segmenter(trained: TrainedSegmenter, run_dir: Path, cases: Cases) -> dict[str, Any]:
+    """Test the model; the first process writes ``cases.npz``, ``test.json`` and ``overlays.npz``.
 
     Args:
         trained: what is tested.
@@ -213,18 +221,21 @@ def test_segmenter(trained: TrainedSegmenter, run_dir: Path, cases: Cases) -> di
         cases: this process's share of the test part.
 
     Returns:
-        What ``test.json`` holds; None in all processes but the first.
+        What ``test.json`` holds; nothing in the other processes.
     """
     measured = measure_cases(trained, cases)
     if jax.process_index() > 0:
-        return None
-    unit: Hd95Unit = "pixels" if cases.spacing is None else "mm"
-    results = write_segmentation_test(
-        run_dir, cases.ids, measured.counts, measured.hd95, trained.class_names, cases.groups, unit
-    )
+        return {}
+    found = (cases.ids, measured.counts, measured.hd95)
+    known = (trained.class_names, cases.groups, _unit(cases))
+    results = write_segmentation_test(run_dir, *found, *known)
     dsc = np.array([case["dsc"] for case in results["per_case"].values()])
     write_overlays(run_dir, _overlays(trained, cases, shown_cases(dsc)))
     return results
+
+
+def _unit(cases: Cases) -> Hd95Unit:
+    return "pixels" if cases.spacing is None else "mm"
 
 
 def _overlays(trained: TrainedSegmenter, cases: Cases, places: Int[np.ndarray, " k"]) -> Overlays:

@@ -20,7 +20,7 @@ from data import (
 from data.decoding import decode_image
 from data.image_cache import CachedImages
 from data.mask_decoding import decode_mask
-from data.segmentation import segmentation_dataset_of_run
+from data.segmentation_inputs import inputs_of_run
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
 from tests.data.made_up_pairs import classes_of, draw_mask, draw_pairs
@@ -124,15 +124,16 @@ def test_what_a_run_records(dataset: SegmentationDataset) -> None:
 
 def test_the_data_of_a_run_are_found_again_or_refused(dataset, folder: Path, tmp_path) -> None:
     config = Config(dataset=dataset.name, data_dir=str(folder / "data"), split="paper")
-    again = segmentation_dataset_of_run(config, dataset.fingerprint)
+    config = replace(config, task="segmentation", image_size=32)
+    again = inputs_of_run(config, dataset.fingerprint, 8).dataset
     assert again.fingerprint == dataset.fingerprint
-    elsewhere = segmentation_dataset_of_run(config, dataset.fingerprint, tmp_path)
+    elsewhere = inputs_of_run(config, dataset.fingerprint, 8, tmp_path).dataset
     np.testing.assert_array_equal(elsewhere.rows["test"], dataset.rows["test"])
     other = replace(config, split_seed=1)
     with pytest.raises(
         UserError, match=r"split of pairs:.* are not those that the run was trained"
     ):
-        segmentation_dataset_of_run(other, dataset.fingerprint)
+        inputs_of_run(other, dataset.fingerprint, 8)
 
 
 @pytest.mark.parametrize(
