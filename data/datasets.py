@@ -131,7 +131,7 @@ def load_dataset(
     if parse_name(name).has_masks:
         raise UserError(
             f"The images of {name} have masks and no classes, so there is nothing to classify; "
-            "expected a dataset of classes."
+            "give --task segmentation, or a dataset of classes."
         )
     ratio = _imbalance_ratio(name, imbalance_ratio)
     prepared, parts = open_parts(name, data_dir, split, split_seed, ratio)

@@ -118,7 +118,7 @@ def parse_name(name: str) -> DatasetName:
     if name in (*EMBEDDED, *DOWNLOADS):
         return DatasetName(name)
     if name in VOLUMES:
-        raise UserError(f"{name} holds volumes for segmentation; this takes images of one class.")
+        raise UserError(f"{name} holds volumes, for --task segmentation alone; this takes images.")
     choices = ", ".join((*EMBEDDED, *DOWNLOADS, *OWN.values()))
     raise UserError(f"There is no dataset named {name!r}; choose one of {choices}.")
 
