@@ -44,6 +44,13 @@ def test_means_are_over_cases_and_then_over_the_foreground():
     )
 
 
+def test_support_counts_the_cases_with_the_class_in_their_truth():
+    missed, made_up, found = [0, 0, 5], [0, 5, 0], [3, 1, 1]
+    counts = np.array([[found, missed], [found, found], [found, missed], [found, made_up]])
+    summary = segmentation_summary(many(4)[0], counts, np.ones((4, 2)), ["background", "lesion"])
+    assert [metrics["support"] for metrics in summary["per_class"].values()] == [4, 3]
+
+
 def test_it_is_json_and_the_same_every_time():
     summary = segmentation_summary(*many(), ["background", "lesion"])
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
