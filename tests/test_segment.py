@@ -3,16 +3,21 @@
 import json
 import os
 import runpy
+import shutil
 import signal
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from PIL import Image
 
+from data.decoding import decode_image
 from data.volume_preparation import prepare_volumes
 from lmf_jax.training import segmentation, trained_segmenter
 from lmf_jax.training.progress import Progress
+from lmf_jax.training.trained_segmenter import load_segmenter
 from tests.data.made_volumes import make_brats20, make_kits19
 from tests.training.tiny import tiny_unet
 
@@ -67,6 +72,17 @@ def whole(tmp_path_factory, data_dir):
     for name, words in RUNS.items():
         assert train(root / name, data_dir, *words) == 0
     return root
+
+
+def type_in(*words):
+    """Run ``python -m lmf_jax`` with these words in this process; return the exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["lmf_jax", *map(str, words)])
+        try:
+            runpy.run_module("lmf_jax", run_name="__main__")
+        except SystemExit as stop:
+            return stop.code
+    return 0
 
 
 def lines_of(run):
@@ -124,9 +140,71 @@ def test_a_run_stopped_within_an_epoch_ends_as_one_that_was_not(
     assert results_of(tmp_path / "run") == results_of(whole / name)
 
 
-def test_the_learning_rate_falls_when_the_validation_loss_does_not(whole):
-    first, second = lines_of(whole / "brats20")
-    assert first["learning_rate"] == pytest.approx(1e-4)
-    fell = second["val_loss"] < first["val_loss"] - 1e-4
-    assert second["learning_rate"] == pytest.approx(1e-4)
-    assert isinstance(fell, bool)
+@pytest.mark.parametrize("name", ["digits_masks", "brats20"])
+def test_evaluating_a_run_again_gives_its_test(whole, name, tmp_path, capsys):
+    run = shutil.copytree(whole / name, tmp_path / "run")
+    for file in ("test.json", "cases.npz", "overlays.npz", "report.html"):
+        (run / file).unlink()
+    assert type_in("evaluate", run) == 0
+    assert results_of(run) == results_of(whole / name)
+    assert (run / "report.html").read_text() == (whole / name / "report.html").read_text()
+    assert f"{results_of(run)['dsc']:.3f}" in capsys.readouterr().out
+
+
+def test_evaluating_the_validation_part_gives_the_score_of_the_best_epoch(whole, capsys):
+    """Of images; volumes are validated by patches side by side, and tested by windows."""
+    before = (whole / "digits_masks" / "test.json").read_bytes()
+    assert type_in("evaluate", whole / "digits_masks", "--split", "validation") == 0
+    best = max(row["val_dsc"] for row in lines_of(whole / "digits_masks"))
+    printed = capsys.readouterr().out
+    assert f"DSC            {best:.3f}" in printed
+    assert "validation is no test" in printed
+    assert (whole / "digits_masks" / "test.json").read_bytes() == before
+
+
+def test_masks_are_predicted_in_the_size_of_their_images(whole, tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
+    (tmp_path / "images").mkdir()
+    Image.fromarray(image).save(tmp_path / "images" / "one.png")
+    code = type_in(
+        "predict", whole / "digits_masks", tmp_path / "images", "--output", tmp_path / "masks"
+    )
+    assert code == 0
+    (file,) = (tmp_path / "masks").iterdir()
+    mask = np.asarray(Image.open(file))
+    assert (file.name, mask.shape, mask.dtype) == ("one.png", (40, 56), np.uint8)
+    trained = load_segmenter(whole / "digits_masks")
+    resized = decode_image((tmp_path / "images" / "one.png").read_bytes(), 32)
+    prediction = trained.segment(np.stack([resized] * jax.local_device_count()))[0]
+    np.testing.assert_array_equal(np.unique(mask), np.unique(prediction))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["predict", "{brats20}", "{images}", "--output", "{out}"], "is of volumes; predict takes"),
+        (
+            ["explain", "{digits_masks}", "{images}", "--output", "{out}"],
+            "one of segmentation; expected",
+        ),
+        (["compare", "{digits_masks}", "{kits19}"], "data"),
+    ],
+    ids=["volumes", "no classifier", "other data"],
+)
+def test_what_cannot_be_done_is_said_in_one_sentence(whole, words, message, tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "images" / "one.png")
+    places = {name: whole / name for name in RUNS}
+    places |= {"images": tmp_path / "images", "out": tmp_path / "out"}
+    assert type_in(*(word.format(**places) for word in words)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_a_dataset_of_the_other_task_is_refused(data_dir, tmp_path, capsys):
+    assert train(tmp_path / "a", data_dir, "--dataset", "digits_lt") == 2
+    assert "have classes and no masks" in capsys.readouterr().err
+    words = ["--dataset", "digits_masks", "--patch-size", "8", "8", "8"]
+    assert train(tmp_path / "b", data_dir, *words) == 2
+    assert "--patch-size is for volumes" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

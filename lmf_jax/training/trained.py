@@ -15,7 +15,7 @@ from lmf_jax.errors import UserError
 from lmf_jax.evaluation.gradcam import grad_cam
 from lmf_jax.evaluation.metrics import predicted_classes
 from lmf_jax.evaluation.mistakes import Mistakes, confident_mistakes, write_mistakes
-from lmf_jax.evaluation.run_files import read_record
+from lmf_jax.evaluation.run_files import CLASSIFICATION, read_record_of
 from lmf_jax.evaluation.scores import softmax
 from lmf_jax.models import create_model
 from lmf_jax.models.classifier import Classifier
@@ -108,7 +108,7 @@ def load_trained(run_dir: str | Path) -> Trained:
     Raises:
         UserError: if it holds no run, or one that finished no epoch.
     """
-    record = read_record(run_dir)
+    record = read_record_of(run_dir, CLASSIFICATION)
     config = read_config(run_dir)
     if config.image_size is None or config.batch_size is None:  # only by a hand in config.json
         raise UserError(f"The run in {run_dir} does not say its image_size and batch_size.")

@@ -13,9 +13,8 @@ import numpy as np
 from jaxtyping import Float, Int, Integer, Shaped, UInt8
 
 from lmf_jax.config import Config
-from lmf_jax.errors import UserError
 from lmf_jax.evaluation.overlays import Overlays, shown_cases, write_overlays
-from lmf_jax.evaluation.run_files import read_record
+from lmf_jax.evaluation.run_files import SEGMENTATION, read_record_of
 from lmf_jax.evaluation.segmentation_metrics import case_counts, hausdorff_95
 from lmf_jax.evaluation.segmentation_summary import Hd95Unit, segmentation_summary
 from lmf_jax.models import create_model
@@ -144,10 +143,8 @@ def load_segmenter(run_dir: str | Path) -> TrainedSegmenter:
     Raises:
         UserError: if it holds no such run, or one that finished no epoch.
     """
-    record = read_record(run_dir)
+    record = read_record_of(run_dir, SEGMENTATION)
     config = read_config(run_dir)
-    if config.task != "segmentation":
-        raise UserError(f"The run in {run_dir} is no segmentation; expected one of that task.")
     variables, normalisation = read_best(Path(run_dir) / "checkpoints")
     return TrainedSegmenter(
         config=config,

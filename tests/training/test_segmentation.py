@@ -129,6 +129,7 @@ def test_pixels_that_are_not_finite_are_refused(program):
     volumes = dataclasses.replace(program.settings, normalisation=None)
     batch = random_batch(0, 8, (8, 8, 8, 2))
     batch["image"][0, 0, 0, 0, 0] = np.nan
+
     class Stream:
         def __next__(self):
             return batch
