@@ -140,7 +140,7 @@ def _differences(folders: Sequence[Path]) -> list[str]:
     for folder in folders[1:]:
         comparison = compare_segmentation_runs([folders[0], folder])
         (pair,) = comparison.pairs
-        low, high = (-end for end in reversed(pair.dsc.interval))
+        low, high = -pair.dsc.high, -pair.dsc.low
         p = comparison.wilcoxon_holm_p[0] * (len(folders) - 1)
         texts.append(f"{-pair.dsc.difference:+.3f} [{low:+.3f}, {high:+.3f}], p {min(p, 1):.2g}")
     return texts

@@ -83,8 +83,8 @@ class Data:
     data_dir: str = field(default=DEFAULT_DATA_DIR, metadata=RUN_ONLY)
     """The folder of prepared datasets and image caches."""
     split: OpenSplit = OPEN
-    """How images are divided: by class as in the paper (with masks: at random), so that no lesion or
-    patient is on two sides, or as the dataset comes (by itself: official where there is such a
+    """How images are divided: by class as in the paper (with masks: at random), so that no lesion
+    or patient is on two sides, or as the dataset comes (by itself: official where there is such a
     split, else paper)."""
     split_seed: int = 0
     """The seed of the split; --seed never moves it."""

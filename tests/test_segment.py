@@ -185,7 +185,7 @@ def test_masks_are_predicted_in_the_size_of_their_images(whole, tmp_path):
         (["predict", "{brats20}", "{images}", "--output", "{out}"], "is of volumes; predict takes"),
         (
             ["explain", "{digits_masks}", "{images}", "--output", "{out}"],
-            "one of segmentation; expected",
+            "of segmentation; exp",
         ),
         (["compare", "{digits_masks}", "{kits19}"], "data"),
     ],
