@@ -22,20 +22,6 @@ CLASSIFIERS: dict[str, Callable[..., Classifier]] = {
 
 @overload
 def create_model(
-    name: Literal["unet"],
-    *,
-    num_classes: int,
-    dtype: DTypeLike = ...,
-    axis_name: str | None = ...,
-    head: HeadName = ...,
-    remat: bool = ...,
-    freeze_backbone: bool = ...,
-    spatial_dims: SpatialDims = ...,
-) -> UNet: ...
-
-
-@overload
-def create_model(
     name: Literal["resnet50", "resnet50_v1", "densenet121", "efficientnet_v2_s"],
     *,
     num_classes: int,
@@ -46,6 +32,20 @@ def create_model(
     freeze_backbone: bool = ...,
     spatial_dims: SpatialDims = ...,
 ) -> Classifier: ...
+
+
+@overload
+def create_model(
+    name: Literal["unet"],
+    *,
+    num_classes: int,
+    dtype: DTypeLike = ...,
+    axis_name: str | None = ...,
+    head: HeadName = ...,
+    remat: bool = ...,
+    freeze_backbone: bool = ...,
+    spatial_dims: SpatialDims = ...,
+) -> UNet: ...
 
 
 @overload
