@@ -1,4 +1,4 @@
-"""What every test runs under: four forced CPU devices, strict promotion, a compilation cache."""
+"""What tests run under: four forced CPU devices, strict promotion, quick and cached compilation."""
 
 import os
 import tempfile
@@ -13,6 +13,8 @@ os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), "lmf-jax-test-compilations")
 )
+# Most tests compile for longer than they run; those that do not ask for fast programs themselves.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 from jaxtyping import install_import_hook

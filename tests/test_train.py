@@ -6,16 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
-from data import load_dataset
-from lmf_jax.config import Config
-from lmf_jax.training.classification import make_classification
-from lmf_jax.training.step import spread_over_devices
 from tests.coloured_images import draw_images
-from tests.training.devices import assert_close, on_one, only, place
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,14 +25,12 @@ def own_images(tmp_path_factory):
     return draw_images(tmp_path_factory.mktemp("own") / "three colours", (200, 60, 20))
 
 
-@pytest.mark.parametrize(("model", "devices"), [("resnet50", 1), ("efficientnet_v2_s", 2)])
-def test_every_model_trains_tests_and_reports(model, devices, data_dir, tmp_path):
-    quick = model != "resnet50"  # that runs as a person's does; compiled so it takes half the time
-    command = ["--model", model, "--run-dir", tmp_path / "run", "--data-dir", data_dir]
-    lines = train(command, devices, quick)
-    assert lines[0].startswith(f"{model} with loss lmf on digits_lt")
+def test_the_default_trains_tests_and_reports(data_dir, tmp_path):
+    """As a person runs it; EfficientNetV2-S takes three minutes, and has its steps tested alone."""
+    lines = train(["--run-dir", tmp_path / "run", "--data-dir", data_dir], 1, quick=False)
+    assert lines[0].startswith("resnet50 with loss lmf on digits_lt")
     record, _ = check_run(tmp_path / "run", num_test=269, num_classes=10)
-    assert record["device"]["count"] == devices
+    assert record["device"]["count"] == 1
 
 
 def test_own_images_train_test_and_report(own_images, data_dir, tmp_path):
@@ -83,29 +75,3 @@ def check_run(run, num_test, num_classes):
     assert accuracy == pytest.approx(test["accuracy"])
     assert f"{test['macro_f1']:.3f}" in (run / "report.html").read_text()
     return record, test
-
-
-def test_the_first_step_in_float32_is_that_of_one_device(data_dir):
-    """ResNet-50 at full size; ``python -m benchmarks.devices`` prints the same of all models."""
-    dataset = load_dataset("digits_lt", data_dir=data_dir)
-    config = Config(epochs=1).resolve(dataset.defaults)
-    rng = np.random.default_rng(0)
-    size = config.image_size
-    batch = {
-        "image": rng.integers(0, 256, (config.batch_size, size, size, 3), np.uint8),
-        "label": rng.integers(0, 10, config.batch_size).astype(np.int32),
-    }
-    with only(1):
-        program = make_classification(config, dataset.class_counts("train"))
-        initial = jax.device_get(program.initial_state())
-    states = []
-    for devices in (1, 2):
-        with only(devices):
-            program = make_classification(config, dataset.class_counts("train"))
-            state = program.train_step(place(initial), spread_over_devices(batch))
-        states.append(on_one(state))
-    one, two = states
-    np.testing.assert_allclose(two.loss_sum, one.loss_sum, rtol=1e-5)
-    assert_close(two.batch_stats, one.batch_stats, 1e-5)
-    # After one step the first moment of Adam is a tenth of the summed gradient.
-    assert_close(two.opt_state[0].mu, one.opt_state[0].mu, 1e-5)

@@ -16,6 +16,15 @@ from lmf_jax.training.step import CPU_COMPILER_OPTIONS
 from tests.models import make_golden
 from tests.models.make_golden import MODELS, NUM_CLASSES, SIZES, Outputs
 
+
+@pytest.fixture(scope="module", autouse=True)
+def fast_programs():
+    """These run for longer than they compile."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
 TOLERANCES = {"float32_logits": 1e-4}
 """Largest error, relative to the largest entry, where it is not 1e-6."""
 
