@@ -16,23 +16,11 @@ from data.patches import patch_batches, volume_cases
 from data.pipeline import EvaluationBatches, evaluation_batches, train_batches
 from data.reading import Stream
 from data.segmentation import SegmentationDataset, load_segmentation_dataset
+from data.share import Share
 from data.tiles import TileBatches, num_tiles, tile_batches
 from data.volumes import VolumeDataset, load_volumes
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
-
-
-@dataclass(frozen=True)
-class Share:
-    """Which process this is, of how many.
-
-    Attributes:
-        process_index: Its number.
-        process_count: Number of processes.
-    """
-
-    process_index: int = 0
-    process_count: int = 1
 
 
 def open_segmentation(

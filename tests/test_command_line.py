@@ -38,7 +38,7 @@ WRONG = {
     "an average that never moves": ("--ema-decay 1", "--ema-decay is 1.0"),
     "a start after the end": ("--drw-start 2", "--drw-start is 2.0; expected a number in [0, 1]"),
     "an unknown model": ("--model vgg16", "vgg16"),
-    "an unknown optimizer": ("--optimizer sgd", "sgd"),
+    "an unknown optimizer": ("--optimizer rmsprop", "rmsprop"),
     "an unknown dataset": ("--dataset imagenet", "no dataset named 'imagenet'"),
     "images too small": ("--image-size 8", "--image-size is 8; expected at least 32 pixels"),
     "an inverted imbalance": ("--imbalance-ratio 0.5", "--imbalance-ratio is 0.5"),
@@ -150,14 +150,15 @@ def test_settings_are_checked_wherever_they_come_from():
         Config(alpha=-1.0)
 
 
+MODELS = "one of resnet50, resnet50_v1, densenet121, efficientnet_v2_s, unet or nothing."
 WRONG_TYPES = [
     ("alpha", "1", "a number."),
     ("alpha", True, "a number."),
     ("epochs", 1.5, "a whole number or nothing."),
-    ("dataset", None, "a text."),
+    ("pretrained", None, "a text."),
     ("resume", "yes", "true or false."),
     ("split", "other", "one of paper, grouped, official or nothing."),
-    ("model", ["resnet50"], "one of resnet50, resnet50_v1, densenet121, efficientnet_v2_s."),
+    ("model", ["resnet50"], MODELS),
 ]
 
 

@@ -32,6 +32,7 @@ from lmf_jax.training.step import (
 class Classification(Program):
     """A run that trains a classifier."""
 
+    examples: ClassVar[str] = "images"
     score: ClassVar[str] = "val_macro_f1"
 
     normalisation: Normalisation

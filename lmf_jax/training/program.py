@@ -1,8 +1,9 @@
 """What a run is made of before it starts: its compiled steps, and the numbers that it turns on."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -38,6 +39,8 @@ from lmf_jax.training.step import (
 class Program(ABC):
     """The parts of a run; a subclass knows the task."""
 
+    examples: ClassVar[str]
+    """What the data are made of."""
     score: ClassVar[str]
     """The validation figure by which the best epoch is chosen; the larger, the better."""
 
@@ -70,6 +73,22 @@ class Program(ABC):
         Raises:
             TrainingStopped: if a logit is not finite.
         """
+
+    def announce(self, config: Config, rows: Mapping[str, Sized], run_dir: Path) -> None:
+        """Print, by the first process, what is trained on what.
+
+        Args:
+            config: resolved settings.
+            rows: those of each part of the data.
+            run_dir: the folder of the run.
+        """
+        if jax.process_index() == 0:
+            sizes = ", ".join(f"{part} {len(rows[part]):,}" for part in rows)
+            print(
+                f"{config.model} with loss {config.loss} on {config.dataset}; run folder {run_dir}"
+            )
+            print(f"starts from {self.start}")
+            print(f"{self.num_classes} classes; {self.examples} by split {config.split}: {sizes}")
 
     def not_finite(self, step: int) -> TrainingStopped:
         """Return the error of a validation, after this step, whose logits are not finite."""

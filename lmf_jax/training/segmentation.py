@@ -32,6 +32,7 @@ from lmf_jax.training.step import (
 class Segmentation(Program):
     """A run that trains a segmenter."""
 
+    examples: ClassVar[str] = "cases"
     score: ClassVar[str] = "val_dsc"
 
     validation_step: MappedStep
