@@ -13,6 +13,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from lmf_jax.models.convolution import convolve
 from lmf_jax.models.layers import Conv, InstanceNorm, halving_max_pool, parameter_dtype
 
 SpatialDims = Literal[2, 3]
@@ -71,7 +72,8 @@ class UpConv(nn.Module):
         kernel = self.param("kernel", init, shape, parameter_dtype(self.dtype))
         bias = self.param("bias", nn.initializers.zeros, (self.features,), kernel.dtype)
         columns = jnp.moveaxis(kernel.astype(self.dtype), -2, 0).reshape(channels, -1)
-        products = jnp.dot(maps.astype(self.dtype), columns)
+        pixels = maps.astype(self.dtype).reshape(batch, -1, 1, channels)
+        products = convolve(pixels, columns[None, None])  # on a CPU a product with fast gradients
         products = products.reshape(batch, *space, *(2,) * dims, self.features)
         pairs = (axis for side in range(1, dims + 1) for axis in (side, side + dims))
         outputs = products.transpose(0, *pairs, 2 * dims + 1)

@@ -294,7 +294,7 @@ def test_accelerators_get_their_own_convolutions(dims, platform):
     model = tiny_unet(dims)
     traced = jax.jit(model.apply).trace({"params": tiny_params(dims)}, images(dims))
     text = traced.lower(lowering_platforms=(platform,)).as_text()
-    assert text.count("stablehlo.convolution(") == 4 * DEPTHS[dims] + 2
+    assert text.count("stablehlo.convolution(") == 5 * DEPTHS[dims] + 2
 
 
 # What a user does
