@@ -78,7 +78,7 @@ def test_the_rate_decays_when_the_loss_stays_and_not_before():
 def test_the_plateau_of_pytorch_decays_in_the_same_epochs():
     """PyTorch counts one epoch more before it decays; its patience is ours less one."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    losses = np.random.default_rng(0).random(40).cumsum() / np.arange(1, 41)
+    losses = (np.random.default_rng(0).random(40).cumsum() / np.arange(1, 41)).tolist()
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=0.5, patience=2, threshold=1e-4, threshold_mode="abs"

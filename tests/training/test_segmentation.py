@@ -103,10 +103,14 @@ def test_a_validation_is_the_mean_over_cases(program, cases):
         inputs = (batch["image"] - np.array([123.675, 116.28, 103.53], np.float32)) / np.array(
             [58.395, 57.12, 57.375], np.float32
         )
-        logits = np.asarray(program.model.apply(variables, inputs))[batch["mask"]]
+        logits = program.model.apply(variables, jnp.asarray(inputs))
+        logits = np.asarray(logits)[batch["mask"]]
         labels = batch["label"][batch["mask"]]
         found += [case_counts(*pair, 3) for pair in zip(labels, logits.argmax(-1), strict=True)]
-        losses += [program.objective(z[None], y[None]) for z, y in zip(logits, labels, strict=True)]
+        losses += [
+            program.objective(jnp.asarray(z[None]), jnp.asarray(y[None]))
+            for z, y in zip(logits, labels, strict=True)
+        ]
     counts = np.array(found)
     if cases is not None:
         counts = np.stack([counts[cases[:13] == case].sum(0) for case in (3, 7)])
