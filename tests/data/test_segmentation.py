@@ -123,8 +123,13 @@ def test_what_a_run_records(dataset: SegmentationDataset) -> None:
 
 
 def test_the_data_of_a_run_are_found_again_or_refused(dataset, folder: Path, tmp_path) -> None:
-    config = Config(dataset=dataset.name, data_dir=str(folder / "data"), split="paper")
-    config = replace(config, task="segmentation", image_size=32)
+    config = Config(
+        task="segmentation",
+        dataset=dataset.name,
+        data_dir=str(folder / "data"),
+        split="paper",
+        image_size=32,
+    )
     again = inputs_of_run(config, dataset.fingerprint, 8).dataset
     assert again.fingerprint == dataset.fingerprint
     elsewhere = inputs_of_run(config, dataset.fingerprint, 8, tmp_path).dataset

@@ -141,5 +141,8 @@ def test_pixels_that_are_not_finite_are_refused(program):
         def get_state(self):
             return {}
 
+        def set_state(self, state):
+            pass
+
     with pytest.raises(ValueError, match="pixel that is not finite"):
         next(prefetch(Stream(), dataclasses.replace(program, settings=volumes)))
