@@ -135,7 +135,10 @@ def test_the_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "digits"}, "no dataset named 'digits'; choose one of digits_lt, covid19"),
+        (
+            {"name": "digits"},
+            "no dataset named 'digits'; choose one of digits_lt, digits_masks, covid19",
+        ),
         (
             {"split": "grouped"},
             "--split grouped is not possible: the dataset names no patients or lesions; choose",

@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+import runpy
+import sys
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from lmf_jax.__main__ import Compare, run_compare
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.finished_segmentation import read_segmentation_run
 from lmf_jax.evaluation.run_files import common_task
@@ -215,9 +216,11 @@ def test_a_difference_that_other_seeds_may_turn_around_does_not_hold(comparison)
         assert word in next(line for line in rows if "1 vs 2" in line)
 
 
-def test_the_command_compares_what_the_runs_are_of(two_runs, capsys):
-    run_compare(Compare(tuple(map(str, two_runs))))
+def test_the_command_compares_what_the_runs_are_of(two_runs, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["lmf_jax", "compare", *map(str, two_runs)])
+    runpy.run_module("lmf_jax", run_name="__main__")
     assert f"{N} test cases of 1 foreground class" in capsys.readouterr().out
     change_json(two_runs[0] / "config.json", lambda record: record["config"].pop("task"))
-    with pytest.raises(UserError, match="compare runs of one task"):
-        run_compare(Compare(tuple(map(str, two_runs))))
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_module("lmf_jax", run_name="__main__")
+    assert "compare runs of one task" in capsys.readouterr().err
