@@ -201,7 +201,8 @@ def make_train_step(
         step_key = jax.random.fold_in(base_key, state.step)
         mix_key = jax.random.fold_in(step_key, 1)  # the same for all micro-batches
         progress = state.step / settings.total_steps
-        batch = _augmented(jax.random.fold_in(step_key, 2), batch, settings)
+        micro_keys = jax.random.split(jax.random.fold_in(step_key, 0), settings.accumulate)
+        batch = _augmented(jax.random.fold_in(micro_keys[0], 0), batch, settings)
         denominators = objective.denominators(batch["label"], axis_name=AXIS, progress=progress)
 
         def loss_of(
@@ -214,7 +215,7 @@ def make_train_step(
                 inputs,
                 train=True,
                 mutable=["batch_stats"],
-                rngs={"dropout": micro_key},
+                rngs={"dropout": jax.random.fold_in(micro_key, 1)},
             )
             # Mixing permutes the labels of the batch, so all label sets share the denominators.
             losses = [
@@ -234,7 +235,7 @@ def make_train_step(
             jnp.zeros_like(state.loss_sum),
             jax.tree.map(jnp.zeros_like, state.params),
         )
-        micro_batches = _micro_batches(jax.random.fold_in(step_key, 0), batch, settings.accumulate)
+        micro_batches = (micro_keys, *_micro_batches(batch, settings.accumulate))
         if settings.accumulate == 1:
             total, _ = add_micro_batch(start, jax.tree.map(lambda x: x[0], micro_batches))
         else:
@@ -376,9 +377,9 @@ def _augmented(key: Key[Array, ""], batch: Batch, settings: StepSettings) -> dic
 
 
 def _micro_batches(
-    key: Key[Array, ""], batch: Batch, count: int
-) -> tuple[Key[Array, " count"], Shaped[Array, "count ..."], Int[Array, "count ..."]]:
-    """Cut a device's batch into micro-batches, each with its key.
+    batch: Batch, count: int
+) -> tuple[Shaped[Array, "count ..."], Int[Array, "count ..."]]:
+    """Cut a device's batch into micro-batches.
 
     Every ``count``-th example of the global batch goes to the same micro-batch, so that its members
     and their positions do not depend on the number of devices.
@@ -387,7 +388,7 @@ def _micro_batches(
     def cut(values: Array) -> Array:
         return values.reshape(-1, count, *values.shape[1:]).swapaxes(0, 1)
 
-    return jax.random.split(key, count), cut(batch["image"]), cut(batch["label"])
+    return cut(batch["image"]), cut(batch["label"])
 
 
 def _mixed(
