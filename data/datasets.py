@@ -27,6 +27,14 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "augment": "shift",
         "ema_decay": 0.95,  # the best epoch is picked on 92 images: smoother than single epochs
     },
+    "digits_masks": {
+        "image_size": 64,
+        "epochs": 6,
+        "batch_size": 16,
+        "learning_rate": 1e-3,
+        "decay_epochs": 5,
+        "augment": "mirror",
+    },
 }
 """The values that a dataset brings for settings that the person left open.
 
