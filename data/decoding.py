@@ -3,9 +3,10 @@
 import io
 import stat
 import warnings
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -13,6 +14,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data.datasets import SplitDataset
 from lmf_jax.errors import UserError
+
+AnyDataset = TypeVar("AnyDataset", bound=SplitDataset)
 
 METHOD_VERSION = 1
 """Goes up whenever :func:`decode_image` turns the same bytes into other pixels."""
@@ -30,44 +33,68 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True, eq=False)
-class DecodedImages:
-    """The images of a dataset, decoded and resized anew whenever they are read.
+class Decoded(ABC, Generic[AnyDataset]):
+    """The pictures of a dataset, decoded and resized anew whenever they are read.
 
     Attributes:
         dataset: The dataset.
-        image_size: Height and width of the images, in pixels.
+        image_size: Height and width of the pictures, in pixels.
     """
 
-    NOUN: ClassVar[str] = "Image"
+    NOUN: ClassVar[str]
 
-    dataset: SplitDataset
+    dataset: AnyDataset
     image_size: int
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """The shape of all pictures together, (n, image_size, image_size, ...)."""
+
+    @abstractmethod
+    def encoded(self, row: int) -> bytes:
+        """Returns the bytes of the file of this row."""
+
+    @abstractmethod
+    def decode(self, encoded: bytes) -> UInt8[np.ndarray, "height width ..."]:
+        """Decodes one file; raises whatever Pillow does."""
+
+    def __getitem__(self, rows: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m height width ..."]:
+        """Returns the pictures of these rows, uint8.
+
+        Raises:
+            UserError: If one cannot be read or decoded.
+        """
+        pictures = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        for picture, row in zip(pictures, rows.tolist(), strict=True):
+            encoded = self.encoded(row)
+            try:
+                picture[:] = self.decode(encoded)
+            except Exception as error:  # Pillow's formats raise nearly everything
+                raise UserError(
+                    f"{self.NOUN} {self.dataset.ids[row]} of {self.dataset.name} cannot be decoded "
+                    f"({reason(error)}); replace the file or take it out of the dataset."
+                ) from error
+        return pictures
+
+
+class DecodedImages(Decoded[SplitDataset]):
+    """The images of a dataset, RGB."""
+
+    NOUN: ClassVar[str] = "Image"
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """The shape of all images together, (n, image_size, image_size, 3)."""
         return (len(self.dataset.ids), self.image_size, self.image_size, 3)
 
-    def __getitem__(self, rows: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m height width 3"]:
-        """Returns the images of these rows, uint8 RGB.
+    def encoded(self, row: int) -> bytes:
+        """Returns the bytes of the image of this row."""
+        return self.dataset.source[row]
 
-        Raises:
-            UserError: If one cannot be read or decoded.
-        """
-        images = np.empty((len(rows), *self.shape[1:]), np.uint8)
-        for image, row in zip(images, rows.tolist(), strict=True):
-            image[:] = self._decoded(row)
-        return images
-
-    def _decoded(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
-        encoded = self.dataset.source[row]
-        try:
-            return decode_image(encoded, self.image_size)
-        except Exception as error:  # Pillow's formats raise nearly everything
-            raise UserError(
-                f"Image {self.dataset.ids[row]} of {self.dataset.name} cannot be decoded "
-                f"({reason(error)}); replace the file or take it out of the dataset."
-            ) from error
+    def decode(self, encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
+        """Decodes one image, see :func:`decode_image`."""
+        return decode_image(encoded, self.image_size)
 
 
 def decode_image(encoded: bytes, image_size: int) -> UInt8[np.ndarray, "image_size image_size 3"]:

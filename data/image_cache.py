@@ -16,7 +16,7 @@ from jaxtyping import Int, Int64, Shaped, UInt8
 from tqdm import tqdm
 
 from data.datasets import SplitDataset
-from data.decoding import METHOD_VERSION, DecodedImages
+from data.decoding import METHOD_VERSION, Decoded, DecodedImages
 from data.mask_decoding import MASK_VERSION, DecodedMasks
 from data.reading import READING
 from data.segmentation import SegmentationDataset
@@ -98,8 +98,6 @@ those of the rows that are asked for."""
 
 Masks = UInt8[np.ndarray, "n height width"] | CachedImages | DecodedMasks
 """All masks of a dataset as class ids, [n, height, width], in the same ways."""
-
-Decoded = DecodedImages | DecodedMasks
 
 
 def open_images(

@@ -6,14 +6,13 @@ and never as it looks: nothing is interpolated, and no colour is taken for a cla
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Int, Int64, Shaped, UInt8
+from jaxtyping import Int64, Shaped, UInt8
 from PIL import Image, ImageOps
 
-from data.decoding import open_image, reason
+from data.decoding import Decoded, open_image, reason
 from data.prepared import ImageSource
 from data.segmentation import SegmentationDataset
 from lmf_jax.errors import UserError
@@ -27,45 +26,23 @@ MOST_CLASSES = 256
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 
 
-@dataclass(frozen=True, eq=False)
-class DecodedMasks:
-    """The masks of a dataset, decoded and resized anew whenever they are read.
-
-    Attributes:
-        dataset: The dataset.
-        image_size: Height and width of the masks, in pixels.
-    """
+class DecodedMasks(Decoded[SegmentationDataset]):
+    """The masks of a dataset, as class ids."""
 
     NOUN: ClassVar[str] = "Mask"
-
-    dataset: SegmentationDataset
-    image_size: int
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """The shape of all masks together, (n, image_size, image_size)."""
         return (len(self.dataset.ids), self.image_size, self.image_size)
 
-    def __getitem__(self, rows: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m height width"]:
-        """Returns the masks of these rows, as class ids.
+    def encoded(self, row: int) -> bytes:
+        """Returns the bytes of the mask of this row."""
+        return self.dataset.masks[row]
 
-        Raises:
-            UserError: If one cannot be read or decoded.
-        """
-        masks = np.empty((len(rows), *self.shape[1:]), np.uint8)
-        for mask, row in zip(masks, rows.tolist(), strict=True):
-            mask[:] = self._decoded(row)
-        return masks
-
-    def _decoded(self, row: int) -> UInt8[np.ndarray, "height width"]:
-        encoded = self.dataset.masks[row]
-        try:
-            return decode_mask(encoded, self.image_size, len(self.dataset.class_names))
-        except Exception as error:  # Pillow's formats raise nearly everything
-            raise UserError(
-                f"Mask {self.dataset.ids[row]} of {self.dataset.name} cannot be decoded "
-                f"({reason(error)}); replace the file or take it out of the dataset."
-            ) from error
+    def decode(self, encoded: bytes) -> UInt8[np.ndarray, "height width"]:
+        """Decodes one mask, see :func:`decode_mask`."""
+        return decode_mask(encoded, self.image_size, len(self.dataset.class_names))
 
 
 def decode_mask(

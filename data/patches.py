@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Int, Int32
 
 from data.reading import Stream
+from data.share import block_of
 from data.volumes import Volume, VolumeDataset
 
 FOREGROUND_SHARE = 1 / 3
@@ -92,11 +93,7 @@ def patch_batches(
     Raises:
         ValueError: If there are no rows, or a number is not one of those above.
     """
-    if batch_size < 1 or batch_size % process_count or not 0 <= process_index < process_count:
-        raise ValueError(
-            f"Process {process_index} of {process_count} has no equal share in {batch_size} "
-            "patches; choose a multiple of the processes."
-        )
+    mine = block_of(batch_size, process_index, process_count)
     places = patch_places(
         dataset,
         rows,
@@ -105,8 +102,6 @@ def patch_batches(
         seed=seed,
         foreground_share=foreground_share,
     )
-    block = batch_size // process_count
-    mine = slice(process_index * block, (process_index + 1) * block)
     blocks = places.map(lambda patches: read_patches(dataset, patches[mine], patch_size))
     return Stream(blocks, READING_PATCHES)
 

@@ -19,6 +19,7 @@ from data.image_cache import CachedImages, Images, Masks
 from data.mask_decoding import DecodedMasks
 from data.reading import COPYING, NUM_PROCESSES, READING, Stream
 from data.sampling import Sampling, positions
+from data.share import block_of
 
 Targets = Int[np.ndarray, " n"] | Masks
 """What is learned of all images: a class for each, [n], or for every pixel, [n, height, width]."""
@@ -86,8 +87,7 @@ def train_batches(
     if len(rows) == 0:
         raise ValueError("There are no rows to train on.")
     _check(images, labels, rows, num_classes)
-    block_size = _block_size(batch_size, process_index, process_count)
-    mine = slice(process_index * block_size, (process_index + 1) * block_size)
+    mine = block_of(batch_size, process_index, process_count)
     if isinstance(labels, np.ndarray) and labels.ndim == 1:
         classes = labels[rows]
     elif sampling == "uniform":
@@ -193,22 +193,8 @@ def evaluation_batches(
             or the batch size does not divide.
     """
     _check(images, labels, rows, num_classes)
-    block_size = _block_size(batch_size, process_index, process_count)
-    return EvaluationBatches(
-        images, labels, rows, batch_size, process_index * block_size, block_size
-    )
-
-
-def _block_size(batch_size: int, process_index: int, process_count: int) -> int:
-    """Returns how many examples of a global batch are this process's."""
-    if batch_size < 1 or batch_size % process_count:
-        raise ValueError(
-            f"A batch of {batch_size} examples cannot be shared equally by {process_count} "
-            "processes; choose a multiple."
-        )
-    if not 0 <= process_index < process_count:
-        raise ValueError(f"There is no process {process_index} among {process_count}.")
-    return batch_size // process_count
+    mine = block_of(batch_size, process_index, process_count)
+    return EvaluationBatches(images, labels, rows, batch_size, mine.start, mine.stop - mine.start)
 
 
 def _decodes(images: Images, labels: Targets) -> bool:

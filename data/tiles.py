@@ -7,18 +7,19 @@ from itertools import product
 
 import grain
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int, Int64
 
 from data.patches import READING_PATCHES, Patch, PatchBatch, read_patches
 from data.reading import Stream
+from data.share import block_of
 from data.volumes import VolumeDataset
 
 
 class TileBatch(PatchBatch):
     """One process's block of a global batch; ``mask`` is False for padding."""
 
-    mask: np.ndarray
-    case: np.ndarray
+    mask: Bool[np.ndarray, " batch"]
+    case: Int64[np.ndarray, " batch"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,20 +74,18 @@ def tile_batches(
         Equally many batches in every process, ``{"image": float32 [b, *patch_size, M], "label":
         int32 [b, *patch_size], "mask": bool [b], "case": int64 [b]}`` with
         b = batch_size // process_count and the row of each patch as its case.
+
+    Raises:
+        ValueError: If the batch size does not divide.
     """
-    if batch_size < 1 or batch_size % process_count:
-        raise ValueError(
-            f"A batch of {batch_size} patches cannot be shared equally by {process_count} "
-            "processes; choose a multiple."
-        )
+    mine = block_of(batch_size, process_index, process_count)
     size = (int(patch_size[0]), int(patch_size[1]), int(patch_size[2]))
     tiles = [
         Patch(row, (z, y, x))
         for row in rows.tolist()
         for z, y, x in product(*map(_starts, dataset.shapes[row].tolist(), size))
     ]
-    block = batch_size // process_count
-    return TileBatches(dataset, tiles, size, batch_size, process_index * block, block)
+    return TileBatches(dataset, tiles, size, batch_size, mine.start, mine.stop - mine.start)
 
 
 def num_tiles(
