@@ -21,7 +21,9 @@ from lmf_jax.errors import TrainingStopped, UserError, parse_in_one_line, run_co
 from lmf_jax.evaluation.finished_segmentation import FinishedSegmentation, read_segmentation_run
 from lmf_jax.evaluation.formatting import format_interval
 from lmf_jax.evaluation.run_files import best_epoch
+from lmf_jax.evaluation.run_groups import format_p
 from lmf_jax.evaluation.segmentation_comparison import compare_segmentation_runs
+from lmf_jax.evaluation.statistics import holm
 
 LOSSES = (
     "ce",
@@ -133,16 +135,17 @@ def result_rows(finished: dict[Run, FinishedSegmentation]) -> list[dict[str, Any
 
 
 def _differences(folders: Sequence[Path]) -> list[str]:
-    """Write each difference of DSC to the first run with its interval and Holm's p of Wilcoxon."""
+    """Write each difference of DSC to the first run, its interval and Wilcoxon's p after Holm."""
     if len(folders) < 2:
         return [""] * len(folders)
+    comparison = compare_segmentation_runs(folders)
+    to_first = [pair for pair in comparison.pairs if pair.first == 0]
+    corrected = holm([pair.wilcoxon_p for pair in to_first])
     texts = [""]
-    for folder in folders[1:]:
-        comparison = compare_segmentation_runs([folders[0], folder])
-        (pair,) = comparison.pairs
-        low, high = -pair.dsc.high, -pair.dsc.low
-        p = comparison.wilcoxon_holm_p[0] * (len(folders) - 1)
-        texts.append(f"{-pair.dsc.difference:+.3f} [{low:+.3f}, {high:+.3f}], p {min(p, 1):.2g}")
+    for pair, p in zip(to_first, corrected, strict=True):
+        less = pair.dsc  # the first's less this one's
+        interval = f"[{-less.high:+.3f}, {-less.low:+.3f}]"
+        texts.append(f"{-less.difference:+.3f} {interval}, p {format_p(p)}")
     return texts
 
 

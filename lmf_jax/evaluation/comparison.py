@@ -1,6 +1,5 @@
 """The comparison of finished runs on one test set: metrics with intervals, and paired tests."""
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,8 @@ from lmf_jax.evaluation.metrics import macro_f1, predicted_classes
 from lmf_jax.evaluation.resampling import LEVEL
 from lmf_jax.evaluation.run_groups import (
     NUM_PAIRED_RESAMPLES,
+    OVER_SEEDS_NOTE,
     SIGNIFICANT,
-    WIDTH,
     RunGroup,
     SameTest,
     align_columns,
@@ -26,9 +25,11 @@ from lmf_jax.evaluation.run_groups import (
     format_p,
     format_runs,
     group_runs,
+    interval_notes,
     match_seeds,
     pairs_of_groups,
     read_runs,
+    wrap_notes,
 )
 from lmf_jax.evaluation.statistics import (
     McNemar,
@@ -222,18 +223,7 @@ def _format_pairs(comparison: Comparison) -> list[str]:
 
 def _format_notes(comparison: Comparison) -> list[str]:
     """Say what the intervals cover and what the p-values are."""
-    percent = f"{100 * LEVEL:g} %"
-    notes = []
-    if any(len(group.seeds) == 1 for group in comparison.groups):
-        notes.append(
-            f"[ ] of one run: {percent} interval over resamples of the test images, stratified by "
-            "class. It covers which images were tested, not the training seed."
-        )
-    if any(len(group.seeds) > 1 for group in comparison.groups):
-        notes.append(
-            f"[ ] of several seeds: {percent} t-interval of their mean. It covers the training "
-            "seed, on these test images."
-        )
+    notes = interval_notes(comparison.groups, "images", "the test images, stratified by class")
     if comparison.pairs:
         notes.append(
             f"Differences: paired bootstrap with {format_count(NUM_PAIRED_RESAMPLES)} resamples of "
@@ -254,9 +244,5 @@ def _format_notes(comparison: Comparison) -> list[str]:
             "by Yang et al. (2010), takes those of one together."
         )
     if any(pair.over_seeds for pair in comparison.pairs):
-        notes.append(
-            f"Over seeds: {percent} t-interval of the mean difference over the seeds that both "
-            "sides have. Where it holds 0, another training may turn the difference around, and "
-            "the runs do not differ, whatever p says."
-        )
-    return [line for note in notes for line in textwrap.wrap(note, WIDTH)]
+        notes.append(OVER_SEEDS_NOTE)
+    return wrap_notes(notes)

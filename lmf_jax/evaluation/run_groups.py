@@ -18,7 +18,7 @@ from jaxtyping import Int
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.formatting import format_fraction, format_interval, format_setting
-from lmf_jax.evaluation.resampling import Groups
+from lmf_jax.evaluation.resampling import LEVEL, Groups
 from lmf_jax.evaluation.run_files import Finished
 from lmf_jax.evaluation.statistics import SeedMean, mean_over_seeds
 
@@ -272,3 +272,38 @@ def differs(holm_p: float, over_seeds: SeedMean | None) -> bool:
 def format_p(value: float) -> str:
     """Write a p-value with four decimals."""
     return "<0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+def interval_notes(groups: Sequence[RunGroup], tested: str, resamples: str) -> list[str]:
+    """Say what the intervals of groups are.
+
+    Args:
+        groups: some of one run, some perhaps of several seeds.
+        tested: what was tested, as "images".
+        resamples: of what those of one run are, as "the test images, stratified by class".
+    """
+    percent = f"{100 * LEVEL:g} %"
+    notes = []
+    if any(len(group.seeds) == 1 for group in groups):
+        notes.append(
+            f"[ ] of one run: {percent} interval over resamples of {resamples}. It covers which "
+            f"{tested} were tested, not the training seed."
+        )
+    if any(len(group.seeds) > 1 for group in groups):
+        notes.append(
+            f"[ ] of several seeds: {percent} t-interval of their mean. It covers the training "
+            f"seed, on these test {tested}."
+        )
+    return notes
+
+
+OVER_SEEDS_NOTE = (
+    f"Over seeds: {100 * LEVEL:g} % t-interval of the mean difference over the seeds that both "
+    "sides have. Where it holds 0, another training may turn the difference around, and the runs "
+    "do not differ, whatever p says."
+)
+
+
+def wrap_notes(notes: Sequence[str]) -> list[str]:
+    """Return the lines of notes."""
+    return [line for note in notes for line in textwrap.wrap(note, WIDTH)]

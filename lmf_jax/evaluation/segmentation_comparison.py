@@ -1,6 +1,5 @@
 """The comparison of finished runs of segmentation on the same test cases."""
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,8 @@ from lmf_jax.evaluation.formatting import format_count, format_distance, format_
 from lmf_jax.evaluation.resampling import LEVEL, Groups, unit_codes
 from lmf_jax.evaluation.run_groups import (
     NUM_PAIRED_RESAMPLES,
+    OVER_SEEDS_NOTE,
     SIGNIFICANT,
-    WIDTH,
     RunGroup,
     SameTest,
     align_columns,
@@ -26,9 +25,11 @@ from lmf_jax.evaluation.run_groups import (
     format_p,
     format_runs,
     group_runs,
+    interval_notes,
     match_seeds,
     pairs_of_groups,
     read_runs,
+    wrap_notes,
 )
 from lmf_jax.evaluation.segmentation_summary import Hd95Unit, bootstrap_means, case_metrics
 from lmf_jax.evaluation.statistics import (
@@ -252,18 +253,7 @@ def _format_hd95(comparison: SegmentationComparison) -> list[str]:
 
 def _format_notes(comparison: SegmentationComparison) -> list[str]:
     """Say what the intervals cover and what the p-values are."""
-    percent = f"{100 * LEVEL:g} %"
-    notes = []
-    if any(len(group.seeds) == 1 for group in comparison.groups):
-        notes.append(
-            f"[ ] of one run: {percent} interval over resamples of the test cases. It covers which "
-            "cases were tested, not the training seed."
-        )
-    if any(len(group.seeds) > 1 for group in comparison.groups):
-        notes.append(
-            f"[ ] of several seeds: {percent} t-interval of their mean. It covers the training "
-            "seed, on these test cases."
-        )
+    notes = interval_notes(comparison.groups, "cases", "the test cases")
     if comparison.pairs:
         notes.append(
             f"Differences: paired bootstrap with {format_count(NUM_PAIRED_RESAMPLES)} resamples of "
@@ -285,9 +275,5 @@ def _format_notes(comparison: SegmentationComparison) -> list[str]:
             "them enters by its mean."
         )
     if any(pair.over_seeds for pair in comparison.pairs):
-        notes.append(
-            f"Over seeds: {percent} t-interval of the mean difference over the seeds that both "
-            "sides have. Where it holds 0, another training may turn the difference around, and "
-            "the runs do not differ, whatever p says."
-        )
-    return [line for note in notes for line in textwrap.wrap(note, WIDTH)]
+        notes.append(OVER_SEEDS_NOTE)
+    return wrap_notes(notes)
