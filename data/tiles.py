@@ -60,7 +60,8 @@ def tile_batches(
     """Returns batches of patches that together cover every voxel of these cases.
 
     The patches of a case lie side by side; the last along an axis is shifted inside, and so covers
-    some voxels twice. A case that is smaller than the patch lies in its middle, as in training.
+    some voxels twice. A case that is smaller than the patch lies in its middle, as in training, and
+    what is predicted around it counts as predicted in vain.
 
     Args:
         dataset: The dataset.

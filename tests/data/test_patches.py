@@ -231,8 +231,8 @@ WRONG = {
     "two edges": (dict(patch_size=(4, 5)), r"patch_size is \(4, 5\); expected three numbers"),
     "no voxels": (dict(patch_size=(4, 0, 5)), "expected three numbers from 1"),
     "a large share": (dict(foreground_share=1.5), "foreground_share is 1.5; expected 0 to 1"),
-    "no equal share": (dict(process_count=3), "Process 0 of 3 has no equal share in 4 patches"),
-    "no such process": (dict(process_index=2, process_count=2), "Process 2 of 2 has no equal"),
+    "no equal share": (dict(process_count=3), "4 examples cannot be shared equally by 3"),
+    "no such process": (dict(process_index=2, process_count=2), "no process 2 among 2"),
 }
 
 
