@@ -5,7 +5,8 @@ import jax
 from data.classification_inputs import load_for_classification, open_classification
 from data.segmentation_inputs import describe, load_for_segmentation, open_segmentation
 from data.share import Share
-from lmf_jax.config import Config, parse_config
+from lmf_jax.command_line import parse_config
+from lmf_jax.config import Config
 from lmf_jax.errors import run_command
 from lmf_jax.evaluation.report import format_test_table, write_report
 from lmf_jax.evaluation.segmentation_report import format_segmentation_table

@@ -22,8 +22,8 @@ from jax import lax
 from benchmarks.record import record
 from benchmarks.turns import Turns, calls_per_second
 from lmf_jax.models.convolution import convolve
+from lmf_jax.training.devices import CPU_COMPILER_OPTIONS
 from lmf_jax.training.start_up import keep_memory
-from lmf_jax.training.step import CPU_COMPILER_OPTIONS
 
 LAYERS = (
     (16, 64, 64, 1, 1),

@@ -20,14 +20,10 @@ import tyro
 from benchmarks.record import record
 from lmf_jax.losses import make_objective
 from lmf_jax.models import create_model
+from lmf_jax.training.devices import AXIS, spread_over_devices
 from lmf_jax.training.optimizer import make_optimizer
-from lmf_jax.training.step import (
-    AXIS,
-    StepSettings,
-    create_train_state,
-    make_train_step,
-    spread_over_devices,
-)
+from lmf_jax.training.state import StepSettings, create_train_state
+from lmf_jax.training.step import make_train_step
 
 SIDE, BATCH = 32, 32
 COUNTS = [124, 92, 66, 48, 34, 24, 18, 13, 9, 6]

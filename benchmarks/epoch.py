@@ -28,9 +28,9 @@ from data.image_cache import cached_images
 from data.pipeline import evaluation_batches, train_batches
 from lmf_jax.config import DEFAULT_DATA_DIR, Config
 from lmf_jax.training.classification import Classification, make_classification
+from lmf_jax.training.devices import spread_over_devices
 from lmf_jax.training.loop import fit
 from lmf_jax.training.start_up import keep_memory
-from lmf_jax.training.step import spread_over_devices
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from benchmarks.record import record
 from data.loose_images import LooseImages, image_files
 from lmf_jax.config import Config
 from lmf_jax.errors import run_command
+from lmf_jax.training.devices import spread_over_devices
 from lmf_jax.training.start_up import start_up
-from lmf_jax.training.step import spread_over_devices
 from lmf_jax.training.trained import load_trained
 
 

@@ -8,14 +8,13 @@ open, the model or the dataset fill with a value of their own, or else the paper
 import dataclasses
 import functools
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
 
-from lmf_jax.errors import UserError, parse_in_one_line
+from lmf_jax.errors import UserError
 from lmf_jax.losses.objective import COSINE_LOSSES, LOSSES, Form, HeadName, default_scale
 from lmf_jax.losses.segmentation import SEGMENTATION_LOSSES
 from lmf_jax.setting_kinds import fits, shown
@@ -365,55 +364,6 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
                 f"--process-id is {number} and --num-processes {count}; expected numbers from 0 to "
                 f"{count - 1}."
             )
-
-
-def parse_config(
-    arguments: Sequence[str] | None = None, *, defaults: Config | None = None
-) -> Config:
-    """Return the settings that a command line asks for.
-
-    Args:
-        arguments: the words after the program's name; those of this process if not given.
-        defaults: what holds where the command line is silent, such as the settings of a run to
-            resume; the defaults of :class:`Config` if not given.
-
-    Raises:
-        UserError: if a flag is unknown or its value is not what the flag takes.
-        SystemExit: with code 0, after printing the help that ``--help`` asks for.
-    """
-    sections = Config.__bases__[::-1]
-    groups = dataclasses.make_dataclass("Flags", [(s.__name__.lower(), s) for s in sections])
-    before = [
-        section() if defaults is None else _section(section, defaults) for section in sections
-    ]
-    flags = parse_in_one_line(
-        lambda: tyro.cli(
-            groups,
-            prog="train.py",
-            args=arguments,
-            default=groups(*before),
-            description="Train, test and report.",
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
-        )
-    )
-    given = [vars(section) for section in vars(flags).values()]
-    values = {name: value for section in given for name, value in section.items()}
-    values["run_dir"] = os.path.expanduser(values["run_dir"])
-    kind, colon, path = (values["dataset"] or "").partition(":")
-    if colon and path:  # a run can then be resumed from anywhere
-        paths = path.split(",", maxsplit=1) if kind == "pairs" else [path]
-        absolute = (os.path.abspath(os.path.expanduser(part)) for part in paths)
-        values["dataset"] = f"{kind}:{','.join(absolute)}"
-    if values["pretrained"] not in ("none", "imagenet"):
-        values["pretrained"] = os.path.abspath(os.path.expanduser(values["pretrained"]))
-    return Config(**values)
-
-
-def _section(section: type, config: Config | None) -> Any:
-    if config is None:
-        return section()
-    names = [field.name for field in dataclasses.fields(section)]
-    return section(**{name: getattr(config, name) for name in names})
 
 
 @functools.cache

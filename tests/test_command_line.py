@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lmf_jax.config import Config, parse_config
+from lmf_jax.command_line import parse_config
+from lmf_jax.config import Config
 from lmf_jax.errors import UserError, run_command
 from lmf_jax.losses import LOSSES
 from lmf_jax.training.run_folder import open_run

@@ -12,7 +12,8 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.paper.runs import Run
-from lmf_jax.config import Config, parse_config
+from lmf_jax.command_line import parse_config
+from lmf_jax.config import Config
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.comparison import compare_runs
 from lmf_jax.evaluation.finished_run import FinishedRun, read_run

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Shaped, UInt8
 
 from lmf_jax.models.layers import parameter_dtype
 
@@ -61,3 +61,18 @@ def normalise_images(
     std = jnp.asarray(normalisation.std, wide).reshape(shape)
     ordered = images[..., ::-1] if normalisation.channel_order == "bgr" else images
     return ((ordered.astype(wide) - mean) / std).astype(dtype)
+
+
+def model_inputs(
+    images: Shaped[Array, "*batch channels"], normalisation: Normalisation | None, dtype: DTypeLike
+) -> Float[Array, "*batch channels"]:
+    """Images as a model takes them, normalised here or before.
+
+    Args:
+        images: RGB in 0 to 255; or float, of any channels, where they come normalised.
+        normalisation: what the model's weights were trained with; None if they come normalised.
+        dtype: dtype of the result.
+    """
+    if normalisation is None:
+        return images.astype(dtype)
+    return normalise_images(images, normalisation, dtype)

@@ -26,7 +26,8 @@ from lmf_jax.errors import TrainingStopped, UserError
 from lmf_jax.evaluation.run_files import EpochMetrics, best_epoch
 from lmf_jax.models.normalisation import Normalisation
 from lmf_jax.training.checksum import record_checksum, tree_checksum
-from lmf_jax.training.step import TrainState, Variables
+from lmf_jax.training.devices import Variables
+from lmf_jax.training.state import TrainState
 
 History = list[EpochMetrics]
 """One row per finished epoch, as in ``metrics.jsonl``."""

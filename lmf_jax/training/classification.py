@@ -16,16 +16,10 @@ from lmf_jax.losses.checks import ClassCounts
 from lmf_jax.models import create_model
 from lmf_jax.models.normalisation import NORMALISATIONS, Normalisation
 from lmf_jax.models.pretrained import load_pretrained
+from lmf_jax.training.devices import AXIS, Batch, MappedStep, Variables, spread_over_devices
+from lmf_jax.training.evaluation_step import make_predict_step
 from lmf_jax.training.gather import gather_batches
 from lmf_jax.training.program import Program, make_parts
-from lmf_jax.training.step import (
-    AXIS,
-    Batch,
-    MappedStep,
-    Variables,
-    make_predict_step,
-    spread_over_devices,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +106,7 @@ def predict(
     """Return logits and labels of every example once, in the order of the batches.
 
     Args:
-        predict_step: from :func:`lmf_jax.training.step.make_predict_step`.
+        predict_step: from :func:`lmf_jax.training.evaluation_step.make_predict_step`.
         variables: ``{"params", "batch_stats"}``.
         batches: this process's ``{"image", "label", "mask"}``, equally many in every process.
         scale: what the logits are multiplied by, see :attr:`Config.logit_scale`.

@@ -24,10 +24,11 @@ from jaxtyping import Array
 from lmf_jax.config import Config
 from lmf_jax.errors import Interrupted, TrainingStopped
 from lmf_jax.training.checkpoint import Checkpoints, History
+from lmf_jax.training.devices import Batch, Variables, spread_over_devices
 from lmf_jax.training.optimizer import set_plateau_share
 from lmf_jax.training.program import Program
 from lmf_jax.training.progress import Progress
-from lmf_jax.training.step import Batch, TrainState, Variables, spread_over_devices
+from lmf_jax.training.state import TrainState
 from lmf_jax.training.stop_request import StopRequest, stop_requests
 from lmf_jax.training.watchdog import Watchdog
 

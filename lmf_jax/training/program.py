@@ -16,6 +16,7 @@ from lmf_jax.errors import TrainingStopped, UserError
 from lmf_jax.losses import Objective, make_objective
 from lmf_jax.losses.checks import ClassCounts
 from lmf_jax.models.normalisation import Normalisation
+from lmf_jax.training.devices import Batch, MappedStep, Variables
 from lmf_jax.training.optimizer import (
     PlateauDecay,
     make_optimizer,
@@ -23,16 +24,8 @@ from lmf_jax.training.optimizer import (
     step_decay,
     train_head_only,
 )
-from lmf_jax.training.step import (
-    Batch,
-    MappedStep,
-    StepSettings,
-    TrainState,
-    Variables,
-    create_train_state,
-    make_train_step,
-    train_state_shapes,
-)
+from lmf_jax.training.state import StepSettings, TrainState, create_train_state, train_state_shapes
+from lmf_jax.training.step import make_train_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,14 +132,17 @@ def make_parts(
         accumulate=config.accumulate,
         ema_decay=config.ema_decay,
     )
-    schedule, optimizer = _learning(config, steps_per_epoch)
+    plateau = None
+    if config.schedule == "plateau":
+        plateau = PlateauDecay(patience=config.decay_epochs, factor=config.decay_factor)
+    schedule, optimizer = _learning(config, steps_per_epoch, plateau)
     objective = _objective(config, class_counts)
     return {
         "settings": settings,
         "num_classes": len(class_counts),
         "objective": objective,
         "schedule": schedule,
-        "plateau": _plateau_decay(config),
+        "plateau": plateau,
         "initial_state": lambda: create_train_state(
             model, optimizer, image_shape, settings, starting_point()
         ),
@@ -165,10 +161,9 @@ def _check_batch_size(config: Config, device_count: int) -> None:
 
 
 def _learning(
-    config: Config, steps_per_epoch: int
+    config: Config, steps_per_epoch: int, plateau: PlateauDecay | None
 ) -> tuple[optax.Schedule, optax.GradientTransformation]:
     """Return the learning rate by step, before any decay on a plateau, and the optimizer."""
-    plateau = _plateau_decay(config)
     if plateau is not None:
         schedule = optax.constant_schedule(config.learning_rate)
     else:
@@ -186,13 +181,6 @@ def _learning(
     if config.freeze_backbone:
         optimizer = train_head_only(optimizer)
     return schedule, optimizer
-
-
-def _plateau_decay(config: Config) -> PlateauDecay | None:
-    """Return how the learning rate follows the validation loss, None if it does not."""
-    if config.schedule != "plateau":
-        return None
-    return PlateauDecay(patience=config.decay_epochs, factor=config.decay_factor)
 
 
 def _objective(config: Config, class_counts: ClassCounts) -> Objective:

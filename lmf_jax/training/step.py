@@ -1,176 +1,23 @@
-"""One step of training and of prediction: pure, and mapped over all devices.
+"""One step of training: pure, and mapped over all devices.
 
 The step knows nothing of the task: it takes whatever logits the model returns and whatever
 objective reduces them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int, Key, PyTree, Shaped, UInt8
+from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 
 from lmf_jax.losses import Objective
 from lmf_jax.models.layers import example_keys, parameter_dtype
-from lmf_jax.models.normalisation import NORMALISATIONS, Normalisation, normalise_images
-from lmf_jax.training.augment import (
-    Augmentation,
-    augment_images,
-    cutmix,
-    mixup,
-    roll_global_batch,
-)
-
-AXIS = "batch"
-"""The name of the mapped axis; synchronised layers of a model need it."""
-
-Variables = Mapping[str, PyTree]
-Batch = Mapping[str, Any]
-
-
-class TrainState(flax.struct.PyTreeNode):
-    """Everything that a step changes; with the settings and the input position, the whole run.
-
-    The fields are not typed by shape: tree transformations put other things than arrays here.
-    """
-
-    step: Any
-    """Updates done so far, int32 ``[]``."""
-    params: PyTree
-    """Parameters, float32 (float64 where the model computes in it)."""
-    batch_stats: PyTree
-    """Running mean and variance of every BatchNorm, in the type of the parameters."""
-    opt_state: PyTree
-    """State of the optimizer."""
-    ema: PyTree | None
-    """Moving average of ``{"params", "batch_stats"}``, or None."""
-    loss_sum: Any
-    """Sum of the batch losses of the current epoch so far, float ``[]``."""
-    nonfinite_step: Any
-    """The first update with a loss or gradient that is not finite, int32 ``[]``; -1 if none."""
-
-    @property
-    def evaluation_variables(self) -> Variables:
-        """The variables to validate, test and predict with."""
-        if self.ema is not None:
-            return self.ema
-        return {"params": self.params, "batch_stats": self.batch_stats}
-
-
-@dataclass(frozen=True)
-class StepSettings:
-    """What a train step does besides the model, the objective and the optimizer."""
-
-    steps_per_epoch: int
-    total_steps: int
-    seed: int
-    dtype: Any = jnp.float32
-    normalisation: Normalisation | None = NORMALISATIONS["imagenet"]
-    """None: the images come normalised."""
-    augment: Augmentation = "none"
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    accumulate: int = 1
-    ema_decay: float = 0.0
-
-
-def create_train_state(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    image_shape: tuple[int, ...],
-    settings: StepSettings,
-    pretrained: Variables | None = None,
-) -> TrainState:
-    """Return the state before the first step; a function of its arguments alone.
-
-    Args:
-        model: the module; a mapped axis of it is not used, since nothing is trained here.
-        optimizer: as given to :func:`make_train_step`.
-        image_shape: of one image ``(*space, channels)``.
-        settings: as given to :func:`make_train_step`.
-        pretrained: variables to start from; what they lack of a top-level module, such as the head,
-            starts at random.
-    """
-
-    # Laid out as the mapped step returns it: any other layout would compile the step twice.
-    @partial(jax.jit, out_shardings=NamedSharding(_local_mesh(), PartitionSpec()))
-    def create(pretrained: Variables) -> TrainState:
-        images = jnp.zeros((1, *image_shape), settings.dtype)
-        variables = model.init(jax.random.key(settings.seed), images, train=False)
-        params, batch_stats = (
-            _replace_modules(variables.get(name, {}), pretrained.get(name, {}))
-            for name in ("params", "batch_stats")
-        )
-        averaged = {"params": params, "batch_stats": batch_stats}
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            batch_stats=batch_stats,
-            opt_state=optimizer.init(params),
-            ema=jax.tree.map(jnp.copy, averaged) if settings.ema_decay else None,
-            loss_sum=jnp.zeros((), parameter_dtype(settings.dtype)),
-            nonfinite_step=jnp.full((), -1, jnp.int32),
-        )
-
-    return create(pretrained or {})
-
-
-def train_state_shapes(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    image_shape: tuple[int, ...],
-    settings: StepSettings,
-) -> TrainState:
-    """Return shape, type and devices of every array of a state; the arguments are those above."""
-    state = jax.eval_shape(lambda: create_train_state(model, optimizer, image_shape, settings))
-    sharding = NamedSharding(_local_mesh(), PartitionSpec())
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
-
-
-def _replace_modules(initial: Variables, pretrained: Variables) -> dict[str, PyTree]:
-    """Return the variables with those modules replaced that are pretrained, type by type."""
-    replaced = {
-        name: jax.tree.map(lambda new, old: new.astype(old.dtype), module, initial[name])
-        for name, module in pretrained.items()
-    }
-    return {**initial, **replaced}
-
-
-CPU_COMPILER_OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
-"""Lets optimization barriers stand until the program is done. XLA for CPUs drops them before it
-fuses, and then computes a value anew in every place that needs it, such as the sum of the gradients
-of all later layers in each layer of a DenseNet."""
-
-
-@dataclass(frozen=True)
-class MappedStep:
-    """A step mapped over devices, compiled for every shape and type of its batch that it meets."""
-
-    mapped: Any
-    """From ``jax.pmap``, which itself takes no options for the compiler."""
-    compiler_options: Mapping[str, str]
-    _compiled: dict[Any, Callable] = field(default_factory=dict)
-
-    def __call__(self, state: Any, batch: Any) -> Any:
-        """Run the step; the state or the variables have one shape, the batch may have any."""
-        if jax.process_count() > 1:  # pmap alone joins the shares of several processes
-            return self.mapped(state, batch)
-        kind = tuple((x.shape, x.dtype) for x in jax.tree.leaves(batch))
-        if kind not in self._compiled:
-            self._compiled[kind] = self.compile(state, batch)
-        return self._compiled[kind](state, batch)
-
-    def compile(self, state: Any, batch: Any) -> Any:
-        """Compile the step for arguments like these, or for ``jax.ShapeDtypeStruct``."""
-        return self.mapped.lower(state, batch).compile(dict(self.compiler_options))
+from lmf_jax.models.normalisation import model_inputs
+from lmf_jax.training.augment import augment_images, cutmix, mixup, roll_global_batch
+from lmf_jax.training.devices import AXIS, Batch, MappedStep, over_devices
+from lmf_jax.training.state import StepSettings, TrainState
 
 
 def make_train_step(
@@ -246,125 +93,7 @@ def make_train_step(
         loss, gradients = shares if alone else jax.lax.psum(shares, AXIS)
         return _apply_gradients(state, loss, gradients, batch_stats, optimizer, settings)
 
-    return _over_devices(train_step, devices, donate_state=True, spread_output=False)
-
-
-def make_predict_step(
-    model: nn.Module,
-    normalisation: Normalisation | None,
-    dtype: Any = jnp.float32,
-    devices: Sequence[jax.Device] | None = None,
-) -> MappedStep:
-    """Return the mapped forward pass in evaluation mode, from images to logits.
-
-    Args:
-        model: the module that was trained.
-        normalisation: what its inputs are normalised by; None if they come normalised.
-        dtype: type of its inputs.
-        devices: as given to :func:`make_train_step`.
-    """
-
-    def predict_step(variables: Variables, images: Array) -> Any:
-        return model.apply(variables, _inputs(images, normalisation, dtype), train=False)
-
-    return _over_devices(predict_step, devices, donate_state=False, spread_output=True)
-
-
-def make_segment_step(
-    model: nn.Module,
-    normalisation: Normalisation | None,
-    dtype: Any = jnp.float32,
-    devices: Sequence[jax.Device] | None = None,
-) -> MappedStep:
-    """Return the mapped step from images to the predicted class of every pixel, uint8.
-
-    Args:
-        model: the module that was trained.
-        normalisation: as given to :func:`make_predict_step`.
-        dtype: type of its inputs.
-        devices: as given to :func:`make_train_step`.
-    """
-
-    def segment_step(variables: Variables, images: Array) -> Array:
-        logits: Any = model.apply(variables, _inputs(images, normalisation, dtype), train=False)
-        return _most_likely(logits)
-
-    return _over_devices(segment_step, devices, donate_state=False, spread_output=True)
-
-
-def make_validation_step(
-    model: nn.Module,
-    objective: Objective,
-    normalisation: Normalisation | None,
-    dtype: Any = jnp.float32,
-    devices: Sequence[jax.Device] | None = None,
-) -> MappedStep:
-    """Return the mapped step from images and the labels of their pixels to predictions and losses.
-
-    Of variables and ``{"image", "label"}`` it makes the predicted class ids, uint8
-    ``[D, B/D, *space]``, and for each image the objective of that image alone ``[D, B/D]``; the
-    logits, which are many times larger, stay on the device.
-
-    Args:
-        model: the module that is trained.
-        objective: what it is trained for.
-        normalisation: as given to :func:`make_predict_step`.
-        dtype: type of its inputs.
-        devices: as given to :func:`make_train_step`.
-    """
-
-    def loss_of_one(logits: Array, labels: Array) -> Array:
-        return objective(logits[None], labels[None])
-
-    def validation_step(variables: Variables, batch: Batch) -> tuple[Array, Array]:
-        inputs = _inputs(batch["image"], normalisation, dtype)
-        logits: Any = model.apply(variables, inputs, train=False)
-        return _most_likely(logits), jax.vmap(loss_of_one)(logits, batch["label"])
-
-    return _over_devices(validation_step, devices, donate_state=False, spread_output=True)
-
-
-def _most_likely(logits: Float[Array, "*batch classes"]) -> UInt8[Array, "*batch"]:
-    return jnp.argmax(logits, axis=-1).astype(jnp.uint8)
-
-
-def spread_over_devices(batch: Batch) -> dict[str, Array]:
-    """Put this process's part of a batch on its devices: ``[b, ...]`` becomes ``[D, b/D, ...]``."""
-    mesh = _local_mesh()
-    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
-    return {
-        name: jax.device_put(values.reshape(mesh.size, -1, *values.shape[1:]), sharding)
-        for name, values in batch.items()
-    }
-
-
-def place_on_devices(variables: Variables) -> Variables:
-    """Put the same variables on all devices of this process, once for many steps."""
-    return jax.device_put(variables, NamedSharding(_local_mesh(), PartitionSpec()))
-
-
-def _local_mesh() -> Mesh:
-    return Mesh(np.array(jax.local_devices()), (AXIS,))
-
-
-def _over_devices(
-    step: Callable,
-    devices: Sequence[jax.Device] | None,
-    *,
-    donate_state: bool,
-    spread_output: bool,
-) -> MappedStep:
-    """Map a step over devices: the one place that knows how."""
-    mapped = jax.pmap(
-        step,
-        axis_name=AXIS,
-        in_axes=(None, 0),
-        out_axes=0 if spread_output else None,
-        donate_argnums=0 if donate_state else (),
-        devices=devices,
-    )
-    on_cpu = (jax.devices() if devices is None else devices)[0].platform == "cpu"
-    return MappedStep(mapped, CPU_COMPILER_OPTIONS if on_cpu else {})
+    return over_devices(train_step, devices, donate_state=True, spread_output=False)
 
 
 def _augmented(key: Key[Array, ""], batch: Batch, settings: StepSettings) -> dict[str, Array]:
@@ -398,7 +127,7 @@ def _mixed(
     settings: StepSettings,
 ) -> tuple[Float[Array, "batch *space channels"], list[tuple[float | Array, Array]]]:
     """Normalise and mix; return the inputs and the labels with their shares."""
-    inputs = _inputs(images, settings.normalisation, settings.dtype)
+    inputs = model_inputs(images, settings.normalisation, settings.dtype)
     if not settings.mixup and not settings.cutmix:
         return inputs, [(1.0, labels)]
     partners = roll_global_batch(inputs, AXIS)
@@ -406,13 +135,6 @@ def _mixed(
     inputs, share = mix(key, inputs, partners, strength)
     share = share.astype(parameter_dtype(settings.dtype))
     return inputs, [(share, labels), (1 - share, roll_global_batch(labels, AXIS))]
-
-
-def _inputs(images: Array, normalisation: Normalisation | None, dtype: Any) -> Array:
-    """Return images as the model takes them."""
-    if normalisation is None:
-        return images.astype(dtype)
-    return normalise_images(images, normalisation, dtype)
 
 
 def _apply_gradients(

@@ -22,15 +22,15 @@ from lmf_jax.models.classifier import Classifier
 from lmf_jax.models.normalisation import Normalisation, normalise_images
 from lmf_jax.training.checkpoint import read_best
 from lmf_jax.training.classification import predict
-from lmf_jax.training.run_folder import read_config
-from lmf_jax.training.step import (
+from lmf_jax.training.devices import (
     Batch,
     MappedStep,
     Variables,
-    make_predict_step,
     place_on_devices,
     spread_over_devices,
 )
+from lmf_jax.training.evaluation_step import make_predict_step
+from lmf_jax.training.run_folder import read_config
 
 
 @dataclass(frozen=True)

@@ -20,17 +20,11 @@ from lmf_jax.evaluation.segmentation_summary import Hd95Unit, segmentation_summa
 from lmf_jax.models import create_model
 from lmf_jax.models.normalisation import Normalisation
 from lmf_jax.training.checkpoint import read_best
+from lmf_jax.training.devices import MappedStep, Variables, place_on_devices, spread_over_devices
+from lmf_jax.training.evaluation_step import make_predict_step, make_segment_step
 from lmf_jax.training.gather import gather_rows
 from lmf_jax.training.run_folder import read_config, write_segmentation_test
 from lmf_jax.training.sliding_window import segment_volume
-from lmf_jax.training.step import (
-    MappedStep,
-    Variables,
-    make_predict_step,
-    make_segment_step,
-    place_on_devices,
-    spread_over_devices,
-)
 
 Images = Shaped[np.ndarray, "batch *space channels"]
 LabelMaps = Integer[np.ndarray, "batch *space"]

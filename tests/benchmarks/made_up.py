@@ -8,7 +8,7 @@ from importlib import import_module
 import numpy as np
 
 from benchmarks.paper import printed
-from lmf_jax.config import parse_config
+from lmf_jax.command_line import parse_config
 from lmf_jax.evaluation.summary import test_summary as summarise
 
 IMAGES_PER_CLASS = 20

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.paper.runs import Run
 from benchmarks.segmentation_tables import Options, result_rows, run_of
-from lmf_jax.config import parse_config
+from lmf_jax.command_line import parse_config
 from lmf_jax.evaluation.finished_segmentation import read_segmentation_run
 from lmf_jax.evaluation.segmentation_comparison import signed_rank_p
 from lmf_jax.evaluation.segmentation_metrics import overlap_metrics

@@ -10,7 +10,7 @@ from jaxtyping import config as jaxtyping_config
 
 from lmf_jax.models import create_model
 from lmf_jax.models.unet import ConvBlock, UNet, UpConv
-from lmf_jax.training.step import CPU_COMPILER_OPTIONS
+from lmf_jax.training.devices import CPU_COMPILER_OPTIONS
 
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 """For programs that run once: they compile in a third of the time."""

@@ -132,7 +132,7 @@ def _work(words: list[str], local_devices: int, parts: list[Part], output: Path)
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={local_devices} {_QUICKLY}"
     import jax
 
-    from lmf_jax.config import parse_config
+    from lmf_jax.command_line import parse_config
     from lmf_jax.training import classification
     from lmf_jax.training.start_up import start_up
     from tests.training.tiny import tiny_model

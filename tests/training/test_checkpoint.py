@@ -10,14 +10,10 @@ from lmf_jax.errors import TrainingStopped, UserError
 from lmf_jax.losses import make_objective
 from lmf_jax.models.normalisation import NORMALISATIONS
 from lmf_jax.training.checkpoint import Checkpoints, read_best
+from lmf_jax.training.devices import AXIS, spread_over_devices
 from lmf_jax.training.optimizer import make_optimizer
-from lmf_jax.training.step import (
-    AXIS,
-    StepSettings,
-    create_train_state,
-    make_train_step,
-    spread_over_devices,
-)
+from lmf_jax.training.state import StepSettings, create_train_state
+from lmf_jax.training.step import make_train_step
 from tests.training.tiny import SIDE, random_batch, tiny_model
 
 SETTINGS = StepSettings(steps_per_epoch=1, total_steps=10, seed=0, ema_decay=0.5)

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 MEET = """
 import sys
-from lmf_jax.config import parse_config
+from lmf_jax.command_line import parse_config
 from lmf_jax.errors import UserError, run_command
 from lmf_jax.training import run_folder
 from lmf_jax.training.start_up import start_up

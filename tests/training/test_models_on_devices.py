@@ -6,14 +6,10 @@ import numpy as np
 import pytest
 
 from lmf_jax.losses import make_objective
+from lmf_jax.training.devices import AXIS, spread_over_devices
 from lmf_jax.training.optimizer import make_optimizer
-from lmf_jax.training.step import (
-    AXIS,
-    StepSettings,
-    create_train_state,
-    make_train_step,
-    spread_over_devices,
-)
+from lmf_jax.training.state import StepSettings, create_train_state
+from lmf_jax.training.step import make_train_step
 from tests.models.tiny import MODELS, NUM_CLASSES, create_tiny_model
 from tests.training.devices import assert_close, on_one, only, place
 

@@ -12,13 +12,10 @@ from lmf_jax.errors import TrainingStopped
 from lmf_jax.evaluation.segmentation_metrics import case_counts
 from lmf_jax.losses import make_objective
 from lmf_jax.training import segmentation
+from lmf_jax.training.devices import spread_over_devices
 from lmf_jax.training.loop import prefetch
-from lmf_jax.training.step import (
-    StepSettings,
-    create_train_state,
-    make_train_step,
-    spread_over_devices,
-)
+from lmf_jax.training.state import StepSettings, create_train_state
+from lmf_jax.training.step import make_train_step
 from tests.training.devices import assert_close, on_one, only, place
 from tests.training.test_step import OPTIMIZER
 from tests.training.tiny import tiny_unet

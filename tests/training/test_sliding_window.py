@@ -7,13 +7,13 @@ import pytest
 
 from lmf_jax.errors import UserError
 from lmf_jax.training import sliding_window
+from lmf_jax.training.devices import spread_over_devices
 from lmf_jax.training.sliding_window import (
     gaussian_weights,
     segment_volume,
     volume_probabilities,
     window_starts,
 )
-from lmf_jax.training.step import spread_over_devices
 
 CASES = [((13, 17), (8, 8)), ((8, 9), (8, 9)), ((5, 20), (8, 6)), ((9, 7, 11), (4, 4, 6))]
 CASES += [((3, 4, 5), (4, 6, 6))]

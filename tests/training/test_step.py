@@ -8,15 +8,11 @@ import pytest
 
 from lmf_jax.losses import make_objective
 from lmf_jax.models.normalisation import NORMALISATIONS
+from lmf_jax.training.devices import AXIS, spread_over_devices
+from lmf_jax.training.evaluation_step import make_predict_step
 from lmf_jax.training.optimizer import make_optimizer, step_decay
-from lmf_jax.training.step import (
-    AXIS,
-    StepSettings,
-    create_train_state,
-    make_predict_step,
-    make_train_step,
-    spread_over_devices,
-)
+from lmf_jax.training.state import StepSettings, create_train_state
+from lmf_jax.training.step import make_train_step
 from tests.training.devices import assert_close, on_one, only, place
 from tests.training.tiny import NUM_CLASSES, SIDE, random_batch, tiny_model
 

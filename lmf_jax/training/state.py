@@ -1,0 +1,125 @@
+"""Everything that a step changes, and what it starts from."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import PyTree
+
+from lmf_jax.models.layers import parameter_dtype
+from lmf_jax.models.normalisation import NORMALISATIONS, Normalisation
+from lmf_jax.training.augment import Augmentation
+from lmf_jax.training.devices import Variables, on_all_devices
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """Everything that a step changes; with the settings and the input position, the whole run.
+
+    The fields are not typed by shape: tree transformations put other things than arrays here.
+    """
+
+    step: Any
+    """Updates done so far, int32 ``[]``."""
+    params: PyTree
+    """Parameters, float32 (float64 where the model computes in it)."""
+    batch_stats: PyTree
+    """Running mean and variance of every BatchNorm, in the type of the parameters."""
+    opt_state: PyTree
+    """State of the optimizer."""
+    ema: PyTree | None
+    """Moving average of ``{"params", "batch_stats"}``, or None."""
+    loss_sum: Any
+    """Sum of the batch losses of the current epoch so far, float ``[]``."""
+    nonfinite_step: Any
+    """The first update with a loss or gradient that is not finite, int32 ``[]``; -1 if none."""
+
+    @property
+    def evaluation_variables(self) -> Variables:
+        """The variables to validate, test and predict with."""
+        if self.ema is not None:
+            return self.ema
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """What a train step does besides the model, the objective and the optimizer."""
+
+    steps_per_epoch: int
+    total_steps: int
+    seed: int
+    dtype: Any = jnp.float32
+    normalisation: Normalisation | None = NORMALISATIONS["imagenet"]
+    """None: the images come normalised."""
+    augment: Augmentation = "none"
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    accumulate: int = 1
+    ema_decay: float = 0.0
+
+
+def create_train_state(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image_shape: tuple[int, ...],
+    settings: StepSettings,
+    pretrained: Variables | None = None,
+) -> TrainState:
+    """Return the state before the first step; a function of its arguments alone.
+
+    Args:
+        model: the module; a mapped axis of it is not used, since nothing is trained here.
+        optimizer: as given to :func:`lmf_jax.training.step.make_train_step`.
+        image_shape: of one image ``(*space, channels)``.
+        settings: as given to :func:`lmf_jax.training.step.make_train_step`.
+        pretrained: variables to start from; what they lack of a top-level module, such as the head,
+            starts at random.
+    """
+
+    # Laid out as the mapped step returns it: any other layout would compile the step twice.
+    @partial(jax.jit, out_shardings=on_all_devices())
+    def create(pretrained: Variables) -> TrainState:
+        images = jnp.zeros((1, *image_shape), settings.dtype)
+        variables = model.init(jax.random.key(settings.seed), images, train=False)
+        params, batch_stats = (
+            _replace_modules(variables.get(name, {}), pretrained.get(name, {}))
+            for name in ("params", "batch_stats")
+        )
+        averaged = {"params": params, "batch_stats": batch_stats}
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=optimizer.init(params),
+            ema=jax.tree.map(jnp.copy, averaged) if settings.ema_decay else None,
+            loss_sum=jnp.zeros((), parameter_dtype(settings.dtype)),
+            nonfinite_step=jnp.full((), -1, jnp.int32),
+        )
+
+    return create(pretrained or {})
+
+
+def train_state_shapes(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image_shape: tuple[int, ...],
+    settings: StepSettings,
+) -> TrainState:
+    """Return shape, type and devices of every array of a state; the arguments are those above."""
+    state = jax.eval_shape(lambda: create_train_state(model, optimizer, image_shape, settings))
+    sharding = on_all_devices()
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
+
+
+def _replace_modules(initial: Variables, pretrained: Variables) -> dict[str, PyTree]:
+    """Return the variables with those modules replaced that are pretrained, type by type."""
+    replaced = {
+        name: jax.tree.map(lambda new, old: new.astype(old.dtype), module, initial[name])
+        for name, module in pretrained.items()
+    }
+    return {**initial, **replaced}
