@@ -25,7 +25,6 @@ from lmf_jax.evaluation.run_files import (
     read_timing,
     require,
 )
-from lmf_jax.evaluation.run_files import EpochMetrics as EpochMetrics
 from lmf_jax.npz import read_arrays
 
 
