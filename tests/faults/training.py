@@ -99,7 +99,7 @@ def _start(run_dir: Path, words: list[str]) -> Training:
 
 
 def _train(words: list[str], started: Path, output: Path) -> None:
-    """Be ``train.py``, with a tiny model and a sign after each first step."""
+    """Be ``train.py``, with tiny models and a sign after each first step."""
     with output.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -107,9 +107,9 @@ def _train(words: list[str], started: Path, output: Path) -> None:
     import jax
 
     import train
-    from lmf_jax.training import classification
+    from lmf_jax.training import classification, segmentation, trained_segmenter
     from lmf_jax.training.progress import Progress
-    from tests.training.tiny import tiny_model
+    from tests.training.tiny import tiny_model, tiny_unet
 
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     if "--num-processes" in words:
@@ -117,6 +117,8 @@ def _train(words: list[str], started: Path, output: Path) -> None:
         # the others to compile theirs, and give up after 30 seconds.
         jax.config.update("jax_enable_compilation_cache", False)
     classification.create_model = lambda name, **settings: tiny_model(**settings)
+    for module in (segmentation, trained_segmenter):
+        module.create_model = lambda name, **settings: tiny_unet(**settings)
     # They take half of the time, and are drawn from the files that are compared.
     train.explain_mistakes = lambda *_: None
     train.write_report = lambda run_dir: f"{run_dir}, left out"
