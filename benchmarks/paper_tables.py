@@ -149,7 +149,7 @@ def run_row(run: Run, finished: FinishedRun) -> dict[str, Any]:
         "run": run.name,
         "validation_macro_f1": best_epoch(finished.history)["val_macro_f1"],
         **test,
-        "trained on": finished.device["kind"],
+        "trained on": f"{finished.device['kind']}, jax {finished.versions['jax']}",
         "command": shlex.join(["python", "train.py", *run.flags]),
     }
 

@@ -83,7 +83,6 @@ def main() -> None:
         dataset=options.dataset,
         num_cases=len(next(iter(finished.values())).ids),
         commands={run.name: shlex.join(["python", "train.py", *run.flags]) for run in finished},
-        trained_on=sorted({run.device["kind"] for run in finished.values()}),
     )
     path.with_suffix(".md").write_text(f"{table(rows)}\n")
     if failed:
@@ -129,6 +128,7 @@ def result_rows(finished: dict[Run, FinishedSegmentation]) -> list[dict[str, Any
                 "dsc less the first's": difference,
                 "best epoch": best_epoch(found.history, "val_dsc")["epoch"],
                 "seconds": round(sum(epoch["seconds"] for epoch in found.timing)),
+                "trained on": f"{found.device['kind']}, jax {found.versions['jax']}",
             }
         )
     return rows
