@@ -31,12 +31,39 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 
+SLOW_FILES = (
+    "training/test_many.py",
+    "faults/test_processes_killed.py",
+    "test_train.py",
+    "models/test_torchvision_parity.py",
+    "faults/test_killed.py",
+    "test_segment.py",
+    "models/test_registry.py",
+    "training/test_segmentation_processes.py",
+    "training/test_segmentation.py",
+    "training/test_loop.py",
+    "training/test_step.py",
+    "losses/test_objective.py",
+    "models/test_convolution.py",
+    "models/test_unet.py",
+    "training/test_processes.py",
+    "faults/test_disk.py",
+)
+"""The files that take longest come first, so that no worker is left with one at the end."""
+
+
+def pytest_collection_modifyitems(items):
+    place = {file: number for number, file in enumerate(SLOW_FILES)}
+    items.sort(key=lambda item: place.get(item.nodeid.split("::")[0].removeprefix("tests/"), 99))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """A worker that is done takes what another has not begun: tests take from 1 ms to 2 minutes."""
-    from xdist.scheduler import WorkStealingScheduling
+    """A file stays with one worker, which makes its fixtures and compiles its programs once."""
+    from xdist.scheduler import LoadFileScheduling
 
-    return WorkStealingScheduling(config, log)
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -6,12 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 from lmf_jax.evaluation.mistakes import Mistakes, confident_mistakes, write_mistakes
 from lmf_jax.evaluation.report import write_report
 from lmf_jax.evaluation.summary import test_summary as summarise
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fast_programs():
+    """Thousands of resamples run for longer than they compile."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
 
 CLASS_NAMES = [
     "Melanocytic nevi",
