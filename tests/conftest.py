@@ -30,7 +30,6 @@ if not flags.FLAGS.is_parsed():  # Grain's worker processes read absl flags
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-
 SLOW_FILES = (
     "training/test_many.py",
     "faults/test_processes_killed.py",

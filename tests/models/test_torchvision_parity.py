@@ -16,7 +16,6 @@ from lmf_jax.training.devices import CPU_COMPILER_OPTIONS
 from tests.models import make_golden
 from tests.models.make_golden import MODELS, NUM_CLASSES, SIZES, Outputs
 
-
 TOLERANCES = {"float32_logits": 1e-4}
 """Largest error, relative to the largest entry, where it is not 1e-6."""
 
