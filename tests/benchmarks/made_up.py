@@ -44,7 +44,7 @@ def write_run(run, *, noise_seed=0, signal=2.0, validation=0.5):
             "class_names": names,
             "class_counts": {"train": train, "validation": held_out, "test": held_out},
         },
-        "versions": {},
+        "versions": {"jax": "0.10.2"},
         "git_commit": None,
         "device": {"platform": "gpu", "kind": "made-up", "count": 1, "process_count": 1},
     }
