@@ -37,6 +37,7 @@ SLOW_FILES = (
     "models/test_torchvision_parity.py",
     "faults/test_killed.py",
     "test_segment.py",
+    "training/test_models_on_devices.py",
     "models/test_registry.py",
     "training/test_segmentation_processes.py",
     "training/test_segmentation.py",
@@ -53,7 +54,7 @@ SLOW_FILES = (
 
 def pytest_collection_modifyitems(items):
     place = {file: number for number, file in enumerate(SLOW_FILES)}
-    items.sort(key=lambda item: place.get(item.nodeid.split("::")[0].removeprefix("tests/"), 99))
+    items.sort(key=lambda item: place.get(item.nodeid.split("::")[0].removeprefix("tests/"), len(place)))
 
 
 @pytest.hookimpl(optionalhook=True)

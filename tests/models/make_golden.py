@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 MODELS = ("resnet50", "densenet121", "efficientnet_v2_s")
-SMALL = (97, 131)
-SIZES = ((224, 224), SMALL)
+SIZES = ((224, 224), (97, 131))
 NUM_CLASSES = 7
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -63,10 +62,9 @@ def torchvision_shapes(name: str) -> Shapes:
 
 
 def torchvision_outputs(name: str, size: tuple[int, int]) -> Outputs:
-    """Float32 logits of evaluation and, of small images, what a training step gives in float64.
+    """Logits, input gradients and, after one training step, running statistics, in float64.
 
-    That is logits of both modes, the gradient with respect to the images, and the running
-    statistics. Dropout and stochastic depth are off.
+    Dropout and stochastic depth are off. `float32_logits` are those of evaluation in float32.
     """
     import torch
 
@@ -80,19 +78,16 @@ def torchvision_outputs(name: str, size: tuple[int, int]) -> Outputs:
     outputs = {}
     with torch.no_grad():
         outputs["float32_logits"] = model.float().eval()(images.float()).numpy()
-    if size != SMALL:
-        return outputs
     model = model.double()
     model.load_state_dict(
         {key: torch.tensor(value) for key, value in weights.items()}, strict=False
     )
-    with torch.no_grad():
-        outputs["eval_logits"] = model.eval()(images).numpy()
-    inputs = images.clone().requires_grad_()
-    logits = model.train()(inputs)
-    logits.backward(torch.tensor(seeded_cotangent()))
-    outputs["train_logits"] = logits.detach().numpy()
-    outputs["train_gradient"] = inputs.grad.numpy().transpose(0, 2, 3, 1)
+    for mode in ("eval", "train"):
+        inputs = images.clone().requires_grad_()
+        logits = model.train(mode == "train")(inputs)
+        logits.backward(torch.tensor(seeded_cotangent()))
+        outputs[f"{mode}_logits"] = logits.detach().numpy()
+        outputs[f"{mode}_gradient"] = inputs.grad.numpy().transpose(0, 2, 3, 1)
     statistics = {
         key: value.numpy() for key, value in model.state_dict().items() if "running" in key
     }
@@ -111,15 +106,14 @@ def _torchvision_model(name: str):
 
 
 def extract(outputs: Mapping[str, np.ndarray]) -> Outputs:
-    """The part of the outputs that is stored: logits, pixels of the gradient, checksums."""
+    """The part of the outputs that is stored: logits, pixels of the gradients, checksums."""
     extracted = {key: value for key, value in outputs.items() if key.endswith("logits")}
     for key, value in outputs.items():
         if key.endswith("gradient"):
             extracted[key] = value[:, ::16, ::16]
             extracted[f"{key}_checksum"] = checksum(value)
     running = sorted(key for key in outputs if "running" in key)
-    if running:
-        extracted["statistics_checksums"] = np.stack([checksum(outputs[key]) for key in running])
+    extracted["statistics_checksums"] = np.stack([checksum(outputs[key]) for key in running])
     return extracted
 
 

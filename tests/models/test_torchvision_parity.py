@@ -16,6 +16,15 @@ from lmf_jax.training.devices import CPU_COMPILER_OPTIONS
 from tests.models import make_golden
 from tests.models.make_golden import MODELS, NUM_CLASSES, SIZES, Outputs
 
+
+@pytest.fixture(scope="module", autouse=True)
+def fast_programs():
+    """These run for longer than they compile."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
 TOLERANCES = {"float32_logits": 1e-4}
 """Largest error, relative to the largest entry, where it is not 1e-6."""
 
@@ -51,8 +60,6 @@ def our_outputs(name: str, size: tuple[int, int]) -> Outputs:
     single = jax.tree.map(np.float32, weights)
     evaluate = jax.jit(without_dropout(name, jnp.float32).apply)
     outputs = {"float32_logits": np.asarray(evaluate(single, np.float32(images)))}
-    if size != make_golden.SMALL:
-        return outputs
     with jax.enable_x64(True):
         # Compiled as the train step is, which takes a DenseNet a fraction of the time.
         double = jax.jit(
@@ -65,10 +72,12 @@ def our_outputs(name: str, size: tuple[int, int]) -> Outputs:
 
 def double_outputs(name: str, weights, images, cotangent) -> dict:
     model = without_dropout(name, jnp.float64)
+    eval_logits, eval_vjp = jax.vjp(functools.partial(model.apply, weights), images)
     train = functools.partial(model.apply, weights, train=True, mutable=["batch_stats"])
     train_logits, train_vjp, updates = jax.vjp(train, images, has_aux=True)
     return {
-        "eval_logits": model.apply(weights, images),
+        "eval_logits": eval_logits,
+        "eval_gradient": eval_vjp(cotangent)[0],
         "train_logits": train_logits,
         "train_gradient": train_vjp(cotangent)[0],
         "batch_stats": updates["batch_stats"],

@@ -55,6 +55,7 @@ def train(devices, steps, dims, loss, dtype, **settings):
     ("dims", "loss", "settings"),
     [
         (2, "lmf", {"augment": "dihedral", "accumulate": 2, "ema_decay": 0.9}),
+        (2, "asymmetric-unified-focal", {"augment": "flip"}),
         (3, "mixed-focal", {"augment": "mirror", "accumulate": 2}),
     ],
     ids=str,
