@@ -53,8 +53,12 @@ SLOW_FILES = (
 
 
 def pytest_collection_modifyitems(items):
-    place = {file: number for number, file in enumerate(SLOW_FILES)}
-    items.sort(key=lambda item: place.get(item.nodeid.split("::")[0].removeprefix("tests/"), len(place)))
+    place = {name: number for number, name in enumerate(SLOW_FILES)}
+
+    def file(item):
+        return item.nodeid.split("::")[0].removeprefix("tests/")
+
+    items.sort(key=lambda item: place.get(file(item), len(place)))
 
 
 @pytest.hookimpl(optionalhook=True)
