@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64, Shaped, UInt8
 
+from data.storage import replacing
 from lmf_jax.errors import UserError
 
 LARGEST_VOLUME = 2**29
@@ -171,6 +172,31 @@ def open_nifti(path: Path) -> NiftiFile:
         return NiftiFile(
             path, shape, dtype, offset, header.get_slope_inter(), orientation, np.asarray(turned)
         )
+
+
+def write_label_map(
+    path: Path, values: UInt8[np.ndarray, "depth height width"], like: NiftiFile
+) -> None:
+    """Writes a label map voxel by voxel over a volume, in the order of that volume's file.
+
+    Args:
+        path: The file, compressed by gzip.
+        values: The label of every voxel, the axes as in :meth:`NiftiFile.read_image`.
+        like: The volume.
+    """
+    from nibabel import Nifti1Image, orientations
+
+    upright = orientations.axcodes2ornt("RAS")
+    back = orientations.ornt_transform(upright, like.orientation)
+    stored = orientations.apply_orientation(values.T, back)
+    turn = orientations.inv_ornt_aff(like.orientation, like.shape)
+    image = Nifti1Image(stored, like.affine @ np.linalg.inv(turn))
+    image.header.set_xyzt_units("mm")
+    # Some programs read the one transformation and some the other.
+    image.set_sform(image.affine, code="scanner")
+    image.set_qform(image.affine, code="scanner")
+    with replacing(path) as file:
+        file.write(gzip.compress(image.to_bytes(), mtime=0))
 
 
 def check_same_space(file: NiftiFile, other: NiftiFile) -> None:

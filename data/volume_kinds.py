@@ -31,13 +31,21 @@ class CaseFiles:
     images: tuple[str, ...]
     labels: str
 
-    def paths(self) -> tuple[tuple[Path, ...], Path]:
-        """Returns the paths of the images and of the label map.
+    def image_paths(self) -> list[Path]:
+        """Returns the paths of the images.
 
         Raises:
             UserError: If one is missing.
         """
-        return tuple(self._path(name) for name in self.images), self._path(self.labels)
+        return [self._path(name) for name in self.images]
+
+    def labels_path(self) -> Path:
+        """Returns the path of the label map.
+
+        Raises:
+            UserError: If it is missing.
+        """
+        return self._path(self.labels)
 
     def has(self, name: str) -> bool:
         """Tells whether there is a file of this name, compressed or not."""
@@ -62,6 +70,7 @@ class VolumeKind:
         padding: The normalised value of what lies outside of a volume.
         crop: Whether what is :attr:`padding` on all sides is cut off.
         defaults: The dataset's own values for settings that the person left open.
+        case_of: From a folder to the case in it.
         find_cases: Lists the cases of a download, in order.
         normalise: From the values of one modality to what a model is given; it may change them in
             place.
@@ -74,6 +83,7 @@ class VolumeKind:
     padding: float
     crop: bool
     defaults: Mapping[str, Any]
+    case_of: Callable[[Path], CaseFiles]
     find_cases: Callable[[Path], list[CaseFiles]]
     normalise: Callable[[VolumeArray], VolumeArray]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Bool, Float32, Shaped
 from tqdm import tqdm
 
 from data.nifti import LARGEST_VOLUME, NiftiFile, check_same_space, open_nifti
@@ -101,8 +101,7 @@ def _finished(path: Path, sizes: tuple[int, int], state: str) -> CaseFile | None
 def _state(case: CaseFiles) -> str:
     """Returns what changes when a raw file does, or the way it is prepared."""
     try:
-        images, labels = case.paths()
-        stats = [path.stat() for path in (*images, labels)]
+        stats = [path.stat() for path in (*case.image_paths(), case.labels_path())]
     except (UserError, OSError):
         return "missing"  # said by name when the case is prepared
     known = [[stat.st_size, stat.st_mtime_ns] for stat in stats]
@@ -134,24 +133,67 @@ def prepared_case(kind: VolumeKind, case: CaseFiles) -> Volume:
         UserError: If a file is missing, cannot be read or holds what it may not, or the files do
             not lie at the same place.
     """
-    image_paths, labels_path = case.paths()
-    images, labels = [open_nifti(path) for path in image_paths], open_nifti(labels_path)
-    for other in (*images[1:], labels):
-        check_same_space(images[0], other)
-    spacing = images[0].spacing
-    shape = _resampled_shape(images[0], kind.spacing)
-    label_map = resampled(labels.read_labels(kind.label_values), spacing, kind.spacing, order=0)
-    image = np.empty((*shape, len(images)), np.float32)
-    for number, file in enumerate(images):
+    files, labels = open_images(case), open_nifti(case.labels_path())
+    check_same_space(files[0], labels)
+    image = read_image(kind, files)
+    label_map = resampled(
+        labels.read_labels(kind.label_values), files[0].spacing, kind.spacing, order=0
+    )
+    if kind.crop:
+        box = bounding_box(is_there(kind, image) | (label_map > 0))
+        image, label_map = image[box], label_map[box]
+    return Volume(np.ascontiguousarray(image), np.ascontiguousarray(label_map))
+
+
+def open_images(case: CaseFiles) -> list[NiftiFile]:
+    """Opens the images of a case, one for each modality.
+
+    Args:
+        case: The files of the case.
+
+    Raises:
+        UserError: If one is missing or no possible NIfTI file, or they do not lie at the same
+            place.
+    """
+    files = [open_nifti(path) for path in case.image_paths()]
+    for other in files[1:]:
+        check_same_space(files[0], other)
+    return files
+
+
+def read_image(
+    kind: VolumeKind, files: Sequence[NiftiFile]
+) -> Float32[np.ndarray, "depth height width modalities"]:
+    """Reads the modalities of a case, normalised and resampled.
+
+    Args:
+        kind: The dataset.
+        files: From :func:`open_images`.
+
+    Raises:
+        UserError: If a file is damaged or holds what it may not, or the result would be too large.
+    """
+    shape = _resampled_shape(files[0], kind.spacing)
+    image = np.empty((*shape, len(files)), np.float32)
+    for number, file in enumerate(files):
         values = kind.normalise(file.read_image())
         if values.min() == values.max():
             raise UserError(f"{file.path} holds a single value, {values.flat[0]:g}, everywhere.")
-        image[..., number] = resampled(values, spacing, kind.spacing, order=1)
-    if kind.crop:
-        there = (image != np.float32(kind.padding)).any(axis=-1) | (label_map > 0)
-        box = _bounding_box(there)
-        image, label_map = image[box], label_map[box]
-    return Volume(np.ascontiguousarray(image), np.ascontiguousarray(label_map))
+        image[..., number] = resampled(values, files[0].spacing, kind.spacing, order=1)
+    return image
+
+
+def is_there(
+    kind: VolumeKind, image: Float32[np.ndarray, "d h w modalities"]
+) -> Bool[np.ndarray, "d h w"]:
+    """Tells which voxels are not what lies outside of a volume.
+
+    Args:
+        kind: The dataset.
+        image: From :func:`read_image`.
+    """
+    there: Bool[np.ndarray, "d h w"] = (image != np.float32(kind.padding)).any(axis=-1)
+    return there
 
 
 def _resampled_shape(file: NiftiFile, target: Sequence[float]) -> tuple[int, ...]:
@@ -179,6 +221,7 @@ def resampled(
     target: Sequence[float],
     *,
     order: int,
+    shape: Sequence[int] | None = None,
 ) -> Shaped[np.ndarray, "new_depth new_height new_width"]:
     """Samples a volume at voxels of another size, around the same centre.
 
@@ -190,6 +233,7 @@ def resampled(
         spacing: Edges of its voxels, in mm.
         target: Edges of the new voxels, in mm.
         order: 1 to interpolate linearly, 0 to take the nearest voxel.
+        shape: Of the new volume, where it is known, as on the way back.
 
     Returns:
         The new volume, in the type of the old.
@@ -198,7 +242,7 @@ def resampled(
 
     if _alike(spacing, target):
         return values
-    shape = _new_shape(values.shape, spacing, target)
+    shape = _new_shape(values.shape, spacing, target) if shape is None else tuple(shape)
     steps = np.divide(target, spacing)
     start = (np.array(values.shape) - 1 - (np.array(shape) - 1) * steps) / 2
     return affine_transform(values, np.diag(steps), start, shape, order=order, mode="nearest")
@@ -208,8 +252,12 @@ def _alike(spacing: Sequence[float], target: Sequence[float]) -> bool:
     return np.allclose(spacing, target, rtol=1e-3, atol=0)
 
 
-def _bounding_box(there: Shaped[np.ndarray, "d h w"]) -> tuple[slice, ...]:
-    """Returns the smallest box around what is True."""
+def bounding_box(there: Bool[np.ndarray, "d h w"]) -> tuple[slice, ...]:
+    """Returns the smallest box around what is True.
+
+    Args:
+        there: At least one voxel is True.
+    """
     box = []
     for axis in range(3):
         others = tuple({0, 1, 2} - {axis})

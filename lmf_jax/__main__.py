@@ -31,7 +31,12 @@ from lmf_jax.evaluation.summary import test_summary
 from lmf_jax.training.run_folder import write_test
 from lmf_jax.training.start_up import start_up
 from lmf_jax.training.trained import explain_mistakes, load_trained
-from lmf_jax.training.trained_segmenter import load_segmenter, summarise_cases, test_segmenter
+from lmf_jax.training.trained_segmenter import (
+    TrainedSegmenter,
+    load_segmenter,
+    summarise_cases,
+    test_segmenter,
+)
 
 LARGEST_PICTURE = 2000
 """Pixels on the longer side of an explanation."""
@@ -66,7 +71,11 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Predict:
-    """Ask the best epoch of a run what it sees in images: a line of CSV for each, or a mask."""
+    """Ask the best epoch of a run what it sees: a line of CSV for each image, or a mask.
+
+    A run of volumes takes the folder of a case with the files of its dataset, such as
+    imaging.nii.gz, or a folder of such folders; no label map is needed.
+    """
 
     run: RunDir
     images: Annotated[
@@ -74,7 +83,8 @@ class Predict:
     ]
     output: str
     """The CSV file: path, predicted class, its probability, and the probability of each class; of a
-    segmentation the folder for the masks, PNGs of class ids in the size of their images."""
+    segmentation the folder for the masks, PNGs of class ids in the size of their images; of volumes
+    CASE.nii.gz, voxel by voxel over the files of the case, with the labels of the dataset."""
 
 
 @dataclass(frozen=True)
@@ -156,18 +166,41 @@ def _evaluate_segmenter(options: Evaluate) -> None:
 
 def run_predict(options: Predict) -> None:
     """Predict every image and write the result; name what could not be decoded."""
-    predict = {CLASSIFICATION: _predict_classes, SEGMENTATION: _predict_masks}
-    predict[common_task([options.run])](options)
+    if common_task([options.run]) == CLASSIFICATION:
+        _predict_classes(options)
+        return
+    trained = load_segmenter(options.run)
+    if trained.config.patch_size is None:
+        _predict_masks(options, trained)
+    else:
+        _predict_label_maps(options, trained)
 
 
-def _predict_masks(options: Predict) -> None:
+def _predict_label_maps(options: Predict, trained: TrainedSegmenter) -> None:
+    from data.loose_volumes import loose_cases, read_loose_volume
+    from data.volume_kinds import volume_kind
+
+    kind = volume_kind(trained.dataset["name"])
+    cases = loose_cases(kind, options.images)
+    output = _made_folder(Path(options.output).expanduser())
+    broken = []
+    for case in cases:
+        try:
+            volume = read_loose_volume(kind, case)
+        except UserError as error:
+            broken.append(f"{case.id} ({str(error).rstrip('.')})")
+            continue
+        volume.save_labels(trained.probabilities(volume.image), output / f"{case.id}.nii.gz")
+    print(f"{len(cases) - len(broken):,} of {len(cases):,} cases segmented: {output}")
+    if broken:
+        raise UserError(f"Cannot segment {_first_of(broken)}; all other cases are done.")
+
+
+def _predict_masks(options: Predict, trained: TrainedSegmenter) -> None:
     from data.loose_images import LooseImages, image_files
 
     files, output = image_files(options.images), Path(options.output).expanduser()
     _check_pictures(files, output)
-    trained = load_segmenter(options.run)
-    if trained.config.patch_size is not None:
-        raise UserError(f"The run in {options.run} is of volumes; predict takes images.")
     batches = LooseImages(files, trained.config.image_size, _batch_size(trained.config))
     for batch in batches:
         predictions = trained.segment(batch["image"])
@@ -271,10 +304,15 @@ def _check_pictures(files: Sequence[Path], output: Path) -> None:
             f"Several images are called {twice.stem}, and so would be their pictures; explain them "
             "into different folders."
         )
+    _made_folder(output)
+
+
+def _made_folder(folder: Path) -> Path:
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"The folder {output} cannot be made: {error.strerror}.") from error
+        raise UserError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+    return folder
 
 
 def _draw_heat(file: Path, heat: np.ndarray, picture: Path) -> None:
@@ -293,9 +331,13 @@ def _draw_heat(file: Path, heat: np.ndarray, picture: Path) -> None:
 def _name_broken(files: Sequence[Path], broken: dict[int, str]) -> None:
     """End with a line and an exit code if a file could not be decoded; the others are done."""
     if broken:
-        named = ", ".join(f"{files[place]} ({broken[place]})" for place in sorted(broken)[:3])
-        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
-        raise UserError(f"Cannot decode {named}{more}; all other images are done.")
+        named = [f"{files[place]} ({broken[place]})" for place in sorted(broken)]
+        raise UserError(f"Cannot decode {_first_of(named)}; all other images are done.")
+
+
+def _first_of(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
 
 
 COMMANDS: dict[type, Callable[..., None]] = {

@@ -14,7 +14,10 @@ import pytest
 from PIL import Image
 
 from data.decoding import decode_image
-from data.volume_preparation import prepare_volumes
+from data.nifti import open_nifti
+from data.volume_kinds import volume_kind
+from data.volume_preparation import bounding_box, prepare_volumes
+from data.volumes import load_volumes
 from lmf_jax.training import segmentation, trained_segmenter
 from lmf_jax.training.progress import Progress
 from lmf_jax.training.trained_segmenter import load_segmenter
@@ -179,17 +182,47 @@ def test_masks_are_predicted_in_the_size_of_their_images(whole, tmp_path):
     np.testing.assert_array_equal(np.unique(mask), np.unique(prediction))
 
 
+@pytest.mark.parametrize("name", ["kits19", "brats20"])
+def test_label_maps_are_predicted_over_the_voxels_of_their_files(
+    whole, data_dir, name, tmp_path, capsys
+):
+    """Nothing is resampled here: a label map holds what the model says of the prepared case."""
+    make = {"kits19": make_kits19, "brats20": make_brats20}[name]
+    raw = make(tmp_path / "raw", 3)
+    broken, first, *_ = sorted(raw.iterdir())
+    for file in [*raw.glob("*/*seg*"), *broken.iterdir()]:
+        file.write_bytes(b"")  # labels are not looked at, and without images nothing is predicted
+    assert type_in("predict", whole / name, raw, "--output", tmp_path / "out") == 2
+    printed = capsys.readouterr()
+    assert printed.out.startswith("2 of 3 cases segmented: ")
+    assert printed.err.startswith(f"lmf_jax: Cannot segment {broken.name} (")
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+    kind, trained = volume_kind(name), load_segmenter(whole / name)
+    dataset = load_volumes(name, data_dir=data_dir)
+    row = dataset.ids.tolist().index(first.name)
+    predicted = open_nifti(tmp_path / "out" / f"{first.name}.nii.gz")
+    image = open_nifti(kind.case_of(first).image_paths()[0])
+    assert (predicted.shape, predicted.dtype) == (image.shape, np.uint8)
+    np.testing.assert_array_equal(predicted.orientation, image.orientation)
+    np.testing.assert_allclose(predicted.affine, image.affine, atol=1e-4)
+    classes = predicted.read_labels(kind.label_values)
+    expected = trained.segment(dataset.read(row).image[None])[0]
+    found = [ids[bounding_box(ids > 0)] for ids in (classes, expected)]  # what is cut off is 0
+    np.testing.assert_array_equal(*found)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["predict", "{brats20}", "{images}", "--output", "{out}"], "is of volumes; predict takes"),
+        (["predict", "{brats20}", "{images}", "--output", "{out}"], "holds no case; expected"),
         (
             ["explain", "{digits_masks}", "{images}", "--output", "{out}"],
             "of segmentation; exp",
         ),
         (["compare", "{digits_masks}", "{kits19}"], "data"),
     ],
-    ids=["volumes", "no classifier", "other data"],
+    ids=["no volumes", "no classifier", "other data"],
 )
 def test_what_cannot_be_done_is_said_in_one_sentence(whole, words, message, tmp_path, capsys):
     (tmp_path / "images").mkdir()

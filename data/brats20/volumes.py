@@ -23,10 +23,15 @@ def find_cases(raw_dir: Path) -> list[CaseFiles]:
     """
     name = "BraTS20_Training_001"
     example = f"{name}/{name}_{{{','.join(MODALITIES)},seg}}.nii"
-    return [_case(path) for path in case_folders(raw_dir, r"BraTS20_Training_\d{3}", example)]
+    return [case_of(path) for path in case_folders(raw_dir, r"BraTS20_Training_\d{3}", example)]
 
 
-def _case(folder: Path) -> CaseFiles:
+def case_of(folder: Path) -> CaseFiles:
+    """Returns the case in a folder.
+
+    Args:
+        folder: ``BraTS20_Training_001`` or another, whose files begin with its name.
+    """
     images = tuple(f"{folder.name}_{modality}" for modality in MODALITIES)
     case = CaseFiles(folder.name, folder, images, f"{folder.name}_seg")
     if not case.has(case.labels) and case.has(MISNAMED):
@@ -55,6 +60,7 @@ KIND = VolumeKind(
     padding=0.0,
     crop=True,
     defaults={"patch_size": (128, 128, 128), "batch_size": 2},
+    case_of=case_of,
     find_cases=find_cases,
     normalise=normalise,
 )

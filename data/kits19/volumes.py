@@ -19,6 +19,15 @@ LABELLED = 210
 """Cases 0 to 209 come with a label map; that of the others was kept for the challenge."""
 
 
+def case_of(folder: Path) -> CaseFiles:
+    """Returns the case in a folder.
+
+    Args:
+        folder: ``case_00000`` or another.
+    """
+    return CaseFiles(folder.name, folder, ("imaging",), "segmentation")
+
+
 def find_cases(raw_dir: Path) -> list[CaseFiles]:
     """Lists the cases; those that were published without a label map are left out.
 
@@ -29,7 +38,7 @@ def find_cases(raw_dir: Path) -> list[CaseFiles]:
         UserError: If there is none.
     """
     folders = case_folders(raw_dir, r"case_\d{5}", "case_00000/{imaging,segmentation}.nii.gz")
-    cases = [CaseFiles(path.name, path, ("imaging",), "segmentation") for path in folders]
+    cases = map(case_of, folders)
     return [case for case in cases if int(case.id[5:]) < LABELLED or case.has(case.labels)]
 
 
@@ -53,6 +62,7 @@ KIND = VolumeKind(
     padding=float(np.float32((CLIP[0] - MEAN) / DEVIATION)),
     crop=False,
     defaults={"patch_size": (80, 160, 160), "batch_size": 2},
+    case_of=case_of,
     find_cases=find_cases,
     normalise=normalise,
 )

@@ -24,7 +24,7 @@ from lmf_jax.training.devices import MappedStep, Variables, place_on_devices, sp
 from lmf_jax.training.evaluation_step import make_predict_step, make_segment_step
 from lmf_jax.training.gather import gather_rows
 from lmf_jax.training.run_folder import read_config, write_segmentation_test
-from lmf_jax.training.sliding_window import segment_volume
+from lmf_jax.training.sliding_window import segment_volume, volume_probabilities
 
 Images = Shaped[np.ndarray, "batch *space channels"]
 LabelMaps = Integer[np.ndarray, "batch *space"]
@@ -99,26 +99,34 @@ class TrainedSegmenter:
         Args:
             images: a batch that the devices of this process can share; of volumes any.
         """
-        patch_size = self.config.patch_size
-        if patch_size is not None:
-            return np.stack([self._segment_volume(image, patch_size) for image in images])
+        if self.config.patch_size is not None:
+            return np.stack([segment_volume(**self._windows(image)) for image in images])
         on_devices = spread_over_devices({"image": images})["image"]
         predictions = np.asarray(self._segment_step(self.variables, on_devices))
         return predictions.reshape(images.shape[:-1])
 
-    def _segment_volume(
-        self, image: Float[np.ndarray, "d h w modalities"], patch_size: tuple[int, int, int]
-    ) -> UInt8[np.ndarray, "d h w"]:
+    def probabilities(
+        self, volume: Float[np.ndarray, "d h w modalities"]
+    ) -> Float[np.ndarray, "d h w classes"]:
+        """Return the probability of each class in every voxel, through windows that overlap.
+
+        Args:
+            volume: normalised, of a run of volumes.
+        """
+        return volume_probabilities(**self._windows(volume))
+
+    def _windows(self, volume: Float[np.ndarray, "d h w modalities"]) -> dict[str, Any]:
+        """Return how windows are laid over a volume."""
         devices = jax.local_device_count()
-        return segment_volume(
-            self._predict_windows,
-            image,
-            patch_size=patch_size,
-            num_classes=len(self.class_names),
-            batch_size=devices * max(1, self.config.batch_size // devices),
-            overlap=self.config.overlap,
-            padding=self.dataset["padding"],
-        )
+        return {
+            "predict": self._predict_windows,
+            "volume": volume,
+            "patch_size": self.config.patch_size,
+            "num_classes": len(self.class_names),
+            "batch_size": devices * max(1, self.config.batch_size // devices),
+            "overlap": self.config.overlap,
+            "padding": self.dataset["padding"],
+        }
 
     def _predict_windows(
         self, windows: Float[np.ndarray, "batch d h w modalities"]
