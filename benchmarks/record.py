@@ -5,7 +5,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,22 +18,22 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def record(
-    name: str, rows: Sequence[Mapping[str, Any]], *, place: str | None = None, **facts: Any
+    name: str, rows: Iterable[Mapping[str, Any]], *, place: str | None = None, **facts: Any
 ) -> Path:
-    """Print a table of the rows and write them, with machine, versions and command.
+    """Write the rows, with machine, versions and command, and print a table of them.
 
     Args:
         name: of the benchmark; the file is ``results/<name>-<device>-<date>.json``.
-        rows: one mapping a row, all with the same keys.
+        rows: one mapping a row, all with the same keys. They may be measured as they are asked for:
+            each is written before the next.
         place: stands for the device in the file's name, where the rows are of another.
         facts: what else belongs to the result.
 
     Returns:
         The file.
     """
-    print(table(rows))
     device = jax.devices()[0]
-    result = {
+    result: dict[str, Any] = {
         "benchmark": name,
         "command": shlex.join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]]),
         "date": datetime.now(UTC).date().isoformat(),
@@ -45,12 +45,15 @@ def record(
         },
         "versions": versions(),
         **facts,
-        "rows": list(rows),
+        "rows": [],
     }
     RESULTS.mkdir(exist_ok=True)
     place = place or device.device_kind.replace(" ", "-")
     path = RESULTS / f"{name}-{place}-{result['date']}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    for row in rows:
+        result["rows"].append(row)
+        path.write_text(json.dumps(result, indent=2) + "\n")
+    print(table(result["rows"]))
     print(f"written to {path}")
     return path
 

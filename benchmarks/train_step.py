@@ -45,11 +45,11 @@ def main() -> None:
     options = tyro.cli(Options)
     if options.memory == "kept":
         keep_memory()
-    rows = [
+    rows = (
         measure(options, model, side, batch_size)
         for model in options.models
         for side, batch_size in options.sizes
-    ]
+    )
     record("train_step", rows, precision=options.precision, peer=options.peer)
 
 

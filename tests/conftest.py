@@ -3,9 +3,15 @@
 import os
 import tempfile
 
-# Before jax is imported: the device count is read once.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+from tests.quick_compilation import QUICK_EMITTERS
+
+# Before jax is imported: the flags are read once.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=4",
+        QUICK_EMITTERS,
+    ]
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")

@@ -12,7 +12,7 @@ from tests.faults.training import (
     start,
 )
 
-EPOCHS = ("--epochs", "12")
+EPOCHS = ("--epochs", "8")
 KILLS_WHILE_TRAINING, KILLS_WHILE_TESTING = 16, 4
 
 

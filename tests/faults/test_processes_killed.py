@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults.training import difference, start_together
 
-EPOCHS = ("--epochs", "4")
+EPOCHS = ("--epochs", "2")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import random
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -20,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.meeting import meeting_flags
+from tests.quick_compilation import FEW_PASSES, QUICK_EMITTERS
+
 SETTINGS = ("--image-size", "32", "--batch-size", "32", "--augment", "shift", "--checkpoint-steps")
 SETTINGS += ("5", "--learning-rate", "1e-2", "--ema-decay", "0.9")
-
-QUICKLY = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-"""Lets XLA compile in a third of the time."""
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["train", "tests.training.tiny"])
@@ -74,19 +73,7 @@ def start_together(run_dir: Path, data_dir: Path, processes: int, *flags: str) -
     """Start so many processes that train one run."""
     words = ["--run-dir", str(run_dir), "--data-dir", str(data_dir), *SETTINGS, *flags]
     words += ["--resume"] if (run_dir / "config.json").exists() else []
-    if processes == 1:
-        return [_start(run_dir, words)]
-    words += ["--distributed", "auto", "--coordinator-address", f"127.0.0.1:{free_port()}"]
-    words += ["--num-processes", str(processes), "--process-id"]
-    return [_start(run_dir, [*words, str(number)]) for number in range(processes)]
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port: int = server.getsockname()[1]
-        return port
+    return [_start(run_dir, [*words, *flags]) for flags in meeting_flags(processes)]
 
 
 def _start(run_dir: Path, words: list[str]) -> Training:
@@ -103,7 +90,7 @@ def _train(words: list[str], started: Path, output: Path) -> None:
     with output.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    os.environ["XLA_FLAGS"] = QUICKLY
+    os.environ["XLA_FLAGS"] = f"{QUICK_EMITTERS} {FEW_PASSES}"
     import jax
 
     import train

@@ -12,8 +12,6 @@ from lmf_jax.models import create_model
 from lmf_jax.models.unet import ConvBlock, UNet, UpConv
 from lmf_jax.training.devices import CPU_COMPILER_OPTIONS
 
-QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-"""For programs that run once: they compile in a third of the time."""
 WIDTH = 4
 DEPTHS = {2: 2, 3: 1}
 SIZES = {2: (14, 12), 3: (4, 5, 6)}
@@ -65,7 +63,7 @@ def in_double(dims):
         step = functools.partial(logits_and_gradients, tiny_unet(dims, dtype=jnp.float64))
         batch = images(dims, np.float64), cotangent(dims, np.float64)
         params = jax.tree.map(np.float64, tiny_params(dims))
-        return jax.device_get(jax.jit(step, compiler_options=QUICKLY)(params, *batch))
+        return jax.device_get(jax.jit(step)(params, *batch))
 
 
 def shapes(model, *shape):
@@ -226,7 +224,7 @@ def test_four_devices_compute_what_one_does():
         mapped = jax.pmap(step, axis_name="batch", in_axes=(None, 0, 0))
         params = jax.tree.map(np.float64, tiny_params(dims))
         arguments = params, *(array(dims, np.float64)[:, None] for array in (images, cotangent))
-        compiled = mapped.lower(*arguments).compile(QUICKLY)
+        compiled = mapped.lower(*arguments).compile()
         logits, gradients, by_images = jax.device_get(compiled(*arguments))
     expected_logits, expected_gradients, expected_by_images = in_double(dims)
     assert_close(logits[:, 0], expected_logits, 1e-9)
@@ -315,7 +313,7 @@ def test_a_small_problem_is_learnt_in_a_few_steps(dims):
     labels = (inputs[..., 0] > 0).astype(jnp.int32)
     model, optimizer = tiny_unet(dims), optax.sgd(0.3, momentum=0.9)
 
-    @functools.partial(jax.jit, compiler_options=QUICKLY)
+    @jax.jit
     def step(params, state):
         def loss(params):
             logits = model.apply({"params": params}, inputs, train=True)

@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
-import socket
 import time
 from dataclasses import dataclass
 from multiprocessing import connection
@@ -18,15 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from tests.meeting import meeting_flags
+from tests.quick_compilation import FEW_PASSES, QUICK_EMITTERS
+
 SETTINGS = ["--image-size", "32", "--batch-size", "16", "--epochs", "2", "--decay-epochs", "1"]
 SETTINGS += ["--learning-rate", "1e-3", "--augment", "shift", "--mixup", "0.4"]
 SETTINGS += ["--accumulate", "2", "--ema-decay", "0.9"]
 TRAINING, VALIDATION = 80, 21
 """Five steps an epoch; the last of two validation batches is padded."""
-
-_QUICKLY = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-_QUICKLY += " --xla_cpu_use_fusion_emitters=false"
-"""Lets XLA compile several times faster."""
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["train", "tests.training.tiny"])
@@ -57,16 +55,10 @@ def run(processes: int, devices: int, parts: list[Part], output: Path) -> None:
 
     No process outlives this call.
     """
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = server.getsockname()[1]
-    meeting = ["--distributed", "auto", "--coordinator-address", f"127.0.0.1:{port}"]
-    meeting += ["--num-processes", str(processes), "--process-id"]
     outputs = [output.with_name(f"{output.name}-{number}") for number in range(processes)]
     started: list[BaseProcess] = []
-    for number, file in enumerate(outputs):
-        words = [*SETTINGS, *([*meeting, str(number)] if processes > 1 else [])]
-        work = (words, devices // processes, parts, file)
+    for flags, file in zip(meeting_flags(processes), outputs, strict=True):
+        work = ([*SETTINGS, *flags], devices // processes, parts, file)
         started.append(_FORKS.Process(target=_work, args=work))
     try:
         for process in started:
@@ -129,7 +121,8 @@ def _work(words: list[str], local_devices: int, parts: list[Part], output: Path)
     with output.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={local_devices} {_QUICKLY}"
+    forced = f"--xla_force_host_platform_device_count={local_devices}"
+    os.environ["XLA_FLAGS"] = f"{forced} {QUICK_EMITTERS} {FEW_PASSES}"
     import jax
 
     from lmf_jax.command_line import parse_config

@@ -1,11 +1,11 @@
 """Processes that meet as on a cluster, here on one machine."""
 
 import os
-import random
-import socket
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.meeting import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -44,17 +44,6 @@ def meet(flags, environments) -> list[tuple[int, str, str]]:
     ]
     printed = [process.communicate(timeout=120) for process in started]
     return [(p.returncode, *texts) for p, texts in zip(started, printed, strict=True)]
-
-
-def free_port(first: int = 0, last: int = 0) -> int:
-    """Return a port that nobody listens at."""
-    while True:
-        with socket.socket() as server:
-            try:
-                server.bind(("127.0.0.1", random.randint(first, last)))
-            except OSError:
-                continue
-            return server.getsockname()[1]
 
 
 def test_slurm_alone_says_who_is_who_and_which_gpu_is_whose(tmp_path):

@@ -1,12 +1,14 @@
 """Two real processes train, validate, save and resume as one does."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+
+from tests.meeting import meeting_flags
+from tests.quick_compilation import QUICK_EMITTERS
 
 ROOT = Path(__file__).parent.parent.parent
 SETTINGS = [
@@ -28,31 +30,23 @@ def train(folder: Path, processes: int, *arguments: str) -> dict[str, np.ndarray
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "tests.training.process", str(folder), *SETTINGS, *arguments]
     command += ["--augment", "shift"]
-    devices = f"--xla_force_host_platform_device_count={2 // processes}"
-    meeting = ["--distributed", "auto", "--coordinator-address", f"127.0.0.1:{free_port()}"]
-    meeting += ["--num-processes", str(processes), "--process-id"]
+    flags = f"--xla_force_host_platform_device_count={2 // processes} {QUICK_EMITTERS}"
     started = [
         subprocess.Popen(
-            [*command, *([*meeting, str(number)] if processes > 1 else [])],
+            [*command, *words],
             cwd=ROOT,
-            env=os.environ | {"XLA_FLAGS": devices},
+            env=os.environ | {"XLA_FLAGS": flags},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for number in range(processes)
+        for words in meeting_flags(processes)
     ]
     printed = [process.communicate(timeout=240)[0] for process in started]
     assert [process.returncode for process in started] == [0] * processes, "\n".join(printed)
     assert all("epoch" not in text for text in printed[1:]), "only the first process speaks"
     with np.load(folder / "result.npz") as result:
         return dict(result)
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
 
 
 def test_two_processes_train_and_resume_as_one(tmp_path):

@@ -1,0 +1,25 @@
+"""How processes on this machine that train together find each other."""
+
+import random
+import socket
+
+
+def meeting_flags(processes: int) -> list[list[str]]:
+    """Return the flags of ``train.py`` for each process; none for one alone."""
+    if processes == 1:
+        return [[]]
+    common = ["--distributed", "auto", "--coordinator-address", f"127.0.0.1:{free_port()}"]
+    common += ["--num-processes", str(processes), "--process-id"]
+    return [[*common, str(number)] for number in range(processes)]
+
+
+def free_port(first: int = 0, last: int = 0) -> int:
+    """Return a port that nobody listens at, in a range if one is given."""
+    while True:
+        with socket.socket() as server:
+            try:
+                server.bind(("127.0.0.1", random.randint(first, last)))
+            except OSError:
+                continue
+            port: int = server.getsockname()[1]
+            return port

@@ -1,0 +1,11 @@
+"""Flags with which XLA compiles for a CPU in a fraction of the time. The programs are slower."""
+
+import re
+from importlib.metadata import version
+
+QUICK_EMITTERS = "--xla_cpu_parallel_codegen_split_count=1"
+if tuple(map(int, re.findall(r"\d+", version("jaxlib"))[:2])) < (0, 11):  # gone since then
+    QUICK_EMITTERS += " --xla_cpu_use_fusion_emitters=false"
+
+FEW_PASSES = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+"""What ``jax_disable_most_optimizations`` sets, which a test can turn off for its own programs."""
