@@ -1,5 +1,6 @@
 """What tests run under: four forced CPU devices, strict promotion, quick and cached compilation."""
 
+import gc
 import os
 import tempfile
 
@@ -23,7 +24,11 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-from jaxtyping import install_import_hook
+# A traced program is many objects and few cycles: to look for them at every 700 takes a twentieth of
+# the time.
+gc.set_threshold(50_000, 20, 10)
+
+from jaxtyping import install_import_hook  # noqa: E402
 
 # The annotated shapes are checked on every call that a test makes.
 install_import_hook(["lmf_jax", "data"], "beartype.beartype")

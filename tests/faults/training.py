@@ -117,7 +117,11 @@ def _train(words: list[str], started: Path, output: Path) -> None:
 
     Progress.add = add_and_tell
     sys.argv = ["train.py", *words]
-    train.run_command("train.py", train.main)
+    try:
+        train.run_command("train.py", train.main)
+    finally:
+        if jax.distributed.is_initialized():
+            jax.distributed.shutdown()  # multiprocessing runs no exit handlers
 
 
 def run_to_the_end(run_dir: Path, data_dir: Path, *flags: str) -> str:
