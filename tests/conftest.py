@@ -7,13 +7,8 @@ import tempfile
 from tests.quick_compilation import QUICK_EMITTERS
 
 # Before jax is imported: the flags are read once.
-os.environ["XLA_FLAGS"] = " ".join(
-    [
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=4",
-        QUICK_EMITTERS,
-    ]
-)
+own_flags = f"--xla_force_host_platform_device_count=4 {QUICK_EMITTERS}"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {own_flags}"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
@@ -24,8 +19,8 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-# A traced program is many objects and few cycles: to look for them at every 700 takes a twentieth of
-# the time.
+# Traced programs are many objects and few cycles; to look for them at every 700th takes a twentieth
+# of the time.
 gc.set_threshold(50_000, 20, 10)
 
 from jaxtyping import install_import_hook  # noqa: E402
