@@ -12,7 +12,7 @@ from tests.faults.training import (
     start,
 )
 
-EPOCHS = ("--epochs", "8")
+EPOCHS = ("--epochs", "6")
 KILLS_WHILE_TRAINING, KILLS_WHILE_TESTING = 16, 4
 
 

@@ -8,13 +8,13 @@ MODELS = ("resnet50", "densenet121", "efficientnet_v2_s")
 NUM_CLASSES = 5
 
 _BACKBONES = {
-    "resnet50": {"stage_sizes": (1, 1, 2), "width": 8},
-    "densenet121": {"block_sizes": (2, 1, 2), "growth_rate": 4, "width": 8},
+    "resnet50": {"stage_sizes": (1, 2), "width": 8},
+    "densenet121": {"block_sizes": (1, 2), "growth_rate": 4, "width": 8},
     "efficientnet_v2_s": {
         "stages": (
-            Stage(fused=True, expansion=1, stride=1, features=8, size=2),
+            Stage(fused=True, expansion=1, stride=1, features=8, size=1),
             Stage(fused=True, expansion=2, stride=2, features=16, size=2),
-            Stage(fused=False, expansion=2, stride=2, features=16, size=3),
+            Stage(fused=False, expansion=2, stride=2, features=16, size=2),
         ),
         "width": 8,
         "num_features": 32,
