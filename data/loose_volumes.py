@@ -8,7 +8,7 @@ from jaxtyping import Float32, UInt8
 
 from data.nifti import NiftiFile, write_label_map
 from data.volume_kinds import CaseFiles, VolumeKind
-from data.volume_preparation import bounding_box, is_there, open_images, read_image, resampled
+from data.volume_preparation import bounding_box, is_kept, open_images, read_image, resampled
 from lmf_jax.errors import UserError
 
 
@@ -22,10 +22,13 @@ def loose_cases(kind: VolumeKind, path: str | Path) -> list[CaseFiles]:
         path: The folder.
 
     Raises:
-        UserError: If there is no case.
+        UserError: If there is no case, or the folder cannot be listed.
     """
     path = Path(path).expanduser()
-    folders = sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
+    try:
+        folders = sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
+    except OSError as error:
+        raise UserError(f"{path} cannot be listed ({error.strerror}).") from error
     for candidates in ([path], folders):
         cases = [case for case in map(kind.case_of, candidates) if any(map(case.has, case.images))]
         if cases:
@@ -97,7 +100,5 @@ def read_loose_volume(kind: VolumeKind, case: CaseFiles) -> LooseVolume:
     """
     files = open_images(case)
     image = read_image(kind, files)
-    shape = image.shape[:-1]
-    there = is_there(kind, image) if kind.crop else np.ones(shape, bool)
-    box = bounding_box(there)
-    return LooseVolume(kind, np.ascontiguousarray(image[box]), shape, box, files[0])
+    box = bounding_box(is_kept(kind, image))
+    return LooseVolume(kind, np.ascontiguousarray(image[box]), image.shape[:-1], box, files[0])

@@ -139,10 +139,8 @@ def prepared_case(kind: VolumeKind, case: CaseFiles) -> Volume:
     label_map = resampled(
         labels.read_labels(kind.label_values), files[0].spacing, kind.spacing, order=0
     )
-    if kind.crop:
-        box = bounding_box(is_there(kind, image) | (label_map > 0))
-        image, label_map = image[box], label_map[box]
-    return Volume(np.ascontiguousarray(image), np.ascontiguousarray(label_map))
+    box = bounding_box(is_kept(kind, image) | (label_map > 0))
+    return Volume(np.ascontiguousarray(image[box]), np.ascontiguousarray(label_map[box]))
 
 
 def open_images(case: CaseFiles) -> list[NiftiFile]:
@@ -183,15 +181,17 @@ def read_image(
     return image
 
 
-def is_there(
+def is_kept(
     kind: VolumeKind, image: Float32[np.ndarray, "d h w modalities"]
 ) -> Bool[np.ndarray, "d h w"]:
-    """Tells which voxels are not what lies outside of a volume.
+    """Tells which voxels are kept: all, or those that are not what lies outside of a volume.
 
     Args:
         kind: The dataset.
         image: From :func:`read_image`.
     """
+    if not kind.crop:
+        return np.ones(image.shape[:-1], bool)
     there: Bool[np.ndarray, "d h w"] = (image != np.float32(kind.padding)).any(axis=-1)
     return there
 

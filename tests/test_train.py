@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from tests.coloured_images import draw_images
-from tests.quick_compilation import QUICK_EMITTERS
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,8 +47,7 @@ def test_own_images_train_test_and_report(own_images, data_dir, tmp_path):
 def train(arguments, devices):
     """Run ``train.py`` for an epoch; return what it printed."""
     command = [sys.executable, "train.py", "--epochs", "1", *map(str, arguments)]
-    forced = f"--xla_force_host_platform_device_count={devices}"
-    flags = {"XLA_FLAGS": f"{forced} {QUICK_EMITTERS}"}
+    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     result = subprocess.run(
         command, cwd=ROOT, env=os.environ | flags, capture_output=True, text=True
     )
