@@ -301,8 +301,8 @@ def _check_pictures(files: Sequence[Path], output: Path) -> None:
     twice = next((file for file in files if stems[file.stem] > 1), None)
     if twice is not None:
         raise UserError(
-            f"Several images are called {twice.stem}, and so would be what is written of them; give "
-            "each an --output of its own."
+            f"Several images are called {twice.stem}, and so would be what is written of them; "
+            "give each an --output of its own."
         )
     _made_folder(output)
 
