@@ -51,7 +51,7 @@ def test_call_is_features_then_classify():
     images = normal(2, 32, 32, 3)
     variables = jax.jit(model.init)(jax.random.key(0), images)
     maps = model.apply(variables, images, method=Classifier.features)
-    assert maps.shape == (2, 4, 4, model.backbone.num_features)  # the stem halves twice, stage 2 once
+    assert maps.shape == (2, 4, 4, model.backbone.num_features)  # stride 8
     logits = model.apply(variables, maps, method=Classifier.classify)
     np.testing.assert_allclose(logits, model.apply(variables, images), rtol=1e-5, atol=1e-6)
 
