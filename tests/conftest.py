@@ -15,6 +15,8 @@ os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), "lmf-jax-test-compilations")
 )
+# The small programs too, which every run of train.py compiles anew.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 # Most tests compile for longer than they run; those that do not ask for fast programs themselves.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -39,9 +41,10 @@ import pytest  # noqa: E402
 SLOW_FILES = (
     "training/test_many.py",
     "faults/test_processes_killed.py",
+    "faults/test_killed.py",
+    "faults/test_disk.py",
     "test_train.py",
     "models/test_torchvision_parity.py",
-    "faults/test_killed.py",
     "test_segment.py",
     "training/test_models_on_devices.py",
     "models/test_registry.py",
@@ -52,8 +55,6 @@ SLOW_FILES = (
     "losses/test_objective.py",
     "models/test_convolution.py",
     "models/test_unet.py",
-    "training/test_processes.py",
-    "faults/test_disk.py",
 )
 """The files that take longest come first, so that no worker is left with one at the end."""
 
@@ -69,11 +70,19 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """A file stays with one worker, which makes its fixtures and compiles its programs once."""
+    """A file stays with one worker, which makes its fixtures and compiles its programs once.
+
+    So do those of ``faults``, which compare with one run.
+    """
     from xdist.scheduler import LoadFileScheduling
 
+    class LoadFiles(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "tests/faults" if file.startswith("tests/faults/") else file
+
     config.option.loadscopereorder = False
-    return LoadFileScheduling(config, log)
+    return LoadFiles(config, log)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -81,3 +90,10 @@ def give_back_compiled_programs():
     """Programs of the full models take gigabytes; no other module calls them."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """Pictures take most of a report's time; for tests of what is written beside them."""
+    save_figure = "lmf_jax.evaluation.figures.save_figure"
+    monkeypatch.setattr(save_figure, lambda figure, path: path.write_bytes(b"PNG"))

@@ -3,6 +3,13 @@
 import random
 import socket
 
+WITHOUT_CACHE = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+"""Environment of each of several processes.
+
+The first alone writes to the cache: it would find its programs there, wait for the others to
+compile theirs, and give up after 30 seconds.
+"""
+
 
 def meeting_flags(processes: int) -> list[list[str]]:
     """Return the flags of ``train.py`` for each process; none for one alone."""

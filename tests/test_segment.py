@@ -127,6 +127,7 @@ def test_a_run_trains_tests_and_reports(whole, name, num_test, classes, unit):
     "SIGTERM to a run that segments images or volumes, within an epoch",
     "it saved, exit code 143; resumed, the same metrics and test",
 )
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_stopped_within_an_epoch_ends_as_one_that_was_not(
     whole, name, data_dir, tmp_path, monkeypatch

@@ -1,4 +1,4 @@
-"""``python train.py`` from the command line to the report, on one forced device and on two."""
+"""``python train.py`` from the command line to the report, on one device and on two forced ones."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.coloured_images import draw_images
+from tests.quick_compilation import QUICK_EMITTERS
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,7 +28,7 @@ def own_images(tmp_path_factory):
 
 def test_the_default_trains_tests_and_reports(data_dir, tmp_path):
     """As a person runs it; EfficientNetV2-S takes three minutes, and has its steps tested alone."""
-    lines = train(["--run-dir", tmp_path / "run", "--data-dir", data_dir], 1)
+    lines = train(["--run-dir", tmp_path / "run", "--data-dir", data_dir], "")
     assert lines[0].startswith("resnet50 with loss lmf on digits_lt")
     record, _ = check_run(tmp_path / "run", num_test=269, num_classes=10)
     assert record["device"]["count"] == 1
@@ -37,20 +38,18 @@ def test_own_images_train_test_and_report(own_images, data_dir, tmp_path):
     command = ["--dataset", f"folder:{own_images}", "--image-size", "32", "--cache", "none"]
     command += ["--model", "densenet121", "--sampling", "class-balanced"]
     command += ["--run-dir", tmp_path / "run", "--data-dir", data_dir]
-    lines = train(command, 2)
+    lines = train(command, f"--xla_force_host_platform_device_count=2 {QUICK_EMITTERS}")
     assert lines[0].startswith(f"densenet121 with loss lmf on folder:{own_images}")
     record, test = check_run(tmp_path / "run", num_test=42, num_classes=3)
     assert record["dataset"]["class_names"] == ["blue", "green", "red"]
     assert [row["support"] for row in test["per_class"].values()] == [3, 9, 30]
 
 
-def train(arguments, devices):
+def train(arguments, xla_flags):
     """Run ``train.py`` for an epoch; return what it printed."""
     command = [sys.executable, "train.py", "--epochs", "1", *map(str, arguments)]
-    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    result = subprocess.run(
-        command, cwd=ROOT, env=os.environ | flags, capture_output=True, text=True
-    )
+    environment = os.environ | {"XLA_FLAGS": xla_flags}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     lines = result.stdout.splitlines()

@@ -110,6 +110,7 @@ def test_no_text_of_a_run_becomes_a_part_of_the_page(write_run, tmp_path):
     assert not any("onerror" in attributes for _, attributes in page.elements)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_report_is_written_into_the_folder_and_nowhere_else(run_dir, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "precious").write_text("precious")
@@ -194,6 +195,7 @@ def test_a_browser_shows_all_parts(reported_run, tmp_path, width):
         assert len(np.unique(np.asarray(image.convert("L")))) > 100, "text, bars and figures"
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_run_without_mistakes_has_no_such_section(run_dir):
     (run_dir / "mistakes.npz").unlink()
     assert "Most confident mistakes" not in Page(write_report(run_dir).read_text()).text
@@ -211,6 +213,7 @@ def predict(run_dir, predictions):
     (run_dir / "test.json").write_text(json.dumps(test))
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_largest_errors_are_ranked_by_their_share_of_the_true_class(run_dir):
     predict(run_dir, [1, 0, 1, 2, 3, 5, 5, 6, 7, 8])
     text = Page(write_report(run_dir).read_text()).text
@@ -218,6 +221,7 @@ def test_largest_errors_are_ranked_by_their_share_of_the_true_class(run_dir):
     assert "(1 of 2)." in text
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_faultless_test_and_absent_class_are_said(run_dir):
     predict(run_dir, [0, 0, 1, 2, 3, 4, 5, 6, 7, 8])
     text = Page(write_report(run_dir).read_text()).text
@@ -225,6 +229,7 @@ def test_faultless_test_and_absent_class_are_said(run_dir):
     assert "counted as 0 in the macro mean: class 9." in text
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_class_without_training_images_has_no_margins(run_dir):
     record = json.loads((run_dir / "config.json").read_text())
     record["dataset"]["class_counts"]["train"][-1] = 0
@@ -352,6 +357,7 @@ def test_matplotlib_and_jinja2_load_only_for_a_report():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_last_map_of_one_cell_is_said_to_show_no_place(run_dir):
     mistakes = read_mistakes(run_dir, 1668)
     one_cell = np.ones((len(mistakes.places), 1, 1), np.float32)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults.training import run_to_the_end
+from tests.faults.training import EPOCHS, run_to_the_end
 
 
 @pytest.fixture(scope="session")
@@ -10,9 +10,9 @@ def data_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("data")
 
 
-@pytest.fixture(scope="module")
-def whole(request, data_dir, tmp_path_factory):
-    """The folder of a run of the module's ``EPOCHS`` that nothing happened to."""
+@pytest.fixture(scope="session")
+def whole(data_dir, tmp_path_factory):
+    """The folder of a run of one process that nothing happened to."""
     run_dir = tmp_path_factory.mktemp("runs") / "whole"
-    run_to_the_end(run_dir, data_dir, *request.module.EPOCHS)
+    run_to_the_end(run_dir, data_dir, *EPOCHS)
     return run_dir

@@ -3,9 +3,7 @@
 import pytest
 
 from tests.faults.small_disk import fill, make_read_only, small_disk
-from tests.faults.training import difference, run_to_the_end, start
-
-EPOCHS = ("--epochs", "6")
+from tests.faults.training import EPOCHS, difference, run_to_the_end, start
 
 
 @pytest.mark.fault(

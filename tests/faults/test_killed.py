@@ -6,13 +6,13 @@ import signal
 import pytest
 
 from tests.faults.training import (
+    EPOCHS,
     difference,
     kill_at_a_random_moment,
     run_to_the_end,
     start,
 )
 
-EPOCHS = ("--epochs", "6")
 KILLS_WHILE_TRAINING, KILLS_WHILE_TESTING = 16, 4
 
 

@@ -25,6 +25,9 @@ from tests.quick_compilation import FEW_PASSES, QUICK_EMITTERS
 SETTINGS = ("--image-size", "32", "--batch-size", "32", "--augment", "shift", "--checkpoint-steps")
 SETTINGS += ("5", "--learning-rate", "1e-2", "--ema-decay", "0.9")
 
+EPOCHS = ("--epochs", "6")
+"""Of a run of one process; twenty kills leave some of them to do."""
+
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["train", "tests.training.tiny"])
 
@@ -100,9 +103,7 @@ def _train(words: list[str], started: Path, output: Path) -> None:
 
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     if "--num-processes" in words:
-        # The first process alone writes to the cache: it would find its programs there, wait for
-        # the others to compile theirs, and give up after 30 seconds.
-        jax.config.update("jax_enable_compilation_cache", False)
+        jax.config.update("jax_enable_compilation_cache", False)  # as meeting.WITHOUT_CACHE says
     classification.create_model = lambda name, **settings: tiny_model(**settings)
     for module in (segmentation, trained_segmenter):
         module.create_model = lambda name, **settings: tiny_unet(**settings)

@@ -136,9 +136,7 @@ def _work(words: list[str], local_devices: int, parts: list[Part], output: Path)
     start_up(config)
     assert jax.local_device_count() == local_devices
     if jax.process_count() > 1:
-        # Only the first process may write to the cache; it would find its programs there, wait for
-        # the others to compile theirs, and give up after 30 seconds.
-        jax.config.update("jax_enable_compilation_cache", False)
+        jax.config.update("jax_enable_compilation_cache", False)  # as meeting.WITHOUT_CACHE says
     programs: dict[str, Any] = {}
     for part in parts:
         _train(part, config, programs)

@@ -14,7 +14,7 @@ from tests.training.tiny import NUM_CLASSES, random_batch, tiny_model
 
 
 def main(folder: Path, arguments: list[str]) -> None:
-    """Train and test; the first process writes what it found."""
+    """Train and test; the first process writes what it found and explains it."""
     config = parse_config([*arguments, "--run-dir", str(folder)]).resolve({})
     start_up(config)
     import jax  # after the processes have met
@@ -35,8 +35,7 @@ def main(folder: Path, arguments: list[str]) -> None:
     variables = loop.fit(config, program, folder, training, validation)
     logits, labels = classification.predict(program.predict_step, variables, validation)
     if jax.process_index() == 0:
-        params = [np.ravel(leaf) for leaf in jax.tree.leaves(variables["params"])]
-        np.savez(folder / "result.npz", params=np.concatenate(params), logits=logits, labels=labels)
+        np.save(folder / "logits.npy", logits)
         # As train.py does, while the other processes may be gone.
         normalisation = program.settings.normalisation
         trained = Trained(config, {}, program.model, variables, normalisation)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.meeting import free_port
+from tests.meeting import WITHOUT_CACHE, free_port
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -35,7 +35,7 @@ def meet(flags, environments) -> list[tuple[int, str, str]]:
         subprocess.Popen(
             [sys.executable, "-c", MEET, *words],
             cwd=ROOT,
-            env=os.environ | {"XLA_FLAGS": ""} | environment,
+            env=os.environ | WITHOUT_CACHE | {"XLA_FLAGS": ""} | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -14,6 +14,7 @@ RUNS = {
     "images": ["--dataset", "digits_masks", "--augment", "mirror", "--batch-size", "16"],
     "volumes": ["--dataset", "kits19", "--augment", "mirror", "--batch-size", "4"],
 }
+RUNS["images"] += ["--image-size", "32"]
 RUNS["volumes"] += ["--patch-size", "8", "16", "16"]
 
 
