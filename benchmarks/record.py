@@ -25,7 +25,7 @@ def record(
     Args:
         name: of the benchmark; the file is ``results/<name>-<device>-<date>.json``.
         rows: one mapping a row, all with the same keys. They may be measured as they are asked for:
-            each is written before the next.
+            each is written before the next, into ``<file>.partial`` until there are all.
         place: stands for the device in the file's name, where the rows are of another.
         facts: what else belongs to the result.
 
@@ -50,9 +50,11 @@ def record(
     RESULTS.mkdir(exist_ok=True)
     place = place or device.device_kind.replace(" ", "-")
     path = RESULTS / f"{name}-{place}-{result['date']}.json"
+    partial = path.with_name(f"{path.name}.partial")
     for row in rows:
         result["rows"].append(row)
-        path.write_text(json.dumps(result, indent=2) + "\n")
+        partial.write_text(json.dumps(result, indent=2) + "\n")
+    partial.replace(path)
     print(table(result["rows"]))
     print(f"written to {path}")
     return path

@@ -8,8 +8,9 @@ from benchmarks import record as module
 from benchmarks.record import record
 
 
-def test_rows_before_a_failure_are_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+def test_rows_before_a_failure_are_kept_and_so_is_the_last_result(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    complete = record("made_up", [{"size": 32, "images/s": 40.0}]).read_text()
 
     def rows():
         yield {"size": 64, "images/s": 10.0}
@@ -18,8 +19,9 @@ def test_rows_before_a_failure_are_kept(tmp_path, monkeypatch):
 
     with pytest.raises(MemoryError):
         record("made_up", rows(), precision="float32")
-    (file,) = (tmp_path / "results").iterdir()
-    kept = json.loads(file.read_text())
+    result, partial = sorted(tmp_path.iterdir())
+    assert result.read_text() == complete
+    kept = json.loads(partial.read_text())
     assert [row["size"] for row in kept["rows"]] == [64, 128]
     assert kept["precision"] == "float32"
 
