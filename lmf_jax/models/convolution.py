@@ -5,7 +5,7 @@ it is. On a CPU, XLA multiplies matrices well and convolves large maps well, but
 slow loop for small maps and for depthwise kernels; there the same sum is written in other ways.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import jax
@@ -104,30 +104,36 @@ def _cpu_form_backward(
     by_images = _image_gradient(images, kernel, gradient, stride, padding)
     if depthwise:
         return by_images, _depthwise_kernel_gradient(images, kernel, gradient, stride, padding)
-    if height * width > 1 and stride == 1 and _is_large(images):
-        convolution = partial(_compiler_form, images, stride=stride, padding=padding)
-        return by_images, jax.vjp(convolution, kernel)[1](gradient)[0]
-    if channels < FEW_CHANNELS:
-        convolution = partial(_fastest_sum, images, stride=stride, padding=padding)
-        return by_images, jax.vjp(convolution, kernel)[1](gradient)[0]
-    return by_images, _kernel_gradient(images, kernel.shape, gradient, stride, padding)
+    large = height * width > 1 and stride == 1 and _is_large(images)
+    if not large and channels >= FEW_CHANNELS:
+        return by_images, _kernel_gradient(images, kernel.shape, gradient, stride, padding)
+    form = _compiler_form if large else _fastest_form(images, kernel, stride)
+    if form is _compiler_form:
+        size = height, width
+        return by_images, _compiler_kernel_gradient(images, size, gradient, stride, padding)
+    convolution = partial(form, images, stride=stride, padding=padding)
+    return by_images, jax.vjp(convolution, kernel)[1](gradient)[0]
 
 
 _cpu_form.defvjp(_cpu_form_forward, _cpu_form_backward)
 
 
 def _fastest_sum(images: Array, kernel: Array, *, stride: int, padding: Padding) -> Array:
-    """The form that sums the convolution fastest on a CPU."""
+    """The convolution in the form that sums it fastest on a CPU."""
+    form = _fastest_form(images, kernel, stride)
+    return form(images, kernel, stride=stride, padding=padding)
+
+
+def _fastest_form(images: Array, kernel: Array, stride: int) -> Callable[..., Array]:
     height, width, channels, features = kernel.shape
     pixels = height * width
-    form: Callable[..., Array] = _compiler_form
     if channels != images.shape[-1]:
-        form = _shifted_sum
-    elif pixels == 1 or pixels * channels <= NARROW_WINDOW or _is_small(images):
-        form = _window_product
-    elif stride == 1 and 2 * features <= channels and not _is_large(images):
-        form = _sum_of_shifted_products
-    return form(images, kernel, stride=stride, padding=padding)
+        return _shifted_sum
+    if pixels == 1 or pixels * channels <= NARROW_WINDOW or _is_small(images):
+        return _window_product
+    if stride == 1 and 2 * features <= channels and not _is_large(images):
+        return _sum_of_shifted_products
+    return _compiler_form
 
 
 def _is_small(images: Array) -> bool:
@@ -147,6 +153,9 @@ def _image_gradient(
     may have another form than the one forward.
     """
     height, width, channels, _ = kernel.shape
+    if stride > 1 and _fastest_form(images, kernel, stride) is _compiler_form:
+        size = images.shape[1], images.shape[2]
+        return _compiler_image_gradient(kernel, size, gradient, stride, padding)
     one_pixel_or_depthwise = height * width == 1 or channels != images.shape[-1]
     if stride > 1 or one_pixel_or_depthwise or _is_small(images):
         convolution = partial(_fastest_sum, stride=stride, padding=padding)
@@ -228,6 +237,56 @@ def _compiler_form(images: Array, kernel: Array, *, stride: int, padding: Paddin
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=images.shape[-1] // kernel.shape[2],
     )
+
+
+def _compiler_image_gradient(
+    kernel: Array, size: tuple[int, int], gradient: Array, stride: int, padding: Padding
+) -> Array:
+    """Gradient of `_compiler_form` by images of this size.
+
+    It and the one below are what `jax.vjp` gives, but with their axes in the order for which XLA
+    has a fast convolution. XLA would turn them itself, but not in the body of a loop such as that
+    over micro-batches.
+    """
+    window = kernel.shape[:2]
+    before = [k - 1 - side[0] for k, side in zip(window, padding, strict=True)]
+    return lax.conv_general_dilated(
+        gradient,
+        kernel[::-1, ::-1].swapaxes(2, 3),
+        window_strides=(1, 1),
+        padding=_padding_to(size, _spread(gradient, stride), window, before),
+        lhs_dilation=(stride, stride),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def _compiler_kernel_gradient(
+    images: Array, size: tuple[int, int], gradient: Array, stride: int, padding: Padding
+) -> Array:
+    """Gradient of `_compiler_form` by a kernel of this size: the batch is summed like channels."""
+    before = [side[0] for side in padding]
+    by_kernel = lax.conv_general_dilated(
+        images.transpose(3, 1, 2, 0),
+        gradient.transpose(1, 2, 0, 3),
+        window_strides=(1, 1),
+        padding=_padding_to(size, images.shape[1:3], _spread(gradient, stride), before),
+        rhs_dilation=(stride, stride),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return by_kernel.transpose(1, 2, 0, 3)
+
+
+def _spread(gradient: Array, stride: int) -> list[int]:
+    """The sides of outputs with the stride's pixels between them."""
+    return [(side - 1) * stride + 1 for side in gradient.shape[1:3]]
+
+
+def _padding_to(
+    size: Sequence[int], inputs: Sequence[int], window: Sequence[int], before: Sequence[int]
+) -> list[tuple[int, int]]:
+    """The padding, as given before the inputs, with which a window comes to a size of outputs."""
+    sides = zip(size, inputs, window, before, strict=True)
+    return [(first, out + k - 1 - n - first) for out, n, k, first in sides]
 
 
 def _window_product(images: Array, kernel: Array, *, stride: int, padding: Padding) -> Array:

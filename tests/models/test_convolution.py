@@ -1,5 +1,6 @@
 import functools
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +73,22 @@ def test_value_and_gradients_equal_the_compiler_s_convolution(
     for our, their in zip(ours, theirs, strict=True):
         assert our.shape == their.shape
         np.testing.assert_allclose(our, their, rtol=0, atol=1e-5 * np.abs(their).max())
+
+
+@pytest.mark.parametrize(
+    ("side", "kernel_shape", "stride"),
+    [(32, (7, 7, 3, 8), 2), (16, (3, 3, 64, 8), 2), (64, (3, 3, 3, 8), 1), (64, (3, 3, 40, 8), 1)],
+)
+def test_all_axes_are_in_the_order_that_xla_is_fast_for(side, kernel_shape, stride):
+    """XLA turns others, but not in a loop, where it takes many times as long for them."""
+    edge = kernel_shape[0] // 2
+    convolution = functools.partial(convolve, stride=stride, padding=((edge, edge),) * 2)
+    traced = jax.jit(functools.partial(value_and_gradients, convolution)).trace(
+        *arrays((2, side, side, kernel_shape[2]), kernel_shape)
+    )
+    program = traced.lower(lowering_platforms=("cpu",)).as_text()
+    orders = set(re.findall(r"dim_numbers = (.*?), window", program))
+    assert orders == {"[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"}
 
 
 @pytest.mark.parametrize(("channels", "features"), [(3, 5), (FEW_CHANNELS, 5), (5, 40)])
