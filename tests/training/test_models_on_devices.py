@@ -25,11 +25,11 @@ def batch(step):
     }
 
 
-def trained(name):
-    """The states after eight steps in float64 on one device and on two."""
-    settings = StepSettings(steps_per_epoch=13, total_steps=390, seed=0, dtype=jnp.float64)
+def trained(name, dtype, steps):
+    """The states after so many steps on one device and on two."""
+    settings = StepSettings(steps_per_epoch=13, total_steps=390, seed=0, dtype=dtype)
     optimizer = make_optimizer("adamw", lambda step: 1e-3, weight_decay=5e-4)
-    model = create_tiny_model(name, dtype=jnp.float64, axis_name=AXIS)
+    model = create_tiny_model(name, dtype=dtype, axis_name=AXIS)
     with only(1):
         initial = create_train_state(model, optimizer, (SIDE, SIDE, 3), settings)
         initial = jax.device_get(initial)
@@ -37,7 +37,7 @@ def trained(name):
         with only(devices):
             step = make_train_step(model, make_objective("lmf", COUNTS), optimizer, settings)
             state = place(initial)
-            for number in range(8):
+            for number in range(steps):
                 state = step(state, spread_over_devices(batch(number)))
         yield on_one(state)
 
@@ -45,7 +45,16 @@ def trained(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_eight_steps_are_those_of_one_device(name):
     with jax.enable_x64(True):
-        one, two = trained(name)
+        one, two = trained(name, jnp.float64, 8)
         np.testing.assert_allclose(two.loss_sum, one.loss_sum, rtol=1e-6)
         assert_close(two.params, one.params, 1e-6)
         assert_close(two.batch_stats, one.batch_stats, 1e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_first_step_in_float32_is_that_of_one_device(name):
+    one, two = trained(name, jnp.float32, 1)
+    np.testing.assert_allclose(two.loss_sum, one.loss_sum, rtol=1e-6)
+    assert_close(two.batch_stats, one.batch_stats, 1e-6)
+    # After one step the first moment of Adam is a tenth of the summed gradient.
+    assert_close(two.opt_state[0].mu, one.opt_state[0].mu, 1e-5)
