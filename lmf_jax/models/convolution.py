@@ -125,6 +125,7 @@ def _fastest_sum(images: Array, kernel: Array, *, stride: int, padding: Padding)
 
 
 def _fastest_form(images: Array, kernel: Array, stride: int) -> Callable[..., Array]:
+    """Decided by the shapes alone."""
     height, width, channels, features = kernel.shape
     pixels = height * width
     if channels != images.shape[-1]:
