@@ -27,7 +27,7 @@ def own_images(tmp_path_factory):
 
 
 def test_the_default_trains_tests_and_reports(data_dir, tmp_path):
-    """By XLA's own emitters; EfficientNetV2-S takes three minutes, and has its steps tested alone."""
+    """By XLA's own emitters; EfficientNetV2-S takes three minutes: its steps are tested alone."""
     lines = train(["--run-dir", tmp_path / "run", "--data-dir", data_dir], "")
     assert lines[0].startswith("resnet50 with loss lmf on digits_lt")
     record, _ = check_run(tmp_path / "run", num_test=269, num_classes=10)
