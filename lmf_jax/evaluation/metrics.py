@@ -90,7 +90,8 @@ def classification_metrics(
 
     Balanced accuracy is the mean recall of the classes that have an example. MCC is the correlation
     of true and predicted classes, R_K of Gorodkin, "Comparing two K-category assignments by a
-    K-category correlation coefficient", 2004, Eq. 8: 1 if all is right, 0 for a constant answer.
+    K-category correlation coefficient", 2004, Eq. 8: 1 if all is right, exactly 0 where all labels
+    or all predictions are of one class.
 
     Args:
         confusion: counts ``[C, C]``, row = true class. A NumPy matrix gives float64 results, a
@@ -111,7 +112,7 @@ def classification_metrics(
     return ClassificationMetrics(
         accuracy=accuracy,
         balanced_accuracy=recall.sum() / present.sum().clip(min=1),
-        mcc=_correlation(accuracy, support, predicted),
+        mcc=_correlation(correct, support, predicted),
         macro_precision=precision.mean(),
         macro_recall=recall.mean(),
         macro_f1=f1.mean(),
@@ -160,14 +161,26 @@ def predicted_classes(logits: Float[np.ndarray, "n classes"]) -> Int[np.ndarray,
     return logits.argmax(axis=-1)
 
 
-def _correlation(accuracy: Fraction, support: CountPerClass, predicted: CountPerClass) -> Fraction:
+def _correlation(
+    correct: CountPerClass, support: CountPerClass, predicted: CountPerClass
+) -> Fraction:
+    """Return MCC from sums of products of counts that share no rounding error.
+
+    The textbook form subtracts shares from 1, and for a constant classifier divides what rounding
+    leaves of 0 by what it leaves of another 0. Here every difference is one of whole numbers, and
+    the covariance is exactly 0 where a variance is.
+    """
+    total = support.sum()
+    missed, false_alarms = support - correct, predicted - correct
+    rejected = total - support - false_alarms
     # Shares, because products of counts overflow the integers of JAX.
-    total = support.sum().clip(min=1)
-    true_share, predicted_share = support / total, predicted / total
-    covariance = accuracy - (true_share * predicted_share).sum()
-    variances = (1 - (true_share**2).sum()) * (1 - (predicted_share**2).sum())
-    # Where a variance is zero the covariance is too.
-    return covariance / variances.clip(min=np.finfo(np.float32).tiny) ** 0.5
+    scale = total.clip(min=1)
+    joint = (correct / scale) * (rejected / scale) - (missed / scale) * (false_alarms / scale)
+    true_variance = ((support / scale) * ((total - support) / scale)).sum()
+    predicted_variance = ((predicted / scale) * ((total - predicted) / scale)).sum()
+    deviations = true_variance**0.5 * predicted_variance**0.5
+    # The smallest deviation above 0 is far larger; below a deviation of 0 there is a 0 to keep.
+    return (joint.sum() / deviations.clip(min=np.finfo(np.float32).tiny)).clip(-1, 1)
 
 
 def _expand_mask(where: Bool[ArrayLike, "..."], shape: tuple[int, ...]) -> Bool[Array, "..."]:

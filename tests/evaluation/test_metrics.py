@@ -130,6 +130,66 @@ def test_correlation_of_a_large_test_does_not_overflow():
     np.testing.assert_allclose(classification_metrics(jnp.asarray(confusion)).mcc, expected, 1e-5)
 
 
+DEGENERATE_CONFUSIONS = {
+    "constant predictions": [[27, 0, 0], [4, 0, 0], [14, 0, 0]],
+    "constant predictions of the last class": [[0, 0, 27], [0, 0, 4], [0, 0, 14]],
+    "one true class": [[0, 0, 0], [7, 3, 1], [0, 0, 0]],
+    "one true class, all right": [[5, 0], [0, 0]],
+    "one image, right": [[0, 0, 0], [0, 1, 0], [0, 0, 0]],
+    "one image, wrong": [[0, 1, 0], [0, 0, 0], [0, 0, 0]],
+    "one class": [[3]],
+}
+
+
+@pytest.mark.filterwarnings("ignore:A single label was found")
+@pytest.mark.parametrize("counts", DEGENERATE_CONFUSIONS.values(), ids=DEGENERATE_CONFUSIONS)
+def test_correlation_without_variance_is_exactly_zero(counts):
+    confusion = np.array(counts)
+    labels, predictions = pairs_of(confusion)
+    assert sklearn_metrics.matthews_corrcoef(labels, predictions) == 0
+    assert classification_metrics(confusion).mcc == 0
+    for scale in (1, 3, 1_000_003):  # a share of a large total has more digits to round
+        on_device = jnp.asarray(scale * confusion)
+        assert classification_metrics(on_device).mcc == 0
+        assert jax.jit(classification_metrics)(on_device).mcc == 0
+        assert jax.jit(jax.vmap(classification_metrics))(on_device[None]).mcc[0] == 0
+
+
+@pytest.mark.filterwarnings("ignore:A single label was found")
+@pytest.mark.parametrize("largest", [1, 5, 20_000])
+@pytest.mark.parametrize("num_classes", [2, 3, 7])
+def test_correlation_equals_scikit_learn_and_stays_within_its_bounds(num_classes, largest):
+    rng = np.random.default_rng([num_classes, largest])
+    matrices = rng.integers(0, largest + 1, (40, num_classes, num_classes))
+    matrices[:10] *= np.eye(num_classes, dtype=int)  # all right
+    matrices[10:20] *= 1 - np.eye(num_classes, dtype=int)  # all wrong
+    matrices[20:30, :, 1:] = 0  # constant
+    matrices[25:30, 0, 1] = 1  # constant but for one
+    expected = np.array([scikit_learn_mcc(matrix) for matrix in matrices])
+    in_float64 = np.array([classification_metrics(matrix).mcc for matrix in matrices])
+    np.testing.assert_allclose(in_float64, expected, rtol=1e-9, atol=1e-15)
+    in_float32 = jax.jit(jax.vmap(classification_metrics))(jnp.asarray(matrices)).mcc
+    assert in_float32.dtype == np.float32
+    np.testing.assert_allclose(in_float32, expected, rtol=1e-5, atol=1e-6)
+    for found in (in_float64, np.asarray(in_float32)):
+        assert np.all(abs(found) <= 1)
+        assert np.all(found[20:25] == 0)
+
+
+def pairs_of(confusion):
+    """Labels and predictions that a confusion matrix counts."""
+    cells = np.repeat(np.arange(confusion.size), confusion.ravel())
+    return np.divmod(cells, len(confusion))
+
+
+def scikit_learn_mcc(confusion):
+    counts = confusion.ravel()
+    labels, predictions = np.divmod(np.arange(confusion.size), len(confusion))
+    if counts.sum() == 0:
+        return 0.0
+    return sklearn_metrics.matthews_corrcoef(labels, predictions, sample_weight=counts)
+
+
 def test_macro_mean_counts_an_absent_class_as_zero():
     metrics = classification_metrics(np.diag([5, 5, 0]))
     assert metrics.accuracy == 1
