@@ -9,11 +9,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, Integer
+from jaxtyping import Array, Bool, Float, Int, Integer, Num
 
-Fraction = Float[Array, ""] | np.floating
-FractionPerClass = Float[Array | np.ndarray, " classes"]
-CountPerClass = Integer[Array | np.ndarray, " classes"]
+Fraction = Float[Array | np.ndarray, "*batch"] | np.floating
+FractionPerClass = Float[Array | np.ndarray, "*batch classes"]
+CountPerClass = Num[Array | np.ndarray, "*batch classes"]
+Numbers = Num[Array | np.ndarray, "..."] | np.number
 
 
 class ClassificationMetrics(NamedTuple):
@@ -78,7 +79,7 @@ def confusion_matrix(
 
 
 def classification_metrics(
-    confusion: Integer[Array | np.ndarray, "classes classes"],
+    confusion: Num[Array | np.ndarray, "*batch classes classes"],
 ) -> ClassificationMetrics:
     """Compute accuracy, MCC, and precision, recall and F1 per class and as macro means.
 
@@ -94,28 +95,29 @@ def classification_metrics(
     or all predictions are of one class.
 
     Args:
-        confusion: counts ``[C, C]``, row = true class. A NumPy matrix gives float64 results, a
-            JAX one the default float; both work, and JAX also under ``jit`` and ``vmap``.
+        confusion: counts or weights ``[..., C, C]``, row = true class. A NumPy matrix gives float64
+            results, a JAX one the default float; both work, and JAX also under ``jit`` and
+            ``vmap``.
 
     Returns:
-        The metrics; those per class have shape ``[C]``.
+        The metrics ``[...]``; those per class have shape ``[..., C]``.
     """
-    correct = confusion.diagonal()
-    support = confusion.sum(axis=1)
-    predicted = confusion.sum(axis=0)
-    # Where a denominator is zero its numerator is too: raised to 1 it gives the wanted 0.
-    precision = correct / predicted.clip(min=1)
-    recall = correct / support.clip(min=1)
-    f1 = 2 * correct / (support + predicted).clip(min=1)
-    accuracy = correct.sum() / confusion.sum().clip(min=1)
-    present = support / support.clip(min=1)  # 1 or 0
+    correct = confusion.diagonal(0, -2, -1)
+    support = confusion.sum(axis=-1)
+    predicted = confusion.sum(axis=-2)
+    # Where a denominator is zero its numerator is too: 1 in its place gives the wanted 0.
+    precision = correct / _or_one(predicted)
+    recall = correct / _or_one(support)
+    f1 = 2 * correct / _or_one(support + predicted)
+    accuracy = correct.sum(axis=-1) / _or_one(support.sum(axis=-1))
+    num_present = (support > 0).sum(axis=-1)
     return ClassificationMetrics(
         accuracy=accuracy,
-        balanced_accuracy=recall.sum() / present.sum().clip(min=1),
+        balanced_accuracy=recall.sum(axis=-1) / num_present.clip(min=1),
         mcc=_correlation(correct, support, predicted),
-        macro_precision=precision.mean(),
-        macro_recall=recall.mean(),
-        macro_f1=f1.mean(),
+        macro_precision=precision.mean(axis=-1),
+        macro_recall=recall.mean(axis=-1),
+        macro_f1=f1.mean(axis=-1),
         precision=precision,
         recall=recall,
         f1=f1,
@@ -170,17 +172,22 @@ def _correlation(
     leaves of 0 by what it leaves of another 0. Here every difference is one of whole numbers, and
     the covariance is exactly 0 where a variance is.
     """
-    total = support.sum()
+    total = support.sum(axis=-1, keepdims=True)
     missed, false_alarms = support - correct, predicted - correct
     rejected = total - support - false_alarms
     # Shares, because products of counts overflow the integers of JAX.
-    scale = total.clip(min=1)
+    scale = _or_one(total)
     joint = (correct / scale) * (rejected / scale) - (missed / scale) * (false_alarms / scale)
-    true_variance = ((support / scale) * ((total - support) / scale)).sum()
-    predicted_variance = ((predicted / scale) * ((total - predicted) / scale)).sum()
+    true_variance = ((support / scale) * ((total - support) / scale)).sum(axis=-1)
+    predicted_variance = ((predicted / scale) * ((total - predicted) / scale)).sum(axis=-1)
     deviations = true_variance**0.5 * predicted_variance**0.5
     # The smallest deviation above 0 is far larger; below a deviation of 0 there is a 0 to keep.
-    return (joint.sum() / deviations.clip(min=np.finfo(np.float32).tiny)).clip(-1, 1)
+    return (joint.sum(axis=-1) / deviations.clip(min=np.finfo(np.float32).tiny)).clip(-1, 1)
+
+
+def _or_one(denominators: Numbers) -> Numbers:
+    """Replace 0 by 1."""
+    return denominators + (denominators == 0).astype(denominators.dtype)
 
 
 def _expand_mask(where: Bool[ArrayLike, "..."], shape: tuple[int, ...]) -> Bool[Array, "..."]:
