@@ -110,7 +110,7 @@ def classification_metrics(
     recall = correct / _or_one(support)
     f1 = 2 * correct / _or_one(support + predicted)
     accuracy = correct.sum(axis=-1) / _or_one(support.sum(axis=-1))
-    num_present = (support > 0).sum(axis=-1)
+    num_present = (support > 0).astype(recall.dtype).sum(axis=-1)
     return ClassificationMetrics(
         accuracy=accuracy,
         balanced_accuracy=recall.sum(axis=-1) / num_present.clip(min=1),
