@@ -14,6 +14,8 @@ from lmf_jax.evaluation.metrics import ClassificationMetrics as ClassificationMe
 from lmf_jax.evaluation.metrics import classification_metrics as classification_metrics
 from lmf_jax.evaluation.metrics import confusion_matrix as confusion_matrix
 from lmf_jax.evaluation.metrics import predicted_classes as predicted_classes
+from lmf_jax.evaluation.permutation import paired_test as paired_test
+from lmf_jax.evaluation.posterior import macro_f1_interval as macro_f1_interval
 from lmf_jax.evaluation.report import format_test_table as format_test_table
 from lmf_jax.evaluation.report import write_report as write_report
 from lmf_jax.evaluation.segmentation_comparison import (

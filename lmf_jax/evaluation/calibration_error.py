@@ -1,0 +1,98 @@
+"""Expected calibration error without the bias of small bins, and its interval.
+
+The expected calibration error (ECE) sums absolute gaps, so noise only adds to it: a perfectly
+calibrated model with 1,500 test images has an ECE of about 0.03. The debiased value is the error
+whose observed ECE would have this median; it is 0 where a calibrated model would show as much.
+The interval holds the errors under which the observed ECE is not extreme.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from lmf_jax.evaluation.resampling import LEVEL, Groups, unit_codes
+from lmf_jax.evaluation.scores import Calibration, expected_calibration_error
+
+NUM_DRAWS = 2000
+_BISECTIONS = 24
+
+
+class CalibrationError(NamedTuple):
+    """Debiased ECE, its interval, and the plain ECE of the same examples; fractions in [0, 1]."""
+
+    value: float
+    low: float
+    high: float
+    observed: float
+
+
+def debiased_calibration_error(
+    calibrated: Calibration,
+    *,
+    groups: Groups | None = None,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> CalibrationError:
+    """Estimate the calibration error of the largest probability, with an interval.
+
+    Args:
+        calibrated: from :func:`lmf_jax.evaluation.scores.calibration`.
+        groups: lesion or patient of each example ``[n]``; None takes all as independent.
+        level: nominal coverage of the interval, in (0, 1).
+        seed: of the simulated noise; equal seeds give equal results.
+
+    Returns:
+        The estimate; the interval holds it.
+    """
+    in_bin = np.asarray(calibrated.in_bin, float)
+    excess = np.asarray(calibrated.correct, float) - np.asarray(calibrated.confidence, float)
+    counts = in_bin.sum(axis=1)
+    in_bin, counts = in_bin[counts > 0], counts[counts > 0]
+    gaps = in_bin @ excess / counts
+    deviations = _deviations(in_bin, counts, gaps, calibrated, groups)
+    shares = counts / counts.sum()
+    observed = float(expected_calibration_error(calibrated, np.ones(len(excess))))
+
+    noise = np.random.default_rng(seed).normal(size=(NUM_DRAWS, len(counts))) * deviations
+    # Unknown gaps are taken as the observed ones, as far as noise does not explain them.
+    pattern = np.sign(gaps) * np.sqrt(gaps**2 + deviations**2)
+    pattern /= shares @ abs(pattern)
+
+    def error_with_quantile(quantile: float) -> float:
+        """Return the error in [0, 1] at which the observed ECE is this quantile."""
+        low, high = 0.0, 1.0
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            simulated = abs(middle * pattern + noise) @ shares
+            too_small = np.quantile(simulated, quantile) < observed
+            low, high = (middle, high) if too_small else (low, middle)
+        return low
+
+    ends = ((1 + level) / 2, 0.5, (1 - level) / 2)
+    low, value, high = (error_with_quantile(quantile) for quantile in ends)
+    return CalibrationError(value, low, high, observed)
+
+
+def _deviations(
+    in_bin: Float[np.ndarray, "bins n"],
+    counts: Float[np.ndarray, " bins"],
+    gaps: Float[np.ndarray, " bins"],
+    calibrated: Calibration,
+    groups: Groups | None,
+) -> Float[np.ndarray, " bins"]:
+    """Return the standard deviation of the gap of each bin.
+
+    It is that of the observed accuracy or, where larger, of an accuracy equal to the confidence, so
+    that a bin of few examples, all right, has one.
+    """
+    confidence = in_bin @ np.asarray(calibrated.confidence, float) / counts
+    correct = in_bin @ np.asarray(calibrated.correct, float)
+    accuracy = correct / counts
+    variances = np.maximum(accuracy * (1 - accuracy), confidence * (1 - confidence)) / counts
+    if groups is not None:
+        excess = np.asarray(calibrated.correct, float) - np.asarray(calibrated.confidence, float)
+        rest = excess - gaps @ in_bin
+        sums = np.bincount(unit_codes(len(rest), groups), rest)
+        variances *= max(1.0, (sums @ sums) / max(rest @ rest, 1e-12))
+    return np.sqrt(variances)

@@ -1,0 +1,179 @@
+"""Paired permutation tests: could the leads of one model over another be chance?
+
+If two models are equally good, exchanging their answers on an image, or on all images of a lesion
+or patient, changes nothing that matters. The test exchanges them in all combinations, or in 10,000
+random ones, and counts how often the difference is as large as the observed one. Its size is right
+for any number of images (Fisher 1935; Edgington and Onghena 2007).
+"""
+
+from collections.abc import Iterator
+from math import lcm
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from lmf_jax.evaluation.resampling import Groups, unit_codes
+
+NUM_PERMUTATIONS = 10_000
+SMALLEST_UNITS = 6
+"""Units in which two models must differ before a two-sided p-value can be below 0.05."""
+
+_CHUNK_ELEMENTS = 2**24
+"""Size of the signs that are drawn at a time: 128 MB in float64."""
+
+
+def paired_test(
+    labels: Integer[np.ndarray, " n"],
+    predictions_a: Integer[np.ndarray, " n"],
+    predictions_b: Integer[np.ndarray, " n"],
+    *,
+    num_classes: int,
+    groups: Groups | None = None,
+    seed: int = 0,
+) -> float:
+    """Test whether two models have the same macro F1 on the same images.
+
+    Args:
+        labels: class ids ``[n]``.
+        predictions_a: predicted class ids of the first model ``[n]``.
+        predictions_b: those of the second model ``[n]``.
+        num_classes: number of classes ``C`` of the dataset.
+        groups: name of the lesion or patient of each image ``[n]``, whose answers are exchanged
+            together; "" for one that has none. None takes all images as independent.
+        seed: of the random exchanges; equal seeds give equal p-values.
+
+    Returns:
+        The two-sided p-value, in (0, 1]. With fewer than six units in which the models differ it
+        cannot be below 0.05.
+
+    Example:
+        >>> import numpy as np
+        >>> labels = np.repeat([0, 1], 10)
+        >>> paired_test(labels, labels, 1 - labels, num_classes=2) < 0.001
+        True
+    """
+    return macro_f1_test(
+        labels,
+        predictions_a[None],
+        predictions_b[None],
+        num_classes=num_classes,
+        groups=groups,
+        seed=seed,
+    )
+
+
+def macro_f1_test(
+    labels: Integer[np.ndarray, " n"],
+    first: Integer[np.ndarray, "first n"],
+    second: Integer[np.ndarray, "second n"],
+    *,
+    num_classes: int,
+    groups: Groups | None = None,
+    seed: int = 0,
+) -> float:
+    """Test whether two sets of seeds have the same mean macro F1.
+
+    The seeds of the two sets are exchanged pair by pair; sets of unequal size are repeated up to
+    their least common multiple.
+
+    Args:
+        labels: class ids ``[n]``.
+        first: predicted class ids, a row for each seed ``[S, n]``.
+        second: those of the other model.
+        num_classes: number of classes ``C`` of the dataset.
+        groups: lesion or patient of each image, see :func:`paired_test`.
+        seed: of the random exchanges.
+
+    Returns:
+        The two-sided p-value, in (0, 1].
+    """
+    repeats = lcm(len(first), len(second))
+    first, second = (np.tile(side, (repeats // len(side), 1)) for side in (first, second))
+    units = np.unique(unit_codes(len(labels), groups), return_inverse=True)[1]
+    differing = np.unique(units[(first != second).any(axis=0)])
+    support = np.bincount(labels.astype(int), minlength=num_classes)
+    tables = [
+        tuple(_hits_and_predictions(labels, row, units, num_classes) for row in pair)
+        for pair in zip(first, second, strict=True)
+    ]
+
+    def difference(exchanged: Float[np.ndarray, "draws differing"]) -> Float[np.ndarray, " draws"]:
+        total = np.zeros(len(exchanged))
+        for a, b in tables:
+            moved = np.tensordot(exchanged, (b - a)[differing], axes=1)
+            total += _macro_f1(a.sum(axis=0) + moved, support)
+            total -= _macro_f1(b.sum(axis=0) - moved, support)
+        return total / repeats
+
+    observed = difference(np.zeros((1, len(differing))))
+    as_large, num_draws = 0, 0
+    for exchanged in _exchanges(len(differing), seed):
+        # Equal differences may round differently.
+        as_large += int((abs(difference(exchanged)) >= abs(observed) - 1e-9).sum())
+        num_draws += len(exchanged)
+    return as_large / num_draws
+
+
+def mean_test(
+    differences: Float[np.ndarray, " n"], *, groups: Groups | None = None, seed: int = 0
+) -> float:
+    """Test whether the mean of paired differences is 0, by exchanging their signs.
+
+    Args:
+        differences: of two models on each case ``[n]``.
+        groups: patient or lesion of each case, whose signs are exchanged together; None takes all
+            cases as independent.
+        seed: of the random exchanges.
+
+    Returns:
+        The two-sided p-value, in (0, 1]. With fewer than six units that differ it cannot be below
+        0.05.
+    """
+    units = np.unique(unit_codes(len(differences), groups), return_inverse=True)[1]
+    sums = np.bincount(units, differences)
+    sums = sums[sums != 0]
+    tolerance = 1e-9 * abs(sums).sum()
+    as_large, num_draws = 0, 0
+    for exchanged in _exchanges(len(sums), seed):
+        as_large += int((abs((1 - 2 * exchanged) @ sums) >= abs(sums.sum()) - tolerance).sum())
+        num_draws += len(exchanged)
+    return as_large / num_draws
+
+
+def _exchanges(num_units: int, seed: int) -> Iterator[Float[np.ndarray, "draws {num_units}"]]:
+    """Yield which units are exchanged (1) or not (0): all combinations, or random ones.
+
+    The first combination exchanges nothing, so a p-value is never 0 (Phipson and Smyth 2010).
+    """
+    if 2**num_units <= NUM_PERMUTATIONS:
+        yield (np.arange(2**num_units)[:, None] >> np.arange(num_units) & 1).astype(float)
+        return
+    yield np.zeros((1, num_units))
+    rng = np.random.default_rng(seed)
+    left, chunk = NUM_PERMUTATIONS - 1, max(1, _CHUNK_ELEMENTS // num_units)
+    while left:
+        size = min(chunk, left)
+        yield rng.integers(2, size=(size, num_units), dtype=np.int8).astype(float)
+        left -= size
+
+
+def _hits_and_predictions(
+    labels: Integer[np.ndarray, " n"],
+    predictions: Integer[np.ndarray, " n"],
+    units: Integer[np.ndarray, " n"],
+    num_classes: int,
+) -> Float[np.ndarray, "units 2 {num_classes}"]:
+    """Count the right answers and the predictions of each unit by predicted class."""
+    cells = units * num_classes + predictions
+    size = (int(units.max()) + 1) * num_classes
+    hits = np.bincount(cells, labels == predictions, minlength=size)
+    counts = np.bincount(cells, minlength=size)
+    return np.stack([hits, counts], axis=-1).reshape(-1, num_classes, 2).swapaxes(1, 2)
+
+
+def _macro_f1(
+    counts: Float[np.ndarray, "draws 2 classes"], support: Integer[np.ndarray, " classes"]
+) -> Float[np.ndarray, " draws"]:
+    hits, predicted = counts[:, 0], counts[:, 1]
+    denominator = support + predicted
+    return (2 * hits / np.where(denominator > 0, denominator, 1)).mean(axis=1)

@@ -1,0 +1,268 @@
+"""Credible intervals of the metrics of a confusion matrix, valid on small tests.
+
+The percentile bootstrap of a class with few images is too narrow: three right answers of three
+always give recall 1 again. Here a draw of the confusion matrix weighs every image, or every lesion
+or patient with all its images, by a Gamma(1) variable (the Bayesian bootstrap, Rubin 1981) and adds
+pseudo-images to each class. Without groups the rows are then exact posteriors: the recall of a
+class is Beta(right + a, wrong + b), and its errors are Dirichlet over the other classes.
+
+No single prior covers a classifier that is nearly always right and one that is mostly wrong: a
+prior for the first has no weight where the second lies. Therefore each end of an interval has a
+prior of its own, as the ends of the Clopper-Pearson interval have: :data:`PESSIMISTIC` for the
+lower end and :data:`OPTIMISTIC` for the upper one. ``python -m benchmarks.coverage`` measures the
+coverage; the priors were chosen by it.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, Integer
+
+from lmf_jax.evaluation.metrics import ClassificationMetrics, classification_metrics
+from lmf_jax.evaluation.resampling import LEVEL, Groups, percentile_interval, unit_codes
+
+NUM_DRAWS = 2000
+FEW_UNITS = 10
+"""Reports point out a class with fewer images, lesions or patients than this."""
+
+
+class Prior(NamedTuple):
+    """Pseudo-images that are added to each class.
+
+    Attributes:
+        right: weight of a right answer.
+        wrong: weight of an error.
+        errors: weight of the errors' distribution, spread like the predictions.
+    """
+
+    right: float
+    wrong: float
+    errors: float
+
+
+PESSIMISTIC = Prior(right=0.5, wrong=0.75, errors=1.0)
+OPTIMISTIC = Prior(right=1.0, wrong=0.1, errors=1.0)
+NEUTRAL = Prior(right=0.5, wrong=0.5, errors=1.0)
+
+
+class UnitTable(NamedTuple):
+    """Images, lesions or patients by the cells of the confusion matrix that they fill.
+
+    Units that fill the same cells are one row, so that a test of a million independent images has
+    at most ``C * C`` rows.
+
+    Attributes:
+        cells: images of a unit in each cell, one confusion matrix per model.
+        repeats: units with these cells.
+        unit_size: mean number of images that a unit has in a class where it has any; 1 for an
+            absent class.
+    """
+
+    cells: Int[np.ndarray, "rows models classes classes"]
+    repeats: Int[np.ndarray, " rows"]
+    unit_size: Float[np.ndarray, " classes"]
+
+
+def macro_f1_interval(
+    labels: Integer[np.ndarray, " n"],
+    predictions: Integer[np.ndarray, " n"],
+    *,
+    num_classes: int,
+    groups: Groups | None = None,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Compute an interval of the macro F1 that holds its level on small tests too.
+
+    The interval is about the macro F1 of the expected confusion matrix at the class counts of this
+    test. It says how far other test images would move the score, not another training.
+
+    Args:
+        labels: class ids ``[n]``.
+        predictions: predicted class ids ``[n]``.
+        num_classes: number of classes ``C`` of the dataset.
+        groups: name of the lesion or patient of each image ``[n]``; "" for one that has none. None
+            takes all images as independent.
+        level: nominal coverage, in (0, 1).
+        seed: of the random draws; equal seeds give equal intervals.
+
+    Returns:
+        The two ends, in [0, 1]; the observed macro F1 lies between them.
+
+    Raises:
+        ValueError: if there is no image, or a label or prediction is outside ``[0, C)``.
+
+    Example:
+        >>> import numpy as np
+        >>> labels = np.array([0] * 16 + [1] * 4)
+        >>> low, high = macro_f1_interval(labels, labels, num_classes=2)
+        >>> 0.6 < low < 0.9, high
+        (True, 1.0)
+    """
+    ends = metric_intervals(
+        labels, predictions, num_classes=num_classes, groups=groups, level=level, seed=seed
+    )
+    low, high = ends.macro_f1
+    return float(low), float(high)
+
+
+def metric_intervals(
+    labels: Integer[np.ndarray, " n"],
+    predictions: Integer[np.ndarray, " n"],
+    *,
+    num_classes: int,
+    groups: Groups | None = None,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> ClassificationMetrics:
+    """Compute the intervals of all metrics of a confusion matrix.
+
+    Args:
+        labels: class ids ``[n]``.
+        predictions: predicted class ids ``[n]``.
+        num_classes: number of classes ``C`` of the dataset.
+        groups: lesion or patient of each image, see :func:`macro_f1_interval`.
+        level: nominal coverage, in (0, 1).
+        seed: of the random draws.
+
+    Returns:
+        The metrics with a leading axis of two, low and high; each interval holds the observed
+        value.
+
+    Raises:
+        ValueError: see :func:`macro_f1_interval`.
+    """
+    table = unit_table(labels, predictions[None], num_classes=num_classes, groups=groups)
+    confusion = np.tensordot(table.repeats, table.cells[:, 0], axes=1)
+    observed = classification_metrics(confusion)
+    rng = np.random.default_rng(seed)
+    weighted = draw_cells(table, rng)[:, 0]
+    pessimistic, optimistic = (
+        classification_metrics(draw_confusions(weighted, confusion, table.unit_size, prior, rng))
+        for prior in (PESSIMISTIC, OPTIMISTIC)
+    )
+    return ClassificationMetrics(
+        *(
+            np.stack(
+                [
+                    np.minimum(percentile_interval(low, level=level)[0], value),
+                    np.maximum(percentile_interval(high, level=level)[1], value),
+                ]
+            )
+            for low, high, value in zip(pessimistic, optimistic, observed, strict=True)
+        )
+    )
+
+
+def unit_table(
+    labels: Integer[np.ndarray, " n"],
+    predictions: Integer[np.ndarray, "models n"],
+    *,
+    num_classes: int,
+    groups: Groups | None = None,
+) -> UnitTable:
+    """Count the images of each unit in the cells of the confusion matrix of every model.
+
+    Args:
+        labels: class ids ``[n]``.
+        predictions: predicted class ids of each model ``[M, n]``.
+        num_classes: number of classes ``C`` of the dataset.
+        groups: lesion or patient of each image, see :func:`macro_f1_interval`.
+
+    Raises:
+        ValueError: if there is no image, or a label or prediction is outside ``[0, C)``.
+    """
+    _check_ids("labels", labels, num_classes)
+    _check_ids("predictions", predictions, num_classes)
+    cells = labels.astype(int) * num_classes + predictions  # narrow integers would overflow
+    units, unit_of = np.unique(unit_codes(len(labels), groups), return_inverse=True)
+    # A unit is known by its sorted cells: far fewer numbers than its confusion matrices have.
+    order = np.argsort(unit_of, kind="stable")
+    starts = np.searchsorted(unit_of[order], np.arange(len(units)))
+    members = np.split(order, starts[1:])
+    kinds: dict[tuple[tuple[int, ...], ...], int] = {}
+    for rows in members:
+        kind = tuple(sorted(map(tuple, cells[:, rows].T.tolist())))
+        kinds[kind] = kinds.get(kind, 0) + 1
+    table = np.zeros((len(kinds), len(predictions), num_classes**2), int)
+    for row, kind in enumerate(kinds):
+        for image in kind:
+            for model, cell in enumerate(image):
+                table[row, model, cell] += 1
+    in_class = np.unique(unit_of * num_classes + labels.astype(int)) % num_classes
+    units_of_class = np.bincount(in_class, minlength=num_classes)
+    images_of_class = np.bincount(labels.astype(int), minlength=num_classes)
+    return UnitTable(
+        cells=table.reshape(len(kinds), len(predictions), num_classes, num_classes),
+        repeats=np.array(list(kinds.values())),
+        unit_size=np.where(images_of_class > 0, images_of_class / units_of_class.clip(min=1), 1.0),
+    )
+
+
+def draw_cells(
+    table: UnitTable, rng: np.random.Generator, *, num_draws: int = NUM_DRAWS
+) -> Float[np.ndarray, "{num_draws} models classes classes"]:
+    """Draw confusion matrices whose units have Gamma(1) weights, the same for all models.
+
+    Args:
+        table: from :func:`unit_table`.
+        rng: random numbers.
+        num_draws: draws ``R``.
+
+    Returns:
+        Weighted confusion matrices ``[R, M, C, C]``.
+    """
+    weights = rng.gamma(table.repeats, size=(num_draws, len(table.repeats)))
+    sums = weights @ table.cells.reshape(len(table.cells), -1).astype(float)
+    return sums.reshape(num_draws, *table.cells.shape[1:])
+
+
+def draw_confusions(
+    weighted: Float[np.ndarray, "draws classes classes"],
+    confusion: Integer[np.ndarray, "classes classes"],
+    unit_size: Float[np.ndarray, " classes"],
+    prior: Prior,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, "draws classes classes"]:
+    """Add the pseudo-images of a prior to weighted matrices, at the class counts of the test.
+
+    Args:
+        weighted: from :func:`draw_cells`, of one model.
+        confusion: the observed counts ``[C, C]``.
+        unit_size: images that a pseudo-image stands for in each class ``[C]``.
+        prior: the pseudo-images.
+        rng: random numbers.
+
+    Returns:
+        Expected confusion matrices ``[R, C, C]``: row sums are those of ``confusion``.
+    """
+    num_draws, num_classes = weighted.shape[:2]
+    diagonal = np.eye(num_classes, dtype=bool)
+    by_class = (num_draws, num_classes)
+    right = weighted[:, diagonal]
+    wrong = weighted.sum(axis=-1) - right
+    right = right + unit_size * rng.gamma(prior.right, size=by_class)
+    wrong = wrong.clip(min=0) + unit_size * rng.gamma(prior.wrong, size=by_class)
+    recall = right / (right + wrong)
+
+    spread = np.where(diagonal, 0.0, confusion.sum(axis=0))
+    spread = np.where(spread.sum(axis=1, keepdims=True) > 0, spread, ~diagonal)
+    spread = spread / spread.sum(axis=1, keepdims=True).clip(min=1)
+    errors = np.where(diagonal, 0.0, weighted)
+    errors += unit_size[:, None] * rng.gamma(prior.errors * spread, size=weighted.shape)
+    totals = errors.sum(axis=-1, keepdims=True)
+    # Tiny shapes underflow to 0 in all cells once in a while: the prior's mean takes their place.
+    errors = np.where(totals > 0, errors / np.where(totals > 0, totals, 1), spread)
+    rates = errors * (1 - recall)[..., None]
+    rates[:, diagonal] = recall
+    return rates * confusion.sum(axis=1)[:, None]
+
+
+def _check_ids(name: str, ids: Integer[np.ndarray, "..."], num_classes: int) -> None:
+    if ids.size == 0:
+        raise ValueError(f"There are no {name}; expected at least one image.")
+    if ids.min() < 0 or ids.max() >= num_classes:
+        raise ValueError(
+            f"The {name} run from {ids.min()} to {ids.max()}; expected class ids from 0 to "
+            f"{num_classes - 1}."
+        )
