@@ -7,7 +7,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import PyTree
+from jax.typing import ArrayLike
+from jaxtyping import Array, PyTree
 
 OptimizerName = Literal["adamw", "adam-l2", "sgd"]
 
@@ -15,21 +16,29 @@ OptimizerName = Literal["adamw", "adam-l2", "sgd"]
 def step_decay(
     learning_rate: float, *, decay_epochs: int, decay_factor: float, steps_per_epoch: int
 ) -> optax.Schedule:
-    """Return the schedule that multiplies the rate by a factor every so many epochs.
+    """Return the schedule that multiplies the rate by a factor every ``decay_epochs`` epochs.
 
     It has the values of PyTorch's ``StepLR(decay_epochs, decay_factor)`` stepped once an epoch.
+    The decays are counted in integers: a quotient in float32 rounds to the wrong side of some
+    boundaries, and the rate would fall one update late.
 
     Args:
         learning_rate: rate of the first ``decay_epochs`` epochs.
         decay_epochs: epochs between two decays.
-        decay_factor: what the rate is multiplied by, in [0, 1].
+        decay_factor: factor of each decay, in [0, 1].
         steps_per_epoch: updates per epoch.
+
+    Returns:
+        A function from the number of updates done so far, traced or not, to the rate of the next
+        one; an array of JAX's default float type in both cases.
     """
-    if decay_factor == 0:  # exponential_decay takes 0 for "no decay"
-        return optax.piecewise_constant_schedule(learning_rate, {decay_epochs * steps_per_epoch: 0})
-    return optax.exponential_decay(
-        learning_rate, decay_epochs * steps_per_epoch, decay_factor, staircase=True
-    )
+
+    def schedule(count: ArrayLike) -> Array:
+        # Two divisions, since the product of the divisors may not fit into 32 bits.
+        num_decays = jnp.asarray(count) // steps_per_epoch // decay_epochs
+        return learning_rate * decay_factor ** num_decays.astype(jnp.result_type(float))
+
+    return schedule
 
 
 def make_optimizer(

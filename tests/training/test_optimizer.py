@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jaxtyping import config as jaxtyping_config
 
 from lmf_jax.training.optimizer import (
     PlateauDecay,
@@ -100,3 +101,80 @@ def test_the_share_of_a_plateau_scales_the_update():
     whole, _ = optimizer.update(gradients, state, params)
     part, _ = optimizer.update(gradients, set_plateau_share(state, 0.25), params)
     np.testing.assert_array_equal(part, 0.25 * np.asarray(whole))
+
+
+def rates_around_decays(periods, decay_factor):
+    """The rates, under ``jit``, one update before and at the first three decays: ``[P, 6]``."""
+    schedules = [
+        step_decay(1e-4, decay_epochs=e, decay_factor=decay_factor, steps_per_epoch=n)
+        for e, n in periods
+    ]
+    steps = [[k * e * n - early for k in (1, 2, 3) for early in (1, 0)] for e, n in periods]
+
+    @jax.jit
+    def rates(steps):
+        return jnp.stack([jax.vmap(s)(row) for s, row in zip(schedules, steps, strict=True)])
+
+    return rates(jnp.array(steps))
+
+
+@pytest.mark.parametrize("decay_factor", [0.1, 0.0, 1.0])
+def test_the_rate_falls_at_its_update_whatever_the_period(decay_factor):
+    """A quotient in float32 is late for 41, 47, 55 and 13,860 steps, among others."""
+    periods = [(period, 1) for period in range(1, 301)] + [(1, 41), (30, 462), (7, 5)]
+    expected = 1e-4 * decay_factor ** np.array([0, 1, 1, 2, 2, 3], float)
+    for start in range(0, len(periods), 50):
+        some = periods[start : start + 50]
+        for period, rates in zip(some, rates_around_decays(some, decay_factor), strict=True):
+            np.testing.assert_allclose(rates, expected, rtol=1e-6, err_msg=str(period))
+
+
+def test_the_rate_falls_at_its_update_for_every_period_up_to_20_000(monkeypatch):
+    monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)  # the period is traced
+
+    def rates(period):
+        schedule = step_decay(1.0, decay_epochs=1, decay_factor=0.5, steps_per_epoch=period)
+        decays = period * jnp.arange(1, 6)
+        return schedule(decays - 1), schedule(decays)
+
+    before, after = jax.jit(jax.vmap(rates))(jnp.arange(1, 20_001))
+    expected = np.broadcast_to(0.5 ** np.arange(1, 6), (20_000, 5))
+    np.testing.assert_array_equal(before, 2 * expected)
+    np.testing.assert_array_equal(after, expected)
+
+
+def test_a_period_may_be_longer_than_any_training():
+    schedule = step_decay(1e-4, decay_epochs=2**31 - 1, decay_factor=0.1, steps_per_epoch=462)
+    assert schedule(10**9) == np.float32(1e-4)
+
+
+def test_the_rates_are_those_of_pytorch():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1e-4)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 41, 0.1)
+    theirs = []
+    for _ in range(41 * 5):
+        theirs.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    schedule = step_decay(1e-4, decay_epochs=41, decay_factor=0.1, steps_per_epoch=1)
+    ours = jax.jit(jax.vmap(schedule))(jnp.arange(41 * 5))
+    np.testing.assert_allclose(ours, theirs, rtol=5e-7)
+
+
+@pytest.mark.parametrize("decay_factor", [0.1, 0.97, 0.0, 1.0])
+def test_the_rate_outside_of_a_step_is_the_rate_in_it(decay_factor):
+    schedule = step_decay(3e-4, decay_epochs=3, decay_factor=decay_factor, steps_per_epoch=1)
+    optimizer = make_optimizer("sgd", schedule, weight_decay=0.0, momentum=0.0)
+
+    @jax.jit
+    def step(params, state):
+        with jax.numpy_dtype_promotion("standard"):
+            return optimizer.update(jnp.ones(()), state, params)
+
+    params, used = jnp.zeros(()), []
+    state = optimizer.init(params)
+    for _ in range(60):
+        update, state = step(params, state)
+        used.append(-float(update))
+    assert used == [float(schedule(count)) for count in range(60)]
