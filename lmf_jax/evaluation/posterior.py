@@ -102,7 +102,7 @@ def macro_f1_interval(
     ends = metric_intervals(
         labels, predictions, num_classes=num_classes, groups=groups, level=level, seed=seed
     )
-    low, high = ends.macro_f1
+    low, high = np.asarray(ends.macro_f1)
     return float(low), float(high)
 
 
@@ -145,8 +145,8 @@ def metric_intervals(
         *(
             np.stack(
                 [
-                    np.minimum(percentile_interval(low, level=level)[0], value),
-                    np.maximum(percentile_interval(high, level=level)[1], value),
+                    np.minimum(percentile_interval(np.asarray(low), level=level)[0], value),
+                    np.maximum(percentile_interval(np.asarray(high), level=level)[1], value),
                 ]
             )
             for low, high, value in zip(pessimistic, optimistic, observed, strict=True)
