@@ -241,7 +241,8 @@ def make_objective(
         ValueError: if the name, the form or the head is unknown, or a number is out of its range.
     """
     _check_names(name, form, head)
-    num_classes = len(check_class_counts(class_counts))
+    class_counts = check_class_counts(class_counts).copy()  # an array may change after this call
+    num_classes = len(class_counts)
     if name in SEGMENTATION_LOSSES:
         loss = segmentation_loss(
             name,

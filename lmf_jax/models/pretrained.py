@@ -106,7 +106,7 @@ def from_torchvision(
 
     Returns:
         `{"params": ..., "batch_stats": ...}` with numpy arrays in the dtypes of `state_dict`, for
-        a model with a linear head.
+        a model with a linear head. They are copies.
 
     Raises:
         ValueError: if torchvision has no model of that name, or if tensors are missing, unknown or
@@ -149,7 +149,7 @@ def from_keras(name: str, tensors: Tensors) -> Variables:
         tensors: the weights as `<layer>/<weight>`, such as "res2a_branch2a/kernel".
 
     Returns:
-        `{"params": ..., "batch_stats": ...}`, with the head if there is one.
+        `{"params": ..., "batch_stats": ...}`, with the head if there is one; copies.
 
     Raises:
         ValueError: if it is another model, or tensors are missing, unknown or of the wrong shape.
@@ -213,6 +213,8 @@ def _collect(
     """Put tensors into our tree; complain of those that are missing, unknown or misshapen.
 
     The head may be missing as a whole: files of backbones are common, and it is mostly replaced.
+    The tensors are copied: `numpy.asarray` and `jax.numpy.asarray` may share the memory of a model
+    that is trained on.
     """
     head = {key for path, key in names.items() if path[1] == "head"}
     if not head & set(tensors):
@@ -230,7 +232,7 @@ def _collect(
     ]
     if complaints:
         raise ValueError(f"these are not the weights of {owner}; {'; '.join(complaints)}.")
-    return unflatten_dict({path: tensors[key] for path, key in names.items()})
+    return unflatten_dict({path: np.array(tensors[key]) for path, key in names.items()})
 
 
 def _current_name(torch_name: str) -> str:

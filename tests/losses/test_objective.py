@@ -268,6 +268,15 @@ def test_deferred_weights_begin_at_their_step(total):
     assert sums(first) != 3
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_counts_that_change_later_change_no_objective(name):
+    counts = np.array(COUNTS, float)
+    objective = make_objective(name, counts)
+    before = objective(LOGITS, LABELS)
+    counts += [0, 300, 20]
+    np.testing.assert_array_equal(objective(LOGITS, LABELS), before)
+
+
 @pytest.mark.parametrize("form", ["released", "paper", "paper-v1"])
 def test_cosines_have_a_scale_to_learn_from_in_every_form(form):
     objective = make_objective("lmf", [100, 20], form=form, head="cosine")

@@ -37,6 +37,31 @@ def test_float64_stays_float64(state_dict):
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("float64")}
 
 
+def assert_source_may_change(convert, tensors):
+    """Change every tensor in place; the variables, as JAX arrays too, stay as they were."""
+    variables = convert(tensors)
+    on_device = jax.tree.map(jnp.asarray, variables)
+    before = jax.tree.map(np.array, variables)
+    for tensor in tensors.values():
+        tensor += 1
+    jax.tree.map(np.testing.assert_array_equal, variables, before)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(on_device), before)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tensors_that_change_later_change_no_variable(state_dict, dtype):
+    own = {name: np.array(tensor, dtype) for name, tensor in state_dict.items()}
+    assert_source_may_change(lambda tensors: from_torchvision("resnet50", tensors), own)
+    keras = {name: np.array(tensor, dtype) for name, tensor in keras_tensors().items()}
+    assert_source_may_change(lambda tensors: from_keras("resnet50_v1", tensors), keras)
+
+
+def test_a_torch_model_that_trains_on_changes_no_variable(state_dict):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    own = {name: torch.tensor(tensor) for name, tensor in state_dict.items()}
+    assert_source_may_change(lambda tensors: from_torchvision("resnet50", tensors), own)
+
+
 def test_counters_are_ignored(state_dict):
     from_torchvision("resnet50", state_dict | {"bn1.num_batches_tracked": np.array(3)})
 

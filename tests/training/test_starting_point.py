@@ -54,6 +54,14 @@ def test_the_first_state_is_the_weights(pretrained):
     assert program.start == "the weights FILE"
 
 
+def test_weights_that_change_later_change_no_state(pretrained):
+    expected = jax.tree.map(np.array, pretrained["FILE"]["params"])
+    state = program_of().initial_state()
+    for leaf in jax.tree.leaves(pretrained["FILE"]):
+        leaf += 1
+    assert_equal(state.params, expected)
+
+
 def test_a_head_of_other_classes_is_new_and_said_so(pretrained):
     program = program_of(pretrained="THOUSAND")
     state = program.initial_state()
