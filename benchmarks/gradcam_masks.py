@@ -19,12 +19,13 @@ import numpy as np
 import tyro
 from jaxtyping import Array, Bool, Float, Int, Shaped
 from matplotlib.figure import Figure
-from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.record import record
 from data.datasets import dataset_of_run
+from data.decoding import read_encoded, reason
 from data.image_cache import Images, open_images
+from data.mask_decoding import decode_mask
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError, run_command
 from lmf_jax.evaluation.explanation_figures import (
@@ -179,20 +180,20 @@ def read_masks(
     """Read the masks of these images, squeezed to a square as the images are.
 
     Raises:
-        UserError: if a mask is missing.
+        UserError: if a mask is missing or cannot be decoded.
     """
     masks = np.empty((len(ids), side, side), bool)
     for mask, name in zip(masks, ids.tolist(), strict=True):
         path = folder / f"{name}_segmentation.png"
         try:
-            with Image.open(path) as image:
-                grey = image.convert("L").resize((side, side), Image.Resampling.NEAREST)
+            mask[:] = decode_mask(read_encoded(path), side, num_classes=2)
         except FileNotFoundError:
             raise UserError(
                 f"There is no mask {path}; expected <image>_segmentation.png in --masks-dir for "
                 "every test image."
             ) from None
-        mask[:] = np.asarray(grey) >= 128
+        except Exception as error:  # Pillow's formats raise nearly everything
+            raise UserError(f"The mask {path} cannot be decoded ({reason(error)}).") from error
     return masks
 
 

@@ -41,18 +41,6 @@ from lmf_jax.training.trained_segmenter import (
 LARGEST_PICTURE = 2000
 """Pixels on the longer side of an explanation."""
 
-MASK_COLOURS = [
-    (0, 0, 0),
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (204, 121, 167),
-]
-"""Of the first classes in a predicted mask: black for the background, then Okabe and Ito's."""
-
 RunDir = Annotated[
     str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help="The folder of a run.")
 ]
@@ -197,7 +185,9 @@ def _predict_label_maps(options: Predict, trained: TrainedSegmenter) -> None:
 
 
 def _predict_masks(options: Predict, trained: TrainedSegmenter) -> None:
+    from data.decoding import open_rgb, read_encoded
     from data.loose_images import LooseImages, image_files
+    from data.mask_encoding import save_mask
 
     files, output = image_files(options.images), Path(options.output).expanduser()
     _check_pictures(files, output)
@@ -206,22 +196,11 @@ def _predict_masks(options: Predict, trained: TrainedSegmenter) -> None:
         predictions = trained.segment(batch["image"])
         for i in np.flatnonzero(batch["mask"]):
             file = files[batch["label"][i]]
-            _save_mask(file, predictions[i], output / f"{file.stem}.png")
+            size = open_rgb(read_encoded(file)).size
+            save_mask(predictions[i], size, output / f"{file.stem}.png")
     num_predicted = len(files) - len(batches.broken)
     print(f"{num_predicted:,} of {len(files):,} images segmented: {output}")
     _name_broken(files, batches.broken)
-
-
-def _save_mask(file: Path, prediction: np.ndarray, path: Path) -> None:
-    """Write class ids as a mask of the size of their image, with a colour for each class."""
-    from PIL import Image
-
-    from data.decoding import open_rgb, read_encoded
-
-    mask = Image.fromarray(prediction, mode="P")
-    mask.putpalette([channel for colour in MASK_COLOURS for channel in colour])
-    size = open_rgb(read_encoded(file)).size
-    mask.resize(size, Image.Resampling.NEAREST).save(path)
 
 
 def _predict_classes(options: Predict) -> None:

@@ -23,6 +23,7 @@ from benchmarks.gradcam_masks import (
     rows_of,
     scores_of,
 )
+from data.mask_encoding import save_mask
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.explanation_figures import overlay
@@ -86,7 +87,7 @@ def made_up_run(labels, name="ce", predictions=None, groups=None):
 
 def write_masks(folder, places):
     for i, place in enumerate(places):
-        grey = np.where(square(place), 200, 90).astype(np.uint8)
+        grey = np.where(square(place), 200, 0).astype(np.uint8)
         Image.fromarray(grey).save(folder / f"image_{i}_segmentation.png")
     return folder
 
@@ -140,6 +141,18 @@ def test_masks_are_squeezed_as_images_are_and_cut_at_the_middle(tmp_path):
     upper, lower = [False, False, True, True], [True, True, False, False]
     np.testing.assert_array_equal(mask, [upper, upper, lower, lower])
     assert striped.all()  # the pixel in the middle of three, not their mean
+
+
+def test_class_ids_in_a_palette_are_taken_for_the_lesion(tmp_path):
+    save_mask(np.eye(4, dtype=np.uint8), (4, 4), tmp_path / "a_segmentation.png")
+    (mask,) = read_masks(tmp_path, np.array(["a"]), 4)
+    np.testing.assert_array_equal(mask, np.eye(4, dtype=bool))
+
+
+def test_a_broken_mask_is_named(tmp_path):
+    (tmp_path / "a_segmentation.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"mask .*/a_segmentation.png cannot be decoded"):
+        read_masks(tmp_path, np.array(["a"]), 4)
 
 
 def test_a_missing_mask_is_named(tmp_path):
