@@ -10,14 +10,14 @@ from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Int, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from data.datasets import SplitDataset
 from lmf_jax.errors import UserError
 
 AnyDataset = TypeVar("AnyDataset", bound=SplitDataset)
 
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 """Goes up whenever :func:`decode_image` turns the same bytes into other pixels."""
 
 
@@ -184,21 +184,33 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises:
         Exception: Whatever Pillow raises for bytes it cannot decode.
     """
+    white_is_zero = is_white_zero(image)
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise ValueError("floating-point pixels have no fixed range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
-        return _grey16_to_rgb(image)
+        return _grey16_to_rgb(image, white_is_zero)
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
     return image.convert("RGB")
 
 
-def _grey16_to_rgb(image: Image.Image) -> Image.Image:
-    """Scales 0..65535 to 0..255, where Pillow itself would clip at 255."""
+def is_white_zero(image: Image.Image) -> bool:
+    """Tells whether an image that was opened is a TIFF in which 0 is white."""
+    tags = getattr(image, "tag_v2", {})
+    return tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+
+
+def _grey16_to_rgb(image: Image.Image, white_is_zero: bool) -> Image.Image:
+    """Scales 0..65535 to 0..255, where Pillow itself would clip at 255.
+
+    Pillow inverts greys of up to 8 bits where white is zero, and no deeper ones.
+    """
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError("its pixels lie outside 0..65535; save it with 8 or 16 bits")
     scaled = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if white_is_zero:
+        scaled = 255 - scaled
     return Image.fromarray(scaled).convert("RGB")

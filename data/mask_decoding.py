@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
 from PIL import Image, ImageOps
 
-from data.decoding import Decoded, open_image, reason
+from data.decoding import Decoded, is_white_zero, open_image, reason
 from data.prepared import ImageSource
 from data.segmentation import SegmentationDataset
 from lmf_jax.errors import UserError
 
-MASK_VERSION = 1
+MASK_VERSION = 2
 """Goes up whenever :func:`decode_mask` turns the same bytes into other classes."""
 
 MOST_CLASSES = 256
@@ -72,9 +72,10 @@ def decode_mask(
 def read_mask(encoded: bytes) -> UInt8[np.ndarray, "height width"]:
     """Returns the value of every pixel of a mask in its own size, turned as EXIF says.
 
-    The value is the grey, or the index into the palette. Where a palette paints what is used of it
-    in black and white alone, the colour counts: whether 0 is white or black is then any program's
-    choice.
+    The value is the grey as the file stores it, or the index into the palette: a TIFF whose
+    PhotometricInterpretation is WhiteIsZero has the same class ids as any other. Where what is used
+    of a palette, or of the greys, is black and white alone, the colour counts: whether 0 is white
+    or black is then any program's choice.
 
     Args:
         encoded: The bytes of a file in one of :data:`data.decoding.FORMATS`, of at most 179 million
@@ -85,6 +86,7 @@ def read_mask(encoded: bytes) -> UInt8[np.ndarray, "height width"]:
         ValueError: If it is in colour, transparent, or has values above 255.
     """
     with open_image(encoded) as opened:
+        step, white_is_zero = _grey_step(opened), is_white_zero(opened)
         image = ImageOps.exif_transpose(opened)
         if image.mode == "P":
             return _indices_or_black_and_white(image)
@@ -92,14 +94,36 @@ def read_mask(encoded: bytes) -> UInt8[np.ndarray, "height width"]:
             return _bytes_of(np.asarray(image))
         if image.mode not in ("1", "L", "RGB", "LA", "RGBA"):
             raise ValueError(f"a mask is grey or has a palette, and this is {image.mode}")
-        if image.mode in ("1", "L"):
+        if image.mode == "1":
             return np.asarray(image.convert("L"))
+        if image.mode == "L":
+            return _stored_or_black_and_white(np.asarray(image), step, white_is_zero)
         channels = np.asarray(image.convert("RGBA"))
     if np.any(channels[..., 3] != 255):
         raise ValueError("a mask is opaque, and this is transparent in places")
     if np.any(channels[..., :1] != channels[..., 1:3]):
         raise ValueError("a mask is grey or has a palette, and this is in colour")
     return channels[..., 0].copy()
+
+
+def _grey_step(image: Image.Image) -> int:
+    """Returns by what Pillow multiplies the grey of an image: to 0..255 from fewer bits."""
+    tiles = getattr(image, "tile", ())  # of a file whose pixels are not decoded yet
+    arguments = tiles[0].args if tiles else None
+    rawmode = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return {"L;2": 85, "L;4": 17}.get(str(rawmode)[:3], 1)
+
+
+def _stored_or_black_and_white(
+    shown: UInt8[np.ndarray, "height width"], step: int, white_is_zero: bool
+) -> UInt8[np.ndarray, "height width"]:
+    """Undoes what Pillow does to show grey, unless it is black and white alone.
+
+    Zeros alone are the background, as class ids have it.
+    """
+    stored = (255 - shown if white_is_zero else shown) // step
+    is_black_and_white = np.isin(shown, (0, 255)).all() and stored.any()
+    return shown if is_black_and_white else stored
 
 
 def _indices_or_black_and_white(image: Image.Image) -> UInt8[np.ndarray, "height width"]:

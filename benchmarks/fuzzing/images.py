@@ -21,7 +21,7 @@ from PIL import Image
 from benchmarks.fuzzing.harness import Files, Target, no_memory_error
 from benchmarks.fuzzing.mutations import changed_bytes
 from data.datasets import Dataset
-from data.decoding import DecodedImages, decode_image
+from data.decoding import METHOD_VERSION, DecodedImages, decode_image
 from data.duplicates import look_at
 from data.image_cache import cached_images
 from data.loose_images import LooseImages, image_files
@@ -247,7 +247,7 @@ def _bad_caches() -> SearchStrategy[Files]:
     np.savez(files[2], good)
     caches = changed_bytes([file.getvalue() for file in files])
     image = encoded_images()[0]
-    name = f"images/{'0' * 32}-{SIDE}px-v1.npy"
+    name = f"images/{'0' * 32}-{SIDE}px-v{METHOD_VERSION}.npy"
     return caches.map(lambda content: {IMAGE: image, name: content})
 
 

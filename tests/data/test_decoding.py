@@ -63,6 +63,33 @@ def test_16_bit_grey_is_scaled_from_its_full_range(format: str) -> None:
     assert [red for red, _, _ in corner_colours(image, format)] == [0, 1, 128, 255]
 
 
+PICTURES = {  # the same picture, from black to white, at each depth
+    "1": Image.fromarray(np.arange(64).reshape(8, 8) >= 32),
+    "8": Image.fromarray(np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8)),
+    "16": Image.fromarray(np.arange(0, 256, 4, dtype=np.uint16).reshape(8, 8) * 257),
+}
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "group4"])
+@pytest.mark.parametrize("depth", PICTURES)
+def test_white_is_zero_gives_the_same_picture_at_every_depth(depth: str, compression) -> None:
+    if compression == "group4" and depth != "1":
+        pytest.skip("a compression of 1-bit images")
+    image = PICTURES[depth]
+    expected = decode_image(encode(image), 8)
+    assert expected[0, 0, 0] < expected[-1, -1, 0]
+    if depth == "16":  # Pillow inverts what it saves at the other depths, but not here
+        image = Image.fromarray(65535 - np.asarray(image))
+    encoded = encode(image, "tiff", tiffinfo={262: 0}, compression=compression)
+    np.testing.assert_array_equal(decode_image(encoded, 8), expected)
+
+
+def test_white_is_zero_in_a_tiff_that_exif_turns() -> None:
+    image = Image.fromarray(np.array([[65535, 0], [32768, 129]], np.uint16))
+    colors = corner_colours(image, "tiff", tiffinfo={262: 0, 274: 6})  # a quarter clockwise
+    assert [red for red, _, _ in colors] == [127, 0, 254, 255]
+
+
 def test_32_bit_integers_count_as_16_bit_grey() -> None:
     image = Image.new("I", (2, 2), 65535)
     assert corner_colours(image, "tiff") == [(255, 255, 255)] * 4

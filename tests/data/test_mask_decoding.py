@@ -1,6 +1,8 @@
 """Masks come out as the classes that were meant, in line with their images, or are refused."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -49,11 +51,83 @@ def test_class_ids_are_the_greys_or_the_indices(encoded: bytes) -> None:
     np.testing.assert_array_equal(class_ids(values, 4), CLASSES)
 
 
+def packed(values: np.ndarray, bits: int) -> bytes:
+    """Packs values of 2 or 4 bits, each row from a new byte."""
+    width = -(-values.shape[1] * bits // 8) * 8
+    rows = np.zeros((len(values), width), np.uint8)
+    of_bits = np.unpackbits(values[..., None], axis=2)[..., -bits:]
+    rows[:, : values.shape[1] * bits] = of_bits.reshape(len(values), -1)
+    return np.packbits(rows, axis=1).tobytes()
+
+
+def tiff(values: np.ndarray, bits: int, photometric: int) -> bytes:
+    """Writes what these values are stored as; Pillow inverts some of them when it saves."""
+    pixels = packed(values, bits) if bits < 8 else values.astype(f"<u{bits // 8}").tobytes()
+    height, width = values.shape
+    tags = [
+        (256, width), (257, height), (258, bits), (259, 1), (262, photometric), (273, 8),
+        (277, 1), (278, height), (279, len(pixels)),
+    ]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    start = 8 + len(pixels)
+    return (
+        b"II*\0"
+        + struct.pack("<I", start)
+        + pixels
+        + struct.pack("<H", len(tags))
+        + entries
+        + bytes(4)
+    )
+
+
+def small_png(values: np.ndarray, bits: int) -> bytes:
+    """Writes a grey PNG of fewer than 8 bits a pixel."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+    height, width = values.shape
+    rows = packed(values, bits)
+    stride = len(rows) // height
+    filtered = b"".join(b"\0" + rows[y * stride : (y + 1) * stride] for y in range(height))
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(filtered))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("photometric", [0, 1], ids=["white is 0", "black is 0"])
+@pytest.mark.parametrize("bits", [2, 4, 8, 16])
+def test_class_ids_of_a_tiff_are_what_it_stores(bits: int, photometric: int) -> None:
+    np.testing.assert_array_equal(read_mask(tiff(CLASSES, bits, photometric)), CLASSES)
+    empty = np.zeros_like(CLASSES)
+    np.testing.assert_array_equal(read_mask(tiff(empty, bits, photometric)), empty)
+    np.testing.assert_array_equal(read_mask(tiff(empty + 1, bits, photometric)), empty + 1)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_class_ids_of_a_png_of_few_bits_are_what_it_stores(bits: int) -> None:
+    np.testing.assert_array_equal(read_mask(small_png(CLASSES, bits)), CLASSES)
+
+
+def test_all_class_ids_are_kept_where_white_is_zero() -> None:
+    ids = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    np.testing.assert_array_equal(read_mask(tiff(ids, 8, 0)), ids)
+    np.testing.assert_array_equal(read_mask(tiff(ids, 16, 0)), ids)
+
+
 BINARY_MASKS = {
     "0 and 255": encode(BINARY * 255),
     "0 and 1": encode(BINARY),
     "one bit": encode(Image.fromarray(BINARY.astype(bool))),
     "one bit, white is 0": encode(Image.fromarray(BINARY.astype(bool)), "tiff", tiffinfo={262: 0}),
+    "8 bits, white is 0": tiff(255 - 255 * BINARY, 8, 0),
+    "2 bits in black and white": small_png(3 * BINARY, 2),
+    "4 bits in black and white, white is 0": tiff(15 - 15 * BINARY, 4, 0),
     "a palette": encode(with_palette(BINARY, [0, 0, 0, 255, 255, 255])),
     "an inverted palette": encode(with_palette(1 - BINARY, [255, 255, 255, 0, 0, 0])),
     # Of the masks of HAM10000 some have this one.
