@@ -5,9 +5,10 @@ model where all three meet is trained once. Optuna keeps the study, in a journal
 number of workers, on any number of machines that see one --runs-dir, may run the same command.
 Validation macro F1 chooses; the test part is read of the chosen weights alone.
 
-Adam sees the ratio of alpha and beta and not their scale: with AdamW the first setting trains one
-model eleven times, up to rounding. With ``--released-recipe`` the scale moves the share of the
-coupled L2.
+The runs have the released recipe unless a flag says otherwise (:mod:`benchmarks.paper.recipe`);
+what differs from the paper is printed. Adam sees the ratio of alpha and beta and not their scale:
+in the first setting the scale moves only the share of the coupled L2. With
+``--no-released-recipe``, AdamW, that setting trains one model eleven times, up to rounding.
 """
 
 import importlib.util
@@ -20,6 +21,12 @@ import tyro
 from benchmarks.paper import printed
 from benchmarks.paper.figures import draw_settings, mean_and_deviation
 from benchmarks.paper.options import ModelName, RecipeOptions
+from benchmarks.paper.recipe import (
+    DIFFERS,
+    SWEEP_EPOCHS,
+    bullets,
+    differences_from_paper,
+)
 from benchmarks.paper.reproduced import Group, read_group
 from benchmarks.paper.rows import Row, percent
 from benchmarks.record import record, table
@@ -47,7 +54,7 @@ class Options(RecipeOptions):
 
     model: ModelName = "efficientnet_v2_s"
     """The architecture (paper: efficientnet_v2_s)."""
-    epochs: int | None = 60
+    epochs: int | None = SWEEP_EPOCHS
     """Epochs of a run (paper: 60)."""
     seed: int = 0
     """Seed of the training."""
@@ -93,6 +100,8 @@ def write_results(options: Options, scores: Mapping[Weights, float], chosen: Gro
         chosen: the run with the highest.
     """
     recipe, settings = options.recipe, setting_scores(scores)
+    config = chosen.runs[options.seed].config
+    differences = differences_from_paper(config, seeds=[options.seed], epochs=SWEEP_EPOCHS)
     rows = [
         {"alpha": alpha, "beta": beta, "validation macro F1": score}
         for (alpha, beta), score in scores.items()
@@ -101,10 +110,12 @@ def write_results(options: Options, scores: Mapping[Weights, float], chosen: Gro
         "paper_sweep",
         rows,
         place="-".join((recipe.dataset, recipe.model, recipe.settings_name)),
+        differences_from_paper=differences,
         settings=settings,
         chosen=table_6(options, chosen),
     )
     save_figure(draw_settings(settings), path.with_suffix(".png"))
+    print(f"\n{DIFFERS}\n\n{bullets(differences)}")
     print(f"\n{table(setting_rows(scores))}\n\n{table(table_6(options, chosen))}")
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.paper import printed
-from benchmarks.paper.runs import RELEASED_RECIPE, Recipe
+from benchmarks.paper.recipe import RELEASED_RECIPE
+from benchmarks.paper.runs import Recipe
 from lmf_jax.config import DEFAULT_DATA_DIR
 
 ModelName = Literal[printed.Model, "resnet50_v1"]
@@ -23,8 +24,9 @@ class RecipeOptions:
     """The dataset, once it is prepared."""
     model: ModelName = "resnet50"
     """The architecture: Table 2 is efficientnet_v2_s, 3 resnet50 and 4 densenet121."""
-    released_recipe: bool = False
-    """Train as the authors' code does: images in [0, 1], Adam with coupled L2, no augmentation."""
+    released_recipe: bool = True
+    """Train as the authors' code does: images in [0, 1], Adam with coupled L2, no augmentation.
+    Otherwise with the defaults of train.py: AdamW, and the model's own normalization."""
     pretrained: str = "imagenet"
     """What the weights start from, as --pretrained of train.py: imagenet, a file, or none."""
     epochs: int | None = None

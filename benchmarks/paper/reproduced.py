@@ -18,7 +18,7 @@ from lmf_jax.errors import UserError
 from lmf_jax.evaluation.comparison import compare_runs
 from lmf_jax.evaluation.finished_run import FinishedRun, read_run
 from lmf_jax.evaluation.run_files import best_epoch
-from lmf_jax.evaluation.statistics import mean_over_seeds
+from lmf_jax.evaluation.statistics import holm, mean_over_seeds
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Difference:
     Attributes:
         images: with its interval, were the test images others.
         seeds: with its interval over the seeds, on these images; None with fewer than two.
-        p: two-sided, of the images, corrected by Holm's method for all losses compared.
+        p: two-sided, of the images, corrected by Holm's method for all differences of a table.
     """
 
     images: Interval
@@ -148,19 +148,37 @@ def _on_any_machine(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) else value
 
 
-def macro_f1_differences(ours: Group, others: Sequence[Group]) -> list[Difference]:
-    """Return how much larger the test macro F1 of one loss is than that of each other.
+def macro_f1_differences(
+    ours: Sequence[Group], others: Sequence[Group]
+) -> list[tuple[Group, Group, Difference]]:
+    """Return how much larger the test macro F1 of each of our groups is than that of each other.
 
     Only the seeds that two losses share are compared, where they share any.
 
     Args:
-        ours: the loss that the others are subtracted from.
+        ours: the groups that the others are subtracted from.
         others: at least one.
+
+    Returns:
+        A group of ours, another one and their difference, in this order.
 
     Raises:
         UserError: if two runs differ in their data, their split or their test images, or those of
             one loss in more than their seed.
     """
+    found = [
+        (group, other, difference)
+        for group in ours
+        for other, difference in zip(others, _uncorrected(group, others), strict=True)
+    ]
+    corrected = holm([difference.p for _, _, difference in found])
+    return [
+        (group, other, dataclasses.replace(difference, p=p))
+        for (group, other, difference), p in zip(found, corrected, strict=True)
+    ]
+
+
+def _uncorrected(ours: Group, others: Sequence[Group]) -> list[Difference]:
     groups = [ours, *others]
     comparison = compare_runs([folder for group in groups for folder in group.folders.values()])
     if [len(found.seeds) for found in comparison.groups] != [len(group.runs) for group in groups]:
@@ -169,9 +187,9 @@ def macro_f1_differences(ours: Group, others: Sequence[Group]) -> list[Differenc
             f"{'; '.join(found.name for found in comparison.groups)}. Train them with one command."
         )
     differences = []
-    for pair, p in zip(comparison.pairs, comparison.holm_p, strict=True):
+    for pair in comparison.pairs:
         if pair.first == 0:
-            _, low, high, _ = pair.macro_f1
+            _, low, high, p = pair.macro_f1
             images = Interval(pair.macro_f1.difference, low, high)
             seeds = None if pair.over_seeds is None else Interval(*pair.over_seeds[:3])
             differences.append(Difference(images, seeds, p))

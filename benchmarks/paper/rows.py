@@ -55,7 +55,7 @@ def result_rows(dataset: str, model: str, groups: Sequence[Group]) -> list[Row]:
     for group in groups:
         row = {"loss": title(group), "seeds": " ".join(map(str, sorted(group.runs)))}
         row["validation macro F1"] = f"{100 * group.validation_macro_f1:.2f}"
-        known = printed.scores().get((dataset, model, group.loss))
+        known = printed_scores(dataset, model, group)
         for ours, theirs in COLUMNS.items():
             column = "macro F1" if theirs == "macro_f1" else theirs
             row[column] = percent(group.score(ours))
@@ -64,34 +64,47 @@ def result_rows(dataset: str, model: str, groups: Sequence[Group]) -> list[Row]:
     return rows
 
 
-def difference_rows(dataset: str, model: str, lmf: Group, others: Sequence[Group]) -> list[Row]:
+def printed_scores(dataset: str, model: str, group: Group) -> printed.Scores | None:
+    """Return the printed figures of a loss; of lmf only for the weights that they were printed of.
+
+    Args:
+        dataset: name of the dataset.
+        model: name of the model.
+        group: the runs that they stand beside.
+    """
+    if group.weights not in (None, printed.best_weights()[dataset, model]):
+        return None
+    return printed.scores().get((dataset, model, group.loss))
+
+
+def difference_rows(
+    dataset: str, model: str, lmf: Sequence[Group], others: Sequence[Group]
+) -> list[Row]:
     """Return how much better LMF is than each loss, ours and printed, and what that is worth.
 
     Args:
         dataset: name of the dataset.
-        model: whose printed figures stand beside ours.
-        lmf: the runs with the chosen weights.
+        model: whose printed figures stand beside ours, of LMF only for the printed weights.
+        lmf: the runs of LMF, a group for each pair of weights, at least one.
         others: those of the other losses, at least one.
     """
     rows = []
-    for other, ours in zip(others, macro_f1_differences(lmf, others), strict=True):
-        row = {"losses": f"{title(lmf)} - {title(other)}"}
+    for group, other, ours in macro_f1_differences(lmf, others):
+        row = {"losses": f"{title(group)} - {title(other)}"}
         row["over images"] = percent(ours.images, sign="+")
         row["p, Holm"] = f"{ours.p:.4f}"
         row["over seeds"] = "" if ours.seeds is None else percent(ours.seeds, sign="+")
         row["0 is possible"] = _yes(ours.holds(0))
-        theirs = _printed_difference(dataset, model, other.loss)
+        theirs = _printed_difference(dataset, model, group, other)
         row["printed"] = "" if theirs is None else f"{theirs:+.2f}"
         row["printed is possible"] = "" if theirs is None else _yes(ours.holds(theirs / 100))
         rows.append(row)
     return rows
 
 
-def _printed_difference(dataset: str, model: str, loss: str) -> float | None:
-    known = printed.scores()
-    if (dataset, model, loss) not in known:
-        return None
-    return known[dataset, model, "lmf"].macro_f1 - known[dataset, model, loss].macro_f1
+def _printed_difference(dataset: str, model: str, group: Group, other: Group) -> float | None:
+    first, second = (printed_scores(dataset, model, of) for of in (group, other))
+    return None if first is None or second is None else first.macro_f1 - second.macro_f1
 
 
 def _yes(holds: bool) -> str:
@@ -115,7 +128,8 @@ def class_rows(dataset: str, model: str, groups: Sequence[Group]) -> list[Row]:
         for group in groups:
             row[title(group)] = percent(group.class_f1(name))
             if known:
-                f1 = known[name].f1.get(group.loss)
+                of_weights = printed_scores(dataset, model, group) is not None
+                f1 = known[name].f1.get(group.loss) if of_weights else None
                 row[f"{title(group)}, printed"] = "" if f1 is None else f"{f1:.2f}"
         rows.append(row)
     return rows

@@ -22,9 +22,6 @@ from lmf_jax.errors import Interrupted, UserError
 TRAIN = (sys.executable, str(Path(__file__).parents[2] / "train.py"))
 """The command that trains."""
 
-RELEASED_RECIPE = ("--augment", "none", "--normalisation", "unit", "--optimizer", "adam-l2")
-"""Flags that train as the authors' code does: images in [0, 1], Adam with coupled L2."""
-
 POLL_SECONDS = 10.0
 """How often a worker that has nothing left looks after the runs of others."""
 

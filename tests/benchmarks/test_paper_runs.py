@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.paper import runs
-from benchmarks.paper.runs import RELEASED_RECIPE, Recipe, Run, claim, train_missing
+from benchmarks.paper.recipe import RELEASED_RECIPE
+from benchmarks.paper.runs import Recipe, Run, claim, train_missing
 from lmf_jax.errors import Interrupted, UserError
 
 ROOT = Path(__file__).parents[2]

@@ -9,11 +9,13 @@ import tyro
 
 from benchmarks import paper_tables, record
 from benchmarks.paper import printed
+from benchmarks.paper.recipe import DIFFERS
 from benchmarks.paper.reproduced import Interval, macro_f1_differences, read_group
 from benchmarks.paper.rows import class_rows, difference_rows, percent, result_rows, split_rows
 from benchmarks.paper.runs import Recipe
-from benchmarks.paper_tables import Options, chosen, losses_and_weights
+from benchmarks.paper_tables import Options, chosen, compared_lmf, losses_and_weights
 from lmf_jax.errors import TrainingStopped, UserError
+from lmf_jax.evaluation.statistics import holm
 from tests.benchmarks.made_up import write_run
 
 HAM = ("ham10000", "resnet50")
@@ -39,7 +41,7 @@ def three_seeds(tmp_path_factory):
     """LMF, a loss that says the same of every image, and one that is far worse."""
     folder = tmp_path_factory.mktemp("three")
     return [
-        group_of(folder, "lmf", (1.0, 0.5), signals=[2.0, 2.5, 2.2]),
+        group_of(folder, "lmf", (0.5, 1.0), signals=[2.0, 2.5, 2.2]),
         group_of(folder, "ce", signals=[2.0, 2.5, 2.2]),
         group_of(folder, "balanced-softmax", signals=[0.5, 0.7, 0.5]),
     ]
@@ -70,13 +72,13 @@ def test_a_loss_that_is_not_in_the_paper_has_no_printed_figure(three_seeds):
     row = result_rows(*HAM, three_seeds)[2]
     assert row["loss"] == "balanced-softmax"
     assert row["macro F1, printed"] == ""
-    row = difference_rows(*HAM, three_seeds[0], three_seeds[1:])[1]
+    row = difference_rows(*HAM, three_seeds[:1], three_seeds[1:])[1]
     assert row["printed"] == row["printed is possible"] == ""
 
 
 def test_equal_predictions_differ_by_nothing_and_poor_ones_by_much(three_seeds):
     lmf, *others = three_seeds
-    same, poor = macro_f1_differences(lmf, others)
+    (_, _, same), (_, _, poor) = macro_f1_differences([lmf], others)
     assert same.images == same.seeds == Interval(0, 0, 0)
     assert same.p == 1
     expected = lmf.score("macro_f1").value - others[1].score("macro_f1").value
@@ -84,9 +86,9 @@ def test_equal_predictions_differ_by_nothing_and_poor_ones_by_much(three_seeds):
     assert poor.images.value > 0.2
     assert not poor.holds(0)
     assert poor.p < 0.01
-    rows = difference_rows(*HAM, lmf, others)
+    rows = difference_rows(*HAM, [lmf], others)
     assert [row["0 is possible"] for row in rows] == ["yes", "no"]
-    assert rows[0]["losses"] == "LMF 1,0.5 - CCE"
+    assert rows[0]["losses"] == "LMF 0.5,1 - CCE"
     assert rows[0]["printed"] == "+2.48"  # 82.43 - 79.95
     assert rows[0]["printed is possible"] == "no"
 
@@ -97,6 +99,46 @@ def test_validation_chooses_the_weights_of_lmf(tmp_path):
     assert better.score("macro_f1").value < worse.score("macro_f1").value
     assert chosen([worse, better]) is better
     assert better.validation_macro_f1 == 0.8
+
+
+@pytest.fixture(scope="module")
+def two_pairs(tmp_path_factory):
+    """Cross entropy, the pair of Table 6, and another that validation prefers."""
+    folder = tmp_path_factory.mktemp("pairs")
+    ce = group_of(folder, "ce", signals=[2.0])
+    of_table_6 = group_of(folder, "lmf", (0.5, 1.0), signals=[2.5], validation=0.6)
+    other = group_of(folder, "lmf", (1.0, 0.5), signals=[2.2], validation=0.7)
+    return [ce, of_table_6, other]
+
+
+def test_printed_figures_of_lmf_stand_beside_the_pair_that_they_were_printed_for(two_pairs):
+    rows = result_rows(*HAM, two_pairs)
+    assert [row["macro F1, printed"] for row in rows] == ["79.95", "82.43", ""]
+    assert [row["accuracy, printed"] for row in rows][1:] == ["89.35", ""]
+    ce, of_table_6, other = two_pairs
+    rows = difference_rows(*HAM, [other, of_table_6], [ce])
+    assert [row["losses"] for row in rows] == ["LMF 1,0.5 - CCE", "LMF 0.5,1 - CCE"]
+    assert [row["printed"] for row in rows] == ["", "+2.48"]
+    assert [row["printed is possible"] != "" for row in rows] == [False, True]
+    row = class_rows("ham10000", "efficientnet_v2_s", two_pairs)[0]  # Table 6 there: 1, 2
+    assert row["CCE, printed"] == "72.34"
+    assert row["LMF 0.5,1, printed"] == row["LMF 1,0.5, printed"] == ""
+
+
+def test_p_values_are_corrected_for_all_rows_of_the_table(two_pairs):
+    ce, *lmf = two_pairs
+    raw = [macro_f1_differences([group], [ce])[0][2].p for group in lmf]
+    corrected = [difference.p for _, _, difference in macro_f1_differences(lmf, [ce])]
+    assert corrected == holm(raw)
+    assert corrected != raw
+
+
+def test_the_pair_of_table_6_is_compared_whatever_validation_says(two_pairs):
+    _, of_table_6, other = two_pairs
+    assert compared_lmf(two_pairs, (0.5, 1.0)) == [other, of_table_6]
+    assert compared_lmf(two_pairs[:2], (0.5, 1.0)) == [of_table_6]
+    assert compared_lmf(two_pairs, (1.0, 2.0)) == [other]
+    assert compared_lmf(two_pairs[:1], (0.5, 1.0)) == []
 
 
 def test_the_class_table_is_printed_of_efficientnet_alone(one_seed):
@@ -150,15 +192,17 @@ def test_the_rows_are_those_of_the_paper_unless_others_are_named():
         losses_and_weights(Options(lmf_weights=("1",)))
 
 
-def test_the_released_recipe_is_that_of_the_authors():
+def test_the_runs_have_the_released_recipe_unless_told_otherwise():
     # Without the equals sign, words that begin with dashes would be flags of their own.
-    words = ["--released-recipe", "--epochs", "60", "--train-flags=--precision bfloat16"]
+    words = ["--epochs", "60", "--train-flags=--precision bfloat16"]
     options = tyro.cli(Options, args=words)
     assert options.recipe.settings == (
         *("--augment", "none", "--normalisation", "unit", "--optimizer", "adam-l2"),
         *("--pretrained", "imagenet", "--epochs", "60", "--precision", "bfloat16"),
     )
-    assert Options(pretrained="none").recipe.settings == ()
+    assert tyro.cli(Options, args=["--released-recipe", *words]) == options
+    without = tyro.cli(Options, args=["--no-released-recipe", "--pretrained", "none"])
+    assert without.recipe.settings == ()
 
 
 def test_a_dataset_that_is_not_prepared_has_only_printed_sizes(tmp_path):
@@ -189,13 +233,18 @@ def test_the_command_prints_and_writes_what_is_finished(tmp_path, run_command_li
     run_command_line("--tables-only", "--seeds", "0", "1")
     printed_text = capsys.readouterr().out
     (result,) = (tmp_path / "results").glob("*.json")
-    rows = json.loads(result.read_text())["rows"]
+    recorded = json.loads(result.read_text())
+    assert set(recorded["macro_f1"]) == {"ce", "lmf"}
+    rows = recorded["rows"]
     assert [row["run"] for row in rows] == ["ce, seed 1", "lmf 0.5,1, seed 1"]
     assert rows[0]["command"].endswith("--split paper --loss ce --seed 1")
     markdown = result.with_suffix(".md").read_text()
-    for heading in (paper_tables.RESULTS, paper_tables.DIFFERENCES, paper_tables.CLASSES):
+    for heading in (DIFFERS, paper_tables.RESULTS, paper_tables.DIFFERENCES, paper_tables.CLASSES):
         assert heading in printed_text
         assert heading in markdown
+    for text in (printed_text, markdown):
+        assert "- pretrained: none (paper: torchvision's ImageNet)." in text
+        assert "- seeds: 1 (paper: one run of each loss)." in text
     assert rows[0]["command"] in markdown
     assert "benchmarks.paper_tables --pretrained none" in markdown
 
