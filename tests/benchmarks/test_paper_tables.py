@@ -237,7 +237,7 @@ def test_the_command_prints_and_writes_what_is_finished(tmp_path, run_command_li
     assert set(recorded["macro_f1"]) == {"ce", "lmf"}
     rows = recorded["rows"]
     assert [row["run"] for row in rows] == ["ce, seed 1", "lmf 0.5,1, seed 1"]
-    assert rows[0]["command"].endswith("--split paper --loss ce --seed 1")
+    assert rows[0]["command"].endswith("--optimizer adam-l2 --loss ce --seed 1")
     markdown = result.with_suffix(".md").read_text()
     for heading in (DIFFERS, paper_tables.RESULTS, paper_tables.DIFFERENCES, paper_tables.CLASSES):
         assert heading in printed_text
