@@ -180,6 +180,7 @@ def test_the_command_writes_what_validation_chose(tmp_path, made, monkeypatch, c
     # There is no trainer for the pair that is missing.
     monkeypatch.setattr(Sweep.work, "__defaults__", (("false",),))
     words = ["paper_sweep", "--model", "resnet50", "--runs-dir", f"{tmp_path}/runs"]
+    words += ["--no-released-recipe"]
     words += ["--storage", f"{tmp_path}/journal", "--pretrained", "none", "--epochs", "None"]
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(TrainingStopped, match=r"1 of 4 runs failed"):
@@ -192,4 +193,7 @@ def test_the_command_writes_what_validation_chose(tmp_path, made, monkeypatch, c
     assert (theirs["alpha"], theirs["beta"]) == ("0.5", "1.0")  # Table 6
     assert result["settings"]["2: beta varies, alpha = 1"] == pytest.approx([50, 70])
     assert path.with_suffix(".png").stat().st_size > 10_000
-    assert "| 2: beta varies, alpha = 1 | 2 | 60.00 | 10.00 |" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "| 2: beta varies, alpha = 1 | 2 | 60.00 | 10.00 |" in output
+    assert "- epochs: 100 (paper: 60)." in output
+    assert "optimizer: adamw (paper: Adam, coupled L2)." in result["differences_from_paper"]
