@@ -57,7 +57,8 @@ def debiased_calibration_error(
     noise = np.random.default_rng(seed).normal(size=(NUM_DRAWS, len(counts))) * deviations
     # Unknown gaps are taken as the observed ones, as far as noise does not explain them.
     pattern = np.sign(gaps) * np.sqrt(gaps**2 + deviations**2)
-    pattern /= shares @ abs(pattern)
+    size = shares @ abs(pattern)
+    pattern /= size if size > 0 else 1  # all sure and all right: no gap and no noise
 
     def error_with_quantile(quantile: float) -> float:
         """Return the error in [0, 1] at which the observed ECE is this quantile."""

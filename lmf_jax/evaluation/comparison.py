@@ -10,7 +10,12 @@ from jaxtyping import Int
 
 from lmf_jax.errors import printable
 from lmf_jax.evaluation.finished_run import FinishedRun, read_run
-from lmf_jax.evaluation.formatting import format_count, format_interval
+from lmf_jax.evaluation.formatting import (
+    format_count,
+    format_difference,
+    format_interval,
+    undefined_notes,
+)
 from lmf_jax.evaluation.metrics import macro_f1, predicted_classes
 from lmf_jax.evaluation.resampling import LEVEL
 from lmf_jax.evaluation.run_groups import (
@@ -86,6 +91,7 @@ class Comparison:
         groups: in the order of their first runs.
         pairs: all pairs of up to four groups; of more, the first against each other one.
         holm_p: for each pair the p-value of its macro F1, corrected for all of them.
+        undefined: why metrics are not available, or classes have none; a sentence each.
     """
 
     dataset: str
@@ -95,6 +101,7 @@ class Comparison:
     groups: tuple[RunGroup, ...]
     pairs: tuple[GroupPair, ...]
     holm_p: tuple[float, ...]
+    undefined: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,6 +138,7 @@ def compare_runs(run_dirs: Sequence[str | Path]) -> Comparison:
         groups=groups,
         pairs=pairs,
         holm_p=tuple(holm([pair.macro_f1.p_value for pair in pairs])),
+        undefined=tuple(undefined_notes(runs.same.runs[0].test)),
     )
 
 
@@ -207,7 +215,7 @@ def _format_pairs(comparison: Comparison) -> list[str]:
         rows.append(
             [
                 f"{pair.first + 1} vs {pair.second + 1}",
-                f"{pair.macro_f1.difference:+.3f}",
+                format_difference(pair.macro_f1.difference),
                 format_interval((pair.macro_f1.low, pair.macro_f1.high)),
                 format_p(pair.macro_f1.p_value),
                 format_p(holm_p),
@@ -224,6 +232,7 @@ def _format_pairs(comparison: Comparison) -> list[str]:
 def _format_notes(comparison: Comparison) -> list[str]:
     """Say what the intervals cover and what the p-values are."""
     notes = interval_notes(comparison.groups, "images", "the test images, stratified by class")
+    notes += comparison.undefined
     if comparison.pairs:
         notes.append(
             f"Differences: paired bootstrap with {format_count(NUM_PAIRED_RESAMPLES)} resamples of "

@@ -238,7 +238,10 @@ def draw_per_class_f1(
         color=VERMILION,
     )
     columns = {
-        "F1": [f"{value:.3f}" for value in f1],
+        "F1": [
+            f"{per_class[name]['f1']:.3f}" if per_class[name]["support"] else "n/a"
+            for name in names
+        ],
         "train": [f"{train_counts[class_id]:,}" for class_id in order],
         "test": [f"{per_class[name]['support']:,}" for name in names],
     }

@@ -1,6 +1,6 @@
 """How a report writes numbers, settings and tables, on a page and in the terminal."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lmf_jax.errors import printable
@@ -8,7 +8,32 @@ from lmf_jax.errors import printable
 
 def format_fraction(value: float | int | None) -> str:
     """Write a metric with three decimals: 0.8734 -> ``0.873``; an undefined one as ``n/a``."""
-    return "n/a" if value is None else f"{value:.3f}"
+    return "n/a" if value is None else f"{_without_negative_zero(value, 3):.3f}"
+
+
+def format_difference(value: float) -> str:
+    """Write a difference of two metrics with its sign: 0.0123 -> ``+0.012``."""
+    return f"{_without_negative_zero(value, 3):+.3f}"
+
+
+def undefined_notes(test: Mapping[str, Any], part: str = "test") -> list[str]:
+    """Say why metrics are not available, one sentence for each reason.
+
+    Args:
+        test: the metrics of a classifier in the form of ``test.json``.
+        part: of the data that the metrics are of.
+    """
+    per_class = test["per_class"].items()
+    absent = [printable(name) for name, metrics in per_class if not metrics["support"]]
+    notes = []
+    if absent:
+        notes.append(
+            f"No {part} images of {', '.join(absent)}: n/a, counted as 0 in macro precision, "
+            "recall and F1, and left out of the other macro means."
+        )
+    if test["auroc"] is None:
+        notes.append(f"All {part} images are of one class: AUROC and average precision are n/a.")
+    return notes
 
 
 def format_interval(
@@ -28,7 +53,17 @@ def format_range(
 
 def format_distance(value: float | int) -> str:
     """Write a distance in mm or pixels with one decimal: 12.345 -> ``12.3``."""
-    return f"{value:,.1f}"
+    return f"{_without_negative_zero(value, 1):,.1f}"
+
+
+def format_distance_difference(value: float) -> str:
+    """Write a difference of two distances with its sign: -12.345 -> ``-12.3``."""
+    return f"{_without_negative_zero(value, 1):+,.1f}"
+
+
+def _without_negative_zero(value: float | int, decimals: int) -> float:
+    """Round a number; what rounds to zero from below is written without its minus."""
+    return round(float(value), decimals) + 0.0
 
 
 def format_count(value: int) -> str:

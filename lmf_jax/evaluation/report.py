@@ -3,6 +3,7 @@
 That of a segmentation is written by segmentation_report.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from lmf_jax.evaluation.formatting import (
     format_count,
     format_fraction,
     format_interval,
+    undefined_notes,
 )
 from lmf_jax.evaluation.metrics import confusion_matrix, predicted_classes
 from lmf_jax.evaluation.mistakes import Mistakes
@@ -78,11 +80,11 @@ def format_test_table(
 
     Returns:
         A line per class and the macro means, then a line for each metric of the whole with its
-        interval; no newline at the end.
+        interval, and what "n/a" stands for; no newline at the end.
     """
     per_class = test["per_class"]
     numbers = [
-        _table_numbers(metrics, metrics["support"], train_count)
+        _table_numbers(_of_present(metrics), metrics["support"], train_count)
         for metrics, train_count in zip(per_class.values(), train_counts, strict=True)
     ]
     macro = {name: test[f"macro_{name}"] for name in ("precision", "recall", "f1")}
@@ -99,19 +101,28 @@ def _format_intervals(test: Mapping[str, Any], part: str) -> str:
     """Write each metric of the whole part with its interval, a line each."""
     intervals = test["intervals"]
     lines = [
-        f"{title:<23} {format_fraction(test[name]):>6}  {format_interval(intervals[name])}"
+        f"{title:<23} {format_fraction(test[name]):>6}  "
+        f"{format_interval(intervals[name]) if intervals[name] else ''}".rstrip()
         for name, title in OVERALL_TITLES.items()
-        if test[name] is not None
     ]
     drawn = f"the {part} images" if intervals["drawn"] == "images" else "lesions or patients"
     lines.append(
         f"[ ]: {100 * intervals['level']:g} % interval, {format_count(intervals['resamples'])} "
         f"resamples of {drawn}, stratified by class"
     )
+    for note in undefined_notes(test, part):
+        lines += textwrap.wrap(note, 80, break_on_hyphens=False)
     return "\n".join(lines)
 
 
-def _table_numbers(metrics: Mapping[str, float | int], test: int, train: int) -> tuple[str, ...]:
+def _of_present(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metrics of a class; those of one without images are not available."""
+    if metrics["support"]:
+        return dict(metrics)
+    return {name: None for name in metrics} | {"support": 0}
+
+
+def _table_numbers(metrics: Mapping[str, float | None], test: int, train: int) -> tuple[str, ...]:
     fractions = (format_fraction(metrics[name]) for name in ("precision", "recall", "f1"))
     return (*fractions, format_count(test), format_count(train))
 
@@ -195,6 +206,7 @@ def _render(
         classes=_class_rows(run),
         confusions=_largest_confusions(confusion, run.dataset["class_names"]),
         best=best_epoch(run.history),
+        undefined=undefined_notes(run.test),
     )
 
 
@@ -203,7 +215,7 @@ def _class_rows(run: FinishedRun) -> list[dict[str, Any]]:
     train_counts = run.dataset["class_counts"]["train"]
     intervals = run.test["intervals"]["per_class"]
     return [
-        {"name": name, "train": train_count, "intervals": intervals[name], **metrics}
+        {"name": name, "train": train_count, "intervals": intervals[name], **_of_present(metrics)}
         for (name, metrics), train_count in zip(
             run.test["per_class"].items(), train_counts, strict=True
         )

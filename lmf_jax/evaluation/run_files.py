@@ -54,8 +54,8 @@ CLASSIFICATION, SEGMENTATION = "classification", "segmentation"
 TASKS = (CLASSIFICATION, SEGMENTATION)
 TIMING_KEYS = ("epoch", "seconds", "images_per_second")
 PARTS = ("train", "validation", "test")
-_LARGEST = 1e30
-"""No loss, rate or time comes near it, and no axis of a figure is longer."""
+_LARGEST = float(np.finfo(np.float32).max)
+"""A loss that grows goes through all of float32 before it is infinite and ends the training."""
 
 
 def task_of(record: Mapping[str, Any]) -> str:

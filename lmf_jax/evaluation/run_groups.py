@@ -243,7 +243,7 @@ def format_metrics(
         values, ends = [], []
         for name in columns:
             metric, write = group.metrics[name], (writers or {}).get(name, format_fraction)
-            values.append(write(metric.value) if metric else "-")
+            values.append(write(metric.value) if metric else "n/a")
             ends.append(format_interval((metric.low, metric.high), write) if metric else "")
         rows += [[str(number), group.name, *values], ["", _format_seeds(group.seeds), *ends]]
     return align_columns(rows, "<")

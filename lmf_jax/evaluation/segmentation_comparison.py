@@ -11,7 +11,13 @@ from scipy import stats
 
 from lmf_jax.errors import UserError, printable
 from lmf_jax.evaluation.finished_segmentation import FinishedSegmentation, read_segmentation_run
-from lmf_jax.evaluation.formatting import format_count, format_distance, format_interval
+from lmf_jax.evaluation.formatting import (
+    format_count,
+    format_difference,
+    format_distance,
+    format_distance_difference,
+    format_interval,
+)
 from lmf_jax.evaluation.resampling import LEVEL, Groups, unit_codes
 from lmf_jax.evaluation.run_groups import (
     NUM_PAIRED_RESAMPLES,
@@ -225,7 +231,7 @@ def _format_dsc(comparison: SegmentationComparison) -> list[str]:
         rows.append(
             [
                 f"{pair.first + 1} vs {pair.second + 1}",
-                f"{pair.dsc.difference:+.3f}",
+                format_difference(pair.dsc.difference),
                 format_interval((pair.dsc.low, pair.dsc.high)),
                 format_p(pair.dsc.p_value),
                 format_p(holm_p),
@@ -244,7 +250,7 @@ def _format_hd95(comparison: SegmentationComparison) -> list[str]:
         rows.append(
             [
                 f"{pair.first + 1} vs {pair.second + 1}",
-                f"{pair.hd95.difference:+,.1f}",
+                format_distance_difference(pair.hd95.difference),
                 format_interval((pair.hd95.low, pair.hd95.high), format_distance),
             ]
         )

@@ -120,7 +120,16 @@ def write_test(
         logits: what the model said of each.
         class_names: by class id.
         groups: lesion or patient of each, where they are known.
+
+    Raises:
+        UserError: if a logit is NaN or infinite.
     """
+    undefined = int((~np.isfinite(logits)).any(axis=-1).sum())
+    if undefined:
+        raise UserError(
+            f"The model gives NaN or infinity for {undefined} of {len(logits)} test images; train "
+            "again with a lower --learning-rate or in float32."
+        )
     # Takes seconds: first, and then both files.
     results = test_summary(labels, logits, class_names, groups)
     arrays = {"ids": ids, "labels": labels, "logits": logits}

@@ -16,6 +16,8 @@ from lmf_jax.errors import UserError
 from lmf_jax.evaluation import read_run
 from lmf_jax.evaluation.formatting import (
     format_count,
+    format_difference,
+    format_distance_difference,
     format_duration,
     format_fraction,
     format_interval,
@@ -226,7 +228,8 @@ def test_faultless_test_and_absent_class_are_said(run_dir):
     predict(run_dir, [0, 0, 1, 2, 3, 4, 5, 6, 7, 8])
     text = Page(write_report(run_dir).read_text()).text
     assert "Every test image was classified correctly." in text
-    assert "counted as 0 in the macro mean: class 9." in text
+    assert "No test images of class 9: n/a, counted as 0 in macro precision" in text
+    assert "class 9 n/a " in text
 
 
 @pytest.mark.usefixtures("without_pictures")
@@ -305,10 +308,23 @@ def test_table_shows_the_interval_of_each_overall_metric():
     assert line == of_images.replace("the test images", "lesions or patients") and len(line) <= 80
 
 
-def test_what_is_undefined_is_left_out_of_the_table():
+def test_what_is_undefined_is_said_in_the_table():
     intervals = TEST["intervals"] | {"auroc": None}
-    table = format_test_table(TEST | {"auroc": None, "intervals": intervals}, [1, 2])
-    assert "AUROC" not in table and "MCC" in table
+    table = format_test_table(TEST | {"auroc": None, "intervals": intervals}, [1, 2], "validation")
+    assert "macro AUROC                n/a\n" in table
+    reason = "All validation images are of one class: AUROC and average precision are n/a."
+    assert table.endswith(reason)
+
+
+def test_class_without_test_images_is_not_scored_in_the_table():
+    per_class = dict(zip("ab", PER_CLASS.values(), strict=True))
+    per_class["b"] = per_class["b"] | {"support": 0, "recall": 0.0}
+    lines = format_test_table(TEST | {"per_class": per_class}, [1, 2]).split("\n")
+    assert lines[3].split() == ["b", "n/a", "n/a", "n/a", "0", "2"]
+    assert " ".join(lines[-2:]) == (
+        "No test images of b: n/a, counted as 0 in macro precision, recall and F1, and left out of "
+        "the other macro means."
+    )
 
 
 def test_table_of_short_names_is_narrow():
@@ -328,6 +344,10 @@ def test_name_cannot_break_the_table():
     [
         (format_fraction(0.8734), "0.873"),
         (format_fraction(1), "1.000"),
+        (format_fraction(-0.0004), "0.000"),
+        (format_difference(-0.0004), "+0.000"),
+        (format_difference(-0.0006), "-0.001"),
+        (format_distance_difference(-0.04), "+0.0"),
         (format_interval([0.8734, 0.9]), "[0.873, 0.900]"),
         (format_count(10015), "10,015"),
         (format_duration(59.4), "59 s"),

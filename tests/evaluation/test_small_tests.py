@@ -144,3 +144,9 @@ def test_calibration_error_of_an_overconfident_model_is_found():
     found = debiased_calibration_error(calibration(labels, confidence))
     assert found.value == pytest.approx(0.3, abs=0.01)
     assert found.low < 0.3 < found.high
+
+
+def test_a_model_that_is_sure_and_right_has_no_calibration_error():
+    probabilities = softmax(np.float32([[100, 0, 0]] * 5))
+    error = debiased_calibration_error(calibration(np.zeros(5, int), probabilities))
+    assert error == (0, 0, 0, 0)
