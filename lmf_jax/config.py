@@ -31,7 +31,11 @@ PAPER_DEFAULTS: dict[str, Any] = {
     "ema_decay": 0.0,
     "split": "paper",
 }
-"""What Sadi et al. trained with, for every dataset that brings no value of its own."""
+"""What Sadi et al. trained with, for every dataset that brings no value of its own.
+
+Their optimizer, normalization and pretrained weights are no defaults: --optimizer adam-l2,
+--normalisation unit and --pretrained imagenet.
+"""
 
 TASK_DEFAULTS: dict[str, dict[str, Any]] = {
     "classification": {"dataset": "digits_lt", "model": "resnet50"},
@@ -112,12 +116,14 @@ class Model:
     itself: resnet50 or unet)."""
     pretrained: str = "none"
     """What the weights start from: none, imagenet (torchvision's, downloaded once), or a file:
-    .safetensors (torchvision's or timm's names), .npz or .h5 (Keras' names), or .pth."""
+    .safetensors (torchvision's or timm's names), .npz or .h5 (Keras' names), or .pth (paper:
+    imagenet)."""
     freeze_backbone: bool = False
     """Train the head alone, on the features of the pretrained backbone."""
     normalisation: OpenNormalisation = OPEN
     """How images are normalised: by ImageNet's mean and deviation, to [0, 1] alone, or as Caffe did
-    (by itself: what the model's ImageNet weights take; caffe for resnet50_v1, else imagenet)."""
+    (by itself: what the model's ImageNet weights take; caffe for resnet50_v1, else imagenet; paper:
+    unit)."""
     head: HeadName = "linear"
     """The classifier: linear as in the LMF paper, or the normalised one that LDAM was published
     with (for ldam, ldam-drw and lmf)."""
