@@ -8,6 +8,7 @@ from jaxtyping import Integer
 from PIL import Image
 
 from data.mask_decoding import MOST_CLASSES
+from data.storage import replacing
 
 OKABE_ITO = (
     (230, 159, 0),
@@ -46,4 +47,5 @@ def save_mask(ids: Integer[np.ndarray, "height width"], size: tuple[int, int], p
     """
     mask = Image.fromarray(ids.astype(np.uint8))
     mask.putpalette([channel for color in PALETTE for channel in color])
-    mask.resize(size, Image.Resampling.NEAREST).save(path, format="png")
+    with replacing(path) as file:
+        mask.resize(size, Image.Resampling.NEAREST).save(file, format="png")

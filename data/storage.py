@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import glob
 import os
 import shutil
 import uuid
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from lmf_jax.errors import UserError
+from lmf_jax.output_files import file_name
 
 
 @contextlib.contextmanager
@@ -57,9 +59,9 @@ def _locked(lock: TextIO) -> bool:
 
 def _remove_leftovers(path: Path) -> None:
     """Removes what :func:`replacing` and TensorFlow Datasets name while they build ``path``."""
-    for leftover in path.parent.glob(f".{path.name}.{'[0-9a-f]' * 32}"):
+    for leftover in path.parent.glob(f"{glob.escape(_prefix(path))}{'[0-9a-f]' * 32}"):
         leftover.unlink(missing_ok=True)
-    for folder in path.parent.glob(f"incomplete.*_{path.name}"):
+    for folder in path.parent.glob(f"incomplete.*_{glob.escape(path.name)}"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -73,7 +75,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Yields:
         The temporary file, beside ``path`` and open for writing.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary = path.with_name(f"{_prefix(path)}{uuid.uuid4().hex}")
     try:
         with open(temporary, "xb") as file:
             yield file
@@ -82,3 +84,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _prefix(path: Path) -> str:
+    """Returns how the temporary files of ``path`` begin; they fit where its own name fits."""
+    return f".{file_name(path.name, longest=200)}."

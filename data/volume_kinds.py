@@ -49,13 +49,21 @@ class CaseFiles:
 
     def has(self, name: str) -> bool:
         """Tells whether there is a file of this name, compressed or not."""
-        return any((self.folder / f"{name}{ending}").exists() for ending in (".nii.gz", ".nii"))
+        return any(path.exists() for path in self._candidates(name))
+
+    def existing_paths(self) -> list[Path]:
+        """Returns the files of the case that are there, the label map among them."""
+        names = (*self.images, self.labels)
+        return [path for name in names for path in self._candidates(name) if path.exists()]
 
     def _path(self, name: str) -> Path:
-        for ending in (".nii.gz", ".nii"):
-            if (path := self.folder / f"{name}{ending}").exists():
+        for path in self._candidates(name):
+            if path.exists():
                 return path
         raise UserError(f"{self.folder} has no {name}.nii.gz or {name}.nii.")
+
+    def _candidates(self, name: str) -> list[Path]:
+        return [self.folder / f"{name}{ending}" for ending in (".nii.gz", ".nii")]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ The commands that need images import ``data``, which lies in the checkout beside
 """
 
 import csv
+import io
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from lmf_jax.evaluation.segmentation_comparison import (
 )
 from lmf_jax.evaluation.segmentation_report import format_segmentation_table
 from lmf_jax.evaluation.summary import test_summary
+from lmf_jax.output_files import check_outputs, make_folder, plan_outputs
 from lmf_jax.training.run_folder import write_test
 from lmf_jax.training.start_up import start_up
 from lmf_jax.training.trained import explain_mistakes, load_trained
@@ -73,6 +75,8 @@ class Predict:
     """The CSV file: path, predicted class, its probability, and the probability of each class; of a
     segmentation the folder for the masks, PNGs of class ids in the size of their images; of volumes
     CASE.nii.gz, voxel by voxel over the files of the case, with the labels of the dataset."""
+    overwrite: bool = False
+    """Replace files of these names that exist; the images that are read are never replaced."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ class Explain:
     ]
     output: str
     """The folder for the pictures, one PNG an image, named after it and the class."""
+    overwrite: bool = False
+    """Replace pictures of these names that exist; the images that are read are never replaced."""
 
 
 @dataclass(frozen=True)
@@ -170,16 +176,18 @@ def _predict_label_maps(options: Predict, trained: TrainedSegmenter) -> None:
 
     kind = volume_kind(trained.dataset["name"])
     cases = loose_cases(kind, options.images)
-    output = _made_folder(Path(options.output).expanduser())
+    inputs = [file for case in cases for file in case.existing_paths()]
+    stems = [case.id for case in cases]
+    paths = _plan(stems, ".nii.gz", options.output, inputs, options.overwrite)
     broken = []
-    for case in cases:
+    for case, path in zip(cases, paths, strict=True):
         try:
             volume = read_loose_volume(kind, case)
         except UserError as error:
             broken.append(f"{case.id} ({str(error).rstrip('.')})")
             continue
-        volume.save_labels(trained.probabilities(volume.image), output / f"{case.id}.nii.gz")
-    print(f"{len(cases) - len(broken):,} of {len(cases):,} cases segmented: {output}")
+        volume.save_labels(trained.probabilities(volume.image), path)
+    print(f"{len(cases) - len(broken):,} of {len(cases):,} cases segmented: {options.output}")
     if broken:
         raise UserError(f"Cannot segment {_first_of(broken)}; all other cases are done.")
 
@@ -189,17 +197,19 @@ def _predict_masks(options: Predict, trained: TrainedSegmenter) -> None:
     from data.loose_images import LooseImages, image_files
     from data.mask_encoding import save_mask
 
-    files, output = image_files(options.images), Path(options.output).expanduser()
-    _check_pictures(files, output)
+    files = image_files(options.images)
+    _check_stems(files)
+    stems = [file.stem for file in files]
+    paths = _plan(stems, ".png", options.output, files, options.overwrite)
     batches = LooseImages(files, trained.config.image_size, _batch_size(trained.config))
     for batch in batches:
         predictions = trained.segment(batch["image"])
         for i in np.flatnonzero(batch["mask"]):
-            file = files[batch["label"][i]]
-            size = open_rgb(read_encoded(file)).size
-            save_mask(predictions[i], size, output / f"{file.stem}.png")
+            place = batch["label"][i]
+            size = open_rgb(read_encoded(files[place])).size
+            save_mask(predictions[i], size, paths[place])
     num_predicted = len(files) - len(batches.broken)
-    print(f"{num_predicted:,} of {len(files):,} images segmented: {output}")
+    print(f"{num_predicted:,} of {len(files):,} images segmented: {options.output}")
     _name_broken(files, batches.broken)
 
 
@@ -212,6 +222,7 @@ def _predict_classes(options: Predict) -> None:
     if not output.parent.is_dir():
         raise UserError(f"There is no folder {output.parent} to write {output.name} into.")
     files = image_files(options.images)
+    check_outputs([output], inputs=files, overwrite=options.overwrite)
     trained = load_trained(options.run)
     batches = LooseImages(files, trained.config.image_size, _batch_size(trained.config))
     logits, places = trained.predict(batches)
@@ -221,21 +232,29 @@ def _predict_classes(options: Predict) -> None:
 
 
 def run_explain(options: Explain) -> None:
-    """Write a picture for each image and print what was predicted."""
+    """Write a picture for each image and print what was predicted.
+
+    All images are predicted first: only then are the names of the pictures known.
+    """
     from data.loose_images import LooseImages, image_files
 
     files = [file for path in options.images for file in image_files(path)]
+    _check_stems(files)
     output = Path(options.output).expanduser()
-    _check_pictures(files, output)
+    make_folder(output)
     trained = load_trained(options.run)
     batches = LooseImages(files, trained.config.image_size, _batch_size(trained.config))
+    explained = []
     for batch in batches:
-        class_ids, shares, heats = trained.explain(batch["image"])
+        class_ids, probabilities, heats = trained.explain(batch["image"])
         for i in np.flatnonzero(batch["mask"]):
             file, name = files[batch["label"][i]], trained.class_names[class_ids[i]]
-            picture = output / f"{file.stem}-{name.replace('/', '-')}.png"
-            _draw_heat(file, heats[i], picture)
-            print(f"{file}: {name} ({shares[i]:.3f}), {picture}")
+            explained.append((file, name, probabilities[i], heats[i]))
+    stems = [f"{file.stem}-{name}" for file, name, *_ in explained]
+    pictures = plan_outputs(stems, ".png", output, inputs=files, overwrite=options.overwrite)
+    for (file, name, probability, heat), picture in zip(explained, pictures, strict=True):
+        _draw_heat(file, heat, picture)
+        print(f"{file}: {name} ({probability:.3f}), {picture}")
     _name_broken(files, batches.broken)
 
 
@@ -256,24 +275,26 @@ def _batch_size(config: Config) -> int:
 def _write_predictions(
     output: Path, files: Sequence[Path], logits: np.ndarray, class_names: Sequence[str]
 ) -> None:
+    from data.storage import replacing
+
     undefined = np.isnan(logits).any(axis=1)
     if undefined.any():
         raise UserError(f"The model gives NaN for {files[undefined.argmax()]}; its run diverged.")
     probabilities = softmax(logits)
-    temporary = output.with_name(output.name + ".tmp")
-    # A file name may hold bytes that are no UTF-8: they are written as they are.
-    with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with replacing(output) as target:
+        # A file name may hold bytes that are no UTF-8: they are written as they are.
+        file = io.TextIOWrapper(target, "utf-8", "surrogateescape", newline="")
         writer = csv.writer(file)
         writer.writerow(["path", "prediction", "probability", *(f"p({n})" for n in class_names)])
         for path, row in zip(files, probabilities, strict=True):
             best = int(row.argmax())
             shares = [f"{share:.6f}" for share in row]
             writer.writerow([path, class_names[best], shares[best], *shares])
-    temporary.replace(output)
+        file.detach()
 
 
-def _check_pictures(files: Sequence[Path], output: Path) -> None:
-    """Refuse what would write two pictures over each other, or nowhere; make the folder."""
+def _check_stems(files: Sequence[Path]) -> None:
+    """Refuse no file at all, and files whose results could not be told apart by name."""
     if not files:
         raise UserError("No image was given; name images or folders of them.")
     stems = Counter(file.stem for file in files)
@@ -283,15 +304,18 @@ def _check_pictures(files: Sequence[Path], output: Path) -> None:
             f"Several images are called {twice.stem}, and so would be what is written of them; "
             "give each an --output of its own."
         )
-    _made_folder(output)
 
 
-def _made_folder(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"The folder {folder} cannot be made: {error.strerror}.") from error
-    return folder
+def _plan(
+    stems: Sequence[str], suffix: str, output: str, inputs: Sequence[Path], overwrite: bool
+) -> list[Path]:
+    """Return the file to write for each stem; print those that are named otherwise."""
+    folder = Path(output).expanduser()
+    paths = plan_outputs(stems, suffix, folder, inputs=inputs, overwrite=overwrite)
+    for stem, path in zip(stems, paths, strict=True):
+        if path.name != stem + suffix:
+            print(f"{stem}: written as {path.name}")
+    return paths
 
 
 def _draw_heat(file: Path, heat: np.ndarray, picture: Path) -> None:
@@ -299,12 +323,14 @@ def _draw_heat(file: Path, heat: np.ndarray, picture: Path) -> None:
     from PIL import Image
 
     from data.decoding import open_rgb, read_encoded
+    from data.storage import replacing
     from lmf_jax.evaluation.explanation_figures import overlay
 
     image = open_rgb(read_encoded(file))
     image.thumbnail((LARGEST_PICTURE, LARGEST_PICTURE))
     heat = np.asarray(resize_heat(heat[None], image.height, image.width))[0]
-    Image.fromarray(overlay(np.asarray(image), heat)).save(picture)
+    with replacing(picture) as target:
+        Image.fromarray(overlay(np.asarray(image), heat)).save(target, format="png")
 
 
 def _name_broken(files: Sequence[Path], broken: dict[int, str]) -> None:

@@ -217,6 +217,23 @@ def test_label_maps_are_predicted_over_the_voxels_of_their_files(
     np.testing.assert_array_equal(*found)
 
 
+def test_label_maps_never_replace_the_files_of_a_case(whole, tmp_path, capsys):
+    """A case may be called like one of its files, or have a name as long as the disk allows."""
+    raw = make_kits19(tmp_path / "raw", 2)
+    for case, name in zip(sorted(raw.iterdir()), ("segmentation", "n" * 250), strict=True):
+        case.rename(raw / name)
+    before = (raw / "segmentation" / "segmentation.nii.gz").read_bytes()
+    words = ["predict", whole / "kits19", raw / "segmentation", "--output", raw / "segmentation"]
+    assert type_in(*words, "--overwrite") == 2
+    assert "segmentation.nii.gz would be replaced" in capsys.readouterr().err
+    assert (raw / "segmentation" / "segmentation.nii.gz").read_bytes() == before
+    words = ["predict", whole / "kits19", raw / ("n" * 250), "--output", tmp_path / "out"]
+    assert type_in(*words) == 0
+    (file,) = (tmp_path / "out").iterdir()
+    assert file.name.startswith("n" * 200) and file.name.endswith(".nii.gz")
+    assert "1 of 1 files to write exist" in (type_in(*words), capsys.readouterr().err)[1]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

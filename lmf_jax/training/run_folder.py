@@ -27,6 +27,7 @@ from lmf_jax.evaluation.segmentation_summary import Hd95Unit, segmentation_summa
 from lmf_jax.evaluation.summary import test_summary
 from lmf_jax.json_text import parse_json
 from lmf_jax.models.weight_files import describe_weights
+from lmf_jax.output_files import file_name
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -210,8 +211,8 @@ def write_atomically(path: Path, text: str) -> None:
 def _default_folders(config: Config) -> Iterator[Path]:
     kind, _, path = config.dataset.partition(":")  # a path is shortened to its last part
     dataset = "-".join(filter(None, (kind, Path(path).stem)))
-    name = f"runs/{dataset}-{config.model}-{config.loss}-{config.seed}"
-    return (Path(f"{name}-{number}" if number > 1 else name) for number in count(1))
+    name = file_name(f"{dataset}-{config.model}-{config.loss}-{config.seed}", longest=200)
+    return (Path("runs", f"{name}-{number}" if number > 1 else name) for number in count(1))
 
 
 def _made(folder: Path, record: Mapping[str, Any]) -> bool:
@@ -224,7 +225,9 @@ def _made(folder: Path, record: Mapping[str, Any]) -> bool:
     record = {**record, "config": record["config"] | {"run_dir": str(folder)}}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as place:
+        with tempfile.TemporaryDirectory(
+            prefix=f".{file_name(folder.name, longest=200)}.", dir=folder.parent
+        ) as place:
             made = Path(place) / folder.name
             made.mkdir()
             write_atomically(made / "config.json", json.dumps(record, indent=2) + "\n")
