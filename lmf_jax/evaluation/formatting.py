@@ -36,6 +36,23 @@ def undefined_notes(test: Mapping[str, Any], part: str = "test") -> list[str]:
     return notes
 
 
+def absent_class_notes(test: Mapping[str, Any], part: str = "test") -> list[str]:
+    """Say which foreground classes are in the truth of no case, and what they then count as.
+
+    Args:
+        test: the metrics of a segmenter in the form of ``test.json``.
+        part: of the data that the metrics are of.
+    """
+    _, *foreground = test["per_class"].items()
+    absent = [printable(name) for name, metrics in foreground if not metrics["support"]]
+    if not absent:
+        return []
+    return [
+        f"No {part} cases of {', '.join(absent)}: a case in which none is predicted counts as 1, "
+        "any other as 0."
+    ]
+
+
 def format_interval(
     interval: Sequence[float], write: Callable[[float], str] = format_fraction
 ) -> str:

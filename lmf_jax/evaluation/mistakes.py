@@ -19,8 +19,8 @@ from lmf_jax.npz import read_arrays
 MOST_SHOWN = 5
 """Mistakes that are kept."""
 
-LARGEST_MISTAKES = 2**28
-"""Bytes of ``mistakes.npz``: five images of 4,000 pixels a side."""
+LARGEST_MISTAKES = 2**31
+"""Bytes of ``mistakes.npz``: five images of 11,900 pixels a side."""
 
 
 @dataclass(frozen=True, eq=False)

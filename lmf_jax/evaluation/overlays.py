@@ -18,8 +18,8 @@ from lmf_jax.npz import read_arrays
 SHOWN_OF_EACH = 2
 """Cases that are shown of the worst, of those in the middle and of the best."""
 
-LARGEST_OVERLAYS = 2**28
-"""Bytes of ``overlays.npz``: six images of 2,900 pixels a side."""
+LARGEST_OVERLAYS = 2**31
+"""Bytes of ``overlays.npz``: six images of 8,400 pixels a side."""
 
 
 @dataclass(frozen=True, eq=False)

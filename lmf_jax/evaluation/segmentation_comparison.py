@@ -12,6 +12,7 @@ from scipy import stats
 from lmf_jax.errors import UserError, printable
 from lmf_jax.evaluation.finished_segmentation import FinishedSegmentation, read_segmentation_run
 from lmf_jax.evaluation.formatting import (
+    absent_class_notes,
     format_count,
     format_difference,
     format_distance,
@@ -88,6 +89,7 @@ class SegmentationComparison:
         pairs: all pairs of up to four groups; of more, the first against each other one.
         holm_p: for each pair the p-value of its DSC, corrected for all of them.
         wilcoxon_holm_p: the same of Wilcoxon's test.
+        absent: which classes no test case has; a sentence, if there are such.
     """
 
     dataset: str
@@ -99,6 +101,7 @@ class SegmentationComparison:
     pairs: tuple[SegmentationPair, ...]
     holm_p: tuple[float, ...]
     wilcoxon_holm_p: tuple[float, ...]
+    absent: tuple[str, ...] = ()
 
 
 def compare_segmentation_runs(run_dirs: Sequence[str | Path]) -> SegmentationComparison:
@@ -136,6 +139,7 @@ def compare_segmentation_runs(run_dirs: Sequence[str | Path]) -> SegmentationCom
         pairs=pairs,
         holm_p=tuple(holm([pair.dsc.p_value for pair in pairs])),
         wilcoxon_holm_p=tuple(holm([pair.wilcoxon_p for pair in pairs])),
+        absent=tuple(absent_class_notes(first.test)),
     )
 
 
@@ -154,6 +158,7 @@ def signed_rank_p(difference: Float[np.ndarray, " n"], groups: Groups | None = N
     """
     units = np.unique(unit_codes(len(difference), groups), return_inverse=True)[1]
     means = np.bincount(units, difference) / np.bincount(units)
+    means = np.round(means, 12)  # means of equal cases in another order differ by rounding
     means = means[means != 0]
     return float(stats.wilcoxon(means).pvalue) if len(means) else 1.0
 
@@ -260,6 +265,7 @@ def _format_hd95(comparison: SegmentationComparison) -> list[str]:
 def _format_notes(comparison: SegmentationComparison) -> list[str]:
     """Say what the intervals cover and what the p-values are."""
     notes = interval_notes(comparison.groups, "cases", "the test cases")
+    notes += comparison.absent
     if comparison.pairs:
         notes.append(
             f"Differences: paired bootstrap with {format_count(NUM_PAIRED_RESAMPLES)} resamples of "

@@ -1,5 +1,6 @@
 """The report of a finished run of segmentation: an HTML file, and a table for the terminal."""
 
+import textwrap
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 
 from lmf_jax.evaluation.finished_segmentation import FinishedSegmentation, read_segmentation_run
 from lmf_jax.evaluation.formatting import (
+    absent_class_notes,
     align_table,
     format_count,
     format_distance,
@@ -59,6 +61,7 @@ def write_segmentation_report(run_dir: str | Path) -> Path:
         best=best_epoch(run.history, "val_dsc"),
         unit=run.test["hd95_unit"],
         places=_places(run),
+        absent=absent_class_notes(run.test),
         empty=int(np.count_nonzero(~has_class[:, 1:].any(axis=1))),
         groups=None if run.groups is None else _num_groups(run.groups),
     )
@@ -74,7 +77,7 @@ def format_segmentation_table(test: Mapping[str, Any], part: str = "test") -> st
 
     Returns:
         A line per class, the background first, and the mean of the others, then a line for each
-        metric with its interval; no newline at the end.
+        metric with its interval, and which classes no case has; no newline at the end.
     """
     per_class, unit = test["per_class"], test["hd95_unit"]
     cases = format_count(len(test["per_case"]))
@@ -101,6 +104,8 @@ def _format_intervals(test: Mapping[str, Any], part: str) -> str:
         f"[ ]: {100 * intervals['level']:g} % interval, {format_count(intervals['resamples'])} "
         f"resamples of {drawn}"
     )
+    for note in absent_class_notes(test, part):
+        lines += textwrap.wrap(note, 80, break_on_hyphens=False)
     return "\n".join(lines)
 
 

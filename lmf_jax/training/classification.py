@@ -38,11 +38,12 @@ class Classification(Program):
     ) -> dict[str, float]:
         """Return loss, accuracy and macro F1 of the validation images, see :class:`Program`."""
         logits, labels = predict(self.predict_step, variables, batches)
-        if not np.isfinite(logits).all():
-            raise self.not_finite(step)
         progress = (step - 1) / self.settings.total_steps
         objective = jax.jit(self.objective)
         loss = objective(jnp.asarray(logits), jnp.asarray(labels), progress=progress)
+        # A scaled logit may be infinite where the logit itself is not.
+        if not (np.isfinite(logits).all() and np.isfinite(loss)):
+            raise self.not_finite(step)
         predictions = predicted_classes(logits)
         confusion = confusion_matrix(labels, predictions, num_classes=self.num_classes)
         metrics = classification_metrics(np.asarray(confusion))

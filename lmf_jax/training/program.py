@@ -64,7 +64,7 @@ class Program(ABC):
             step: the last of the epoch, counted from 1.
 
         Raises:
-            TrainingStopped: if a logit is not finite.
+            TrainingStopped: if a logit or the loss is not finite.
         """
 
     def announce(self, config: Config, rows: Mapping[str, Sized], run_dir: Path) -> None:
@@ -84,11 +84,11 @@ class Program(ABC):
             print(f"{self.num_classes} classes; {self.examples} by split {config.split}: {sizes}")
 
     def not_finite(self, step: int) -> TrainingStopped:
-        """Return the error of a validation, after this step, whose logits are not finite."""
+        """Return the error of a validation, after this step, whose loss is not finite."""
         return TrainingStopped(
-            f"The validation logits of epoch {step // self.settings.steps_per_epoch} are not "
-            "finite; the checkpoint of the epoch before is kept. Lower --learning-rate, or check "
-            "the images."
+            f"The validation logits or loss of epoch {step // self.settings.steps_per_epoch} are "
+            "not finite; the checkpoint of the epoch before is kept. Lower --learning-rate, or "
+            "check the images."
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from lmf_jax.evaluation.mistakes import Mistakes, confident_mistakes, write_mistakes
 from lmf_jax.evaluation.report import write_report
@@ -162,3 +163,18 @@ def reported_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_run(folder)
     write_report(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Lay out the figures of reports without a picture; hold the texts in them by their file."""
+    texts = {}
+
+    def lay_out(figure, path):
+        figure.draw_without_rendering()
+        texts[path] = [text.get_text() for text in figure.findobj(Text) if text.get_visible()]
+        path.write_bytes(b"PNG")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lmf_jax.evaluation.figures.save_figure", lay_out)
+        yield texts

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from lmf_jax.config import Config
-from lmf_jax.evaluation.report import format_test_table
+from lmf_jax.evaluation.report import format_test_table, write_report
 from lmf_jax.models.normalisation import NORMALISATIONS
 from lmf_jax.training.run_folder import open_run, write_json_lines, write_test
 from lmf_jax.training.trained import Trained, explain_mistakes
+from tests.evaluation.page import Page
 from tests.training.tiny import tiny_model
 
 SIDE = 16
@@ -181,3 +182,17 @@ def nulls_of(test: dict[str, Any]) -> set[str]:
 def nonsense_in(text: str) -> list[str]:
     """Return each NaN, infinity, None and negative zero of a text with what stands around it."""
     return [text[max(0, m.start() - 40) : m.end() + 20] for m in NONSENSE.finditer(text)]
+
+
+def check_report(run_dir: Path, printed: str, drawn: dict[Path, list[str]]) -> str:
+    """Write the report and check every text of it; return what a reader sees of the page."""
+    path = write_report(run_dir)
+    page = Page(path.read_text())
+    of_figures = [
+        text for place, texts in drawn.items() if run_dir in place.parents for text in texts
+    ]
+    assert path == run_dir / "report.html" and len(of_figures) > 20
+    for text in (printed, page.text, "\n".join(of_figures)):
+        assert nonsense_in(text) == []
+    assert max(map(len, printed.split("\n"))) <= 80
+    return page.text

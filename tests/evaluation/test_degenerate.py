@@ -4,38 +4,22 @@ import json
 
 import numpy as np
 import pytest
-from matplotlib.text import Text
 
 from lmf_jax.__main__ import Compare, run_compare
 from lmf_jax.errors import UserError
-from lmf_jax.evaluation import read_run, write_report
+from lmf_jax.evaluation import read_run
 from tests.evaluation.degenerate import (
     ClassifierTest,
     answers,
+    check_report,
     check_test_file,
     classifier_tests,
     nonsense_in,
     nulls_of,
     write_classifier_run,
 )
-from tests.evaluation.page import Page
 
 CLASSIFIER_TESTS = classifier_tests()
-
-
-@pytest.fixture(scope="module")
-def drawn():
-    """Lay out the figures of reports without a picture; hold the texts in them by their file."""
-    texts = {}
-
-    def lay_out(figure, path):
-        figure.draw_without_rendering()
-        texts[path] = [text.get_text() for text in figure.findobj(Text) if text.get_visible()]
-        path.write_bytes(b"PNG")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lmf_jax.evaluation.figures.save_figure", lay_out)
-        yield texts
 
 
 @pytest.fixture(scope="module")
@@ -49,20 +33,6 @@ def classifier_runs(tmp_path_factory):
         return root / name, written[name]
 
     return write
-
-
-def check_report(run_dir, printed, drawn):
-    """Write the report and check every text of it; return what a reader sees of the page."""
-    path = write_report(run_dir)
-    page = Page(path.read_text())
-    of_figures = [
-        text for place, texts in drawn.items() if run_dir in place.parents for text in texts
-    ]
-    assert path == run_dir / "report.html" and len(of_figures) > 20
-    for text in (printed, page.text, "\n".join(of_figures)):
-        assert nonsense_in(text) == []
-    assert max(map(len, printed.split("\n"))) <= 80
-    return page.text
 
 
 @pytest.mark.parametrize("name", CLASSIFIER_TESTS)

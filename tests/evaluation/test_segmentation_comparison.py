@@ -147,6 +147,10 @@ def test_cases_without_a_difference_are_left_out(zeros):
     assert signed_rank_p(np.zeros(zeros + 1)) == 1
 
 
+def test_a_difference_by_rounding_is_none():
+    assert signed_rank_p(np.full(20, 0.1 + 0.2 - 0.3)) == 1
+
+
 def test_a_case_without_a_patient_stands_for_itself():
     difference = np.array([0.3, -0.1, 0.2, 0.4, 0.1])
     groups = np.array(["", "a", "a", "", "b"])
