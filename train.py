@@ -5,6 +5,7 @@ import jax
 from data.classification_inputs import load_for_classification, open_classification
 from data.segmentation_inputs import describe, load_for_segmentation, open_segmentation
 from data.share import Share
+from data.unused_files import file_remarks
 from lmf_jax.command_line import parse_config
 from lmf_jax.config import Config
 from lmf_jax.errors import run_command
@@ -32,6 +33,7 @@ def main() -> None:
 def classify(config: Config, share: Share) -> None:
     """Train a classifier, test it and report."""
     dataset = load_for_classification(config)
+    print_file_remarks(config, share)
     config = config.resolve(dataset.defaults)
     program = make_classification(config, dataset.class_counts("train"))
     run_dir = open_run(config, dataset.description)
@@ -54,6 +56,7 @@ def classify(config: Config, share: Share) -> None:
 def segment(config: Config, share: Share) -> None:
     """Train a segmenter, test it on whole cases and report."""
     dataset = load_for_segmentation(config)
+    print_file_remarks(config, share)
     config = config.resolve(dataset.defaults)
     inputs = open_segmentation(dataset, config, share)
     description = describe(inputs)
@@ -72,6 +75,13 @@ def segment(config: Config, share: Share) -> None:
     if share.process_index == 0:
         print(format_segmentation_table(results))
         print(f"report: {write_report(run_dir)}")
+
+
+def print_file_remarks(config: Config, share: Share) -> None:
+    """Print which files in the user's folders are not used."""
+    if share.process_index == 0:
+        for line in file_remarks(config.dataset):
+            print(line)
 
 
 if __name__ == "__main__":

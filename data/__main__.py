@@ -24,6 +24,7 @@ from data.published import differences, overlaps
 from data.raw_images import SKIPPED_FILE
 from data.splits import Rows, make_split, possible_splits
 from data.storage import building, replacing
+from data.unused_files import file_remarks
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError, parse_in_one_line, run_command
 
@@ -79,6 +80,7 @@ def run_prepare(options: Prepare) -> None:
         *differences(options.name, prepared),
         *overlaps(options.name, prepared, data_dir),
         *_remarks(prepared),
+        *file_remarks(options.name),
     ]:
         print(line)
     if was_prepared:
@@ -91,6 +93,7 @@ def _prepare_volumes(options: Prepare, data_dir: Path) -> None:
         open_whole,
         volumes_folder,
     )  # these need SciPy, and nibabel for raw files
+    from data.volume_kinds import unused_beside
     from data.volume_preparation import prepare_volumes
 
     if options.raw_dir is None:
@@ -110,6 +113,9 @@ def _prepare_volumes(options: Prepare, data_dir: Path) -> None:
         print(f"{len(skipped.read_bytes().splitlines())} cases left out: {skipped}")
     if was_prepared:
         print(_prepared_before(prepared.folder))
+    else:
+        for line in unused_beside(raw_dir, prepared.kind.find_cases(raw_dir), []):
+            print(line)
 
 
 def _prepared_before(folder: Path) -> str:
@@ -155,7 +161,7 @@ def run_audit(options: Audit) -> None:
     print("\n\n".join(map(format_audit, audits)))
     if broken:
         print(f"{len(broken)} images cannot be decoded: {', '.join(broken)}")
-    for line in overlaps(options.name, labels, data_dir):
+    for line in [*overlaps(options.name, labels, data_dir), *file_remarks(options.name)]:
         print(line)
     name = parse_name(options.name)
     folder = data_dir / "audits" / name.label

@@ -18,12 +18,12 @@ def images_in(folder: Path) -> list[str]:
         UserError: If the folder cannot be read or holds no image.
     """
     try:
-        names = [entry.name for entry in folder.iterdir() if _is_image(entry)]
+        names = [entry.name for entry in folder.iterdir() if is_image(entry)]
     except OSError as error:
         raise UserError(f"{folder} cannot be read ({error.strerror}).") from error
     if not names:
         raise UserError(
-            f"There is no image in {folder}; expected files that end in "
+            f"There is no image in {folder}{_contents(folder)}; expected files that end in "
             f"{', '.join(sorted(SUFFIXES))}."
         )
     return sorted(names)
@@ -40,13 +40,27 @@ def folders_in(folder: Path) -> list[str]:
     """
     try:
         return sorted(
-            entry.name
-            for entry in folder.iterdir()
-            if entry.is_dir() and not entry.name.startswith(".") and entry.name != "__MACOSX"
+            entry.name for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name)
         )
     except OSError as error:
         raise UserError(f"{folder} cannot be read ({error.strerror}).") from error
 
 
-def _is_image(path: Path) -> bool:
+def is_image(path: Path) -> bool:
+    """Tells by its name whether a file is taken for an image."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def is_hidden(name: str) -> bool:
+    """Tells whether a file or folder is hidden, or one that operating systems add."""
+    return name.startswith(".") or name in _SYSTEM_FILES
+
+
+_SYSTEM_FILES = ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+def _contents(folder: Path) -> str:
+    """Returns what a folder without images holds instead, in brackets."""
+    names = sorted(entry.name for entry in folder.iterdir() if not is_hidden(entry.name))
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    return f" (it holds {', '.join(names[:3])}{more})" if names else ""

@@ -11,6 +11,7 @@ from data.decoding import decode_image, read_encoded, reason
 from data.image_folder import images_in
 from data.pipeline import EvaluationBatch
 from data.reading import READING, Stream
+from data.unused_files import entries_beside, other_kinds, unused_line
 from lmf_jax.errors import UserError
 
 
@@ -29,6 +30,23 @@ def image_files(path: str | Path) -> list[Path]:
     if not path.exists():
         raise UserError(f"There is no {path}; expected an image or a folder of images.")
     return [path / name for name in images_in(path)]
+
+
+def skipped_in(path: str | Path, output: Path) -> list[str]:
+    """Returns a line for each kind of files and folders that :func:`image_files` passes over.
+
+    Args:
+        path: An image file, which passes over nothing, or a folder.
+        output: The file or folder of the results, which is not told.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        return []
+    files, folders = entries_beside(folder, [output])
+    lines = other_kinds(folder, files)
+    if folders:
+        lines.append(unused_line(folder, folders, "folder", "name a folder to use its images"))
+    return lines
 
 
 @dataclass(eq=False)

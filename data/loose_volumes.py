@@ -1,5 +1,6 @@
 """Volumes that belong to no dataset: what a trained model is asked about, and its answer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from data.nifti import NiftiFile, write_label_map
-from data.volume_kinds import CaseFiles, VolumeKind
+from data.unused_files import entries_beside, other_kinds, unused_line
+from data.volume_kinds import CaseFiles, VolumeKind, unused_beside
 from data.volume_preparation import bounding_box, is_kept, open_images, read_image, resampled
 from lmf_jax.errors import UserError
 
@@ -36,6 +38,24 @@ def loose_cases(kind: VolumeKind, path: str | Path) -> list[CaseFiles]:
     example = kind.case_of(Path("CASE"))
     files = ", ".join(f"{name}.nii.gz" for name in example.images)
     raise UserError(f"{path} holds no case; expected a folder CASE with {files}, or such folders.")
+
+
+def skipped_in(path: str | Path, cases: Sequence[CaseFiles], output: Path) -> list[str]:
+    """Returns a line for each kind of files and folders that :func:`loose_cases` passes over.
+
+    Args:
+        path: The folder.
+        cases: From :func:`loose_cases`.
+        output: The folder of the results, which is not told.
+    """
+    folder = Path(path).expanduser()
+    if cases[0].folder != folder:
+        return unused_beside(folder, cases, [output])
+    files, folders = entries_beside(folder, [output, *cases[0].existing_paths()])
+    lines = other_kinds(folder, files, f"{folder} is one case")
+    if folders:
+        lines.append(unused_line(folder, folders, "folder", f"{folder} is one case"))
+    return lines
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,6 +32,10 @@ class MaskBuilder(ImageFilesBuilder, skip_registration=True):  # type: ignore[ca
         """Returns where the mask of the image of this name lies."""
         raise NotImplementedError
 
+    def encoded_mask(self, name: str) -> bytes:
+        """Returns the bytes of the mask of the image of this name."""
+        return read_encoded(self.mask_path(name))
+
     def read_mask(self, name: str) -> UInt8[np.ndarray, "height width"]:
         """Returns a decoded mask; raises an exception if it is none of these classes."""
         return class_ids(read_mask(read_encoded(self.mask_path(name))), len(self.mask_classes))
@@ -45,7 +49,7 @@ class MaskBuilder(ImageFilesBuilder, skip_registration=True):  # type: ignore[ca
 
     def _encoded_masks(self) -> Iterator[bytes]:
         for name in self.labels.without(self.skipped).ids.tolist():
-            yield read_encoded(self.mask_path(name))
+            yield self.encoded_mask(name)
 
     def broken_images(self) -> list[str]:
         """Returns the names of the images that cannot be used with their masks, in order."""

@@ -1,7 +1,7 @@
 """What is to be known of a dataset of volumes before any file is opened."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from data.unused_files import entries_beside, other_kinds, unused_line
 from lmf_jax.errors import UserError
 
 VolumeArray = Float32[np.ndarray, "depth height width"]
@@ -104,6 +105,24 @@ def volume_kind(name: str) -> VolumeKind:
     """
     kind: VolumeKind = import_module(f"data.{name}.volumes").KIND
     return kind
+
+
+def unused_beside(folder: Path, cases: Sequence[CaseFiles], others: Sequence[Path]) -> list[str]:
+    """Returns a line for each kind of files and folders beside the folders of cases.
+
+    Args:
+        folder: Where the folders of the cases lie.
+        cases: The cases that are used.
+        others: Files and folders that are not told.
+    """
+    used = {case.folder for case in cases}
+    files, folders = entries_beside(folder, others)
+    folders = [below for below in folders if below not in used]
+    lines = other_kinds(folder, files, "a case is a folder with its files")
+    if folders:
+        names = ", ".join((*cases[0].images, cases[0].labels))
+        lines.append(unused_line(folder, folders, "folder", f"a case has the files {names}"))
+    return lines
 
 
 def case_folders(raw_dir: Path, pattern: str, example: str) -> list[Path]:

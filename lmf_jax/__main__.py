@@ -7,7 +7,7 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -171,7 +171,7 @@ def run_predict(options: Predict) -> None:
 
 
 def _predict_label_maps(options: Predict, trained: TrainedSegmenter) -> None:
-    from data.loose_volumes import loose_cases, read_loose_volume
+    from data.loose_volumes import loose_cases, read_loose_volume, skipped_in
     from data.volume_kinds import volume_kind
 
     kind = volume_kind(trained.dataset["name"])
@@ -188,13 +188,14 @@ def _predict_label_maps(options: Predict, trained: TrainedSegmenter) -> None:
             continue
         volume.save_labels(trained.probabilities(volume.image), path)
     print(f"{len(cases) - len(broken):,} of {len(cases):,} cases segmented: {options.output}")
+    _print_lines(skipped_in(options.images, cases, Path(options.output).expanduser()))
     if broken:
         raise UserError(f"Cannot segment {_first_of(broken)}; all other cases are done.")
 
 
 def _predict_masks(options: Predict, trained: TrainedSegmenter) -> None:
     from data.decoding import open_rgb, read_encoded
-    from data.loose_images import LooseImages, image_files
+    from data.loose_images import LooseImages, image_files, skipped_in
     from data.mask_encoding import save_mask
 
     files = image_files(options.images)
@@ -210,11 +211,12 @@ def _predict_masks(options: Predict, trained: TrainedSegmenter) -> None:
             save_mask(predictions[i], size, paths[place])
     num_predicted = len(files) - len(batches.broken)
     print(f"{num_predicted:,} of {len(files):,} images segmented: {options.output}")
+    _print_lines(skipped_in(options.images, Path(options.output).expanduser()))
     _name_broken(files, batches.broken)
 
 
 def _predict_classes(options: Predict) -> None:
-    from data.loose_images import LooseImages, image_files
+    from data.loose_images import LooseImages, image_files, skipped_in
 
     output = Path(options.output).expanduser()
     if output.suffix.lower() != ".csv" or output.is_dir():
@@ -228,6 +230,7 @@ def _predict_classes(options: Predict) -> None:
     logits, places = trained.predict(batches)
     _write_predictions(output, [files[place] for place in places], logits, trained.class_names)
     print(f"{len(places):,} of {len(files):,} images predicted: {output}")
+    _print_lines(skipped_in(options.images, output))
     _name_broken(files, batches.broken)
 
 
@@ -236,7 +239,7 @@ def run_explain(options: Explain) -> None:
 
     All images are predicted first: only then are the names of the pictures known.
     """
-    from data.loose_images import LooseImages, image_files
+    from data.loose_images import LooseImages, image_files, skipped_in
 
     files = [file for path in options.images for file in image_files(path)]
     _check_stems(files)
@@ -255,6 +258,7 @@ def run_explain(options: Explain) -> None:
     for (file, name, probability, heat), picture in zip(explained, pictures, strict=True):
         _draw_heat(file, heat, picture)
         print(f"{file}: {name} ({probability:.3f}), {picture}")
+    _print_lines(line for path in options.images for line in skipped_in(path, output))
     _name_broken(files, batches.broken)
 
 
@@ -291,6 +295,11 @@ def _write_predictions(
             shares = [f"{share:.6f}" for share in row]
             writer.writerow([path, class_names[best], shares[best], *shares])
         file.detach()
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
 
 
 def _check_stems(files: Sequence[Path]) -> None:

@@ -197,8 +197,10 @@ def _read_pairs(folder: Path) -> None:
     ids = labels.ids.tolist()
     found = pairs.find_masks(raw, ids)
     assert set(found) <= set(ids)
-    assert len(set(found.values())) == len(found)
-    assert all(".." not in path.relative_to(folder).parts for path in found.values())
+    masks = [path for paths in found.values() for path in paths]
+    assert len(set(masks)) == len(masks)
+    assert all(".." not in path.relative_to(folder).parts for path in masks)
+    assert all(isinstance(line, str) for line in pairs.file_remarks(raw))
     names = pairs.mask_classes(raw, {name: [0, 1] for name in found})
     assert 2 <= len(names) <= 256
     assert all(name.isprintable() for name in names)

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from data.image_folder import folders_in, images_in
+from data.image_folder import folders_in, images_in, is_image
 from data.labels import PART_NAMES, Labels, make_labels
+from data.unused_files import files_below, other_kinds, unused_line
 from lmf_jax.errors import UserError
 
 
@@ -41,6 +42,22 @@ def raw_files(raw: Path) -> Iterator[Path]:
     """Yields every file that the labels come from."""
     for name in read_labels(raw).ids.tolist():
         yield raw / name
+
+
+def file_remarks(raw: Path) -> list[str]:
+    """Returns a line for each kind of files in the folder that are not used.
+
+    Args:
+        raw: The folder.
+    """
+    used = {raw / name for name in read_labels(raw).ids.tolist()}
+    unused = [file for file in files_below(raw) if file not in used]
+    lines = other_kinds(raw, unused)
+    if images := [file for file in unused if is_image(file)]:
+        lines.append(
+            unused_line(raw, images, "image", "move images into the folder of their class")
+        )
+    return lines
 
 
 def _parts(raw: Path) -> list[str]:

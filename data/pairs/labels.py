@@ -1,9 +1,10 @@
 """Images in one folder and their masks in another, matched by name."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from data.image_folder import folders_in, images_in
+from data.image_folder import folders_in, images_in, is_image
 from data.labels import (
     PART_NAMES,
     PARTS,
@@ -15,6 +16,7 @@ from data.labels import (
 )
 from data.mask_decoding import MOST_CLASSES, listed
 from data.names import FolderPair
+from data.unused_files import counted, files_below, named, other_kinds, unused_line
 from lmf_jax.errors import UserError
 
 CLASSES_FILE = "classes.txt"
@@ -24,7 +26,10 @@ GROUPS_FILE = "groups.csv"
 """The patient or lesion (``group``) of every image (``image``); where the other file may lie."""
 
 ENDINGS = ("", "_segmentation", "_mask")
-"""What may stand between the name of an image and the ``.png`` of its mask."""
+"""What may stand between the name of an image and the ``.png`` of its mask.
+
+After the last two a number may follow: ``_mask_1`` is one of several masks of an image.
+"""
 
 MOST_UNNAMED = 32
 """Classes that masks may have without a file that names them; more are likely a picture."""
@@ -39,11 +44,12 @@ def read_labels(raw: FolderPair) -> Labels:
         raw: The two folders.
 
     Raises:
-        UserError: If there is no image, a part is missing or there twice, or the file of groups
-            cannot be read or names another image.
+        UserError: If there is no image, images lie in further folders, a part is missing or there
+            twice, or the file of groups cannot be read or names another image.
     """
     ids, in_parts = [], []
     parts = _parts(raw.images)
+    _refuse_deeper_images(raw, parts)
     for part in parts:
         names = images_in(raw.images / part)
         ids += [(PurePosixPath(part) / name).as_posix() for name in names]
@@ -68,41 +74,74 @@ def raw_files(raw: FolderPair) -> Iterator[Path]:
     ids = read_labels(raw).ids.tolist()
     for name in ids:
         yield raw.images / name
-    yield from find_masks(raw, ids).values()
+    for files in find_masks(raw, ids).values():
+        yield from files
     for file in (CLASSES_FILE, GROUPS_FILE):
         if (raw.masks / file).exists():
             yield raw.masks / file
 
 
-def find_masks(raw: FolderPair, ids: Sequence[str]) -> dict[str, Path]:
-    """Returns the mask of every image that has one.
+def file_remarks(raw: FolderPair) -> list[str]:
+    """Returns a line for each kind of files in the folders that are not used, and for joined masks.
+
+    Args:
+        raw: The two folders.
+    """
+    ids = read_labels(raw).ids.tolist()
+    masks = find_masks(raw, ids)
+    used = {raw.images / name for name in ids}.union(*masks.values())
+    used |= {raw.masks / CLASSES_FILE, raw.masks / GROUPS_FILE}
+    unused_images = [file for file in files_below(raw.images, [raw.masks]) if file not in used]
+    unused_masks = [file for file in files_below(raw.masks, [raw.images]) if file not in used]
+    lines = other_kinds(raw.images, unused_images) + other_kinds(raw.masks, unused_masks)
+    if images := [file for file in unused_images if is_image(file)]:
+        advice = "move images into train, val or test"
+        lines.append(unused_line(raw.images, images, "image", advice))
+    if of_none := [file for file in unused_masks if is_image(file)]:
+        advice = "a mask is called as its image, or that and _mask or _segmentation, or _mask_1"
+        lines.append(unused_line(raw.masks, of_none, "mask", advice))
+    if joined := [files for files in masks.values() if len(files) > 1]:
+        files = [file for several in joined for file in several]
+        lines.append(
+            f"{counted(len(joined), 'image')} with several masks each, which are joined: "
+            f"{named(raw.masks, files)}"
+        )
+    return lines
+
+
+def find_masks(raw: FolderPair, ids: Sequence[str]) -> dict[str, tuple[Path, ...]]:
+    """Returns the masks of every image that has one or, told apart by a number, several.
 
     Args:
         raw: The two folders.
         ids: Names of the images.
 
     Raises:
-        UserError: If an image has two masks, or two images have the same one.
+        UserError: If an image has two masks that no number tells apart, or two images have the same
+            one.
     """
     masks = {part: _by_stem(raw.masks / part) for part in _parts(raw.masks)}
-    found: dict[str, Path] = {}
+    found: dict[str, tuple[Path, ...]] = {}
     image_of: dict[Path, str] = {}
     for name in ids:
         path = PurePosixPath(name)
         part = str(path.parent) if str(path.parent) in masks else ""
         by_stem = masks.get(part, {})
-        fitting = [file for ending in ENDINGS for file in by_stem.get(path.stem + ending, ())]
-        if len(fitting) > 1:
+        by_ending = [by_stem.get(path.stem + ending, {}) for ending in ENDINGS]
+        by_number = [files for numbers in by_ending for files in numbers.values()]
+        fitting = [file for files in by_number for file in files]
+        if sum(map(bool, by_ending)) > 1 or len(fitting) > len(by_number):
             raise UserError(
                 f"{name} in {raw.images} has {len(fitting)} masks in {raw.masks / part} "
-                f"({', '.join(sorted(fitting))}); expected one."
+                f"({', '.join(sorted(fitting))}); expected one, or several such as "
+                f"{path.stem}_mask_1.png."
             )
-        for file in fitting:
-            found[name] = raw.masks / part / file
-            other = image_of.setdefault(found[name], name)
+        for mask in (raw.masks / part / file for file in fitting):
+            found[name] = (*found.get(name, ()), mask)
+            other = image_of.setdefault(mask, name)
             if other != name:
                 raise UserError(
-                    f"{other} and {name} in {raw.images} have the same mask, {found[name]}; "
+                    f"{other} and {name} in {raw.images} have the same mask, {mask}; "
                     "expected one for each."
                 )
     return found
@@ -169,12 +208,32 @@ def _parts(folder: Path) -> list[str]:
 _EXPECTED = "train, val and test, or files alone"
 
 
-def _by_stem(folder: Path) -> dict[str, list[str]]:
-    """Returns the images in a folder by their name without the ending."""
-    by_stem: dict[str, list[str]] = {}
+def _by_stem(folder: Path) -> dict[str, dict[int, list[str]]]:
+    """Returns the masks in a folder by their name without the ending, and by their number.
+
+    A mask with a number is listed by its whole name too, without a number (-1): that may be the
+    name of an image.
+    """
+    by_stem: dict[str, dict[int, list[str]]] = {}
     for name in images_in(folder):
-        by_stem.setdefault(PurePosixPath(name).stem, []).append(name)
-    return by_stem
+        stem = PurePosixPath(name).stem
+        by_stem.setdefault(stem, {}).setdefault(-1, []).append(name)
+        if match := re.fullmatch(r"(.+_(?:mask|segmentation))_([0-9]{1,9})", stem):
+            by_stem.setdefault(match[1], {}).setdefault(int(match[2]), []).append(name)
+    return {stem: dict(sorted(numbers.items())) for stem, numbers in by_stem.items()}
+
+
+def _refuse_deeper_images(raw: FolderPair, parts: Sequence[str]) -> None:
+    """Refuses images that lie in other folders than those of the parts."""
+    folders = [raw.images / part for part in parts if part]
+    for folder in [raw.images, *folders]:
+        below = files_below(folder, [raw.masks, *folders])
+        if deeper := [file for file in below if is_image(file) and file.parent != folder]:
+            raise UserError(
+                f"{folder} holds {counted(len(deeper), 'image')} in further folders "
+                f"({named(folder, deeper)}); expected images right in it, or in train, val and "
+                "test."
+            )
 
 
 def _groups(path: Path, ids: Sequence[str]) -> list[str] | None:

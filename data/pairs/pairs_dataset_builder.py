@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from data.decoding import read_encoded
 from data.mask_decoding import read_mask
 from data.pairs import labels
+from data.pairs.joined_masks import encode_mask, join_masks
 from data.raw_masks import MaskBuilder
 
 
@@ -18,8 +19,8 @@ class Builder(MaskBuilder):
     files = labels
 
     @cached_property
-    def mask_paths(self) -> dict[str, Path]:
-        """The mask of every image that has one."""
+    def mask_paths(self) -> dict[str, tuple[Path, ...]]:
+        """The masks of every image that has one or several."""
         return labels.find_masks(self.raw, self.labels.ids.tolist())
 
     @cached_property
@@ -33,14 +34,21 @@ class Builder(MaskBuilder):
         whole = [name for name in self.labels.ids.tolist() if name not in self.faults]
         return labels.mask_classes(self.raw, {name: self.values[name] for name in whole})
 
-    def mask_path(self, name: str) -> Path:
-        """Returns where the mask of the image of this name lies."""
-        return self.mask_paths.get(name, self.raw.masks / f"{Path(name).stem}.png")
+    def encoded_mask(self, name: str) -> bytes:
+        """Returns the bytes of the mask of an image; several masks are joined in a new file."""
+        paths = self._paths_of(name)
+        return read_encoded(paths[0]) if len(paths) == 1 else encode_mask(self.read_mask(name))
 
     def read_mask(self, name: str) -> UInt8[np.ndarray, "height width"]:
-        """Returns the values of a mask; what they mean is said by all together."""
-        encoded = read_encoded(self.mask_path(name))
-        mask = read_mask(encoded)
+        """Returns the values of the mask of an image; what they mean is said by all together."""
+        masks = []
+        for path in self._paths_of(name):
+            encoded = read_encoded(path)
+            masks.append(read_mask(encoded))
+            labels.check_jpeg(encoded, np.unique(masks[-1]).tolist())
+        mask = join_masks(masks)
         self.values[name] = np.unique(mask).tolist()
-        labels.check_jpeg(encoded, self.values[name])
         return mask
+
+    def _paths_of(self, name: str) -> tuple[Path, ...]:
+        return self.mask_paths.get(name, (self.raw.masks / f"{Path(name).stem}.png",))

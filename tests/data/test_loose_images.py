@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.loose_images import LooseImages, image_files
+from data.loose_images import LooseImages, image_files, skipped_in
 from lmf_jax.errors import UserError
 
 
@@ -30,6 +30,28 @@ def test_nothing_there_is_said(tmp_path):
     with pytest.raises(UserError, match=r"There is no .*none; expected an image or a folder"):
         image_files(tmp_path / "none")
     with pytest.raises(UserError, match="There is no image in"):
+        image_files(tmp_path)
+
+
+def test_what_is_passed_over_is_named(folder):
+    for name in ("a", "b", ".hidden", "out"):
+        (folder / name).mkdir()
+    for number in range(30):
+        (folder / f"{number}.dcm").write_bytes(b"")
+    assert skipped_in(folder / "1.png", folder / "out") == []
+    lines = [line.replace(str(folder), "F") for line in skipped_in(folder, folder / "out")]
+    advice = "images have to be JPEG, PNG, TIFF, WebP, BMP or GIF"
+    assert lines == [
+        f"30 .dcm files in F are not used: 0.dcm, 1.dcm, 10.dcm and 27 more; {advice}",
+        f"1 .txt file in F is not used: notes.txt; {advice}",
+        "2 folders in F are not used: a, b; name a folder to use its images",
+    ]
+
+
+def test_a_folder_without_images_says_what_it_holds(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(b"")
+    (tmp_path / "b").mkdir()
+    with pytest.raises(UserError, match=r"There is no image in .* \(it holds a.dcm, b\); expected"):
         image_files(tmp_path)
 
 

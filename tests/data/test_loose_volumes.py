@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from data.loose_volumes import loose_cases, read_loose_volume
+from data.loose_volumes import loose_cases, read_loose_volume, skipped_in
 from data.volume_kinds import volume_kind
 from data.volume_preparation import prepared_case
 from lmf_jax.errors import UserError
@@ -63,6 +63,23 @@ def test_a_case_alone_and_cases_in_a_folder_need_no_label_map(tmp_path: Path) ->
     assert [case.id for case in loose_cases(kind, tmp_path / "raw")] == ["case_00000", "case_00001"]
     (alone,) = loose_cases(kind, tmp_path / "raw" / "case_00001")
     assert alone.id == "case_00001"
+
+
+def test_what_is_no_case_is_named(tmp_path: Path) -> None:
+    kind, raw = volume_kind("kits19"), make_kits19(tmp_path / "raw", 2)
+    for name in ("empty", "out"):
+        (raw / name).mkdir()
+    (raw / "scan.nii.gz").write_bytes(b"")
+    lines = skipped_in(raw, loose_cases(kind, raw), raw / "out")
+    assert [line.replace(str(raw), "F") for line in lines] == [
+        "1 .nii.gz file in F is not used: scan.nii.gz; a case is a folder with its files",
+        "1 folder in F is not used: empty; a case has the files imaging, segmentation",
+    ]
+    alone = raw / "case_00000"
+    assert skipped_in(alone, loose_cases(kind, alone), raw / "out") == []
+    (raw / "scan.nii.gz").rename(raw / "imaging.nii.gz")
+    (line,) = skipped_in(raw, loose_cases(kind, raw), raw / "out")
+    assert line.startswith(f"3 folders in {raw} are not used: case_00000, case_00001, empty; ")
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["an empty folder", "nothing"])

@@ -14,6 +14,7 @@ from data.names import FolderPair, parse_name
 from data.pairs.labels import find_masks
 from data.prepare import open_dataset, prepare
 from data.raw_images import SKIPPED_FILE
+from data.unused_files import file_remarks
 from lmf_jax.errors import UserError
 from tests.data.made_up_pairs import SIZE, classes_of, draw_image, draw_mask, draw_pairs
 
@@ -135,10 +136,84 @@ def test_the_label_of_a_pair_depends_on_both_folders(folder: Path) -> None:
     assert parse_name(name.replace("/masks", "/others")).label != label
 
 
-def test_masks_of_no_image_are_passed_over(folder: Path, tmp_path: Path) -> None:
-    name = draw_pairs(folder, 12)
-    draw_mask(folder / "masks" / "99.png", 99)
+def test_masks_of_no_image_are_named(folder: Path, tmp_path: Path) -> None:
+    name = draw_pairs(folder, 12, "_mask")
+    for other in ("99", "03_mask_a", "3_mask", "03_1", "03_mask_1_2"):
+        draw_mask(folder / "masks" / f"{other}.png", 99)
     assert len(load(name, tmp_path).ids) == 12
+    (line,) = file_remarks(name)
+    assert line.startswith(f"5 masks in {folder / 'masks'} are not used: 03_1.png, ")
+
+
+def save_part(path: Path, columns: slice, value: int = 255, size: tuple[int, int] = SIZE) -> None:
+    """Writes a mask of some columns alone."""
+    pixels = np.zeros(size[::-1], np.uint8)
+    pixels[:, columns] = value
+    Image.fromarray(pixels).save(path)
+
+
+def test_several_masks_of_an_image_are_joined(folder: Path, tmp_path: Path) -> None:
+    name, masks = draw_pairs(folder, 12, "_mask", white=255), folder / "masks"
+    save_part(masks / "03_mask.png", slice(0, 2))
+    save_part(masks / "03_mask_1.png", slice(1, 4))
+    save_part(masks / "03_mask_10.png", slice(8, 9))
+    (masks / "05_mask.png").rename(masks / "05_mask_1.png")
+    dataset = load(name, tmp_path)
+    rows = dataset.ids.tolist().index("03.png"), dataset.ids.tolist().index("05.png")
+    joined = open_masks(dataset, 36, cache="none")[np.array(rows)]
+    assert joined[0, 0, ::3].tolist() == [1, 1, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0]
+    np.testing.assert_array_equal(joined[1, 0, ::3], classes_of(5)[0])
+    (line,) = file_remarks(name)
+    assert line.startswith("1 image with several masks each, which are joined: 03_mask.png, 03_ma")
+    save_part(masks / "03_mask_10.png", slice(8, 10))
+    os.utime(masks / "03_mask_10.png", ns=(1, 1))
+    assert load(name, tmp_path).fingerprint != dataset.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"value": 2}, "its 2 masks give 9 pixels two values, such as 1 and 2; expected"),
+        ({"value": 1, "size": (9, 12)}, "its 2 masks have 12x9 and 9x12 pixels; expected one"),
+    ],
+)
+def test_masks_that_do_not_fit_each_other_are_refused(options, message, folder, tmp_path) -> None:
+    name, masks = draw_pairs(folder, 12, "_mask"), folder / "masks"
+    save_part(masks / "03_mask.png", slice(0, 2), 1)
+    save_part(masks / "03_mask_1.png", slice(1, 4), **options)
+    refused(name, tmp_path, rf"\(03.png: the mask cannot be decoded, {message}")
+
+
+@pytest.mark.parametrize("deeper", ["patient 1/a.png", "train/x/a.png", "extra/deep/a.png"])
+def test_images_in_further_folders_are_refused(deeper: str, folder: Path, tmp_path) -> None:
+    name = in_parts(folder, False) if deeper[0] == "t" else draw_pairs(folder, 12)
+    draw_image(folder / "images" / deeper, 1)
+    message = r"holds 1 image in further folders \(.*a.png\); expected images right in it, or in tr"
+    refused(name, tmp_path, message)
+
+
+def test_one_folder_may_lie_in_the_other(folder: Path, tmp_path: Path) -> None:
+    draw_pairs(folder, 12)
+    (folder / "masks").rename(folder / "images" / "masks")
+    assert len(load(f"pairs:{folder}/images,{folder}/images/masks", tmp_path).ids) == 12
+    assert file_remarks(f"pairs:{folder}/images,{folder}/images/masks") == []
+
+
+def test_images_beside_parts_and_files_of_other_kinds_are_named(folder: Path, tmp_path) -> None:
+    name = in_parts(folder, False)
+    draw_image(folder / "images" / "99.png", 1)
+    for number in range(30):
+        (folder / "images" / "train" / f"{number:02d}.dcm").write_bytes(b"")
+    for file in ("groups.csv", "classes.txt", "Thumbs.db", ".DS_Store", "notes.pdf"):
+        (folder / "masks" / file).write_text("image,group\n" if file[0] == "g" else "a\nb\n")
+    assert len(load(name, tmp_path).ids) == 12
+    lines = file_remarks(name)
+    assert [line.split(":")[0].replace(f"{folder}/", "") for line in lines] == [
+        "30 .dcm files in images are not used",
+        "1 .pdf file in masks is not used",
+        "1 image in images is not used",
+    ]
+    assert "train/00.dcm, train/01.dcm, train/02.dcm and 27 more" in lines[0]
 
 
 def test_images_without_a_fitting_mask_are_named_or_left_out(folder: Path, tmp_path: Path) -> None:
@@ -313,4 +388,4 @@ def test_real_isic2018_as_two_folders(real_data) -> None:
     found = find_masks(pair, images)
     assert len(found) == len(images) == 1600
     for name in images[:10]:
-        assert found[name].name == f"{Path(name).stem}_segmentation.png"
+        assert [path.name for path in found[name]] == [f"{Path(name).stem}_segmentation.png"]

@@ -1,0 +1,42 @@
+"""One mask of several: sets such as BUSI have a file for each of the lesions of an image."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+Mask = UInt8[np.ndarray, "height width"]
+
+
+def join_masks(masks: Sequence[Mask]) -> Mask:
+    """Returns the union of the foregrounds, each pixel with its class.
+
+    Args:
+        masks: Values of the masks of one image, 0 for the background.
+
+    Raises:
+        ValueError: If they differ in size, or give a pixel two classes.
+    """
+    joined = masks[0].copy()
+    for mask in masks[1:]:
+        if mask.shape != joined.shape:
+            sizes = " and ".join(f"{m.shape[1]}x{m.shape[0]}" for m in (joined, mask))
+            raise ValueError(f"its {len(masks)} masks have {sizes} pixels; expected one size")
+        conflicts = (mask != joined) & (mask != 0) & (joined != 0)
+        if conflicts.any():
+            values = f"{joined[conflicts][0]} and {mask[conflicts][0]}"
+            raise ValueError(
+                f"its {len(masks)} masks give {conflicts.sum()} pixels two values, such as "
+                f"{values}; expected the class of each pixel once"
+            )
+        joined = np.maximum(joined, mask)
+    return joined
+
+
+def encode_mask(mask: Mask) -> bytes:
+    """Returns a grey PNG, the same bytes with every release of zlib: it is not compressed."""
+    file = io.BytesIO()
+    Image.fromarray(mask).save(file, format="png", compress_level=0)
+    return file.getvalue()
