@@ -178,9 +178,8 @@ def _bad_isic2018() -> SearchStrategy[Files]:
 def _bad_pairs(draw: DrawFn) -> Files:
     """Draw two folders, with files of names and of groups that are changed."""
     parts = tuple(f"{kind}/{part}" for kind in ("images", "masks") for part in ("train", "val"))
-    good = {
-        name: b"" for name in ("images/1.png", "images/2.png", "masks/1.png", "masks/2_mask.png")
-    }
+    masks = ("masks/1.png", "masks/2_mask.png", "masks/2_mask_1.png")
+    good = {name: b"" for name in ("images/1.png", "images/2.png", *masks)}
     depths = draw(st.sampled_from((("images", "masks"), ("images", "masks", *parts))))
     files = {**draw(_trees(depths)), **draw(st.sampled_from((good, good, {})))}
     texts = {"masks/classes.txt": "a\nb\nc\n", "masks/groups.csv": "image,group\n1.png,p\n2.png,p"}
