@@ -17,9 +17,9 @@ from lmf_jax.evaluation.formatting import (
     undefined_notes,
 )
 from lmf_jax.evaluation.metrics import macro_f1, predicted_classes
+from lmf_jax.evaluation.permutation import SMALLEST_UNITS
 from lmf_jax.evaluation.resampling import LEVEL
 from lmf_jax.evaluation.run_groups import (
-    NUM_PAIRED_RESAMPLES,
     OVER_SEEDS_NOTE,
     SIGNIFICANT,
     RunGroup,
@@ -40,12 +40,12 @@ from lmf_jax.evaluation.statistics import (
     McNemar,
     PairedDifference,
     SeedMean,
-    bootstrap_macro_f1,
+    compare_macro_f1,
     holm,
     mcnemar,
     mean_difference_over_seeds,
-    paired_difference,
 )
+from lmf_jax.evaluation.summary import describe_few_units
 
 COLUMNS = {
     "macro_f1": "macro F1",
@@ -65,7 +65,8 @@ class GroupPair:
         first: position of a group.
         second: position of another.
         seeds: the seeds that both have; empty if they share none, and all of each are compared.
-        macro_f1: the difference of macro F1 (the means over seeds), by the paired bootstrap.
+        macro_f1: the difference of macro F1 (the means over seeds), with its interval and the
+            p-value of the permutation test.
         over_seeds: mean difference over the shared seeds, None if they share fewer than two.
         mcnemar: test of equal accuracy, None where a side has several runs.
     """
@@ -86,12 +87,13 @@ class Comparison:
         dataset: its name.
         num_images: test images.
         num_classes: classes.
-        drawn: what the resamples of the differences are drawn of: "images", or "groups" where the
-            lesion or patient of every image is known.
+        drawn: the independent units: "images", or "groups" where the lesion or patient of every
+            image is known.
         groups: in the order of their first runs.
         pairs: all pairs of up to four groups; of more, the first against each other one.
         holm_p: for each pair the p-value of its macro F1, corrected for all of them.
-        undefined: why metrics are not available, or classes have none; a sentence each.
+        class_notes: which metrics are not available and which classes have few test images, a
+            sentence each.
     """
 
     dataset: str
@@ -101,7 +103,7 @@ class Comparison:
     groups: tuple[RunGroup, ...]
     pairs: tuple[GroupPair, ...]
     holm_p: tuple[float, ...]
-    undefined: tuple[str, ...] = ()
+    class_notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def compare_runs(run_dirs: Sequence[str | Path]) -> Comparison:
     """
     runs = _read_runs(run_dirs)
     members, groups = group_runs(runs.same, COLUMNS)
-    dataset = runs.same.runs[0].dataset
+    dataset, test = runs.same.runs[0].dataset, runs.same.runs[0].test
     pairs = _compare_groups(runs, members)
     return Comparison(
         dataset=dataset["name"],
@@ -138,7 +140,7 @@ def compare_runs(run_dirs: Sequence[str | Path]) -> Comparison:
         groups=groups,
         pairs=pairs,
         holm_p=tuple(holm([pair.macro_f1.p_value for pair in pairs])),
-        undefined=tuple(undefined_notes(runs.same.runs[0].test)),
+        class_notes=(*undefined_notes(test), *describe_few_units(test)),
     )
 
 
@@ -155,32 +157,30 @@ def _read_runs(run_dirs: Sequence[str | Path]) -> _Runs:
 def _compare_groups(runs: _Runs, members: Sequence[Sequence[int]]) -> tuple[GroupPair, ...]:
     num_classes = len(runs.same.runs[0].dataset["class_names"])
     observed = macro_f1(runs.labels, runs.predictions, num_classes=num_classes)
-    samples = bootstrap_macro_f1(
-        runs.labels,
-        runs.predictions,
-        num_classes=num_classes,
-        groups=runs.same.groups,
-        num_resamples=NUM_PAIRED_RESAMPLES,
-    )
-    correct, drawn = runs.predictions == runs.labels, runs.same.groups
+    correct, units = runs.predictions == runs.labels, runs.same.groups
 
     pairs = []
     for first, second in pairs_of_groups(len(members)):
         seeds, a, b = match_seeds(runs.same.runs, members[first], members[second])
         singles = len(members[first]) == len(members[second]) == 1
-        differences = samples[:, a].mean(axis=1) - samples[:, b].mean(axis=1)
         pairs.append(
             GroupPair(
                 first,
                 second,
                 seeds,
-                macro_f1=paired_difference(observed[a].mean() - observed[b].mean(), differences),
+                macro_f1=compare_macro_f1(
+                    runs.labels,
+                    runs.predictions[a],
+                    runs.predictions[b],
+                    num_classes=num_classes,
+                    groups=units,
+                ),
                 over_seeds=(
                     mean_difference_over_seeds(observed[a].tolist(), observed[b].tolist())
                     if len(seeds) > 1
                     else None
                 ),
-                mcnemar=mcnemar(correct[a[0]], correct[b[0]], drawn) if singles else None,
+                mcnemar=mcnemar(correct[a[0]], correct[b[0]], units) if singles else None,
             )
         )
     return tuple(pairs)
@@ -231,27 +231,30 @@ def _format_pairs(comparison: Comparison) -> list[str]:
 
 def _format_notes(comparison: Comparison) -> list[str]:
     """Say what the intervals cover and what the p-values are."""
-    notes = interval_notes(comparison.groups, "images", "the test images, stratified by class")
-    notes += comparison.undefined
+    units = "images" if comparison.drawn == "images" else "lesions or patients"
+    notes = interval_notes(comparison.groups, "images")
     if comparison.pairs:
+        pairs = f"{len(comparison.pairs)} pair{'s' if len(comparison.pairs) > 1 else ''}"
         notes.append(
-            f"Differences: paired bootstrap with {format_count(NUM_PAIRED_RESAMPLES)} resamples of "
-            "the test images, the same for all runs; seeds that both sides have (all, if none is "
-            "shared) enter by their mean. Holm p is corrected "
-            f"for {len(comparison.pairs)} pair{'s' if len(comparison.pairs) > 1 else ''}. Runs "
-            f"differ below {SIGNIFICANT}; of one seed, these two models do, and another training "
-            "may not. McNemar p is of accuracy, one run against one, uncorrected."
+            "Differences: interval over other test images, the same for both sides. Seeds that "
+            "both sides have (all, if they share none) enter by their mean. p: permutation test, "
+            "which exchanges the predictions of the two sides; it cannot fall below 0.05 where "
+            f"they differ on fewer than {SMALLEST_UNITS} {units}. Holm p: corrected for {pairs}. "
+            f"Runs differ where Holm p is below {SIGNIFICANT}. With one seed a side, this compares "
+            "two trained models; another training may give another order. McNemar p: accuracy, "
+            "one run against one, uncorrected."
         )
     if comparison.drawn == "images":
         notes.append(
-            "All of it takes the test images for independent. Where several are of one lesion or "
-            "patient, intervals and p-values are too small."
+            "All test images are taken as independent. Where several are of one lesion or patient, "
+            "intervals are too narrow and p-values too small."
         )
     else:
         notes.append(
-            "Resamples draw lesions or patients with all their images; McNemar's test, as modified "
-            "by Yang et al. (2010), takes those of one together."
+            "Lesions or patients, with all their images, are the independent units; McNemar's test "
+            "is the one for such units by Yang et al. (2010)."
         )
+    notes += comparison.class_notes
     if any(pair.over_seeds for pair in comparison.pairs):
         notes.append(OVER_SEEDS_NOTE)
     return wrap_notes(notes)

@@ -14,8 +14,8 @@ from lmf_jax.evaluation.run_files import (
     Finished,
     broken,
     check,
+    check_intervals,
     is_fraction,
-    is_number,
     is_whole,
     missing,
     parse,
@@ -94,8 +94,7 @@ def _read_test(path: Path, support: Mapping[str, int]) -> dict[str, Any]:
     intervals = test["intervals"]
     keys = ("level", "resamples", "drawn", *TEST_METRICS, "per_class")
     require(path, intervals, keys, "its intervals")
-    known = is_number(intervals["level"], 0, 1) and is_whole(intervals["resamples"])
-    check(path, known and isinstance(intervals["drawn"], str), "its intervals do not say of what")
+    check_intervals(path, intervals)
     _check_metrics(path, test, intervals, TEST_METRICS, "it")
     for per_class in (test["per_class"], intervals["per_class"]):
         fits = isinstance(per_class, Mapping) and list(per_class) == list(support)

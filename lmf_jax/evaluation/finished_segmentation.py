@@ -13,6 +13,7 @@ from lmf_jax.evaluation.run_files import (
     SEGMENTATION,
     Finished,
     check,
+    check_intervals,
     is_number,
     is_whole,
     missing,
@@ -117,8 +118,7 @@ def _read_test(
     check(path, test["hd95_unit"] in HD95_UNITS, "its hd95_unit is neither mm nor pixels")
     intervals = test["intervals"]
     require(path, intervals, ("level", "resamples", "drawn", "per_class"), "its intervals")
-    known = is_number(intervals["level"], 0, 1) and is_whole(intervals["resamples"])
-    check(path, known and isinstance(intervals["drawn"], str), "its intervals do not say of what")
+    check_intervals(path, intervals)
     _check_metrics(path, test, "it")
     _check_intervals(path, intervals, "it")
     for per_class in (test["per_class"], intervals["per_class"]):

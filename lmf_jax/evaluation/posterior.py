@@ -22,8 +22,6 @@ from lmf_jax.evaluation.metrics import ClassificationMetrics, classification_met
 from lmf_jax.evaluation.resampling import LEVEL, Groups, percentile_interval, unit_codes
 
 NUM_DRAWS = 2000
-FEW_UNITS = 10
-"""Reports point out a class with fewer images, lesions or patients than this."""
 
 
 class Prior(NamedTuple):
@@ -42,7 +40,7 @@ class Prior(NamedTuple):
 
 PESSIMISTIC = Prior(right=0.5, wrong=0.75, errors=1.0)
 OPTIMISTIC = Prior(right=1.0, wrong=0.1, errors=1.0)
-NEUTRAL = Prior(right=0.5, wrong=0.5, errors=1.0)
+NEUTRAL = Prior(right=0.75, wrong=0.5, errors=1.0)
 
 
 class UnitTable(NamedTuple):
@@ -154,6 +152,58 @@ def metric_intervals(
     )
 
 
+def macro_f1_difference_interval(
+    labels: Integer[np.ndarray, " n"],
+    first: Integer[np.ndarray, "first n"],
+    second: Integer[np.ndarray, "second n"],
+    *,
+    num_classes: int,
+    groups: Groups | None = None,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Compute an interval of the difference in macro F1 of two models on the same images.
+
+    Both models meet the same draws of the images, so that what makes an image hard for both
+    cancels. Several seeds enter by their mean macro F1.
+
+    Args:
+        labels: class ids ``[n]``.
+        first: predicted class ids, a row for each seed ``[S, n]``.
+        second: those of the other model.
+        num_classes: number of classes ``C`` of the dataset.
+        groups: lesion or patient of each image, see :func:`macro_f1_interval`.
+        level: nominal coverage, in (0, 1).
+        seed: of the random draws.
+
+    Returns:
+        The two ends of first minus second, in [-1, 1]; the observed difference lies between them.
+
+    Raises:
+        ValueError: see :func:`macro_f1_interval`.
+    """
+    predictions = np.concatenate([first, second])
+    table = unit_table(labels, predictions, num_classes=num_classes, groups=groups)
+    confusions = np.tensordot(table.repeats, table.cells, axes=1)
+    rng = np.random.default_rng(seed)
+    weighted = draw_cells(table, rng)
+    scores = np.stack(
+        [
+            classification_metrics(
+                draw_confusions(weighted[:, model], confusion, table.unit_size, NEUTRAL, rng)
+            ).macro_f1
+            for model, confusion in enumerate(confusions)
+        ],
+        axis=-1,
+    )
+    observed = np.asarray(classification_metrics(confusions).macro_f1)
+    cut = len(first)
+    samples = scores[:, :cut].mean(axis=1) - scores[:, cut:].mean(axis=1)
+    difference = observed[:cut].mean() - observed[cut:].mean()
+    low, high = percentile_interval(samples, level=level)
+    return min(float(low), float(difference)), max(float(high), float(difference))
+
+
 def unit_table(
     labels: Integer[np.ndarray, " n"],
     predictions: Integer[np.ndarray, "models n"],
@@ -184,8 +234,9 @@ def unit_table(
     for rows in members:
         kind = tuple(sorted(map(tuple, cells[:, rows].T.tolist())))
         kinds[kind] = kinds.get(kind, 0) + 1
+    ordered = sorted(kinds)  # so that the order of the images does not matter
     table = np.zeros((len(kinds), len(predictions), num_classes**2), int)
-    for row, kind in enumerate(kinds):
+    for row, kind in enumerate(ordered):
         for image in kind:
             for model, cell in enumerate(image):
                 table[row, model, cell] += 1
@@ -194,7 +245,7 @@ def unit_table(
     images_of_class = np.bincount(labels.astype(int), minlength=num_classes)
     return UnitTable(
         cells=table.reshape(len(kinds), len(predictions), num_classes, num_classes),
-        repeats=np.array(list(kinds.values())),
+        repeats=np.array([kinds[kind] for kind in ordered]),
         unit_size=np.where(images_of_class > 0, images_of_class / units_of_class.clip(min=1), 1.0),
     )
 

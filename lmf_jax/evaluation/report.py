@@ -25,6 +25,7 @@ from lmf_jax.evaluation.page import render_page, save_figures, write_page
 from lmf_jax.evaluation.run_files import SEGMENTATION, best_epoch, read_record, task_of
 from lmf_jax.evaluation.scores import reliability_bins, softmax
 from lmf_jax.evaluation.segmentation_report import write_segmentation_report
+from lmf_jax.evaluation.summary import describe_few_units
 from lmf_jax.losses.class_weights import class_margins
 
 if TYPE_CHECKING:
@@ -105,12 +106,9 @@ def _format_intervals(test: Mapping[str, Any], part: str) -> str:
         f"{format_interval(intervals[name]) if intervals[name] else ''}".rstrip()
         for name, title in OVERALL_TITLES.items()
     ]
-    drawn = f"the {part} images" if intervals["drawn"] == "images" else "lesions or patients"
-    lines.append(
-        f"[ ]: {100 * intervals['level']:g} % interval, {format_count(intervals['resamples'])} "
-        f"resamples of {drawn}, stratified by class"
-    )
-    for note in undefined_notes(test, part):
+    units = "images" if intervals["drawn"] == "images" else "lesions or patients"
+    lines.append(f"[ ]: {100 * intervals['level']:g} % interval over other {part} {units}")
+    for note in (*undefined_notes(test, part), *describe_few_units(test)):
         lines += textwrap.wrap(note, 80, break_on_hyphens=False)
     return "\n".join(lines)
 
@@ -206,7 +204,7 @@ def _render(
         classes=_class_rows(run),
         confusions=_largest_confusions(confusion, run.dataset["class_names"]),
         best=best_epoch(run.history),
-        undefined=undefined_notes(run.test),
+        class_notes=[*describe_few_units(run.test), *undefined_notes(run.test)],
     )
 
 

@@ -13,9 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Key, Num, Shaped
+from scipy import special
 
 LEVEL = 0.95
 NUM_RESAMPLES = 2000
+FEW_UNITS = 10
+"""Reports name a class with fewer test images, cases, lesions or patients than this."""
 
 Groups = Shaped[np.ndarray, " n"]
 """Name of the lesion or patient of each example, unicode."""
@@ -36,8 +39,9 @@ def resample(
 ) -> Any:
     """Compute any metrics on stratified resamples of the examples.
 
-    Images of one lesion or patient are no independent examples. With their groups given, a resample
-    draws from each class as many groups as it has there, each with all its examples of the class.
+    Images of one lesion or patient are not independent. With their groups given, a resample draws
+    whole groups, each with all its examples: as many as there are groups with the same rarest
+    class, so that a rare class keeps its groups.
 
     Args:
         metrics: called as ``metrics(arrays, weights, num_classes)`` under ``jit`` and ``vmap``,
@@ -86,13 +90,18 @@ def unit_codes(n: int, groups: Groups | None) -> Int[np.ndarray, " n"]:
 def _strata(
     labels: Integer[np.ndarray, " n"], groups: Groups | None
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " units"], Int[np.ndarray, " units"]]:
-    """Return what is drawn as one: the unit of each example, and the units of each one's class.
+    """Return what is drawn as one: the unit of each example, and the units of each one's stratum.
 
-    Units are numbered by class; those of a unit's class run from ``start`` to ``stop``.
+    The stratum of a unit is the rarest class of its examples. Units are numbered by stratum; those
+    of a unit's stratum run from ``start`` to ``stop``.
     """
     n = len(labels)
     codes = unit_codes(n, groups)
-    units, unit_of = np.unique(labels.astype(int) * (2 * n) + codes, return_inverse=True)
+    labels = labels.astype(int)
+    rank = np.argsort(np.argsort(np.bincount(labels), kind="stable"))  # the rarest class has 0
+    stratum = np.full(2 * n, len(rank))
+    np.minimum.at(stratum, codes, rank[labels])
+    units, unit_of = np.unique(stratum[codes] * (2 * n) + codes, return_inverse=True)
     class_of = units // (2 * n)
     counts = np.bincount(class_of)
     stop = counts.cumsum()[class_of]
@@ -104,6 +113,27 @@ def percentile_interval(
 ) -> Float[np.ndarray, "2 ..."]:
     """Return the two ends ``[2, ...]`` between which the middle ``level`` of ``[R, ...]`` lies."""
     return np.quantile(samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
+
+
+def expanded_level(level: float, num_units: int) -> float:
+    """Return the level at which percentiles of a resampled mean are as wide as a t-interval.
+
+    The percentile interval of a mean of ``n`` units is too narrow: it takes normal quantiles, and a
+    variance that is ``n / (n - 1)`` times too small (Hesterberg 2015, "expanded percentile").
+
+    Args:
+        level: nominal coverage, in (0, 1).
+        num_units: cases, or patients or lesions, that are drawn.
+    """
+    if num_units < 2:
+        return 1.0
+    t = special.stdtrit(num_units - 1, (1 + level) / 2)
+    return float(2 * special.ndtr(t * (num_units / (num_units - 1)) ** 0.5) - 1)
+
+
+def num_units(n: int, groups: Groups | None) -> int:
+    """Return the number of units that are drawn; an example without a group is one."""
+    return len(np.unique(unit_codes(n, groups)))
 
 
 @partial(jax.jit, static_argnames=("metrics", "num_classes", "num_chunks", "chunk_size"))

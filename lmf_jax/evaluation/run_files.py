@@ -238,6 +238,16 @@ def is_whole(value: Any, low: int = 0) -> bool:
     return isinstance(value, int) and is_number(value, low, 2**53)
 
 
+def check_intervals(path: Path, intervals: Mapping[str, Any]) -> None:
+    """Refuse intervals that do not say of what they are; older files lack method and units."""
+    known = is_number(intervals["level"], 0, 1) and is_whole(intervals["resamples"])
+    known = known and isinstance(intervals["drawn"], str)
+    known = known and isinstance(intervals.get("method", ""), str)
+    units = intervals.get("units", {})
+    known = known and isinstance(units, Mapping) and all(map(is_whole, units.values()))
+    check(path, known, "its intervals do not say of what")
+
+
 def check(path: Path, holds: bool, reason: str) -> None:
     """Refuse a file for a reason unless something holds."""
     if not holds:

@@ -25,8 +25,6 @@ from lmf_jax.evaluation.statistics import SeedMean, mean_over_seeds
 WIDTH = 100
 SIGNIFICANT = 0.05
 MOST_GROUPS_IN_ALL_PAIRS = 4
-NUM_PAIRED_RESAMPLES = 10_000
-"""More than an interval takes: Holm's correction needs p-values well below 0.05."""
 
 Run = TypeVar("Run", bound=Finished)
 
@@ -47,7 +45,7 @@ class RunGroup:
         name: the settings that tell it from the other groups.
         run_dirs: the folder of each run.
         seeds: the seed of each.
-        metrics: by their names in ``test.json``. Of one run its own, with bootstrap intervals; of
+        metrics: by their names in ``test.json``. Of one run its own, with its intervals; of
             several the means over seeds, with t-intervals. None where a metric is undefined.
     """
 
@@ -274,25 +272,22 @@ def format_p(value: float) -> str:
     return "<0.0001" if value < 0.0001 else f"{value:.4f}"
 
 
-def interval_notes(groups: Sequence[RunGroup], tested: str, resamples: str) -> list[str]:
-    """Say what the intervals of groups are.
+def interval_notes(groups: Sequence[RunGroup], tested: str) -> list[str]:
+    """Say what the intervals of groups cover.
 
     Args:
         groups: some of one run, some perhaps of several seeds.
         tested: what was tested, as "images".
-        resamples: of what those of one run are, as "the test images, stratified by class".
     """
     percent = f"{100 * LEVEL:g} %"
     notes = []
     if any(len(group.seeds) == 1 for group in groups):
         notes.append(
-            f"[ ] of one run: {percent} interval over resamples of {resamples}. It covers which "
-            f"{tested} were tested, not the training seed."
+            f"[ ] of one run: {percent} interval over other test {tested}, not over other seeds."
         )
     if any(len(group.seeds) > 1 for group in groups):
         notes.append(
-            f"[ ] of several seeds: {percent} t-interval of their mean. It covers the training "
-            f"seed, on these test {tested}."
+            f"[ ] of several seeds: {percent} t-interval of their mean, on these test {tested}."
         )
     return notes
 

@@ -19,9 +19,9 @@ from lmf_jax.evaluation.formatting import (
     format_distance_difference,
     format_interval,
 )
-from lmf_jax.evaluation.resampling import LEVEL, Groups, unit_codes
+from lmf_jax.evaluation.permutation import SMALLEST_UNITS
+from lmf_jax.evaluation.resampling import LEVEL, NUM_RESAMPLES, Groups, unit_codes
 from lmf_jax.evaluation.run_groups import (
-    NUM_PAIRED_RESAMPLES,
     OVER_SEEDS_NOTE,
     SIGNIFICANT,
     RunGroup,
@@ -42,10 +42,11 @@ from lmf_jax.evaluation.segmentation_summary import Hd95Unit, bootstrap_means, c
 from lmf_jax.evaluation.statistics import (
     PairedDifference,
     SeedMean,
+    compare_means,
     holm,
     mean_difference_over_seeds,
-    paired_difference,
 )
+from lmf_jax.evaluation.summary import describe_few_units
 
 COLUMNS = {"dsc": "DSC", "iou": "IoU", "precision": "precision", "recall": "recall"}
 """Metrics of ``test.json`` that are compared beside the distance, and their titles in the table."""
@@ -59,7 +60,7 @@ class SegmentationPair:
         first: position of a group.
         second: position of another.
         seeds: the seeds that both have; empty if they share none, and all of each are compared.
-        dsc: the difference of mean DSC (the means over seeds), by the paired bootstrap.
+        dsc: the difference of mean DSC (the means over seeds), see :func:`compare_means`.
         hd95: that of the mean 95 % Hausdorff distance.
         wilcoxon_p: of Wilcoxon's signed-rank test on the DSC of the cases.
         over_seeds: mean difference of DSC over the shared seeds, None if they share fewer than two.
@@ -83,13 +84,13 @@ class SegmentationComparison:
         num_cases: test cases.
         num_classes: foreground classes.
         hd95_unit: unit of the distances.
-        drawn: what the resamples of the differences are drawn of: "cases", or "groups" where the
-            patient or lesion of every case is known.
+        drawn: the independent units: "cases", or "groups" where the patient or lesion of every
+            case is known.
         groups: in the order of their first runs.
         pairs: all pairs of up to four groups; of more, the first against each other one.
         holm_p: for each pair the p-value of its DSC, corrected for all of them.
         wilcoxon_holm_p: the same of Wilcoxon's test.
-        absent: which classes no test case has; a sentence, if there are such.
+        class_notes: which classes no test case has, and which have few; a sentence each.
     """
 
     dataset: str
@@ -101,7 +102,7 @@ class SegmentationComparison:
     pairs: tuple[SegmentationPair, ...]
     holm_p: tuple[float, ...]
     wilcoxon_holm_p: tuple[float, ...]
-    absent: tuple[str, ...] = ()
+    class_notes: tuple[str, ...] = ()
 
 
 def compare_segmentation_runs(run_dirs: Sequence[str | Path]) -> SegmentationComparison:
@@ -139,7 +140,7 @@ def compare_segmentation_runs(run_dirs: Sequence[str | Path]) -> SegmentationCom
         pairs=pairs,
         holm_p=tuple(holm([pair.dsc.p_value for pair in pairs])),
         wilcoxon_holm_p=tuple(holm([pair.wilcoxon_p for pair in pairs])),
-        absent=tuple(absent_class_notes(first.test)),
+        class_notes=(*absent_class_notes(first.test), *describe_few_units(first.test)),
     )
 
 
@@ -172,13 +173,16 @@ def _compare_groups(
         axis=1,
     )
     means = values.mean(axis=0)
-    samples = bootstrap_means(values, same.groups, num_resamples=NUM_PAIRED_RESAMPLES)
+    samples = bootstrap_means(values, same.groups)
     pairs = []
     for first, second in pairs_of_groups(len(members)):
         seeds, a, b = match_seeds(same.runs, members[first], members[second])
-        observed = means[a].mean(axis=0) - means[b].mean(axis=0)
+        by_case = values[:, a].mean(axis=1) - values[:, b].mean(axis=1)
         resampled = samples[:, a].mean(axis=1) - samples[:, b].mean(axis=1)
-        by_case = values[:, a, 0].mean(axis=1) - values[:, b, 0].mean(axis=1)
+        dsc, hd95 = (
+            compare_means(column, resampled[:, number], groups=same.groups)
+            for number, column in enumerate(by_case.T)
+        )
         over_seeds = (
             mean_difference_over_seeds(means[a, 0].tolist(), means[b, 0].tolist())
             if len(seeds) > 1
@@ -189,9 +193,9 @@ def _compare_groups(
                 first,
                 second,
                 seeds,
-                dsc=paired_difference(observed[0], resampled[:, 0]),
-                hd95=paired_difference(observed[1], resampled[:, 1]),
-                wilcoxon_p=signed_rank_p(by_case, same.groups),
+                dsc=dsc,
+                hd95=hd95,
+                wilcoxon_p=signed_rank_p(by_case[:, 0], same.groups),
                 over_seeds=over_seeds,
             )
         )
@@ -264,28 +268,30 @@ def _format_hd95(comparison: SegmentationComparison) -> list[str]:
 
 def _format_notes(comparison: SegmentationComparison) -> list[str]:
     """Say what the intervals cover and what the p-values are."""
-    notes = interval_notes(comparison.groups, "cases", "the test cases")
-    notes += comparison.absent
+    units = "cases" if comparison.drawn == "cases" else "patients or lesions"
+    notes = interval_notes(comparison.groups, "cases")
     if comparison.pairs:
+        pairs = f"{len(comparison.pairs)} pair{'s' if len(comparison.pairs) > 1 else ''}"
         notes.append(
-            f"Differences: paired bootstrap with {format_count(NUM_PAIRED_RESAMPLES)} resamples of "
-            "the test cases, the same for all runs; seeds that both sides have (all, if none is "
-            "shared) enter by their mean. Runs differ where its Holm p is below "
-            f"{SIGNIFICANT}; of one seed, these two models do, and another training may not. "
-            "Wilcoxon p is of the signed ranks of the cases' DSC: whether one run is better on "
-            "most cases, by however little. Holm p is corrected for "
-            f"{len(comparison.pairs)} pair{'s' if len(comparison.pairs) > 1 else ''}."
+            f"Differences: paired bootstrap, {format_count(NUM_RESAMPLES)} resamples of the test "
+            "cases, the same for both sides. Seeds that both sides have (all, if they share none) "
+            "enter by their mean. p: permutation test, which exchanges the two sides of a case; it "
+            f"cannot fall below 0.05 with fewer than {SMALLEST_UNITS} {units}. Holm p: corrected "
+            f"for {pairs}. Runs differ where Holm p is below {SIGNIFICANT}. With one seed a side, "
+            "this compares two trained models; another training may give another order. Wilcoxon "
+            "p: signed ranks of the cases' DSC, whether one run is better on most cases."
         )
     if comparison.drawn == "cases":
         notes.append(
-            "All of it takes the test cases for independent. Where several are of one patient or "
-            "lesion, intervals and p-values are too small."
+            "All test cases are taken as independent. Where several are of one patient or lesion, "
+            "intervals are too narrow and p-values too small."
         )
     else:
         notes.append(
-            "Resamples draw patients or lesions with all their cases; in Wilcoxon's test each of "
-            "them enters by its mean."
+            "Patients or lesions, with all their cases, are the independent units; in Wilcoxon's "
+            "test each enters by its mean."
         )
+    notes += comparison.class_notes
     if any(pair.over_seeds for pair in comparison.pairs):
         notes.append(OVER_SEEDS_NOTE)
     return wrap_notes(notes)

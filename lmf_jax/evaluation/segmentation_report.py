@@ -23,6 +23,7 @@ from lmf_jax.evaluation.page import render_page, save_figures, write_page
 from lmf_jax.evaluation.resampling import Groups, unit_codes
 from lmf_jax.evaluation.run_files import best_epoch
 from lmf_jax.evaluation.segmentation_metrics import CASE_METRICS, overlap_metrics
+from lmf_jax.evaluation.summary import describe_few_units
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,9 +60,9 @@ def write_segmentation_report(run_dir: str | Path) -> Path:
         overall={name: _texts(run.test, run.test["intervals"], name) for name in CASE_METRICS},
         worst=_worst_cases(run),
         best=best_epoch(run.history, "val_dsc"),
+        class_notes=[*describe_few_units(run.test), *absent_class_notes(run.test)],
         unit=run.test["hd95_unit"],
         places=_places(run),
-        absent=absent_class_notes(run.test),
         empty=int(np.count_nonzero(~has_class[:, 1:].any(axis=1))),
         groups=None if run.groups is None else _num_groups(run.groups),
     )
@@ -99,12 +100,9 @@ def _format_intervals(test: Mapping[str, Any], part: str) -> str:
         f"{format_interval(intervals[name], partial(_write, name))}"
         for name, title in titles.items()
     ]
-    drawn = f"the {part} cases" if intervals["drawn"] == "cases" else "patients or lesions"
-    lines.append(
-        f"[ ]: {100 * intervals['level']:g} % interval, {format_count(intervals['resamples'])} "
-        f"resamples of {drawn}"
-    )
-    for note in absent_class_notes(test, part):
+    units = "cases" if intervals["drawn"] == "cases" else "patients or lesions"
+    lines.append(f"[ ]: {100 * intervals['level']:g} % interval over other {part} {units}")
+    for note in (*absent_class_notes(test, part), *describe_few_units(test)):
         lines += textwrap.wrap(note, 80, break_on_hyphens=False)
     return "\n".join(lines)
 

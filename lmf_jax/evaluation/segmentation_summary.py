@@ -11,11 +11,13 @@ from lmf_jax.evaluation.resampling import (
     LEVEL,
     NUM_RESAMPLES,
     Groups,
+    expanded_level,
+    num_units,
     percentile_interval,
     resample,
 )
 from lmf_jax.evaluation.segmentation_metrics import CASE_METRICS, overlap_metrics
-from lmf_jax.evaluation.summary import SEED, check_class_names
+from lmf_jax.evaluation.summary import SEED, check_class_names, count_units
 
 Hd95Unit = Literal["mm", "pixels"]
 
@@ -45,10 +47,11 @@ def segmentation_summary(
         ``dsc``, ``iou``, ``precision``, ``recall`` and ``hd95``, means over the cases and then over
         the foreground classes; ``hd95_unit``; ``per_class``: for each name the means over the
         cases, and ``support``, the cases with the class in their truth; ``per_case``: for each id
-        the means over the foreground classes; ``intervals``: ``level``, ``resamples``, ``seed``,
-        ``drawn`` (``cases`` or ``groups``), ``[low, high]`` of each metric, and ``per_class`` the
-        same for each name. The intervals are percentiles of the bootstrap over cases. Python floats
-        and integers.
+        the means over the foreground classes; ``intervals``: ``method``, ``level``, ``resamples``,
+        ``seed``, ``drawn`` (``cases`` or ``groups``), ``units`` (cases, or groups, with each
+        foreground class), ``[low, high]`` of each metric, and ``per_class`` the same for each name.
+        The intervals are percentiles of the bootstrap over cases, expanded for few cases by
+        :func:`expanded_level`. Python floats and integers.
 
     Raises:
         ValueError: if there is no case, an id comes twice, a distance is not finite, or the class
@@ -60,9 +63,10 @@ def segmentation_summary(
     values = np.stack([cases[name] for name in CASE_METRICS], axis=-1)
     means = values.mean(axis=0)
     samples = bootstrap_means(values, groups)
-    support = np.count_nonzero(counts[:, :, 0] + counts[:, :, 2], axis=0)
+    level = expanded_level(LEVEL, num_units(len(ids), groups))
+    has_class = counts[:, :, 0] + counts[:, :, 2] > 0
     per_class = _by_name(class_names, means)
-    for name, number in zip(class_names, support, strict=True):
+    for name, number in zip(class_names, has_class.sum(axis=0), strict=True):
         per_class[name]["support"] = int(number)
     return {
         **_by_metric(means[1:].mean(axis=0)),
@@ -70,12 +74,16 @@ def segmentation_summary(
         "per_class": per_class,
         "per_case": _by_name(ids.tolist(), values[:, 1:].mean(axis=1)),
         "intervals": {
+            "method": "expanded percentile",
             "level": LEVEL,
             "resamples": NUM_RESAMPLES,
             "seed": SEED,
             "drawn": "cases" if groups is None else "groups",
-            **_by_metric(percentile_interval(samples[:, 1:].mean(axis=1)).T),
-            "per_class": _by_name(class_names, percentile_interval(samples).transpose(1, 2, 0)),
+            "units": count_units(has_class[:, 1:], class_names[1:], groups),
+            **_by_metric(percentile_interval(samples[:, 1:].mean(axis=1), level=level).T),
+            "per_class": _by_name(
+                class_names, percentile_interval(samples, level=level).transpose(1, 2, 0)
+            ),
         },
     }
 

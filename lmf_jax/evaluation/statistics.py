@@ -1,30 +1,33 @@
-"""How far a test can be trusted: bootstrap intervals, paired tests and means over seeds."""
+"""Uncertainty of a test: intervals of all metrics, paired tests and means over seeds."""
 
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Integer
+from jaxtyping import Array, Bool, Float, Integer
 from scipy import special
 
-from lmf_jax.evaluation.metrics import classification_metrics, macro_f1, predicted_classes
+from lmf_jax.evaluation.calibration_error import debiased_calibration_error
+from lmf_jax.evaluation.metrics import macro_f1, predicted_classes
+from lmf_jax.evaluation.permutation import macro_f1_test, mean_test
+from lmf_jax.evaluation.posterior import macro_f1_difference_interval, metric_intervals
 from lmf_jax.evaluation.resampling import (
     LEVEL,
     NUM_RESAMPLES,
     Groups,
+    expanded_level,
+    num_units,
     percentile_interval,
     resample,
     unit_codes,
 )
 from lmf_jax.evaluation.scores import (
-    Calibration,
+    RankingMetrics,
     Rankings,
     Scores,
     calibration,
-    expected_calibration_error,
     log_odds,
     rank_by_class,
     ranking_metrics,
@@ -62,7 +65,7 @@ class SeedMean(NamedTuple):
     standard_deviation: float
 
 
-def bootstrap_scores(
+def score_intervals(
     labels: Integer[np.ndarray, " n"],
     logits: Float[np.ndarray, "n classes"],
     *,
@@ -70,83 +73,51 @@ def bootstrap_scores(
     level: float = LEVEL,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
-) -> Scores:
-    """Compute percentile intervals of all metrics of a model by the stratified bootstrap.
+) -> tuple[Scores, float]:
+    """Compute the intervals of all metrics of a model.
 
     Args:
         labels: class ids ``[n]``.
         logits: scores ``[n, C]``.
         groups: lesion or patient of each example, see :func:`resample`.
-        level: share of the resamples between the two ends.
-        num_resamples: resamples.
-        seed: of the resamples; equal seeds draw equal ones.
+        level: nominal coverage, in (0, 1).
+        num_resamples: resamples for AUROC and average precision.
+        seed: of the random draws; equal seeds give equal intervals.
 
     Returns:
-        The metrics with a leading axis of two, low and high. A class with one example is always
-        drawn as it is: its interval says nothing of how it would fare with another example, and
-        those of a class with few are too narrow. The ECE of a resample tends to be larger than that
-        of the examples: the mean excess is taken off its interval.
+        The metrics with a leading axis of two, low and high, and the debiased calibration error.
+        Metrics of the confusion matrix have the intervals of :func:`metric_intervals`, the
+        calibration error that of :func:`debiased_calibration_error`. AUROC and average precision
+        have percentile intervals of the bootstrap, which are too narrow for a class of few
+        examples: one example is always drawn as it is.
 
     Raises:
         ValueError: if a logit is NaN.
     """
     num_classes = logits.shape[-1]
-    probabilities = softmax(logits)
-    arrays = (
-        _cells(labels, predicted_classes(logits), num_classes),
-        rank_by_class(labels, log_odds(logits)),
-        calibration(labels, probabilities),
-    )
+    predictions = predicted_classes(logits)
     samples = resample(
-        _weighted_scores,
-        arrays,
+        _weighted_ranking,
+        rank_by_class(labels, log_odds(logits)),
         labels,
         num_classes,
         groups=groups,
         num_resamples=num_resamples,
         seed=seed,
     )
-    observed = expected_calibration_error(arrays[2], np.ones(len(labels)))
-    excess = samples.ece.mean() - observed
-    samples = samples._replace(ece=(samples.ece - excess).clip(0, 1))
-    return jax.tree.map(partial(percentile_interval, level=level), samples)
-
-
-def bootstrap_macro_f1(
-    labels: Integer[np.ndarray, " n"],
-    predictions: Integer[np.ndarray, "models n"],
-    *,
-    num_classes: int,
-    groups: Groups | None = None,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
-) -> Float[np.ndarray, "{num_resamples} models"]:
-    """Compute the macro F1 of several models on the same stratified resamples.
-
-    Args:
-        labels: class ids ``[n]``.
-        predictions: predicted class ids of each model ``[M, n]``.
-        num_classes: number of classes ``C`` of the dataset.
-        groups: lesion or patient of each example, see :func:`resample`.
-        num_resamples: resamples ``R``.
-        seed: of the resamples; equal seeds draw equal ones.
-
-    Returns:
-        Macro F1 ``[R, M]``; within a row all models met the same examples.
-    """
-    cells = _cells(labels, predictions, num_classes)
-    return resample(
-        _weighted_macro_f1,
-        cells,
-        labels,
-        num_classes,
-        groups=groups,
-        num_resamples=num_resamples,
-        seed=seed,
+    calibrated = calibration(labels, softmax(logits))
+    ece = debiased_calibration_error(calibrated, groups=groups, level=level, seed=seed)
+    intervals = Scores(
+        classification=metric_intervals(
+            labels, predictions, num_classes=num_classes, groups=groups, level=level, seed=seed
+        ),
+        ranking=jax.tree.map(partial(percentile_interval, level=level), samples),
+        ece=np.array([ece.low, ece.high]),
     )
+    return intervals, ece.value
 
 
-def paired_bootstrap(
+def compare_macro_f1(
     labels: Integer[np.ndarray, " n"],
     first: Integer[np.ndarray, "first n"],
     second: Integer[np.ndarray, "second n"],
@@ -154,63 +125,58 @@ def paired_bootstrap(
     num_classes: int,
     groups: Groups | None = None,
     level: float = LEVEL,
-    num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> PairedDifference:
     """Compare the macro F1 of two models, or of two sets of seeds, on the same examples.
-
-    The examples are drawn once per resample and used for every model, so what makes an example
-    hard for both cancels. Several seeds enter by their mean macro F1.
 
     Args:
         labels: class ids ``[n]``.
         first: predicted class ids, a row for each seed ``[S, n]``.
         second: those of the other model.
         num_classes: number of classes ``C`` of the dataset.
-        groups: lesion or patient of each example, see :func:`resample`.
-        level: share of the resamples between the ends of the interval.
-        num_resamples: resamples.
-        seed: of the resamples.
+        groups: lesion or patient of each example, see :func:`macro_f1_interval`.
+        level: nominal coverage of the interval, in (0, 1).
+        seed: of the random draws.
 
     Returns:
-        First minus second; see :func:`paired_difference` for the p-value.
+        First minus second, of the means over seeds; the interval of
+        :func:`macro_f1_difference_interval` and the p-value of :func:`macro_f1_test`.
     """
-    predictions = np.concatenate([first, second])
-    samples = bootstrap_macro_f1(
-        labels,
-        predictions,
-        num_classes=num_classes,
-        groups=groups,
-        num_resamples=num_resamples,
-        seed=seed,
+    observed = macro_f1(labels, np.concatenate([first, second]), num_classes=num_classes)
+    low, high = macro_f1_difference_interval(
+        labels, first, second, num_classes=num_classes, groups=groups, level=level, seed=seed
     )
-    observed = macro_f1(labels, predictions, num_classes=num_classes)
+    p_value = macro_f1_test(
+        labels, first, second, num_classes=num_classes, groups=groups, seed=seed
+    )
     cut = len(first)
-    return paired_difference(
-        observed[:cut].mean() - observed[cut:].mean(),
-        samples[:, :cut].mean(axis=1) - samples[:, cut:].mean(axis=1),
-        level=level,
-    )
+    difference = float(observed[:cut].mean() - observed[cut:].mean())
+    return PairedDifference(difference, low, high, p_value)
 
 
-def paired_difference(
-    observed: float | np.floating, samples: Float[np.ndarray, " resamples"], *, level: float = LEVEL
+def compare_means(
+    differences: Float[np.ndarray, " n"],
+    samples: Float[np.ndarray, " resamples"],
+    *,
+    groups: Groups | None = None,
+    level: float = LEVEL,
 ) -> PairedDifference:
-    """Judge a difference by the differences that resamples of the examples gave.
-
-    The p-value is the smallest ``alpha`` whose percentile interval ``1 - alpha`` leaves out zero:
-    ``2 * (1 + k) / (1 + R)``, at most 1, where ``k`` is the smaller number of the ``R`` differences
-    on one side of zero, zero itself counted on both. It is never 0.
+    """Compare a mean over cases of two models by their difference on each case.
 
     Args:
-        observed: the difference on the examples as they are.
-        samples: the difference on each resample ``[R]``.
-        level: share of the resamples between the ends of the interval.
+        differences: of the two models on each case ``[n]``.
+        samples: the mean difference on each resample of the cases ``[R]``.
+        groups: patient or lesion of each case; None takes all as independent.
+        level: nominal coverage of the interval, in (0, 1).
+
+    Returns:
+        The mean difference, its expanded percentile interval (see :func:`expanded_level`), and the
+        p-value of :func:`mean_test`.
     """
-    low, high = percentile_interval(samples, level=level)
-    fewer = min((samples <= 0).sum(), (samples >= 0).sum())
-    p_value = min(1.0, 2 * (1 + int(fewer)) / (1 + len(samples)))
-    return PairedDifference(float(observed), float(low), float(high), p_value)
+    expanded = expanded_level(level, num_units(len(differences), groups))
+    low, high = percentile_interval(samples, level=expanded)
+    p_value = mean_test(differences, groups=groups)
+    return PairedDifference(float(differences.mean()), float(low), float(high), p_value)
 
 
 def mcnemar(
@@ -309,37 +275,5 @@ def mean_difference_over_seeds(
     return mean_over_seeds(np.subtract(first, second).tolist(), level=level)
 
 
-def _cells(
-    labels: Integer[np.ndarray, " n"],
-    predictions: Integer[np.ndarray, "*models n"],
-    num_classes: int,
-) -> Int[np.ndarray, "*models n"]:
-    """Number the cells of the confusion matrix, row by row."""
-    return labels.astype(int) * num_classes + predictions  # narrow integers would overflow
-
-
-def _weighted_scores(
-    arrays: tuple[Int[Array, " n"], Rankings, Calibration],
-    weights: Float[Array, " n"],
-    num_classes: int,
-) -> Scores:
-    cells, rankings, calibrated = arrays
-    return Scores(
-        classification=classification_metrics(_confusion(cells, weights, num_classes)),
-        ranking=ranking_metrics(rankings, weights),
-        ece=expected_calibration_error(calibrated, weights),
-    )
-
-
-def _weighted_macro_f1(
-    cells: Int[Array, "models n"], weights: Float[Array, " n"], num_classes: int
-) -> Float[Array, " models"]:
-    confusions = jax.vmap(lambda row: _confusion(row, weights, num_classes))(cells)
-    return jnp.asarray(jax.vmap(classification_metrics)(confusions).macro_f1)
-
-
-def _confusion(
-    cells: Int[Array, " n"], weights: Float[Array, " n"], num_classes: int
-) -> Int[Array, "{num_classes} {num_classes}"]:
-    counts = jnp.bincount(cells, weights, length=num_classes**2)
-    return counts.astype(jnp.int32).reshape(num_classes, num_classes)
+def _weighted_ranking(rankings: Rankings, weights: Float[Array, " n"], _: int) -> RankingMetrics:
+    return ranking_metrics(rankings, weights)

@@ -1,14 +1,18 @@
 """The summary of a test: every metric with its interval, as ``test.json`` holds them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
-from lmf_jax.evaluation.resampling import LEVEL, NUM_RESAMPLES, Groups
+from lmf_jax.errors import printable
+from lmf_jax.evaluation.resampling import FEW_UNITS, LEVEL, NUM_RESAMPLES, Groups, unit_codes
 from lmf_jax.evaluation.scores import Scores, has_counterexamples, score
-from lmf_jax.evaluation.statistics import bootstrap_scores
+from lmf_jax.evaluation.statistics import score_intervals
+
+MOST_NAMED = 6
+"""Classes that a sentence lists by name."""
 
 SEED = 0
 """Of the resamples: fixed, so that the same predictions have the same intervals."""
@@ -31,13 +35,18 @@ def test_summary(
     Returns:
         ``accuracy``, ``balanced_accuracy``, ``mcc``, ``macro_precision``, ``macro_recall``,
         ``macro_f1``, ``auroc`` and ``average_precision`` (macro means, one class against the rest),
-        ``ece``; ``per_class``: for each name ``precision``, ``recall``, ``f1``, ``auroc``,
-        ``average_precision`` and ``support``; ``intervals``: ``level``, ``resamples``, ``seed``,
-        ``drawn`` (``images`` or ``groups``),
-        ``[low, high]`` of each metric, and ``per_class`` the same for each name. Python floats in
-        [0, 1] (``mcc`` in [-1, 1]) and integers. None stands for AUROC and average precision of a
-        class without an example or without one of another class, and for the intervals of a class
-        without an example. See :func:`classification_metrics` for its other metrics.
+        ``ece`` (debiased, see :func:`debiased_calibration_error`);
+        ``per_class``: for each name ``precision``, ``recall``, ``f1``, ``auroc``,
+        ``average_precision`` and ``support``; ``intervals``: ``method``, ``level``, ``resamples``,
+        ``seed``, ``drawn`` (``images`` or ``groups``), ``units`` (images, or groups, of each
+        class), ``[low, high]`` of each metric, and ``per_class`` the same for each name. Python
+        floats in [0, 1] (``mcc`` in [-1, 1]) and integers. None stands for AUROC and average
+        precision of a class without an example or without one of another class, and for the
+        intervals of a class without an example. The intervals of metrics of the confusion matrix
+        are those of
+        :func:`metric_intervals`; those of AUROC and average precision are percentiles of the
+        bootstrap, which are too narrow for a class of few examples. See
+        :func:`classification_metrics` for its other metrics.
 
     Raises:
         ValueError: if there is no example, a logit is NaN, a label is no class id, or the class
@@ -46,8 +55,8 @@ def test_summary(
     num_classes = logits.shape[-1]
     check_class_names(class_names, num_classes)
     _check_labels(labels, num_classes)
-    scores = score(labels, logits)
-    intervals = bootstrap_scores(labels, logits, groups=groups, seed=SEED)
+    intervals, ece = score_intervals(labels, logits, groups=groups, seed=SEED)
+    scores = score(labels, logits)._replace(ece=np.float64(ece))
     ranked = has_counterexamples(labels, num_classes)
     present = np.bincount(labels, minlength=num_classes) > 0
     values = _per_class(scores, class_names, ranked, np.ones_like(present))
@@ -57,10 +66,12 @@ def test_summary(
         **_overall(scores, ranked),
         "per_class": values,
         "intervals": {
+            "method": "posterior",
             "level": LEVEL,
             "resamples": NUM_RESAMPLES,
             "seed": SEED,
             "drawn": "images" if groups is None else "groups",
+            "units": count_units(labels[:, None] == np.arange(num_classes), class_names, groups),
             **_overall(intervals, ranked),
             "per_class": _per_class(intervals, class_names, ranked, present),
         },
@@ -107,6 +118,45 @@ def _per_class(
 
 def _to_json(values: Any) -> Any:
     return None if values is None else np.asarray(values, float).tolist()
+
+
+def count_units(
+    has_class: Bool[np.ndarray, "n classes"], class_names: Sequence[str], groups: Groups | None
+) -> dict[str, int]:
+    """Count the independent units that have an example of each class.
+
+    Args:
+        has_class: whether each example has, or is of, each class ``[n, C]``.
+        class_names: the ``C`` names.
+        groups: lesion or patient of each example; None takes all examples as independent.
+    """
+    codes = unit_codes(len(has_class), groups)
+    return {
+        name: len(np.unique(codes[column]))
+        for name, column in zip(class_names, has_class.T, strict=True)
+    }
+
+
+def describe_few_units(test: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name the classes that have fewer than ``FEW_UNITS`` independent units in the test.
+
+    Args:
+        test: in the form of ``test.json``. A file of an earlier version does not count units.
+
+    Returns:
+        One note, or none where there is no such class. A class without any unit is left out.
+    """
+    intervals = test["intervals"]
+    counts = sorted(intervals.get("units", {}).items(), key=lambda item: item[1])
+    few = [f"{printable(name)[:40]} ({count})" for name, count in counts if 0 < count < FEW_UNITS]
+    if not few:
+        return ()
+    units = "lesions or patients" if intervals["drawn"] == "groups" else intervals["drawn"]
+    more = f" and {len(few) - MOST_NAMED} more" if len(few) > MOST_NAMED else ""
+    return (
+        f"Classes with fewer than {FEW_UNITS} test {units}: {', '.join(few[:MOST_NAMED])}{more}. "
+        "Their scores, and the means over the classes, are uncertain: read the intervals.",
+    )
 
 
 def check_class_names(class_names: Sequence[str], num_classes: int) -> None:

@@ -135,6 +135,12 @@ def test_missing_or_truncated_file_is_named(run_dir, name):
         ("test.json", lambda t: t["intervals"].update(mcc=None), "interval of mcc that is no pair"),
         ("test.json", lambda t: t["intervals"].update(mcc=[0.1]), "interval of mcc that is no pa"),
         ("test.json", lambda t: t["intervals"].update(level="95"), "its intervals do not say of"),
+        ("test.json", lambda t: t["intervals"].update(units=3), "its intervals do not say of"),
+        (
+            "test.json",
+            lambda t: t["intervals"].update(units={"a": -1}),
+            "its intervals do not say of",
+        ),
         ("test.json", lambda t: t.update(per_class=3), "its classes are not those of config.json"),
         (
             "test.json",

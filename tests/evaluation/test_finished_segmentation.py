@@ -112,6 +112,8 @@ def test_missing_or_truncated_file_is_named(run_dir, name):
         ("test.json", lambda t: t["intervals"].update(hd95=[-1, 1]), "interval of hd95 that is no"),
         ("test.json", lambda t: t["intervals"].pop("precision"), "its intervals, lacks precision"),
         ("test.json", lambda t: t["intervals"].update(level="95"), "do not say of what"),
+        ("test.json", lambda t: t["intervals"].update(units=3), "do not say of what"),
+        ("test.json", lambda t: t["intervals"].update(units={"a": -1}), "do not say of what"),
         ("test.json", lambda t: t["per_class"].pop("tumour"), "classes are not those of config"),
         ("test.json", lambda t: t["per_class"]["tumour"].pop("dsc"), "its class tumour lacks dsc"),
         (

@@ -301,11 +301,24 @@ def test_table_shows_the_interval_of_each_overall_metric():
         "macro average precision  0.800  [0.760, 0.840]",
         "calibration error (ECE)  0.050  [0.010, 0.090]",
     ]
-    of_images = "[ ]: 95 % interval, 2,000 resamples of the test images, stratified by class"
+    of_images = "[ ]: 95 % interval over other test images"
     assert lines[-1] == of_images
     of_groups = TEST | {"intervals": TEST["intervals"] | {"drawn": "groups"}}
     line = format_test_table(of_groups, [12345, 229]).split("\n")[-1]
-    assert line == of_images.replace("the test images", "lesions or patients") and len(line) <= 80
+    assert line == of_images.replace("images", "lesions or patients") and len(line) <= 80
+
+
+def test_classes_with_few_lesions_are_named():
+    units = {"melanoma": 9, "nevus": 10, "scar": 0}
+    found = TEST | {"intervals": TEST["intervals"] | {"drawn": "groups", "units": units}}
+    text = format_test_table(found, [12345, 229])
+    assert max(map(len, text.split("\n"))) <= 80
+    assert "fewer than 10 test lesions or patients: melanoma (9). Their scores" in " ".join(
+        text.split()
+    )
+    many = TEST | {"intervals": TEST["intervals"] | {"units": {f"c{i}": i for i in range(1, 10)}}}
+    words = " ".join(format_test_table(many, [12345, 229]).split())
+    assert "c1 (1), c2 (2), c3 (3), c4 (4), c5 (5), c6 (6) and 3 more" in words
 
 
 def test_what_is_undefined_is_said_in_the_table():

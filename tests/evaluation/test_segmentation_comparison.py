@@ -125,7 +125,7 @@ def test_known_patients_are_drawn(two_runs, tmp_path):
     by_patient = by_case.reshape(-1, 4).mean(axis=1)
     (pair,) = found.pairs
     assert pair.wilcoxon_p == pytest.approx(stats.wilcoxon(by_patient).pvalue)
-    assert "draw patients or lesions" in format_segmentation_comparison(found)
+    assert "Patients or lesions, with all" in format_segmentation_comparison(found)
 
 
 def test_the_order_of_the_cases_does_not_matter(two_runs):
@@ -204,8 +204,8 @@ def test_layout_fits_100_columns_and_says_what_it_means(comparison):
     assert f"{pair.dsc.difference:+.3f}" in rows[0]
     assert f"{pair.hd95.difference:+.1f}" in rows[1]
     words = " ".join(text.split())
-    assert "It covers which cases were tested, not the training seed." in words
-    assert "It covers the training seed, on these test cases." in words
+    assert "of one run: 95 % interval over other test cases, not over other seeds." in words
+    assert "of several seeds: 95 % t-interval of their mean, on these test cases." in words
     assert "corrected for 3 pairs" in words
 
 

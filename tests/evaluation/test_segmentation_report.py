@@ -124,7 +124,7 @@ def test_a_report_can_do_without_overlays_and_knows_volumes_and_patients(tmp_pat
     page = Page(write_report(run_dir).read_text())
     assert "HD95 in mm" in page.text and "of whose voxels 92 %" in page.text
     assert "Patients or lesions in the test 4" in page.text
-    assert "A resample draws patients or lesions" in page.text
+    assert "which draw patients or lesions with all their cases" in page.text
     assert "5 test cases of 1 foreground class, after" in page.text
     assert "From the worst to the best" not in page.text and "weakest class" not in page.text
     assert not (run_dir / "figures" / "overlays.png").exists()
@@ -180,4 +180,4 @@ def test_table_is_aligned_and_fits_80_columns(test):
     low, high = test["intervals"]["dsc"]
     assert lines[7] == f"DSC            {test['dsc']:.3f}  [{low:.3f}, {high:.3f}]"
     assert lines[11].startswith("hd95 pixels") and f"{test['hd95']:.1f}" in lines[11]
-    assert lines[-1] == "[ ]: 95 % interval, 2,000 resamples of the test cases"
+    assert lines[-1] == "[ ]: 95 % interval over other test cases"

