@@ -13,6 +13,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from data.datasets import SplitDataset
+from data.unknown_formats import FLOATING_POINT, why_unknown
 from lmf_jax.errors import UserError
 
 AnyDataset = TypeVar("AnyDataset", bound=SplitDataset)
@@ -135,14 +136,16 @@ def open_rgb(encoded: bytes) -> Image.Image:
 
 
 def reason(error: Exception) -> str:
-    """Returns why an image cannot be decoded, in few words.
+    """Returns why an image cannot be read or decoded, in few words: the same wherever that is said.
 
     Args:
-        error: What Pillow raised.
+        error: From :func:`read_encoded`, or what Pillow raised.
     """
-    if isinstance(error, UnidentifiedImageError):  # its message only names a Python object
-        return "no known format"
-    return str(error) or type(error).__name__
+    if isinstance(error, FileNotFoundError):
+        return "the file is missing"
+    if isinstance(error, OSError) and error.strerror:  # without the path, which is said already
+        return error.strerror
+    return str(error).rstrip(" .") or type(error).__name__
 
 
 def open_image(encoded: bytes) -> Image.Image:
@@ -152,9 +155,13 @@ def open_image(encoded: bytes) -> Image.Image:
         encoded: The bytes of an image file in one of :data:`FORMATS`.
 
     Raises:
-        Exception: Whatever Pillow raises for bytes it cannot open.
+        UnidentifiedImageError: If they have no known format; it says what they are instead.
+        Exception: Whatever else Pillow raises for bytes it cannot open.
     """
-    return Image.open(io.BytesIO(encoded), formats=FORMATS)
+    try:
+        return Image.open(io.BytesIO(encoded), formats=FORMATS)
+    except UnidentifiedImageError:  # its message only names a Python object
+        raise UnidentifiedImageError(why_unknown(encoded)) from None
 
 
 def read_encoded(path: Path) -> bytes:
@@ -187,7 +194,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     white_is_zero = is_white_zero(image)
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
-        raise ValueError("floating-point pixels have no fixed range; save it with 8 or 16 bits")
+        raise ValueError(FLOATING_POINT)
     if image.mode.startswith("I"):
         return _grey16_to_rgb(image, white_is_zero)
     if image.has_transparency_data:

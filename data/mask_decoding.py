@@ -93,7 +93,8 @@ def read_mask(encoded: bytes) -> UInt8[np.ndarray, "height width"]:
         if image.mode.startswith("I"):
             return _bytes_of(np.asarray(image))
         if image.mode not in ("1", "L", "RGB", "LA", "RGBA"):
-            raise ValueError(f"a mask is grey or has a palette, and this is {image.mode}")
+            found = "F, floating point" if image.mode == "F" else image.mode
+            raise ValueError(f"a mask is grey or has a palette, and this is {found}")
         if image.mode == "1":
             return np.asarray(image.convert("L"))
         if image.mode == "L":

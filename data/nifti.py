@@ -27,6 +27,9 @@ LARGEST_VOLUME = 2**29
 SPACINGS = (0.05, 50.0)
 """Edges that a voxel may have, in mm."""
 
+LABEL_TOLERANCE = 1e-3
+"""How far a stored label may lie from its integer: scaling by slope and intercept rounds."""
+
 _CHUNK = 2**24
 _LONGEST_EXTENSIONS = 2**24
 _DEFLATE_RATIO = 1032
@@ -94,21 +97,23 @@ class NiftiFile:
             values: The label that stands for each class, by class id.
 
         Returns:
-            Class ids, the axes as in :meth:`read_image`.
+            Class ids, the axes as in :meth:`read_image`. A value within
+            :data:`LABEL_TOLERANCE` of a label counts as that label.
 
         Raises:
             UserError: If the file is damaged, or holds another label.
         """
         ids = np.empty(math.prod(self.shape), np.uint8)
         for part, stored in self._chunks():
+            stored = stored.astype(np.float64)  # differences of unsigned integers would wrap
             known = np.zeros(len(stored), bool)
             for number, value in enumerate(values):
-                here = stored == value
+                here = np.abs(stored - value) <= LABEL_TOLERANCE
                 ids[part][here] = number
                 known |= here
             if not known.all():
                 raise UserError(
-                    f"{self.path} holds the label {stored[~known][0]:g}; expected "
+                    f"{self.path} holds the label {stored[~known][0]:.9g}; expected "
                     f"{', '.join(map(str, values))}."
                 )
         return self._turned(ids)

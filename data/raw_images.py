@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from data.decoding import open_rgb, read_encoded
+from data.decoding import open_rgb, read_encoded, reason
 from data.labels import Labels
 from data.names import RawFolder
 
@@ -59,8 +59,8 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
         raise NotImplementedError
 
     def describe_broken(self, name: str) -> str:
-        """Returns how an image that is broken is named to a person."""
-        return name
+        """Returns a broken image's name with what is wrong."""
+        raise NotImplementedError
 
     def targets(self) -> dict[str, tuple[Any, Iterable[Any]]]:
         """Returns what is learned, by name: its TFDS feature, and a value for every image."""
@@ -137,15 +137,27 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
             yield read_encoded(self.files.image_path(self.raw, name))
 
     def broken_images(self) -> list[str]:
-        """Returns the names of the images that are missing or cannot be decoded, in order."""
+        """Returns the names of the images that cannot be used, in order."""
+        return list(self.faults)
+
+    def describe_broken(self, name: str) -> str:
+        """Returns a broken image's name with what is wrong."""
+        return f"{name}: {self.faults[name]}"
+
+    @cached_property
+    def faults(self) -> dict[str, str]:
+        """What is wrong, by the name of the image, in order."""
         names = self.labels.ids.tolist()
+        found = zip(names, check_all(self.find_fault, names), strict=True)
+        return {name: fault for name, fault in found if fault is not None}
 
-        def is_broken(name: str) -> bool:
-            return not _can_be_decoded(self.files.image_path(self.raw, name))
-
-        return [
-            name for name, broken in zip(names, check_all(is_broken, names), strict=True) if broken
-        ]
+    def find_fault(self, name: str) -> str | None:
+        """Returns what is wrong with an image, in few words; None if it can be used."""
+        try:
+            open_rgb(read_encoded(self.files.image_path(self.raw, name)))
+        except Exception as error:  # Pillow's formats raise nearly everything
+            return reason(error)
+        return None
 
 
 def check_all(check: Callable[[str], Result], names: list[str]) -> list[Result]:
@@ -160,11 +172,3 @@ def check_all(check: Callable[[str], Result], names: list[str]) -> list[Result]:
         return list(
             tqdm(results, desc="Checking images", total=len(names), leave=False, disable=None)
         )
-
-
-def _can_be_decoded(path: Path) -> bool:
-    try:
-        open_rgb(read_encoded(path))
-    except Exception:  # Pillow's formats raise nearly everything
-        return False
-    return True

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -12,7 +11,7 @@ from jaxtyping import UInt8
 
 from data.decoding import open_rgb, read_encoded, reason
 from data.mask_decoding import class_ids, read_mask
-from data.raw_images import ImageFilesBuilder, RawFiles, check_all
+from data.raw_images import ImageFilesBuilder, RawFiles
 
 
 class MaskBuilder(ImageFilesBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -51,23 +50,8 @@ class MaskBuilder(ImageFilesBuilder, skip_registration=True):  # type: ignore[ca
         for name in self.labels.without(self.skipped).ids.tolist():
             yield self.encoded_mask(name)
 
-    def broken_images(self) -> list[str]:
-        """Returns the names of the images that cannot be used with their masks, in order."""
-        return list(self.faults)
-
-    def describe_broken(self, name: str) -> str:
-        """Returns a name with what is wrong."""
-        return f"{name}: {self.faults[name]}"
-
-    @cached_property
-    def faults(self) -> dict[str, str]:
-        """What is wrong, by the name of the image, in order."""
-        names = self.labels.ids.tolist()
-        found = zip(names, check_all(self._fault, names), strict=True)
-        return {name: fault for name, fault in found if fault is not None}
-
-    def _fault(self, name: str) -> str | None:
-        """Returns what is wrong with an image or its mask, in few words."""
+    def find_fault(self, name: str) -> str | None:
+        """Returns what is wrong with an image or its mask, in few words; None for nothing."""
         checked = "image"
         try:
             encoded = read_encoded(self.files.image_path(self.raw, name))

@@ -172,12 +172,40 @@ def mask_classes(raw: FolderPair, values: Mapping[str, Sequence[int]]) -> tuple[
     if 255 in used and {0, 255}.issuperset(used):
         fits, count = named is None or len(named) == 2, 2
     if not fits:
-        most = max(values, key=lambda name: len(values[name]))
+        wrong = _wrong_mask(values, named)
         raise UserError(
-            f"The masks in {raw.masks} hold the values {listed(used)}, and the one of {most} alone "
-            f"{listed(values[most])}; expected {expected}, or 0 and 255 of two."
+            f"The masks in {raw.masks} hold the values {listed(used)}, and the one of {wrong} "
+            f"alone {listed(values[wrong])}; expected {expected}, or 0 and 255 of two."
         )
     return named or ("background", *(f"class-{i}" for i in range(1, count)))
+
+
+def _wrong_mask(values: Mapping[str, Sequence[int]], named: Sequence[str] | None) -> str:
+    """Returns the name of a mask that does not fit, of masks that together do not.
+
+    Where some are black and white and others hold class ids, one of the fewer is wrong; masks of
+    background alone are either.
+
+    Args:
+        values: The values in every mask, in ascending order, by the name of its image.
+        named: Names of the classes, if there is a file of them.
+    """
+    limit = MOST_UNNAMED if named is None else len(named)
+    black_and_white, of_ids, wrong = [], [], []
+    for name, of_mask in values.items():
+        if of_mask[-1] == 255 and {0, 255}.issuperset(of_mask) and (named is None or limit == 2):
+            black_and_white.append(name)
+        elif of_mask[-1] >= limit:
+            wrong.append(name)
+        elif of_mask[-1] > 0:
+            of_ids.append(name)
+    used = {value for of_mask in values.values() for value in of_mask}
+    gap = next(value for value in range(257) if value not in used)
+    if not wrong and black_and_white and of_ids:
+        wrong = min(black_and_white, of_ids, key=len)
+    elif not wrong:  # class ids with a gap
+        wrong = [name for name in of_ids if values[name][-1] > gap]
+    return wrong[0] if wrong else next(iter(values))
 
 
 def check_jpeg(encoded: bytes, values: Sequence[int]) -> None:

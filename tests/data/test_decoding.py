@@ -2,12 +2,17 @@
 
 import io
 import os
+import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from data.decoding import decode_image, read_encoded
+from data.decoding import decode_image, open_rgb, read_encoded, reason
+from data.loose_images import LooseImages
+from data.prepare import prepare
+from lmf_jax.errors import UserError
 
 
 def encode(image: Image.Image, format: str = "png", **options) -> bytes:
@@ -151,6 +156,70 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(format: str, monkey
 def test_a_format_that_pillow_gives_to_another_program_is_not_opened() -> None:
     with pytest.raises(UnidentifiedImageError):
         decode_image(encode(Image.new("RGB", (2, 2)), "eps"), 4)
+
+
+def tiff_of(dtype: str, photometric: int = 1) -> bytes:
+    """Returns a TIFF of one pixel of 4 bytes or more, whatever Pillow makes of it."""
+    bits, kind = np.dtype(dtype).itemsize * 8, {"u": 1, "i": 2, "f": 3}[np.dtype(dtype).kind]
+    tags = [
+        (256, 1), (257, 1), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1),
+        (278, 1), (279, bits // 8), (339, kind),
+    ]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    pixel = np.ones(1, dtype).tobytes()
+    start = struct.pack("<I", 8 + len(pixel))
+    return b"II*\0" + start + pixel + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+FLOATS = "floating-point pixels have no fixed range; save it with 8 or 16 bits"
+UNREADABLE = {
+    "HTML": (b"\xef\xbb\xbf\n<!DOCTYPE html><html>", "it is an HTML page, not an image"),
+    "XML": (b"<?xml version='1.0'?><Error/>", "it is an XML document, not an image"),
+    "DICOM": (bytes(128) + b"DICM", "it is a DICOM file, not an image"),
+    "empty": (b"", "no known format: the file is empty"),
+    "text": (b"no image", "no known format"),
+    "float32": (tiff_of("<f4"), FLOATS),
+    "float64": (tiff_of("<f8"), FLOATS),
+    "float32, white is 0": (tiff_of("<f4", 0), FLOATS),
+    "64 bits": (tiff_of("<u8"), "a TIFF of 64 bits a pixel, which cannot be read; save it with 8"),
+    "32 bits, white is 0": (tiff_of("<u4", 0), "a TIFF of 32 bits a pixel, of which 0 is white, w"),
+    "32 bits": (tiff_of("<i4").replace(struct.pack("<i", 1), struct.pack("<i", -1), 1), "outside"),
+}
+
+
+@pytest.mark.parametrize(("encoded", "message"), UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_every_file_that_is_no_image_has_its_reason(
+    encoded: bytes, message: str, tmp_path: Path
+) -> None:
+    """Prepared or predicted, the words are the same."""
+    (tmp_path / "raw" / "a").mkdir(parents=True)
+    (tmp_path / "raw" / "b").mkdir()
+    Image.new("L", (2, 2)).save(tmp_path / "raw" / "b" / "good.png")
+    path = tmp_path / "raw" / "a" / "bad.jpg"
+    path.write_bytes(encoded)
+    images = LooseImages([path], 4, 1)
+    assert not any(batch["mask"].any() for batch in images)
+    assert message in images.broken[0]
+    (tmp_path / "list.csv").write_text("path,label\nraw/a/bad.jpg,a\nraw/b/good.png,b\n")
+    for name in (f"folder:{tmp_path / 'raw'}", f"manifest:{tmp_path / 'list.csv'}"):
+        with pytest.raises(UserError) as caught:
+            prepare(name, None, tmp_path / "data")
+        assert f"bad.jpg: {images.broken[0]})" in str(caught.value)
+    with pytest.raises((ValueError, OSError)) as refused:
+        open_rgb(encoded)
+    assert reason(refused.value) == images.broken[0]
+
+
+def test_a_missing_file_and_one_that_may_not_be_read_have_their_reason(tmp_path: Path) -> None:
+    images = LooseImages([tmp_path / "none.png", tmp_path / "none.png" / "a.png"], 4, 1)
+    (tmp_path / "file.png").write_bytes(b"")
+    images.files.append(tmp_path / "file.png" / "a.png")
+    assert len(list(images)) == 3
+    assert images.broken == {
+        0: "the file is missing",
+        1: "the file is missing",
+        2: "Not a directory",
+    }
 
 
 def test_a_file_is_read_and_nothing_else(tmp_path) -> None:

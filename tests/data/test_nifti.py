@@ -85,7 +85,18 @@ def test_labels_become_class_ids(tmp_path: Path) -> None:
     np.testing.assert_array_equal(ids, np.where(LABELS == 4, 3, LABELS))
 
 
-@pytest.mark.parametrize(("label", "shown"), [(3, "3"), (-1, "-1"), (0.5, "0.5"), (np.nan, "nan")])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_label_that_was_rounded_counts_as_its_integer(dtype, tmp_path: Path) -> None:
+    for rounding in (2e-6, -2e-6, 9e-4):
+        save_nifti(tmp_path / "a.nii", LABELS.astype(dtype) + dtype(rounding))
+        ids = open_nifti(tmp_path / "a.nii").read_labels((0, 1, 2, 4))
+        np.testing.assert_array_equal(ids, np.where(LABELS == 4, 3, LABELS))
+
+
+OTHER_LABELS = [(3, "3"), (-1, "-1"), (0.5, "0.5"), (2.002, "2.00200009"), (np.nan, "nan")]
+
+
+@pytest.mark.parametrize(("label", "shown"), OTHER_LABELS)
 def test_an_unknown_label_is_named(label: float, shown: str, tmp_path: Path) -> None:
     labels = LABELS.astype(np.float32)
     labels[4, 5, 3] = label

@@ -154,7 +154,9 @@ def test_too_few_images_for_a_test_part_are_refused_before_training(folder, tmp_
 def test_what_prepare_lets_through_can_be_decoded(folder: Path, tmp_path: Path) -> None:
     Image.new("F", (4, 4), 0.5).save(folder / "mole" / "float.tiff")
     Image.new("I", (4, 4), 70000).save(folder / "mole" / "deep.tiff")
-    with pytest.raises(UserError, match=r"2 of 14 .*mole/deep.tiff, mole/float.tiff"):
+    with pytest.raises(
+        UserError, match=r"2 of 14 .*mole/deep.tiff: .*outside.*, mole/float.tiff: floa"
+    ):
         load_dataset(f"folder:{folder}", data_dir=tmp_path / "data")
 
 
@@ -184,11 +186,17 @@ def test_the_home_folder_is_understood(folder: Path, tmp_path: Path, monkeypatch
     assert parse_name("folder:~/own images").path == folder
 
 
+BROKEN = (
+    r"2 of 12 images .*cannot be decoded \(mole/02.png: no known format: the file is empty, "
+    r"rare one/08.png: .*truncated.*\).*--skip-broken"
+)
+
+
 def test_broken_images_are_named_and_can_be_left_out(folder: Path, tmp_path: Path) -> None:
     name, data_dir = f"folder:{folder}", tmp_path / "data"
     (folder / "mole" / "02.png").write_bytes(b"")
     (folder / "rare one" / "08.png").write_bytes((folder / "mole" / "01.png").read_bytes()[:-30])
-    with pytest.raises(UserError, match=r"2 of 12 .*\(mole/02.png, rare one/08.png\).*--skip-br"):
+    with pytest.raises(UserError, match=BROKEN):
         load_dataset(name, data_dir=data_dir)
     prepared = prepare(name, None, data_dir, skip_broken=True)
     assert len(prepared.ids) == 10
@@ -198,7 +206,7 @@ def test_broken_images_are_named_and_can_be_left_out(folder: Path, tmp_path: Pat
 
 def test_images_of_a_manifest_that_are_missing_are_named(manifest: Path, tmp_path: Path) -> None:
     (manifest.parent / "mole" / "05.png").unlink()
-    with pytest.raises(UserError, match=r"1 of 12 images .*missing.*\(mole/05.png\)"):
+    with pytest.raises(UserError, match=r"1 of 12 .*\(mole/05.png: the file is missing\)"):
         load_dataset(f"manifest:{manifest}", data_dir=tmp_path / "data")
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from data import SegmentationDataset, load_segmentation_dataset, open_masks
 from data.names import FolderPair, parse_name
-from data.pairs.labels import find_masks
+from data.pairs.labels import find_masks, mask_classes
 from data.prepare import open_dataset, prepare
 from data.raw_images import SKIPPED_FILE
 from data.unused_files import file_remarks
@@ -340,6 +340,39 @@ def test_masks_of_black_and_white_and_grey_are_refused(folder: Path, tmp_path: P
     name = draw_pairs(folder, 8, white=255)
     save(folder / "masks" / "03.png", [0, 128, 255])
     refused(name, tmp_path, f"values 0, 128, 255, and the one of 03.png alone 0, 128, .*{VALUES}")
+
+
+MASKS = {  # values of eight masks, and which of them is wrong
+    "one with a grey between": ([[0, 255]] * 7 + [[0, 128, 255]], 7),
+    "black and white beside class ids": ([[0, 1, 2]] * 7 + [[0, 255]], 7),
+    "class ids beside black and white": ([[0, 255]] * 7 + [[0, 1]], 7),
+    "class ids beside black and white and empty masks": ([[0]] * 4 + [[0, 255]] * 3 + [[0, 1]], 7),
+    "few masks of a class": ([[0, 1]] * 4 + [[0, 1, 2]] + [[0, 1]] * 2 + [[0, 255]], 7),
+    "white alone": ([[0, 1]] * 7 + [[255]], 7),
+    "a gap": ([[0, 1]] * 7 + [[0, 1, 3]], 7),
+    "a gap in one of few values": ([[0, 1, 2]] * 7 + [[0, 9]], 7),
+    "a picture of few values": ([[0, 1, 2]] * 7 + [[0, 200]], 7),
+    "a gap in all": ([[0, 2]] * 8, 0),
+    "background in all": ([[0]] * 8, 0),
+}
+
+
+@pytest.mark.parametrize(("values", "wrong"), MASKS.values(), ids=MASKS.keys())
+def test_a_mask_that_is_wrong_is_named(values: list[list[int]], wrong: int) -> None:
+    pair = FolderPair(Path("images"), Path("masks"))
+    by_name = {f"{number}.png": of_mask for number, of_mask in enumerate(values)}
+    listed = ", ".join(map(str, values[wrong]))
+    with pytest.raises(UserError, match=f"the one of {wrong}.png alone {listed}; expected"):
+        mask_classes(pair, by_name)
+
+
+def test_of_two_names_the_mask_with_other_values_is_named(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("skin\nmole\n")
+    pair = FolderPair(tmp_path, tmp_path)
+    for usual, other in (([0, 255], [0, 1]), ([0, 1], [0, 255]), ([0, 1], [0, 1, 2])):
+        values = {str(number): usual for number in range(7)} | {"odd": other}
+        with pytest.raises(UserError, match="the one of odd alone"):
+            mask_classes(pair, values)
 
 
 WRONG_NAMES = {

@@ -120,20 +120,21 @@ def test_images_in_two_datasets_are_said_when_both_are_prepared(raw_dir, tmp_pat
 
 
 BREAK = {
-    "missing": lambda path: path.unlink(),
-    "empty": lambda path: path.write_bytes(b""),
-    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-200]),
-    "no image": lambda path: path.write_text("<html>404</html>"),
-    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "missing": (lambda path: path.unlink(), "the file is missing"),
+    "empty": (lambda path: path.write_bytes(b""), "no known format: the file is empty"),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-200]), "image file is trunc"),
+    "no image": (lambda path: path.write_text("<html>404</html>"), "it is an HTML page, not an i"),
+    "a folder": (lambda path: (path.unlink(), path.mkdir()), "it is no file"),
 }
 
 
-@pytest.mark.parametrize("damage", BREAK.values(), ids=BREAK.keys())
-def test_a_broken_image_is_named_and_nothing_is_written(damage, raw_dir, tmp_path) -> None:
+@pytest.mark.parametrize(("damage", "reason"), BREAK.values(), ids=BREAK.keys())
+def test_a_broken_image_is_named_and_nothing_is_written(damage, reason, raw_dir, tmp_path) -> None:
     damage(image(raw_dir, 4))
     data_dir = tmp_path / "data"
     command = f"python -m data prepare ham10000 --raw-dir {raw_dir} --data-dir {data_dir} --skip-b"
-    message = r"1 of 60 images in .* \(ISIC_0000004\); .* by " + re.escape(command)
+    named = rf"\(ISIC_0000004: {reason}[^()]*(\([^()]*\))?\)"
+    message = rf"1 of 60 images in .* {named}; .* by " + re.escape(command)
     with pytest.raises(UserError, match=message):
         prepare("ham10000", raw_dir, data_dir)
     assert not list((tmp_path / "data").rglob("*.array_record*"))
@@ -177,7 +178,7 @@ def test_the_list_of_what_was_left_out_comes_with_the_dataset(
 def test_of_many_broken_images_five_are_named(raw_dir: Path, tmp_path: Path) -> None:
     for number in range(7):
         image(raw_dir, number).unlink()
-    with pytest.raises(UserError, match=r"^7 of 60 .*ISIC_0000004, \.\.\.\)"):
+    with pytest.raises(UserError, match=r"^7 of 60 .*ISIC_0000004: the file is missing, \.\.\.\)"):
         prepare("ham10000", raw_dir, tmp_path / "data")
 
 

@@ -1,0 +1,60 @@
+"""What a file is that Pillow cannot open as an image."""
+
+import io
+import warnings
+
+from PIL import TiffImagePlugin
+
+FLOATING_POINT = "floating-point pixels have no fixed range; save it with 8 or 16 bits"
+"""Why images with such pixels are refused."""
+
+SIGNATURES = (
+    (0, b"%PDF", "a PDF document"),
+    (0, b"PK\x03\x04", "a zip archive"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"version https://git-lfs", "a Git LFS pointer in place of the file"),
+    (128, b"DICM", "a DICOM file"),
+)
+"""What some files that are taken for images hold at which position."""
+
+
+def why_unknown(encoded: bytes) -> str:
+    """Returns why a file has no known format, in few words.
+
+    Args:
+        encoded: The bytes of the file.
+    """
+    if not encoded:
+        return "no known format: the file is empty"
+    text = encoded[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith(b"<"):
+        is_page = b"<html" in text or text.startswith(b"<!doctype html")
+        return f"it is {'an HTML page' if is_page else 'an XML document'}, not an image"
+    for position, signature, kind in SIGNATURES:
+        if encoded.startswith(signature, position):
+            return f"it is {kind}, not an image"
+    if encoded.startswith((b"II*\0", b"MM\0*")):
+        return _why_unknown_tiff(encoded)
+    return "no known format"
+
+
+def _why_unknown_tiff(encoded: bytes) -> str:
+    """Returns which pixels of a TIFF Pillow cannot read."""
+    try:
+        stream = io.BytesIO(encoded)
+        with warnings.catch_warnings(action="ignore"):
+            tags = TiffImagePlugin.ImageFileDirectory_v2(stream.read(8))
+            stream.seek(tags.next)
+            tags.load(stream)
+            bits = tags[TiffImagePlugin.BITSPERSAMPLE]
+            kinds = tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))
+            white_is_zero = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    except Exception:  # Pillow's formats raise nearly everything
+        return "no known format"
+    if 3 in kinds:
+        return FLOATING_POINT
+    of_white = ", of which 0 is white" if white_is_zero else ""
+    return (
+        f"a TIFF of {'+'.join(map(str, bits))} bits a pixel{of_white}, which cannot be read; save "
+        "it with 8 or 16 bits"
+    )
