@@ -1,6 +1,5 @@
 """Figures that explain: images with the heat of a class laid over them, model beside model."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from lmf_jax.evaluation.figures import INK, MUTED, STYLE, VERMILION, WIDTH
+from lmf_jax.evaluation.figures import INK, MUTED, STYLE, VERMILION, WIDTH, wrap
 from lmf_jax.evaluation.outlines import draw_image, draw_outline
 
 MOST_OPAQUE = 0.7
@@ -200,4 +199,4 @@ def _add_scale(figure: Figure) -> None:
 
 def _wrapped(text: str, width: int) -> str:
     """Break long text into two lines, and shorten what does not fit into them."""
-    return textwrap.fill(text, max(width, 4), max_lines=2, placeholder="…")
+    return wrap(text, max(width, 4), lines=2)

@@ -179,7 +179,9 @@ def draw_confusion_matrix(
     image = axes.imshow(shares, cmap=SHARES, vmin=0, vmax=1)
     _write_counts(axes, confusion, shares)
 
-    axes.set_xticks(range(num_classes), names, rotation=90 if num_classes > 3 else 0)
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    is_wide = num_classes * longest > 36  # letters side by side below the cells
+    axes.set_xticks(range(num_classes), names, rotation=90 if is_wide else 0)
     axes.set_yticks(range(num_classes), names)
     axes.tick_params(length=0, labelsize=9)
     axes.set_xlabel("Predicted class")
@@ -396,7 +398,11 @@ def rows_figure(class_names: Sequence[str], *, per_row: float) -> tuple[Figure, 
 
 def wrap(name: str, width: int, *, lines: int) -> str:
     """Break a long class name into lines, and shorten what does not fit into them."""
-    return textwrap.fill(name, width, max_lines=lines, placeholder="…")
+    rows = textwrap.wrap(name, width) or [name]
+    if len(rows) > lines:
+        rows = rows[:lines]
+        rows[-1] = rows[-1][: width - 1] + "…"  # of a name without spaces, its beginning
+    return "\n".join(rows)
 
 
 @style.context(STYLE)

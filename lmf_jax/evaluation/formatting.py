@@ -88,6 +88,17 @@ def format_count(value: int) -> str:
     return f"{value:,}"
 
 
+def format_percent(share: float) -> str:
+    """Write a share in percent with two digits, or more near 100: 0.9984 -> ``99.84``."""
+    percent = 100 * share
+    return f"{percent:.4g}" if percent >= 99 else f"{percent:.2g}"
+
+
+def format_ratio(ratio: float) -> str:
+    """Write a ratio with three digits, or all before the point: 5123.4 -> ``5,123``."""
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
+
+
 def format_duration(seconds: float | int) -> str:
     """Write a duration in its two largest units: 4210 -> ``1 h 10 min``."""
     minutes, seconds = divmod(round(seconds), 60)

@@ -14,6 +14,7 @@ from lmf_jax.evaluation.formatting import (
     format_duration,
     format_fraction,
     format_range,
+    format_ratio,
     format_setting,
 )
 from lmf_jax.evaluation.run_files import Finished
@@ -77,6 +78,7 @@ def render_page(
         fraction=format_fraction,
         interval=format_range,
         count=format_count,
+        ratio=format_ratio,
         setting=format_setting,
         time=format_duration,
     )

@@ -67,7 +67,9 @@ def draw_dsc_distribution(
     Returns:
         The figure, higher the more classes there are.
     """
-    figure, axes = rows_figure(class_names, per_row=max(0.85, 1.8 / len(class_names)))
+    num_classes = len(class_names)
+    per_row = 1.8 / num_classes if num_classes < 3 else float(np.clip(8 / num_classes, 0.4, 0.85))
+    figure, axes = rows_figure(class_names, per_row=per_row)
     spread = np.random.default_rng(0).uniform(-0.32, 0.32, dsc.shape)  # points lie side by side
     for row, values in enumerate(dsc.T):
         opacity = float(np.clip(40 / len(values), 0.15, 0.6))
@@ -109,7 +111,8 @@ def draw_dsc_by_size(
     Returns:
         The figure.
     """
-    figure = Figure(figsize=(WIDTH, 4.2))
+    legend_rows = -(-len(class_names) // 3)
+    figure = Figure(figsize=(WIDTH, 4.0 + 0.2 * legend_rows))
     axes = figure.subplots()
     looks = islice(cycle(POINTS), len(class_names))
     for name, values, size, look in zip(class_names, dsc.T, sizes.T, looks, strict=True):
@@ -175,7 +178,8 @@ def draw_overlays(overlays: Sequence[Overlay], class_names: Sequence[str]) -> Fi
         max(o.image.shape[0] / o.image.shape[1] for o in overlays[2 * row : 2 * row + 2])
         for row in range(rows)
     ]
-    figure = Figure(figsize=(WIDTH, 0.6 + sum(side * height + 0.4 for height in heights)))
+    legend_height = 0.4 + 0.2 * (len(class_names) - 1)
+    figure = Figure(figsize=(WIDTH, legend_height + sum(side * h + 0.4 for h in heights)))
     grid = figure.subplots(rows, 2, squeeze=False, height_ratios=heights).ravel()
     colors = _outline_colors(len(class_names))
     for axes, overlay in zip(grid, overlays, strict=False):

@@ -16,6 +16,7 @@ from lmf_jax.evaluation.formatting import (
     format_distance,
     format_fraction,
     format_interval,
+    format_percent,
     format_range,
 )
 from lmf_jax.evaluation.overlays import Overlays
@@ -131,7 +132,7 @@ def _class_rows(run: FinishedSegmentation) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "share": f"{100 * count / total:.2g}\N{NO-BREAK SPACE}%",
+            "share": f"{format_percent(count / total)}\N{NO-BREAK SPACE}%",
             "support": metrics["support"],
             "dsc_value": metrics["dsc"],
             **{metric: _texts(metrics, intervals[name], metric) for metric in CASE_METRICS},

@@ -14,7 +14,7 @@ from lmf_jax.training.trained_segmenter import TrainedSegmenter, test_segmenter
 from tests.evaluation.degenerate import LONG_NAMES
 from tests.training.tiny import tiny_unet
 
-SIDE = 24
+SIDE = 32
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ class Answering(TrainedSegmenter):
 def squares(number: int, classes: int = 3, shift: int = 0, volume: bool = False) -> np.ndarray:
     """Return label maps of a square for each class, side by side along the rows."""
     maps = np.zeros((number, SIDE, SIDE), np.uint8)
-    height = SIDE // max(classes - 1, 3)
+    height = max(SIDE // max(classes, 4), 1)
     for case in range(number):
         for class_id in range(1, classes):
-            top = min((class_id - 1) * height, SIDE - 1)
+            top = (class_id - 1) * height
             maps[case, top : top + height, shift + case % 4 : shift + case % 4 + 6] = class_id
     return np.repeat(maps[:, None], 3, axis=1) if volume else maps
 

@@ -173,3 +173,15 @@ def test_files_are_pictures(tmp_path):
     height, width, _ = pixels.shape
     assert width > 800 and height > 300
     assert len(np.unique(pixels[..., :3].reshape(-1, 3), axis=0)) > 50
+
+
+def test_a_name_without_spaces_keeps_its_beginning():
+    assert figures.wrap("a" * 50, 20, lines=1) == "a" * 19 + "…"
+    assert figures.wrap("one two three", 9, lines=1) == "one two…"
+    assert figures.wrap("", 9, lines=2) == ""
+
+
+def test_long_names_of_two_classes_do_not_meet_below_the_matrix():
+    for names, rotation in ((["a", "b"], 0), (["a" * 20, "b" * 20], 90)):
+        axes = figures.draw_confusion_matrix(np.eye(2, dtype=int), names).axes[0]
+        assert {label.get_rotation() for label in axes.get_xticklabels()} == {rotation}

@@ -21,10 +21,13 @@ from lmf_jax.evaluation.formatting import (
     format_duration,
     format_fraction,
     format_interval,
+    format_percent,
+    format_ratio,
     format_setting,
 )
 from lmf_jax.evaluation.mistakes import Mistakes, read_mistakes, write_mistakes
 from lmf_jax.evaluation.report import format_test_table, write_report
+from tests.evaluation.browser import CHROMIUM, WITHOUT_CHROMIUM
 from tests.evaluation.page import Page
 
 FIGURES = [
@@ -43,7 +46,6 @@ OVERALL_TILES = {
     "MCC": "mcc",
     "Calibration error": "ece",
 }
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +182,7 @@ def test_provenance_and_settings_are_all_there(page):
         assert expected in page.text
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="opens the report in Chromium, not installed")
+@pytest.mark.skipif(CHROMIUM is None, reason=WITHOUT_CHROMIUM)
 @pytest.mark.parametrize("width", [390, 1200], ids=["phone", "screen"])
 def test_a_browser_shows_all_parts(reported_run, tmp_path, width):
     picture = tmp_path / "report.png"
@@ -363,6 +365,11 @@ def test_name_cannot_break_the_table():
         (format_distance_difference(-0.04), "+0.0"),
         (format_interval([0.8734, 0.9]), "[0.873, 0.900]"),
         (format_count(10015), "10,015"),
+        (format_percent(0.0823), "8.2"),
+        (format_percent(0.9987), "99.87"),
+        (format_percent(1), "100"),
+        (format_ratio(12.345), "12.3"),
+        (format_ratio(12345.6), "12,346"),
         (format_duration(59.4), "59 s"),
         (format_duration(60), "1 min 0 s"),
         (format_duration(3599.6), "1 h 0 min"),

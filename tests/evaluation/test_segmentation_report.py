@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import shutil
 import subprocess
 
 import numpy as np
@@ -13,12 +12,12 @@ from PIL import Image
 from lmf_jax.evaluation import read_segmentation_run, write_report
 from lmf_jax.evaluation.formatting import format_distance
 from lmf_jax.evaluation.segmentation_report import format_segmentation_table
+from tests.evaluation.browser import CHROMIUM, WITHOUT_CHROMIUM
 from tests.evaluation.page import Page
 from tests.evaluation.segmented import write_run
 
 FIGURES = ["dsc_by_size", "dsc_distribution", "overlays", "training_curves"]
 TILES = {"Mean DSC": "dsc", "IoU": "iou", "Precision": "precision", "Recall": "recall"}
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +76,7 @@ def test_result_comes_first(test, page):
         "36 test cases of 2 foreground classes, after training on 120 cases",
         "of whose pixels 92 % are background",
         "The weakest class is tumour",
-        f"The worst case is {worst} , with {test['per_case'][worst]['dsc']:.3f}",
+        f"The worst case is {worst} , with a DSC of {test['per_case'][worst]['dsc']:.3f}",
     ):
         assert expected in first_screen
 
@@ -151,7 +150,7 @@ def test_no_text_of_a_run_becomes_a_part_of_the_page(tmp_path):
     assert not any("onerror" in attributes for _, attributes in page.elements)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="opens the report in Chromium, not installed")
+@pytest.mark.skipif(CHROMIUM is None, reason=WITHOUT_CHROMIUM)
 def test_a_browser_shows_all_parts(run_dir, tmp_path):
     picture = tmp_path / "report.png"
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]

@@ -1,0 +1,49 @@
+"""Reports of degenerate tests, laid out by Chromium on a screen and on a phone."""
+
+import pytest
+
+from lmf_jax.evaluation import write_report
+from tests.evaluation.browser import CHROMIUM, WITHOUT_CHROMIUM, open_browser
+from tests.evaluation.degenerate import classifier_tests, nonsense_in, write_classifier_run
+from tests.evaluation.degenerate_segmentation import segmenter_tests, write_segmenter_run
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=WITHOUT_CHROMIUM)
+
+CLASSIFIERS = ("constant", "absent_class", "one_image_right", "thirty_classes", "long_names")
+SEGMENTERS = ("all_empty", "one_case", "thirty_classes", "long_names")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with open_browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def small_pictures():
+    """The width of a picture on the page does not depend on its pixels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "lmf_jax.evaluation.figures.save_figure",
+            lambda figure, path: figure.savefig(path, format="png", dpi=40),
+        )
+        yield
+
+
+@pytest.mark.usefixtures("small_pictures")
+@pytest.mark.parametrize(
+    ("tests", "write", "name"),
+    [
+        *((classifier_tests, write_classifier_run, name) for name in CLASSIFIERS),
+        *((segmenter_tests, write_segmenter_run, name) for name in SEGMENTERS),
+    ],
+)
+def test_a_degenerate_report_is_laid_out(tests, write, name, browser, tmp_path):
+    write(tmp_path / "run", tests()[name])
+    report = write_report(tmp_path / "run")
+    for width in (1280, 400):
+        shown = browser.show(report, width)
+        assert shown["errors"] == []
+        assert len(shown["images"]) >= 4 and all(shown["images"])
+        assert nonsense_in(shown["text"]) == []
+        assert (shown["width"], shown["scrollWidth"]) == (width, width)
