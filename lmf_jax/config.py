@@ -302,6 +302,10 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
         ratio, size = self.imbalance_ratio, self.image_size
         _check(self, "imbalance_ratio", ratio is None or 1 <= ratio < math.inf, "at least 1")
         _check(self, "image_size", size is None or size >= 32, "at least 32 pixels")
+        for name, value in vars(self).items():
+            # Python reads other bytes of a path as half characters, which config.json cannot hold.
+            whole = not isinstance(value, str) or _is_utf8(value)
+            _check(self, name, whole, "a name in UTF-8")
         for name in ("run_dir", "data_dir"):
             expected = "a folder of a disk; a bucket has to be mounted first"
             _check(self, name, "://" not in getattr(self, name), expected)
@@ -376,6 +380,14 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
 def _kinds() -> dict[str, Any]:
     """Return what each setting may be: the command line knows, a file may hold anything."""
     return get_type_hints(Config)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check(config: Config, name: str, holds: bool, expected: str) -> None:

@@ -204,3 +204,8 @@ def test_a_disk_that_refuses_is_one_line(capsys):
 
 def test_a_run_folder_may_lie_in_the_home_folder():
     assert parse_config(["--run-dir", "~/run"]).run_dir == str(Path.home() / "run")
+
+
+def test_a_name_that_config_json_cannot_hold_is_refused():
+    with pytest.raises(UserError, match=r"--run-dir is runs/caf\\udce9; expected a name in UTF-8"):
+        Config(run_dir="runs/caf\udce9")
