@@ -11,7 +11,7 @@ def format_fraction(value: float | int | None) -> str:
     return "n/a" if value is None else f"{_without_negative_zero(value, 3):.3f}"
 
 
-def format_difference(value: float) -> str:
+def format_difference(value: float | int) -> str:
     """Write a difference of two metrics with its sign: 0.0123 -> ``+0.012``."""
     return f"{_without_negative_zero(value, 3):+.3f}"
 
@@ -73,7 +73,7 @@ def format_distance(value: float | int) -> str:
     return f"{_without_negative_zero(value, 1):,.1f}"
 
 
-def format_distance_difference(value: float) -> str:
+def format_distance_difference(value: float | int) -> str:
     """Write a difference of two distances with its sign: -12.345 -> ``-12.3``."""
     return f"{_without_negative_zero(value, 1):+,.1f}"
 
@@ -88,13 +88,13 @@ def format_count(value: int) -> str:
     return f"{value:,}"
 
 
-def format_percent(share: float) -> str:
+def format_percent(share: float | int) -> str:
     """Write a share in percent with two digits, or more near 100: 0.9984 -> ``99.84``."""
     percent = 100 * share
     return f"{percent:.4g}" if percent >= 99 else f"{percent:.2g}"
 
 
-def format_ratio(ratio: float) -> str:
+def format_ratio(ratio: float | int) -> str:
     """Write a ratio with three digits, or all before the point: 5123.4 -> ``5,123``."""
     return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
 
