@@ -2,7 +2,8 @@
 
 Drawn from the printed tables and from the newest results of ``benchmarks.paper_tables`` and
 ``benchmarks.paper_sweep``. As in the paper, Fig. 1 is the mean over the models with its average
-deviation; where we trained fewer models than the paper, the legend names them.
+deviation; where we trained fewer models than the paper, the legend names them. LMF has the
+weights of its printed result.
 """
 
 import dataclasses
