@@ -102,6 +102,7 @@ def write_results(options: Options, scores: Mapping[Weights, float], chosen: Gro
     recipe, settings = options.recipe, setting_scores(scores)
     config = chosen.runs[options.seed].config
     differences = differences_from_paper(config, seeds=[options.seed], epochs=SWEEP_EPOCHS)
+    print(f"\n{DIFFERS}\n\n{bullets(differences)}\n")
     rows = [
         {"alpha": alpha, "beta": beta, "validation macro F1": score}
         for (alpha, beta), score in scores.items()
@@ -115,7 +116,6 @@ def write_results(options: Options, scores: Mapping[Weights, float], chosen: Gro
         chosen=table_6(options, chosen),
     )
     save_figure(draw_settings(settings), path.with_suffix(".png"))
-    print(f"\n{DIFFERS}\n\n{bullets(differences)}")
     print(f"\n{table(setting_rows(scores))}\n\n{table(table_6(options, chosen))}")
 
 

@@ -157,6 +157,7 @@ def write_tables(options: Options, groups: Sequence[Group], runs: Sequence[Run])
         weights=[group.weights for group in groups if group.weights is not None],
         printed_weights=printed_weights,
     )
+    print(f"\n{DIFFERS}\n\n{bullets(differences)}\n")
     finished = {group.folders[n]: run for group in groups for n, run in group.runs.items()}
     path = record(
         "paper_tables",
@@ -173,7 +174,6 @@ def write_tables(options: Options, groups: Sequence[Group], runs: Sequence[Run])
         },
     )
     path.with_suffix(".md").write_text(to_markdown(json.loads(path.read_text())))
-    print(f"\n{DIFFERS}\n\n{bullets(differences)}")
     for heading, rows in tables.items():
         print(f"\n{heading}\n\n{table(rows)}\n\n{NOTES[heading]}")
 

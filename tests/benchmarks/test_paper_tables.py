@@ -245,6 +245,7 @@ def test_the_command_prints_and_writes_what_is_finished(tmp_path, run_command_li
     for text in (printed_text, markdown):
         assert "- pretrained: none (paper: torchvision's ImageNet)." in text
         assert "- seeds: 1 (paper: one run of each loss)." in text
+    assert printed_text.index(DIFFERS) < printed_text.index("| ce, seed 1 |"), "it comes first"
     assert rows[0]["command"] in markdown
     assert "benchmarks.paper_tables --pretrained none" in markdown
 
