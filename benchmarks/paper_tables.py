@@ -40,15 +40,15 @@ DIFFERENCES = "Macro F1 of LMF less that of another loss"
 CLASSES = "F1 of each class"
 
 NOTES = {
-    RESULTS: "In percent. In brackets the 95 % interval: of one seed, were the test images others "
-    "(stratified bootstrap, of lesions or patients where they are known); of several seeds, "
-    "Student's t over them, which of two or three may pass 0 and 100. The best epoch is chosen by "
-    "validation macro F1. Printed: Sadi et al., arXiv 2212.12741, one run each.",
+    RESULTS: "In percent. In brackets the 95 % interval: of one seed that of its test.json, were "
+    "the test images others (see docs/statistics.md); of several seeds, Student's t over them, "
+    "which of two or three may pass 0 and 100. The best epoch is chosen by validation macro F1. "
+    "Printed: Sadi et al., arXiv 2212.12741, one run each.",
     DIFFERENCES: "In points, with 95 % intervals. LMF with the weights that validation macro F1 "
     "chose and, if they are others, with those of the printed result: a printed difference stands "
-    "beside these alone. Over images: resamples of them, the same for all runs; p is its two-sided "
-    "test, corrected for all rows. Over seeds: Student's t of the differences, seed by seed. What "
-    "one of the two intervals holds is called possible.",
+    "beside these alone. Over images: as compare has it (see docs/statistics.md), and p is that of "
+    "its test, corrected for all rows. Over seeds: Student's t of the differences, seed by seed. "
+    "What one of the two intervals holds is called possible.",
     CLASSES: "In percent, intervals as above. The paper prints those of EfficientNetV2.",
 }
 

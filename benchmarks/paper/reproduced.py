@@ -77,7 +77,7 @@ class Group:
     def score(self, metric: str) -> Interval:
         """Return a test metric with its interval.
 
-        Of one run the interval is that of ``test.json``: the test images resampled. Of several it
+        Of one run the interval is that of ``test.json``, over the test images. Of several it
         is Student's t over the seeds.
 
         Args:
