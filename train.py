@@ -10,6 +10,7 @@ from lmf_jax.command_line import parse_config
 from lmf_jax.config import Config
 from lmf_jax.errors import run_command
 from lmf_jax.evaluation.report import format_test_table, write_report
+from lmf_jax.evaluation.run_files import read_record
 from lmf_jax.evaluation.segmentation_report import format_segmentation_table
 from lmf_jax.training.classification import make_classification, predict
 from lmf_jax.training.loop import fit
@@ -22,22 +23,24 @@ from lmf_jax.training.trained_segmenter import TrainedSegmenter, test_segmenter
 
 def main() -> None:
     """Run what the command line asks for, from the dataset to the report."""
-    config = parse_config()
+    config, fingerprint = parse_config(), None
     if config.resume:
+        fingerprint = read_record(config.run_dir)["dataset"]["fingerprint"]
         config = parse_config(defaults=read_config(config.run_dir))
     start_up(config)
     share = Share(jax.process_index(), jax.process_count())
-    {"classification": classify, "segmentation": segment}[config.task](config, share)
+    tasks = {"classification": classify, "segmentation": segment}
+    tasks[config.task](config, share, fingerprint)
 
 
-def classify(config: Config, share: Share) -> None:
-    """Train a classifier, test it and report."""
-    dataset = load_for_classification(config)
+def classify(config: Config, share: Share, fingerprint: str | None) -> None:
+    """Train a classifier, test it and report; of a run to resume, on the data it recorded."""
+    dataset = load_for_classification(config, fingerprint)
     print_file_remarks(config, share)
     config = config.resolve(dataset.defaults)
     program = make_classification(config, dataset.class_counts("train"))
     run_dir = open_run(config, dataset.description)
-    program.announce(config, dataset.rows, run_dir)
+    program.announce(config, dataset.rows, run_dir, dataset.split_notes)
     inputs = open_classification(dataset, config, share)
     variables = fit(config, program, run_dir, inputs.training(), inputs.batches("validation"))
 
@@ -53,9 +56,9 @@ def classify(config: Config, share: Share) -> None:
         print(f"report: {write_report(run_dir)}")
 
 
-def segment(config: Config, share: Share) -> None:
-    """Train a segmenter, test it on whole cases and report."""
-    dataset = load_for_segmentation(config)
+def segment(config: Config, share: Share, fingerprint: str | None) -> None:
+    """Train a segmenter, test it on whole cases and report; see :func:`classify`."""
+    dataset = load_for_segmentation(config, fingerprint)
     print_file_remarks(config, share)
     config = config.resolve(dataset.defaults)
     inputs = open_segmentation(dataset, config, share)
@@ -67,7 +70,7 @@ def segment(config: Config, share: Share) -> None:
         num_channels=inputs.num_channels,
     )
     run_dir = open_run(config, description)
-    program.announce(config, dataset.rows, run_dir)
+    program.announce(config, dataset.rows, run_dir, dataset.split_notes)
     variables = fit(config, program, run_dir, inputs.training(), inputs.validation())
 
     what = (config, description, program.model, variables, program.settings.normalisation)

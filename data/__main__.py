@@ -195,7 +195,7 @@ def material(options: Audit, data_dir: Path) -> tuple[Labels, dict[str, Rows], L
         raise UserError("--raw-dir goes with --labels-only; a prepared dataset needs none.")
     prepared = open_dataset(options.name, data_dir)
     ratio = DEFAULTS.get(options.name, {}).get("imbalance_ratio")
-    splits = {s: open_split(prepared, s, seed, ratio)[0] for s in possible_splits(prepared)}
+    splits = {s: open_split(prepared, s, seed, ratio).rows for s in possible_splits(prepared)}
     return prepared, splits, look_at(prepared.source)
 
 

@@ -1,13 +1,14 @@
 """How far a split leaks: test images whose patient, lesion or very picture is also trained on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Int64
 
 from data.duplicates import Looks, Overlap, Pair, across_parts, count_overlaps
 from data.labels import PARTS, Labels
+from data.split_notes import split_notes
 from data.splits import Rows
 
 
@@ -45,6 +46,7 @@ class SplitAudit:
         same_pictures: The pairs of images behind them; None if no image was read.
         pixel_shares: Which share of the pixels of each part a class has, by class name; None if
             the pixels have none, or no mask was read.
+        notes: What a person should know of the split, such as a class that a part lacks.
     """
 
     split: str
@@ -55,6 +57,7 @@ class SplitAudit:
     overlaps: list[Overlap] | None = None
     same_pictures: list[SamePicture] | None = None
     pixel_shares: dict[str, dict[str, float]] | None = None
+    notes: list[str] = field(default_factory=list)
 
     def total(self, part: str) -> int:
         """Returns the number of images of a part."""
@@ -96,6 +99,7 @@ def audit_split(
         overlaps=None if pairs is None else count_overlaps(pairs),
         same_pictures=None if pairs is None else [_named(pair, labels) for pair in pairs],
         pixel_shares=None if pixels is None else _pixel_shares(pixels, rows),
+        notes=split_notes(labels, rows, split),
     )
 
 
@@ -150,7 +154,8 @@ def format_audit(audit: SplitAudit) -> str:
         count, total = sum(audit.leaked.values()), audit.total("test")
         share = f" ({count / total:.1%})" if total else ""
         facts.append(f"{count} of {total} test images{share} share a group with training")
-    return "\n".join([", ".join(facts), *lines, *map(_same_pictures, audit.overlaps or ())])
+    overlaps = map(_same_pictures, audit.overlaps or ())
+    return "\n".join([", ".join(facts), *lines, *audit.notes, *overlaps])
 
 
 def _same_pictures(overlap: Overlap) -> str:

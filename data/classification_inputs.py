@@ -11,11 +11,12 @@ from data.share import Share
 from lmf_jax.config import Config
 
 
-def load_for_classification(config: Config) -> Dataset:
+def load_for_classification(config: Config, fingerprint: str | None = None) -> Dataset:
     """Opens the dataset of a classification run and splits it.
 
     Args:
         config: The settings, resolved or not.
+        fingerprint: What a run to resume recorded of its data.
 
     Raises:
         UserError: If there is no such dataset or split, or a setting does not fit the dataset.
@@ -26,6 +27,7 @@ def load_for_classification(config: Config) -> Dataset:
         split=config.split,
         split_seed=config.split_seed,
         imbalance_ratio=config.imbalance_ratio,
+        fingerprint=fingerprint,
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
@@ -13,7 +13,8 @@ from data.names import parse_name
 from data.prepare import open_dataset
 from data.prepared import ImageSource, Prepared
 from data.split_file import stored_split
-from data.splits import Rows, long_tail, make_split, possible_splits
+from data.split_notes import split_notes
+from data.splits import Rows, long_tail, make_split, possible_splits, split_versions
 from lmf_jax.config import DEFAULT_DATA_DIR, Config
 from lmf_jax.errors import UserError
 
@@ -57,6 +58,9 @@ class SplitDataset:
         content_fingerprint: SHA-256, in hex, over everything but the split.
         fingerprint: SHA-256, in hex, over everything and the rows of each part: two runs with the
             same one saw the same data.
+        split_version: Version of the method that made the split.
+        split_notes: What a person should know of the split, such as a class that a part lacks; a
+            line each.
     """
 
     name: str
@@ -68,6 +72,8 @@ class SplitDataset:
     defaults: dict[str, Any]
     content_fingerprint: str
     fingerprint: str
+    split_version: int = 1
+    split_notes: tuple[str, ...] = ()
 
     def groups_of(self, part: str) -> Shaped[np.ndarray, " n"] | None:
         """Returns the patient or lesion of every example of a part, None where none is known.
@@ -76,6 +82,17 @@ class SplitDataset:
             part: "train", "validation" or "test".
         """
         return None if self.groups is None else self.groups[self.rows[part]]
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a run records of its data: plain values, for JSON."""
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "split_version": self.split_version,
+            "split_notes": list(self.split_notes),
+            "class_names": list(self.class_names),
+        }
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -91,12 +108,8 @@ class Dataset(SplitDataset):
     @property
     def description(self) -> dict[str, Any]:
         """What a run records of its data: plain values, for JSON."""
-        return {
-            "name": self.name,
-            "fingerprint": self.fingerprint,
-            "class_names": list(self.class_names),
-            "class_counts": {part: self.class_counts(part).tolist() for part in self.rows},
-        }
+        counts = {part: self.class_counts(part).tolist() for part in self.rows}
+        return {**super().description, "class_counts": counts}
 
     def class_counts(self, part: str) -> Int64[np.ndarray, " classes"]:
         """Returns how many examples of each class a part has, by class id.
@@ -115,6 +128,7 @@ def load_dataset(
     split: str | None = None,
     split_seed: int = 0,
     imbalance_ratio: float | None = None,
+    fingerprint: str | None = None,
 ) -> Dataset:
     """Opens a dataset and splits it; prepares it on first use if it needs no download.
 
@@ -128,6 +142,8 @@ def load_dataset(
         split_seed: Decides the split alone; any whole number from 0.
         imbalance_ratio: Size of the first class over that of the last in training and validation
             rows, from 1. None takes the dataset's own; only a balanced dataset has one.
+        fingerprint: What a run recorded of its data, to find rows that an earlier version of the
+            split's method chose; None takes the present version.
 
     Returns:
         The dataset. It depends on nothing but these arguments and the files they name.
@@ -142,7 +158,7 @@ def load_dataset(
             "give --task segmentation, or a dataset of classes."
         )
     ratio = _imbalance_ratio(name, imbalance_ratio)
-    prepared, parts = open_parts(name, data_dir, split, split_seed, ratio)
+    prepared, parts = open_parts(name, data_dir, split, split_seed, ratio, fingerprint)
     return Dataset(**parts, class_names=prepared.class_names, labels=prepared.labels)
 
 
@@ -152,6 +168,7 @@ def open_parts(
     split: str | None,
     split_seed: int,
     imbalance_ratio: float | None = None,
+    fingerprint: str | None = None,
 ) -> tuple[Prepared, dict[str, Any]]:
     """Opens a dataset and splits it, whatever is learned of its images.
 
@@ -161,6 +178,7 @@ def open_parts(
         split: "paper", "grouped" or "official"; None takes the dataset's own.
         split_seed: Decides the split alone; any whole number from 0.
         imbalance_ratio: What training and validation rows are thinned to; None leaves them.
+        fingerprint: What a run recorded of its data; None takes the present version of the split.
 
     Returns:
         All examples, and the attributes of :class:`SplitDataset` but the names of the classes.
@@ -175,17 +193,19 @@ def open_parts(
     if (prepared.masks is not None) != parse_name(name).has_masks:
         raise UserError(f"{prepared.folder} holds another dataset; remove it, and prepare it anew.")
     split = split or possible_splits(prepared)[0]
-    rows, fingerprint = open_split(prepared, split, split_seed, imbalance_ratio)
-    _check_parts(prepared, rows, split)
+    opened = open_split(prepared, split, split_seed, imbalance_ratio, fingerprint)
+    _check_parts(prepared, opened.rows, split)
     return prepared, {
         "name": name,
         "ids": prepared.ids,
         "groups": prepared.groups,
         "source": prepared.source,
-        "rows": rows,
+        "rows": opened.rows,
         "defaults": {**DEFAULTS.get(name, {}), "split": split},
         "content_fingerprint": prepared.fingerprint,
-        "fingerprint": fingerprint,
+        "fingerprint": opened.fingerprint,
+        "split_version": opened.version,
+        "split_notes": tuple(split_notes(prepared, opened.rows, split)),
     }
 
 
@@ -207,6 +227,7 @@ def dataset_of_run(config: Config, fingerprint: str, data_dir: str | Path | None
         split=config.split,
         split_seed=config.split_seed,
         imbalance_ratio=config.imbalance_ratio,
+        fingerprint=fingerprint,
     )
     check_is_of_run(dataset.name, dataset.fingerprint, fingerprint)
     return dataset
@@ -230,9 +251,27 @@ def check_is_of_run(name: str, found: str, fingerprint: str) -> None:
         )
 
 
+class OpenedSplit(NamedTuple):
+    """A split of a dataset.
+
+    Attributes:
+        rows: Sorted row numbers of every part.
+        fingerprint: SHA-256, in hex, over the dataset and these rows.
+        version: Version of the method that made it.
+    """
+
+    rows: Rows
+    fingerprint: str
+    version: int
+
+
 def open_split(
-    prepared: Prepared, split: str, split_seed: int, imbalance_ratio: float | None = None
-) -> tuple[Rows, str]:
+    prepared: Prepared,
+    split: str,
+    split_seed: int,
+    imbalance_ratio: float | None = None,
+    fingerprint: str | None = None,
+) -> OpenedSplit:
     """Returns the rows of every part, and their fingerprint; the first time it makes them.
 
     Args:
@@ -240,21 +279,38 @@ def open_split(
         split: "paper", "grouped" or "official".
         split_seed: Decides the split alone; the official one has no seed.
         imbalance_ratio: What training and validation rows are thinned to; None leaves them.
+        fingerprint: What a run recorded: the version of the split's method that gives it is taken.
+            None, or one that no version gives, takes the present version.
 
     Raises:
         UserError: If the dataset cannot be split so.
     """
+    versions = split_versions(split)
+    present = _open_version(prepared, split, split_seed, imbalance_ratio, versions[0])
+    if fingerprint in (None, present.fingerprint):
+        return present
+    earlier = (
+        _open_version(prepared, split, split_seed, imbalance_ratio, version)
+        for version in versions[1:]
+    )
+    return next((opened for opened in earlier if opened.fingerprint == fingerprint), present)
 
+
+def _open_version(
+    prepared: Prepared, split: str, split_seed: int, imbalance_ratio: float | None, version: int
+) -> OpenedSplit:
     def make() -> Rows:
-        rows = make_split(prepared, split, split_seed)
+        rows = make_split(prepared, split, split_seed, version)
         if imbalance_ratio is not None:
             for part in ("train", "validation"):
                 rows[part] = long_tail(rows[part], prepared.labels, imbalance_ratio, split_seed)
         return rows
 
-    seeded = split if split == "official" else f"{split}-seed{split_seed}"
+    method = split if version == 1 else f"{split}-v{version}"
+    seeded = method if split == "official" else f"{method}-seed{split_seed}"
     thinned = "" if imbalance_ratio is None else f"-ratio{imbalance_ratio!r}"
-    return stored_split(seeded + thinned, prepared, make)
+    rows, fingerprint = stored_split(seeded + thinned, prepared, make, version)
+    return OpenedSplit(rows, fingerprint, version)
 
 
 def _check_parts(prepared: Prepared, rows: Rows, split: str) -> None:

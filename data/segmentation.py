@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from data.datasets import SplitDataset, open_parts
 from data.names import OWN, WITH_MASKS, parse_name
@@ -21,15 +20,6 @@ class SegmentationDataset(SplitDataset):
 
     masks: ImageSource
 
-    @property
-    def description(self) -> dict[str, Any]:
-        """What a run records of its data: plain values, for JSON."""
-        return {
-            "name": self.name,
-            "fingerprint": self.fingerprint,
-            "class_names": list(self.class_names),
-        }
-
 
 def load_segmentation_dataset(
     name: str,
@@ -37,6 +27,7 @@ def load_segmentation_dataset(
     data_dir: str | Path = DEFAULT_DATA_DIR,
     split: str | None = None,
     split_seed: int = 0,
+    fingerprint: str | None = None,
 ) -> SegmentationDataset:
     """Opens a dataset with masks and splits it; prepares it on first use if it needs no download.
 
@@ -47,6 +38,8 @@ def load_segmentation_dataset(
             two parts) or "official" (as the dataset comes). None takes the official one where there
             is one, else "paper".
         split_seed: Decides the split alone; any whole number from 0.
+        fingerprint: What a run recorded of its data, to find rows that an earlier version of the
+            split's method chose; None takes the present version.
 
     Returns:
         The dataset. It depends on nothing but these arguments and the files they name.
@@ -60,6 +53,6 @@ def load_segmentation_dataset(
             f"The images of {name} have classes and no masks, so there is nothing to segment; "
             f"choose one of {', '.join(OWN.get(kind, kind) for kind in WITH_MASKS)}."
         )
-    prepared, parts = open_parts(name, data_dir, split, split_seed)
+    prepared, parts = open_parts(name, data_dir, split, split_seed, fingerprint=fingerprint)
     assert prepared.masks is not None
     return SegmentationDataset(**parts, class_names=prepared.mask_classes, masks=prepared.masks)

@@ -45,11 +45,14 @@ def open_segmentation(
     return ImageInputs(dataset, config, share, images, masks)
 
 
-def load_for_segmentation(config: Config) -> SegmentationDataset | VolumeDataset:
+def load_for_segmentation(
+    config: Config, fingerprint: str | None = None
+) -> SegmentationDataset | VolumeDataset:
     """Opens the dataset of a segmentation run and splits it.
 
     Args:
         config: The settings, resolved or not.
+        fingerprint: What a run to resume recorded of its data.
 
     Raises:
         UserError: If there is no such dataset or split, or a setting does not fit the dataset.
@@ -61,7 +64,7 @@ def load_for_segmentation(config: Config) -> SegmentationDataset | VolumeDataset
         raise UserError(
             f"--patch-size is for volumes, and {config.dataset} has images; give --image-size."
         )
-    return load_segmentation_dataset(config.dataset, **where)
+    return load_segmentation_dataset(config.dataset, **where, fingerprint=fingerprint)
 
 
 def inputs_of_run(
@@ -81,7 +84,7 @@ def inputs_of_run(
     """
     data_dir = str(data_dir or config.data_dir)
     config = dataclasses.replace(config, data_dir=data_dir, batch_size=batch_size)
-    dataset = load_for_segmentation(config)
+    dataset = load_for_segmentation(config, fingerprint)
     check_is_of_run(dataset.name, dataset.fingerprint, fingerprint)
     return open_segmentation(dataset, config)
 

@@ -33,16 +33,19 @@ class Splittable(Protocol):
         """Where the dataset lies."""
 
 
-def stored_split(name: str, prepared: Splittable, make: Callable[[], Rows]) -> tuple[Rows, str]:
+def stored_split(
+    name: str, prepared: Splittable, make: Callable[[], Rows], version: int = 1
+) -> tuple[Rows, str]:
     """Returns a split and its fingerprint; makes the split and writes it down the first time.
 
     ``splits/<name>.json`` in the folder of the prepared dataset holds the names of the images in
-    every part and the fingerprint that the runs record.
+    every part, the fingerprint that the runs record, and the version of the method.
 
     Args:
         name: Of the split, with all that decides it.
         prepared: The dataset.
         make: Makes the split.
+        version: Of the method that makes it.
 
     Returns:
         The rows of every part, and SHA-256, in hex, over the dataset and these rows.
@@ -57,13 +60,13 @@ def stored_split(name: str, prepared: Splittable, make: Callable[[], Rows]) -> t
     # A shared folder may be for reading only; every run makes the same split then.
     with contextlib.suppress(UserError), building(path):
         if not path.exists():
-            _write(path, prepared, rows)
+            _write(path, prepared, rows, version)
     return rows, _fingerprint(prepared, rows)
 
 
-def _write(path: Path, prepared: Splittable, rows: Rows) -> None:
+def _write(path: Path, prepared: Splittable, rows: Rows, version: int) -> None:
     parts = {part: prepared.ids[rows[part]].tolist() for part in PARTS}
-    content = {"fingerprint": _fingerprint(prepared, rows), **parts}
+    content = {"fingerprint": _fingerprint(prepared, rows), "version": version, **parts}
     with replacing(path) as file:
         file.write(json.dumps(content, indent=1).encode())
 

@@ -1,10 +1,9 @@
 """Which rows train, which validate and which test."""
 
-import warnings
-
 import numpy as np
-from jaxtyping import Int, Int64, Shaped
+from jaxtyping import Int, Int64
 
+from data.grouped_split import GROUPED_VERSIONS, can_be_grouped, grouped_split
 from data.labels import PARTS, Labels
 from lmf_jax.errors import UserError
 
@@ -15,21 +14,24 @@ Rows = dict[str, Int64[np.ndarray, " _"]]
 _PAPER_SPLIT_STREAM = 0
 _LONG_TAIL_STREAM = 1
 
-_FOLDS = ((20, 3), (7, 1))
-"""Folds that a grouped split deals, and how many of them validate and test: 15 % where there are
-groups enough, else a seventh."""
-
 
 def possible_splits(labels: Labels) -> list[str]:
     """Returns the names of the splits that a dataset can have; the first is its own choice."""
     official = [] if labels.parts is None else ["official"]
-    grouped = (
-        ["grouped"] if labels.groups is not None and _folds(labels.labels, labels.groups) else []
-    )
-    return [*official, "paper", *grouped]
+    known = labels.groups is not None and can_be_grouped(labels.labels, labels.groups)
+    return [*official, "paper", *(["grouped"] if known else [])]
 
 
-def make_split(labels: Labels, split: str, seed: int) -> Rows:
+def split_versions(split: str) -> tuple[int, ...]:
+    """Returns the versions of a split's method, the present one first.
+
+    Args:
+        split: Name of the split.
+    """
+    return GROUPED_VERSIONS if split == "grouped" else (1,)
+
+
+def make_split(labels: Labels, split: str, seed: int, version: int | None = None) -> Rows:
     """Splits a dataset.
 
     Args:
@@ -37,6 +39,7 @@ def make_split(labels: Labels, split: str, seed: int) -> Rows:
         split: "official" (as the dataset comes), "paper" (by class, 70 : 15 : 15) or "grouped" (the
             same, but no patient or lesion in two parts).
         seed: Decides the split alone; any whole number from 0. The official one has no seed.
+        version: One of :func:`split_versions`; None takes the present one.
 
     Returns:
         The sorted row numbers of "train", "validation" and "test".
@@ -49,12 +52,13 @@ def make_split(labels: Labels, split: str, seed: int) -> Rows:
     if split == "paper":
         return paper_split(labels.labels, seed)
     if split == "grouped" and "grouped" in possible_splits(labels) and labels.groups is not None:
-        return grouped_split(labels.labels, labels.groups, seed)
+        version = version or GROUPED_VERSIONS[0]
+        return grouped_split(labels.labels, labels.groups, seed, version)
     reasons = {
         "official": "the dataset does not come with a split",
         "grouped": "the dataset names no patients or lesions"
         if labels.groups is None
-        else f"it needs {_FOLDS[-1][0]} patients or lesions and as many images of a class",
+        else "it needs 7 patients or lesions and as many images of a class",
     }
     raise UserError(
         f"--split {split} is not possible: {reasons.get(split, 'there is no such split')}; choose "
@@ -95,51 +99,6 @@ def paper_split(labels: Int[np.ndarray, " n"], seed: int) -> Rows:
         parts["test"].append(rows[held_out : 2 * held_out])
         parts["train"].append(rows[2 * held_out :])
     return {part: _sorted_rows(pieces) for part, pieces in parts.items()}
-
-
-def grouped_split(
-    labels: Int[np.ndarray, " n"], groups: Shaped[np.ndarray, " n"], seed: int
-) -> Rows:
-    """Splits about 70 : 15 : 15 by class, all rows of a group in the same part.
-
-    scikit-learn deals the groups into twenty folds that are alike in their classes; three validate,
-    three test, the rest train. With fewer than twenty groups it is one of seven each.
-
-    Args:
-        labels: Class of every row, [n].
-        groups: Patient or lesion of every row, unicode [n].
-        seed: Decides the split alone; any whole number from 0.
-
-    Returns:
-        The sorted row numbers of "train", "validation" and "test".
-
-    Raises:
-        ValueError: If there are fewer than seven groups, or no class has seven rows.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold  # takes a second
-
-    chosen = _folds(labels, groups)
-    if chosen is None:
-        raise ValueError("A grouped split needs seven groups, and seven rows of a class.")
-    num_folds, held_out = chosen
-    with warnings.catch_warnings():
-        # A class may have fewer rows than there are folds.
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        folder = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
-        folds = [rows for _, rows in folder.split(labels, labels, groups)]
-    return {
-        "train": _sorted_rows(folds[2 * held_out :]),
-        "validation": _sorted_rows(folds[:held_out]),
-        "test": _sorted_rows(folds[held_out : 2 * held_out]),
-    }
-
-
-def _folds(
-    labels: Int[np.ndarray, " n"], groups: Shaped[np.ndarray, " n"]
-) -> tuple[int, int] | None:
-    """Returns how many folds to deal and to hold out twice; None if there is too little to deal."""
-    most = min(len(np.unique(groups)), int(np.bincount(labels).max()))
-    return next((chosen for chosen in _FOLDS if chosen[0] <= most), None)
 
 
 def long_tail(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Int64, Shaped
@@ -48,6 +48,9 @@ class VolumeDataset:
             same one saw the same data.
         prepared: The dataset without its split.
     """
+
+    split_notes: ClassVar[tuple[str, ...]] = ()
+    """Nothing: whole cases are split, and every case may hold every class."""
 
     name: str
     class_names: tuple[str, ...]

@@ -121,6 +121,9 @@ def read_record(run_dir: str | Path) -> dict[str, Any]:
         "its versions are no texts",
     )
     _check_classes(path, dataset["class_names"], dataset["class_counts"])
+    notes = dataset.get("split_notes", [])  # runs of earlier versions have none
+    are_lines = isinstance(notes, list) and all(isinstance(note, str) for note in notes)
+    check(path, are_lines and all(map(str.isprintable, notes)), "its split_notes are no lines")
     if task_of(record) == SEGMENTATION:
         require(path, dataset, ("num_cases",), "its dataset")
         require(path, dataset["num_cases"], PARTS, "its num_cases")

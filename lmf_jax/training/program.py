@@ -67,13 +67,20 @@ class Program(ABC):
             TrainingStopped: if a logit or the loss is not finite.
         """
 
-    def announce(self, config: Config, rows: Mapping[str, Sized], run_dir: Path) -> None:
+    def announce(
+        self,
+        config: Config,
+        rows: Mapping[str, Sized],
+        run_dir: Path,
+        split_notes: Sequence[str] = (),
+    ) -> None:
         """Print, by the first process, what is trained on what.
 
         Args:
             config: resolved settings.
             rows: those of each part of the data.
             run_dir: the folder of the run.
+            split_notes: what a person should know of the split, a line each.
         """
         if jax.process_index() == 0:
             sizes = ", ".join(f"{part} {len(rows[part]):,}" for part in rows)
@@ -82,6 +89,8 @@ class Program(ABC):
             )
             print(f"starts from {self.start}")
             print(f"{self.num_classes} classes; {self.examples} by split {config.split}: {sizes}")
+            for note in split_notes:
+                print(note)
 
     def not_finite(self, step: int) -> TrainingStopped:
         """Return the error of a validation, after this step, whose loss is not finite."""

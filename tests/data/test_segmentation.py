@@ -118,6 +118,8 @@ def test_what_a_run_records(dataset: SegmentationDataset) -> None:
     assert dataset.description == {
         "name": dataset.name,
         "fingerprint": dataset.fingerprint,
+        "split_version": 1,
+        "split_notes": [],
         "class_names": ["background", "class-1", "class-2"],
     }
 

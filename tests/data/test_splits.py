@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from data.grouped_split import grouped_split
 from data.labels import PARTS, Labels
-from data.splits import grouped_split, long_tail, make_split, paper_split, possible_splits
+from data.splits import long_tail, make_split, paper_split, possible_splits
 from lmf_jax.errors import UserError
 
 HAM10000 = {  # class sizes, and the training sizes of the paper's Table 1
