@@ -5,15 +5,15 @@ module, for the builder that prepares it and for an audit that needs no images. 
 wrong is refused here, by name, before anything is written.
 """
 
-import csv
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from jaxtyping import Int32, Shaped
 
+from data.csv_files import Row, check_values, is_missing, read_csv, spelled_once
 from lmf_jax.errors import UserError
 
 PARTS = ("train", "validation", "test")
@@ -36,9 +36,6 @@ PART_NAMES = {
     "test": "test",
 }
 """The part that is meant by each name that people give it."""
-
-Row = Mapping[str, str]
-"""A line of a CSV file, by column."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +96,12 @@ def make_labels(
     Raises:
         UserError: If there is no image, a name is given twice, is longer than
             :data:`LONGEST_NAME` or leads out of its folder, a class is unknown or has a name that
-            does not print, or a part is empty.
+            does not print or stands for a missing value, or a part is empty.
     """
     if not ids:
         raise UserError(f"{path} names no image.")
     check_class_names(path, class_names)
+    _check_spellings(path, class_names)
     _check_lengths(path, [*ids, *(groups or ())])
     numbers = {name: number for number, name in enumerate(class_names)}
     seen: set[str] = set()
@@ -136,45 +134,6 @@ def make_labels(
     )
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> list[Row]:
-    """Reads a CSV file with a header that has these columns, and perhaps others.
-
-    Args:
-        path: The file, in UTF-8.
-        columns: Names of the columns that are needed.
-
-    Raises:
-        UserError: If the file is missing, empty, not UTF-8 or lacks a column, or a line has not as
-            many fields as the header.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True, skipinitialspace=True)
-            header = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = header
-            missing = [column for column in columns if column not in header]
-            if missing:
-                raise UserError(
-                    f"{path} lacks the column {', '.join(missing)}; it has "
-                    f"{', '.join(header) or 'none'}, read with commas between them."
-                )
-            if len(set(header)) < len(header):
-                raise UserError(f"{path} has a column twice: {', '.join(header)}.")
-            rows: list[Row] = []
-            for row in reader:
-                if None in row or None in row.values():
-                    raise UserError(
-                        f"Line {reader.line_num} of {path} does not have the {len(header)} fields "
-                        "of the header."
-                    )
-                rows.append(row)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; check the folder of the download.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read as CSV ({error}).") from error
-    return rows
-
-
 def read_one_hot(
     path: Path,
     class_names: Sequence[str],
@@ -201,6 +160,7 @@ def read_one_hot(
     groups = None
     if groups_path.exists():
         lines = read_csv(groups_path, ("lesion_id", groups_column))
+        check_values(groups_path, lines, "lesion_id", may_be_empty=True)
         lesions = {line[groups_column]: line["lesion_id"] for line in lines}
         groups = [lesions.get(name, "") for name in ids]
     labels = [_one_hot(path, row, row["image"], columns) for row in rows]
@@ -214,8 +174,8 @@ def _one_hot(path: Path, row: Row, name: str, class_names: Sequence[str]) -> str
     hot = [class_name for class_name, value in values.items() if value.startswith("1")]
     if not known or len(hot) != 1:
         raise UserError(
-            f"{path} gives {name} the labels {', '.join(f'{k}={v}' for k, v in values.items())}; "
-            "expected a single 1."
+            f"Line {row.line} of {path} gives {name} the labels "
+            f"{', '.join(f'{k}={v}' for k, v in values.items())}; expected a single 1."
         )
     return hot[0]
 
@@ -248,6 +208,23 @@ def check_class_names(path: Path, class_names: Sequence[str]) -> None:
             )
     if len({unicodedata.normalize("NFC", name) for name in class_names}) < len(class_names):
         raise UserError(f"{path} names two classes that print alike: {', '.join(class_names)}.")
+
+
+def _check_spellings(path: Path, class_names: Sequence[str]) -> None:
+    """Refuses a class that is a missing value, and two that are one number."""
+    for name in class_names:
+        if is_missing(name):
+            raise UserError(
+                f"{path} names the class {name!r}, which stands for a missing value; give the "
+                "class another name."
+            )
+    spellings: dict[str, str] = {}
+    for name in class_names:
+        other = spellings.setdefault(spelled_once(name), name)
+        if other != name:
+            raise UserError(
+                f"{path} names one class as {other} and as {name}; spell it in one way."
+            )
 
 
 def _stays_in_folder(name: str) -> bool:

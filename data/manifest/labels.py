@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from data.labels import PART_NAMES, Labels, Row, make_labels, read_csv
+from data.csv_files import Row, check_values, read_csv
+from data.labels import PART_NAMES, Labels, make_labels
 from lmf_jax.errors import UserError
 
 
@@ -18,17 +19,19 @@ def read_labels(raw: Path) -> Labels:
         raw: The CSV file.
 
     Raises:
-        UserError: If the file cannot be read or contradicts itself, a path leads out of its folder,
-            a split is none of train, val and test, or there are not two classes.
+        UserError: If the file cannot be read or contradicts itself, a label is missing, a path
+            leads out of its folder, a split is none of train, val and test, or there are not two
+            classes.
     """
     rows = read_csv(raw, ("path", "label"))
+    check_values(raw, rows, "label", may_be_empty=False)
     labels = [row["label"].strip() for row in rows]
     classes = sorted(set(labels))
-    if "" in classes:
-        raise UserError(f"{raw} leaves the label of {rows[labels.index('')]['path']} empty.")
     if rows and len(classes) < 2:
         raise UserError(f"{raw} names one class, {classes[0]}; expected at least two.")
     columns: Mapping[str, str] = rows[0] if rows else {}
+    if "group" in columns:
+        check_values(raw, rows, "group", may_be_empty=True)
     return make_labels(
         raw,
         classes,
@@ -64,7 +67,8 @@ def _part(path: Path, row: Row) -> str:
     part = PART_NAMES.get(row["split"].strip().lower())
     if part is None:
         raise UserError(
-            f"{path} puts {row['path']} into the split {row['split']!r}; expected one of "
+            f"Line {row.line} of {path} puts {row['path']} into the split {row['split']!r}; "
+            f"expected one of "
             f"{', '.join(PART_NAMES)}."
         )
     return part

@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from data.labels import Labels, Row, make_labels, read_csv
+from data.csv_files import Row, check_values, read_csv
+from data.labels import Labels, make_labels
 from lmf_jax.errors import UserError
 
 CLASSES: tuple[str, ...] = ("N", "D", "G", "C", "A", "H", "M", "O")
@@ -27,6 +28,7 @@ def read_labels(raw_dir: Path) -> Labels:
     """
     path = raw_dir / "full_df.csv"
     rows = read_csv(path, ("ID", "labels", "filename"))
+    check_values(path, rows, "ID", may_be_empty=True)
     ids = [row["filename"].removesuffix(".jpg") for row in rows]
     labels = [_label(path, row) for row in rows]
     return make_labels(path, CLASSES, ids, labels, [row["ID"] for row in rows])
@@ -44,6 +46,7 @@ def _label(path: Path, row: Row) -> str:
     match = re.fullmatch(r"\['(\w+)'\]", row["labels"])
     if match is None:
         raise UserError(
-            f"{path} gives {row['filename']} the labels {row['labels']!r}; expected one, as ['N']."
+            f"Line {row.line} of {path} gives {row['filename']} the labels "
+            f"{row['labels']!r}; expected one, as ['N']."
         )
     return match.group(1)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from data.csv_files import check_values, read_csv
 from data.image_folder import folders_in, images_in, is_image
 from data.labels import (
     PART_NAMES,
@@ -12,7 +13,6 @@ from data.labels import (
     Labels,
     check_class_names,
     make_labels,
-    read_csv,
 )
 from data.mask_decoding import MOST_CLASSES, listed
 from data.names import FolderPair
@@ -269,6 +269,7 @@ def _groups(path: Path, ids: Sequence[str]) -> list[str] | None:
     if not path.exists():
         return None
     rows = read_csv(path, ("image", "group"))
+    check_values(path, rows, "group", may_be_empty=True)
     groups = {row["image"].strip(): row["group"].strip() for row in rows}
     if len(groups) < len(rows):
         raise UserError(f"{path} names an image twice; every image has one group.")

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from data.csv_files import read_csv
 from data.datasets import load_dataset
-from data.labels import read_csv
 from data.manifest.labels import read_labels as read_manifest
 from data.names import parse_name
 from data.prepare import open_dataset, prepare
@@ -226,6 +226,14 @@ WRONG_FOLDERS = {
     "an empty folder": (lambda f: shutil.rmtree(f) or f.mkdir(), "holds 0 folders; expected one"),
     "one class": (lambda f: shutil.rmtree(f / "mole"), "holds 1 folders; expected one"),
     "a class without images": (empty, "There is no image in .*mole"),
+    "a class that is a missing value": (
+        lambda f: (f / "mole").rename(f / "NaN"),
+        "names the class 'NaN', which stands for a missing value",
+    ),
+    "a class in two spellings": (
+        lambda f: [(f / "mole").rename(f / "1"), (f / "rare one").rename(f / "1.0")],
+        "names one class as 1 and as 1.0; spell it in one way",
+    ),
     "masks beside images": (
         lambda f: save_picture(f / "mole" / "masks" / "1.png"),
         "mole holds the folder masks; expected images alone",
@@ -272,7 +280,34 @@ WRONG_MANIFESTS = {
     "an empty file": (lambda text: "", "lacks the column path, label; it has none"),
     "a header alone": (lambda text: text.splitlines()[0], "names no image"),
     "no label column": (lambda text: text.replace("label", "diagnosis", 1), "lacks the column la"),
-    "an empty label": (lambda text: text.replace(",mole,", ",,", 1), "label of mole/00.png empty"),
+    "an empty label": (
+        lambda text: text.replace(",mole,", ",,", 1),
+        r"list.csv has no label \(empty or nan\) in line 2; give each a value",
+    ),
+    "labels that are missing": (
+        lambda text: text.replace(",mole,", ",nan,", 3).replace(",rare one,", ", NaN ,", 1),
+        r"has no label .* in lines 2, 3, 4, 10; give each a value, or remove the row",
+    ),
+    "many labels that are missing": (
+        lambda text: text.replace(",mole,", ",<NA>,"),
+        r"in lines 2, 3, 4, 5, 6 and 3 more; ",
+    ),
+    "a number in two spellings": (
+        lambda text: text.replace(",mole,", ",0,", 7).replace(",mole,", ",0.0,", 1),
+        r"spells one label as 0 \(line 2\) and as 0.0 \(line 9\); spell it in one way",
+    ),
+    "a group that is missing": (
+        lambda text: text.replace("patient 0", "nan"),
+        r"has no group \(nan\) in lines 2, 3; give each a value or leave it empty",
+    ),
+    "a group in two spellings": (
+        lambda text: text.replace("patient 0", "7").replace("patient 1", "7.0"),
+        r"spells one group as 7 \(line 2\) and as 7.0 \(line 4\)",
+    ),
+    "a row of commas": (
+        lambda text: text.replace("rare one/08", ",,,\nrare one/08", 1),
+        "Line 10 of .*list.csv has no value between its commas; remove it",
+    ),
     "one class": (lambda text: text.replace(",rare one,", ",mole,"), "names one class, mole"),
     "an image twice": (lambda text: text.replace("/01", "/00"), "names mole/00.png twice"),
     "a path upwards": (lambda text: text.replace("mole/00", "../00"), LEADS_OUT),
@@ -289,7 +324,7 @@ WRONG_MANIFESTS = {
     ),
     "an unknown split": (
         lambda text: text.replace("valid", "holdout", 1),
-        "puts mole/00.png into the split 'holdout'; expected one of train, val",
+        "Line 2 of .*list.csv puts mole/00.png into the split 'holdout'; expected one of train",
     ),
     "no test part": (lambda text: text.replace(" Test ", "train"), "no image in its test part"),
     "a column twice": (lambda text: text.replace("group", "label", 1), "has a column twice"),
