@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Int32, Shaped
 
 from data.csv_files import Row, check_values, is_missing, read_csv, spelled_once
+from data.file_names import one_form
 from lmf_jax.errors import UserError
 
 PARTS = ("train", "validation", "test")
@@ -106,9 +107,9 @@ def make_labels(
     numbers = {name: number for number, name in enumerate(class_names)}
     seen: set[str] = set()
     for name, label in zip(ids, labels, strict=True):
-        if name in seen:
+        if one_form(name) in seen:
             raise UserError(f"{path} names {name} twice; every image has one label.")
-        seen.add(name)
+        seen.add(one_form(name))
         if not _stays_in_folder(name):
             raise UserError(
                 f"{path} names {name!r}; expected a path below one folder: relative, with / "
@@ -161,8 +162,8 @@ def read_one_hot(
     if groups_path.exists():
         lines = read_csv(groups_path, ("lesion_id", groups_column))
         check_values(groups_path, lines, "lesion_id", may_be_empty=True)
-        lesions = {line[groups_column]: line["lesion_id"] for line in lines}
-        groups = [lesions.get(name, "") for name in ids]
+        lesions = {one_form(line[groups_column]): line["lesion_id"] for line in lines}
+        groups = [lesions.get(one_form(name), "") for name in ids]
     labels = [_one_hot(path, row, row["image"], columns) for row in rows]
     return make_labels(path, class_names, ids, labels, groups)
 
@@ -206,7 +207,7 @@ def check_class_names(path: Path, class_names: Sequence[str]) -> None:
                 f"{path} names the class {name!r}; expected a name without line breaks, control "
                 "characters and space around it."
             )
-    if len({unicodedata.normalize("NFC", name) for name in class_names}) < len(class_names):
+    if len({one_form(name) for name in class_names}) < len(class_names):
         raise UserError(f"{path} names two classes that print alike: {', '.join(class_names)}.")
 
 

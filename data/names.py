@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.file_names import on_disk
 from lmf_jax.errors import UserError
 
 EMBEDDED = ("digits_lt", "digits_masks")
@@ -124,7 +125,7 @@ def parse_name(name: str) -> DatasetName:
 
 
 def _existing(name: str, kind: str, text: str) -> Path:
-    path, is_folder = Path(text).expanduser(), kind in ("folder", "pairs")
+    path, is_folder = on_disk(Path(text).expanduser()), kind in ("folder", "pairs")
     try:
         is_there = bool(text) and (path.is_dir() if is_folder else path.is_file())
     except OSError:  # a name longer than the disk allows

@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Shaped
 
+from data.file_names import on_disk
 from data.labels import PARTS, WHOLE_IMAGE, Labels, check_class_names
 from data.names import DatasetName, readable
 from data.storage import building, replacing
@@ -119,7 +120,7 @@ def _state_of_files(name: DatasetName) -> str:
     for path in import_module(f"data.{name.kind}.labels").raw_files(name.raw):
         base = next(base for base in bases if path.absolute().is_relative_to(base))
         relative = path.absolute().relative_to(base).as_posix()
-        _hash_fields(digest, relative.encode(), _state(path))
+        _hash_fields(digest, relative.encode(), _state(on_disk(path)))
     return f"{readable(name.paths[0])}-{digest.hexdigest()[:16]}"
 
 

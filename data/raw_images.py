@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from data.decoding import open_rgb, read_encoded, reason
+from data.file_names import on_disk
 from data.labels import Labels
 from data.names import RawFolder
 
@@ -127,6 +128,10 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
 
     files: RawFiles
 
+    def image_path(self, name: str) -> Path:
+        """Returns where the image of this name lies, as the disk spells it."""
+        return on_disk(self.files.image_path(self.raw, name))
+
     def read_labels(self) -> Labels:
         """Returns the labels of all images."""
         return self.files.read_labels(self.raw)
@@ -134,7 +139,7 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
     def read_images(self) -> Iterator[bytes]:
         """Yields the bytes of the files, in the labels' order."""
         for name in self.labels.without(self.skipped).ids.tolist():
-            yield read_encoded(self.files.image_path(self.raw, name))
+            yield read_encoded(self.image_path(name))
 
     def broken_images(self) -> list[str]:
         """Returns the names of the images that cannot be used, in order."""
@@ -154,7 +159,7 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
     def find_fault(self, name: str) -> str | None:
         """Returns what is wrong with an image, in few words; None if it can be used."""
         try:
-            open_rgb(read_encoded(self.files.image_path(self.raw, name)))
+            open_rgb(read_encoded(self.image_path(name)))
         except Exception as error:  # Pillow's formats raise nearly everything
             return reason(error)
         return None

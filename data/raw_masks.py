@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
 from data.decoding import open_rgb, read_encoded, reason
+from data.file_names import on_disk
 from data.mask_decoding import class_ids, read_mask
 from data.raw_images import ImageFilesBuilder, RawFiles
 
@@ -54,7 +55,7 @@ class MaskBuilder(ImageFilesBuilder, skip_registration=True):  # type: ignore[ca
         """Returns what is wrong with an image or its mask, in few words; None for nothing."""
         checked = "image"
         try:
-            encoded = read_encoded(self.files.image_path(self.raw, name))
+            encoded = read_encoded(self.image_path(name))
             width, height = open_rgb(encoded).size
             checked = "mask"
             mask = self.read_mask(name)
@@ -93,4 +94,4 @@ class MaskFilesBuilder(MaskBuilder, skip_registration=True):  # type: ignore[cal
 
     def mask_path(self, name: str) -> Path:
         """Returns where the mask of the image of this name lies."""
-        return self.files.mask_path(self.raw, name)
+        return on_disk(self.files.mask_path(self.raw, name))

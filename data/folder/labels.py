@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from data.file_names import one_form
 from data.image_folder import folders_in, images_in, is_image
 from data.labels import PART_NAMES, Labels, make_labels
 from data.unused_files import files_below, other_kinds, unused_line
@@ -24,12 +25,13 @@ def read_labels(raw: Path) -> Labels:
     parts = _parts(raw)
     folders = [(part, name, raw / part / name) for part in parts for name in _classes(raw / part)]
     ids, labels, in_parts = [], [], []
+    classes = _classes(raw / parts[0])
+    spelled = {one_form(name): name for name in classes}
     for part, class_name, folder in folders:
         for image in images_in(folder):
             ids.append((folder / image).relative_to(raw).as_posix())
-            labels.append(class_name)
+            labels.append(spelled.get(one_form(class_name), class_name))
             in_parts.append(PART_NAMES.get(part.lower(), ""))
-    classes = _classes(raw / parts[0])
     return make_labels(raw, classes, ids, labels, parts=in_parts if parts != [""] else None)
 
 

@@ -1,9 +1,10 @@
 """The labels of a manifest: a CSV file with a line for every image."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from data.csv_files import Row, check_values, read_csv
+from data.file_names import below
 from data.labels import PART_NAMES, Labels, make_labels
 from lmf_jax.errors import UserError
 
@@ -35,7 +36,7 @@ def read_labels(raw: Path) -> Labels:
     return make_labels(
         raw,
         classes,
-        [_relative(raw, row["path"].strip()) for row in rows],
+        [_name(raw, row["path"].strip()) for row in rows],
         labels,
         groups=[row["group"].strip() for row in rows] if "group" in columns else None,
         parts=[_part(raw, row) for row in rows] if "split" in columns else None,
@@ -54,13 +55,9 @@ def raw_files(raw: Path) -> Iterator[Path]:
         yield image_path(raw, name)
 
 
-def _relative(raw: Path, path: str) -> str:
+def _name(raw: Path, path: str) -> str:
     """Returns a path relative to the folder of the manifest, as far as it leads there."""
-    if not path:
-        return path
-    whole = PurePosixPath(path)
-    folder = PurePosixPath(raw.absolute().parent)
-    return str(whole.relative_to(folder) if whole.is_relative_to(folder) else whole)
+    return below(raw.parent, path) if path else path
 
 
 def _part(path: Path, row: Row) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from data.csv_files import check_values, read_csv
+from data.file_names import one_form
 from data.image_folder import folders_in, images_in, is_image
 from data.labels import (
     PART_NAMES,
@@ -127,7 +128,7 @@ def find_masks(raw: FolderPair, ids: Sequence[str]) -> dict[str, tuple[Path, ...
         path = PurePosixPath(name)
         part = str(path.parent) if str(path.parent) in masks else ""
         by_stem = masks.get(part, {})
-        by_ending = [by_stem.get(path.stem + ending, {}) for ending in ENDINGS]
+        by_ending = [by_stem.get(one_form(path.stem) + ending, {}) for ending in ENDINGS]
         by_number = [files for numbers in by_ending for files in numbers.values()]
         fitting = [file for files in by_number for file in files]
         if sum(map(bool, by_ending)) > 1 or len(fitting) > len(by_number):
@@ -244,7 +245,7 @@ def _by_stem(folder: Path) -> dict[str, dict[int, list[str]]]:
     """
     by_stem: dict[str, dict[int, list[str]]] = {}
     for name in images_in(folder):
-        stem = PurePosixPath(name).stem
+        stem = one_form(PurePosixPath(name).stem)
         by_stem.setdefault(stem, {}).setdefault(-1, []).append(name)
         if match := re.fullmatch(r"(.+_(?:mask|segmentation))_([0-9]{1,9})", stem):
             by_stem.setdefault(match[1], {}).setdefault(int(match[2]), []).append(name)
@@ -270,7 +271,9 @@ def _groups(path: Path, ids: Sequence[str]) -> list[str] | None:
         return None
     rows = read_csv(path, ("image", "group"))
     check_values(path, rows, "group", may_be_empty=True)
-    groups = {row["image"].strip(): row["group"].strip() for row in rows}
+    spelled = {one_form(name): name for name in ids}
+    images = [spelled.get(one_form(row["image"].strip()), row["image"].strip()) for row in rows]
+    groups = dict(zip(images, (row["group"].strip() for row in rows), strict=True))
     if len(groups) < len(rows):
         raise UserError(f"{path} names an image twice; every image has one group.")
     if unknown := set(groups).difference(ids):
