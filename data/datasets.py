@@ -15,6 +15,7 @@ from data.prepared import ImageSource, Prepared
 from data.split_file import stored_split
 from data.split_notes import split_notes
 from data.splits import Rows, long_tail, make_split, possible_splits, split_versions
+from data.validation_cut import lacks_validation
 from lmf_jax.config import DEFAULT_DATA_DIR, Config
 from lmf_jax.errors import UserError
 
@@ -307,7 +308,8 @@ def _open_version(
         return rows
 
     method = split if version == 1 else f"{split}-v{version}"
-    seeded = method if split == "official" else f"{method}-seed{split_seed}"
+    is_fixed = split == "official" and not lacks_validation(prepared)
+    seeded = method if is_fixed else f"{method}-seed{split_seed}"
     thinned = "" if imbalance_ratio is None else f"-ratio{imbalance_ratio!r}"
     rows, fingerprint = stored_split(seeded + thinned, prepared, make, version)
     return OpenedSplit(rows, fingerprint, version)

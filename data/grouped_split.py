@@ -70,17 +70,40 @@ def grouped_split(
     Raises:
         ValueError: If there are fewer than seven groups, or no class has seven rows.
     """
+    validation, test, *train = deal_groups(labels, groups, seed)
+    rows = {"train": np.sort(np.concatenate(train)), "validation": validation, "test": test}
+    return rows if version == 1 else cover_classes(labels, groups, rows, SHARES, seed)
+
+
+def deal_groups(
+    labels: Int[np.ndarray, " n"], groups: Shaped[np.ndarray, " n"], seed: int
+) -> list[Int64[np.ndarray, " _"]]:
+    """Deals groups into parts that are alike in their classes, each about 15 % of the rows.
+
+    Args:
+        labels: Class of every row, [n].
+        groups: Patient or lesion of every row, unicode [n].
+        seed: Decides the parts alone.
+
+    Returns:
+        The sorted row numbers of the first part, of the second, and of the folds of all others.
+
+    Raises:
+        ValueError: If there are fewer than seven groups, or no class has seven rows.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold  # takes a second
+
     chosen = _folds(labels, groups)
     if chosen is None:
         raise ValueError("A grouped split needs seven groups, and seven rows of a class.")
     num_folds, held_out = chosen
-    folds = _deal(labels, groups, num_folds, seed)
-    rows = {
-        "train": np.sort(np.concatenate(folds[2 * held_out :])),
-        "validation": np.sort(np.concatenate(folds[:held_out])),
-        "test": np.sort(np.concatenate(folds[held_out : 2 * held_out])),
-    }
-    return rows if version == 1 else cover_classes(labels, groups, rows, SHARES, seed)
+    with warnings.catch_warnings():
+        # A class may have fewer rows than there are folds.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        folder = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
+        folds = [rows.astype(np.int64) for _, rows in folder.split(labels, labels, groups)]
+    joined = (folds[:held_out], folds[held_out : 2 * held_out])
+    return [*(np.sort(np.concatenate(part)) for part in joined), *folds[2 * held_out :]]
 
 
 def cover_classes(
@@ -285,19 +308,6 @@ def _swaps(
     changes = there + there.T - 2 * (products + products.T)
     changes[parts[:, None] == parts] = 0
     return np.round(changes, 9)
-
-
-def _deal(
-    labels: Int[np.ndarray, " n"], groups: Shaped[np.ndarray, " n"], num_folds: int, seed: int
-) -> list[Int64[np.ndarray, " _"]]:
-    """Returns the rows of folds that are alike in their classes."""
-    from sklearn.model_selection import StratifiedGroupKFold  # takes a second
-
-    with warnings.catch_warnings():
-        # A class may have fewer rows than there are folds.
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        folder = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
-        return [rows.astype(np.int64) for _, rows in folder.split(labels, labels, groups)]
 
 
 def _folds(

@@ -31,10 +31,12 @@ WHOLE_IMAGE = ("image",)
 
 PART_NAMES = {
     "train": "train",
+    "training": "train",
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
     "test": "test",
+    "testing": "test",
 }
 """The part that is meant by each name that people give it."""
 
@@ -91,13 +93,13 @@ def make_labels(
         labels: Class name of every image.
         groups: Patient or lesion of every image; "" makes the image a group of its own. None, or
             all "", where the download names none.
-        parts: "train", "validation" or "test" for every image; None where the download leaves the
-            split to others.
+        parts: "train", "validation" or "test" for every image, perhaps none in "validation"; None
+            where the download leaves the split to others.
 
     Raises:
         UserError: If there is no image, a name is given twice, is longer than
             :data:`LONGEST_NAME` or leads out of its folder, a class is unknown or has a name that
-            does not print or stands for a missing value, or a part is empty.
+            does not print or stands for a missing value, or the training or test part is empty.
     """
     if not ids:
         raise UserError(f"{path} names no image.")
@@ -120,9 +122,12 @@ def make_labels(
                 f"{path} gives {name} the class {label!r}; expected one of "
                 f"{', '.join(class_names)}."
             )
-    for part in PARTS:
+    for part in ("train", "test"):  # validation can be cut from training
         if parts is not None and part not in parts:
-            raise UserError(f"{path} has no image in its {part} part; expected {', '.join(PARTS)}.")
+            raise UserError(
+                f"{path} has no image in its {part} part; expected train, test and, if there is "
+                "one, validation."
+            )
     own = None
     if groups is not None and any(groups):
         own = [group or f"only {name}" for group, name in zip(groups, ids, strict=True)]

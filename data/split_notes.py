@@ -1,13 +1,22 @@
-"""Remarks on a split for the terminal, the audit and the report: classes that a part lacks."""
+"""Remarks on a split for the terminal, the audit and the report, such as classes a part lacks."""
 
 import numpy as np
 
 from data.labels import PARTS, Labels
 from data.splits import Rows
+from data.validation_cut import lacks_validation
+
+VALIDATION_IS_CUT = (
+    "The dataset comes without a validation part: 15 % of its training part is cut off for it, by "
+    "--split-seed, and no patient or lesion that is named is divided."
+)
+"""What is said of a split whose validation part was cut from training."""
 
 
 def split_notes(labels: Labels, rows: Rows, split: str) -> list[str]:
-    """Names every class that a part of a split lacks, and why, a line each.
+    """Says how a missing validation part was made, and names every class that a part lacks.
+
+    A line each; a class comes with the reason.
 
     Args:
         labels: The labels of a dataset.
@@ -16,7 +25,7 @@ def split_notes(labels: Labels, rows: Rows, split: str) -> list[str]:
     """
     num_classes = len(labels.class_names)
     counts = {part: np.bincount(labels.labels[rows[part]], minlength=num_classes) for part in PARTS}
-    lines = []
+    lines = [VALIDATION_IS_CUT] if split == "official" and lacks_validation(labels) else []
     for class_id, name in enumerate(labels.class_names):
         lacking = [part for part in PARTS if not counts[part][class_id]]
         if lacking:
@@ -32,6 +41,8 @@ def _reason(labels: Labels, class_id: int, split: str) -> str:
     count = int(of_class.sum())
     if not count:
         return "the dataset has none"
+    if split == "official" and lacks_validation(labels):
+        return "the dataset's own parts have too few images of it, or none"
     if split == "official":
         return "the split that comes with the dataset has none there"
     if split == "grouped" and labels.groups is not None:

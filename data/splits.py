@@ -5,6 +5,7 @@ from jaxtyping import Int, Int64
 
 from data.grouped_split import GROUPED_VERSIONS, can_be_grouped, grouped_split
 from data.labels import PARTS, Labels
+from data.validation_cut import cut_validation, lacks_validation
 from lmf_jax.errors import UserError
 
 Rows = dict[str, Int64[np.ndarray, " _"]]
@@ -38,7 +39,8 @@ def make_split(labels: Labels, split: str, seed: int, version: int | None = None
         labels: The labels of the dataset.
         split: "official" (as the dataset comes), "paper" (by class, 70 : 15 : 15) or "grouped" (the
             same, but no patient or lesion in two parts).
-        seed: Decides the split alone; any whole number from 0. The official one has no seed.
+        seed: Decides the split alone; any whole number from 0. The official one has no seed,
+            unless its validation part has to be cut from training.
         version: One of :func:`split_versions`; None takes the present one.
 
     Returns:
@@ -48,6 +50,9 @@ def make_split(labels: Labels, split: str, seed: int, version: int | None = None
         UserError: If the dataset cannot be split so.
     """
     if split == "official" and labels.parts is not None:
+        if lacks_validation(labels):
+            cut = cut_validation(labels, seed)
+            return {**cut, "test": np.flatnonzero(labels.parts == "test")}
         return {part: np.flatnonzero(labels.parts == part) for part in PARTS}
     if split == "paper":
         return paper_split(labels.labels, seed)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from data.file_names import one_form
 from data.image_folder import folders_in, images_in, is_image
-from data.labels import PART_NAMES, Labels, make_labels
+from data.labels import PART_NAMES, PARTS, Labels, make_labels
 from data.unused_files import files_below, other_kinds, unused_line
 from lmf_jax.errors import UserError
 
@@ -73,7 +73,7 @@ def _parts(raw: Path) -> list[str]:
             f"{raw} holds the folders {', '.join(names)}; expected either a folder per class, or "
             "train, val and test with a folder per class in each."
         )
-    return sorted(parts, key=lambda part: list(PART_NAMES).index(part.lower()))
+    return sorted(parts, key=lambda part: PARTS.index(PART_NAMES[part.lower()]))
 
 
 def _classes(folder: Path) -> list[str]:

@@ -254,9 +254,9 @@ def test_a_wrong_folder_is_one_clear_error(change, message, folder: Path, tmp_pa
 
 
 WRONG_PARTS = {
-    "no validation part": (
-        lambda f: shutil.rmtree(f / "val"),
-        "no image in its validation part; expected train, validation, test",
+    "no test part": (
+        lambda f: shutil.rmtree(f / "test"),
+        "no image in its test part; expected train, test and, if there is one, validation",
     ),
     "a class never trained on": (
         lambda f: save_picture(f / "test" / "zebra" / "1.png"),

@@ -324,7 +324,7 @@ WRONG = {
     ),
     "a part that is missing": (
         lambda f: draw_image(f / "images" / "train" / "03.png", 3),
-        "no image in its validation part",
+        "no image in its test part",
     ),
 }
 
