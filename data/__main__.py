@@ -15,6 +15,7 @@ from data.audit import audit_split, format_audit
 from data.class_figure import save_class_figure
 from data.datasets import DEFAULTS, open_split
 from data.duplicates import Looks, look_at
+from data.label_conflicts import conflict_lines, image_digests, label_conflicts
 from data.labels import Labels
 from data.mask_decoding import pixels_of_masks
 from data.names import DOWNLOADS, EMBEDDED, OWN, VOLUMES, parse_name
@@ -25,6 +26,7 @@ from data.raw_images import SKIPPED_FILE
 from data.splits import Rows, make_split, possible_splits
 from data.storage import building, replacing
 from data.unused_files import file_remarks
+from data.validation_cut import lacks_validation
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError, parse_in_one_line, run_command
 
@@ -79,6 +81,7 @@ def run_prepare(options: Prepare) -> None:
     for line in [
         *differences(options.name, prepared),
         *overlaps(options.name, prepared, data_dir),
+        *conflict_lines(label_conflicts(prepared, image_digests(prepared.source))),
         *_remarks(prepared),
         *file_remarks(options.name),
     ]:
@@ -136,6 +139,8 @@ def _remarks(prepared: Prepared) -> list[str]:
         lines.append(f"every pixel is one of: {', '.join(prepared.mask_classes)}")
     if prepared.groups is None:
         lines.append("no patients or lesions are named, so no split can keep them together")
+    if lacks_validation(prepared):
+        lines.append("it has no validation part; training cuts it off its training part")
     return lines
 
 
@@ -158,14 +163,24 @@ def run_audit(options: Audit) -> None:
         for split, rows in splits.items()
     ]
     broken = [] if looks is None else labels.ids[looks.broken].tolist()
+    conflicts = [] if looks is None else label_conflicts(labels, looks.digests)
     print("\n\n".join(map(format_audit, audits)))
     if broken:
         print(f"{len(broken)} images cannot be decoded: {', '.join(broken)}")
-    for line in [*overlaps(options.name, labels, data_dir), *file_remarks(options.name)]:
+    for line in [
+        *conflict_lines(conflicts),
+        *overlaps(options.name, labels, data_dir),
+        *file_remarks(options.name),
+    ]:
         print(line)
     name = parse_name(options.name)
     folder = data_dir / "audits" / name.label
-    results = {"dataset": options.name, "splits": list(map(asdict, audits)), "broken": broken}
+    results = {
+        "dataset": options.name,
+        "splits": list(map(asdict, audits)),
+        "broken": broken,
+        "label_conflicts": list(map(asdict, conflicts)),
+    }
     with building(folder / "audit.json"), replacing(folder / "audit.json") as file:
         file.write(json.dumps(results, indent=1, allow_nan=False).encode() + b"\n")
     title = name.kind if name.path is None else name.path.absolute().name
