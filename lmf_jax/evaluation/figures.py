@@ -95,6 +95,7 @@ def draw_training_curves(
     )
     _mark_learning_rate_drops(loss_axes, history)
     _mark_best_epoch(score_axes, history, chosen)
+    score_axes.set_ylim(bottom=max(score_axes.get_ylim()[0], -0.005))  # no score is below 0
     for axes in (loss_axes, score_axes):
         axes.grid(axis="y")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)

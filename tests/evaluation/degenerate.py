@@ -194,5 +194,6 @@ def check_report(run_dir: Path, printed: str, drawn: dict[Path, list[str]]) -> s
     assert path == run_dir / "report.html" and len(of_figures) > 20
     for text in (printed, page.text, "\n".join(of_figures)):
         assert nonsense_in(text) == []
+    assert re.findall(r"[a-z][.,;:][A-Z][a-z]+ ", page.text) == []  # a space is missing
     assert max(map(len, printed.split("\n"))) <= 80
     return page.text
