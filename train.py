@@ -40,7 +40,7 @@ def classify(config: Config, share: Share, fingerprint: str | None) -> None:
     config = config.resolve(dataset.defaults)
     program = make_classification(config, dataset.class_counts("train"))
     run_dir = open_run(config, dataset.description)
-    program.announce(config, dataset.rows, run_dir, dataset.split_notes)
+    program.announce(config, dataset.rows, run_dir, dataset.notes)
     inputs = open_classification(dataset, config, share)
     variables = fit(config, program, run_dir, inputs.training(), inputs.batches("validation"))
 
@@ -70,7 +70,7 @@ def segment(config: Config, share: Share, fingerprint: str | None) -> None:
         num_channels=inputs.num_channels,
     )
     run_dir = open_run(config, description)
-    program.announce(config, dataset.rows, run_dir, dataset.split_notes)
+    program.announce(config, dataset.rows, run_dir, dataset.notes)
     variables = fit(config, program, run_dir, inputs.training(), inputs.validation())
 
     what = (config, description, program.model, variables, program.settings.normalisation)

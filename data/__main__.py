@@ -15,12 +15,14 @@ from data.audit import audit_split, format_audit
 from data.class_figure import save_class_figure
 from data.datasets import DEFAULTS, open_split
 from data.duplicates import Looks, look_at
+from data.intensity import parse_range
+from data.intensity_search import record_again
 from data.label_conflicts import conflict_lines, image_digests, label_conflicts
 from data.labels import Labels
 from data.mask_decoding import pixels_of_masks
 from data.names import DOWNLOADS, EMBEDDED, OWN, VOLUMES, parse_name
 from data.prepare import is_prepared, open_dataset, prepare
-from data.prepared import Prepared
+from data.prepared import Prepared, open_prepared
 from data.published import differences, overlaps
 from data.raw_images import SKIPPED_FILE
 from data.splits import Rows, make_split, possible_splits
@@ -51,6 +53,9 @@ class Prepare:
     """The folder of prepared datasets."""
     skip_broken: bool = False
     """Leave out images that are missing or cannot be decoded, and write down which."""
+    intensity_range: Annotated[str | None, tyro.conf.arg(metavar="LOW,HIGH")] = None
+    """The values that become black and white in grey images of more than 8 bits (default: 0 to the
+    largest value of the bits in use)."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +76,20 @@ class Audit:
 def run_prepare(options: Prepare) -> None:
     """Prepare a dataset and print its classes, and where they differ from what is published."""
     data_dir = Path(options.data_dir).expanduser()
+    given = None if options.intensity_range is None else parse_range(options.intensity_range)
     if options.name in VOLUMES:
+        if given is not None:
+            raise UserError(f"--intensity-range is for images, and {options.name} holds volumes.")
         _prepare_volumes(options, data_dir)
         return
     raw_dir = _raw_dir(options.name, options.raw_dir)
     was_prepared = is_prepared(options.name, data_dir)
-    prepared = prepare(options.name, raw_dir, data_dir, skip_broken=options.skip_broken)
+    prepared = prepare(
+        options.name, raw_dir, data_dir, skip_broken=options.skip_broken, intensity_range=given
+    )
+    if was_prepared:
+        record_again(prepared, options.name, given)
+        prepared = open_prepared(prepared.folder)
     print(_class_table(prepared))
     for line in [
         *differences(options.name, prepared),
@@ -135,6 +148,8 @@ def _remarks(prepared: Prepared) -> list[str]:
     skipped = prepared.folder / SKIPPED_FILE
     if skipped.exists():
         lines.append(f"{len(skipped.read_bytes().splitlines())} images left out: {skipped}")
+    if prepared.intensities is not None:
+        lines.append(prepared.intensities.line)
     if prepared.masks is not None:
         lines.append(f"every pixel is one of: {', '.join(prepared.mask_classes)}")
     if prepared.groups is None:
@@ -211,7 +226,7 @@ def material(options: Audit, data_dir: Path) -> tuple[Labels, dict[str, Rows], L
     prepared = open_dataset(options.name, data_dir)
     ratio = DEFAULTS.get(options.name, {}).get("imbalance_ratio")
     splits = {s: open_split(prepared, s, seed, ratio).rows for s in possible_splits(prepared)}
-    return prepared, splits, look_at(prepared.source)
+    return prepared, splits, look_at(prepared.source, prepared.intensity_range)
 
 
 def _labels_of_files(options: Audit) -> Labels:

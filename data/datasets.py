@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
+from data.intensity import FULL_RANGE, IntensityRange, fingerprint_with_range
 from data.labels import PARTS
 from data.names import parse_name
 from data.prepare import open_dataset
@@ -62,6 +63,8 @@ class SplitDataset:
         split_version: Version of the method that made the split.
         split_notes: What a person should know of the split, such as a class that a part lacks; a
             line each.
+        intensity_range: What becomes black and white of images of more than 8 bits.
+        intensity_note: The same for a person, in one line; None where no image has more.
     """
 
     name: str
@@ -75,6 +78,20 @@ class SplitDataset:
     fingerprint: str
     split_version: int = 1
     split_notes: tuple[str, ...] = ()
+    intensity_range: IntensityRange = FULL_RANGE
+    intensity_note: str | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know before a run, a line each."""
+        return (
+            self.split_notes
+            if self.intensity_note is None
+            else (
+                self.intensity_note,
+                *self.split_notes,
+            )
+        )
 
     def groups_of(self, part: str) -> Shaped[np.ndarray, " n"] | None:
         """Returns the patient or lesion of every example of a part, None where none is known.
@@ -87,13 +104,16 @@ class SplitDataset:
     @property
     def description(self) -> dict[str, Any]:
         """What a run records of its data: plain values, for JSON."""
-        return {
+        known = {
             "name": self.name,
             "fingerprint": self.fingerprint,
             "split_version": self.split_version,
             "split_notes": list(self.split_notes),
             "class_names": list(self.class_names),
         }
+        if self.intensity_note is not None:
+            known["intensity_range"] = list(self.intensity_range)
+        return known
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -196,6 +216,9 @@ def open_parts(
     split = split or possible_splits(prepared)[0]
     opened = open_split(prepared, split, split_seed, imbalance_ratio, fingerprint)
     _check_parts(prepared, opened.rows, split)
+    # A run of before ranges were recorded was trained on images scaled from the full one.
+    is_earlier = fingerprint == opened.fingerprint
+    intensity_range = FULL_RANGE if is_earlier else prepared.intensity_range
     return prepared, {
         "name": name,
         "ids": prepared.ids,
@@ -203,8 +226,10 @@ def open_parts(
         "source": prepared.source,
         "rows": opened.rows,
         "defaults": {**DEFAULTS.get(name, {}), "split": split},
-        "content_fingerprint": prepared.fingerprint,
-        "fingerprint": opened.fingerprint,
+        "content_fingerprint": fingerprint_with_range(prepared.fingerprint, intensity_range),
+        "fingerprint": fingerprint_with_range(opened.fingerprint, intensity_range),
+        "intensity_range": intensity_range,
+        "intensity_note": None if prepared.intensities is None else prepared.intensities.line,
         "split_version": opened.version,
         "split_notes": tuple(split_notes(prepared, opened.rows, split)),
     }
@@ -247,8 +272,8 @@ def check_is_of_run(name: str, found: str, fingerprint: str) -> None:
     """
     if found != fingerprint:
         raise UserError(
-            f"The images, labels or split of {name} are not those that the run was "
-            "trained with; give the --data-dir that holds them."
+            f"The images, intensity range, labels or split of {name} are not those that the run "
+            "was trained with; give the --data-dir that holds them."
         )
 
 

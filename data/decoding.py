@@ -13,6 +13,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from data.datasets import SplitDataset
+from data.intensity import FULL_RANGE, LARGEST_VALUE, IntensityRange, scale
 from data.unknown_formats import FLOATING_POINT, why_unknown
 from lmf_jax.errors import UserError
 
@@ -95,21 +96,24 @@ class DecodedImages(Decoded[SplitDataset]):
 
     def decode(self, encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
         """Decodes one image, see :func:`decode_image`."""
-        return decode_image(encoded, self.image_size)
+        return decode_image(encoded, self.image_size, self.dataset.intensity_range)
 
 
-def decode_image(encoded: bytes, image_size: int) -> UInt8[np.ndarray, "image_size image_size 3"]:
+def decode_image(
+    encoded: bytes, image_size: int, intensity_range: IntensityRange = FULL_RANGE
+) -> UInt8[np.ndarray, "image_size image_size 3"]:
     """Decodes one image to square RGB, as a viewer would show it.
 
     The EXIF rotation is applied; grey and palette become RGB; transparent parts are laid on white;
-    16-bit grey is scaled from its full range. The image is resized to a square with antialiased
-    bilinear interpolation, whatever its aspect ratio.
+    grey of more than 8 bits is scaled from its intensity range. The image is resized to a square
+    with antialiased bilinear interpolation, whatever its aspect ratio.
 
     Args:
         encoded: The bytes of an image file in one of :data:`FORMATS`; of several frames the first
             is taken. It has at most 179 million pixels (twice Pillow's limit), each of which takes
             up to 25 bytes of memory meanwhile.
         image_size: Height and width of the result, in pixels.
+        intensity_range: What becomes black and white of grey of more than 8 bits.
 
     Returns:
         uint8 RGB, [image_size, image_size, 3].
@@ -118,21 +122,22 @@ def decode_image(encoded: bytes, image_size: int) -> UInt8[np.ndarray, "image_si
         Exception: Whatever Pillow raises for bytes it cannot decode, such as
             ``DecompressionBombError`` for more pixels, before one is decoded.
     """
-    rgb = open_rgb(encoded)
+    rgb = open_rgb(encoded, intensity_range)
     return np.asarray(rgb.resize((image_size, image_size), Image.Resampling.BILINEAR))
 
 
-def open_rgb(encoded: bytes) -> Image.Image:
+def open_rgb(encoded: bytes, intensity_range: IntensityRange = FULL_RANGE) -> Image.Image:
     """Decodes one image to RGB in its own size, as :func:`decode_image` does before it resizes.
 
     Args:
         encoded: The bytes of an image file in one of :data:`FORMATS`.
+        intensity_range: What becomes black and white of grey of more than 8 bits.
 
     Raises:
         Exception: Whatever Pillow raises for bytes it cannot decode.
     """
     with open_image(encoded) as image:
-        return to_rgb(image)
+        return to_rgb(image, intensity_range)
 
 
 def reason(error: Exception) -> str:
@@ -182,11 +187,12 @@ def read_encoded(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, intensity_range: IntensityRange = FULL_RANGE) -> Image.Image:
     """Returns an opened image as a viewer would show it, in RGB and in its own size.
 
     Args:
         image: What Pillow opened; see :func:`decode_image`.
+        intensity_range: What becomes black and white of grey of more than 8 bits.
 
     Raises:
         Exception: Whatever Pillow raises for bytes it cannot decode.
@@ -195,8 +201,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise ValueError(FLOATING_POINT)
-    if image.mode.startswith("I"):
-        return _grey16_to_rgb(image, white_is_zero)
+    if is_deep(image):
+        return _deep_to_rgb(image, intensity_range, white_is_zero)
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
@@ -209,15 +215,22 @@ def is_white_zero(image: Image.Image) -> bool:
     return tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
 
 
-def _grey16_to_rgb(image: Image.Image, white_is_zero: bool) -> Image.Image:
-    """Scales 0..65535 to 0..255, where Pillow itself would clip at 255.
+def is_deep(image: Image.Image) -> bool:
+    """Tells whether an image is grey of more than 8 bits."""
+    return image.mode.startswith("I")
+
+
+def _deep_to_rgb(
+    image: Image.Image, intensity_range: IntensityRange, white_is_zero: bool
+) -> Image.Image:
+    """Scales a range to 0..255, where Pillow itself would clip at 255.
 
     Pillow inverts greys of up to 8 bits where white is zero, and no deeper ones.
     """
     values = np.asarray(image)
-    if values.min() < 0 or values.max() > 65535:
+    if values.min() < 0 or values.max() > LARGEST_VALUE:
         raise ValueError("its pixels lie outside 0..65535; save it with 8 or 16 bits")
-    scaled = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    scaled = scale(values, intensity_range)
     if white_is_zero:
         scaled = 255 - scaled
     return Image.fromarray(scaled).convert("RGB")

@@ -20,6 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from data.decoding import open_image, to_rgb
+from data.intensity import FULL_RANGE, IntensityRange
 from data.labels import PARTS
 from data.prepared import ImageSource
 
@@ -101,15 +102,16 @@ class Overlap:
     images: int
 
 
-def look_at(source: ImageSource) -> Looks:
+def look_at(source: ImageSource, intensity_range: IntensityRange = FULL_RANGE) -> Looks:
     """Hashes every image; one that cannot be decoded is marked as broken.
 
     Args:
         source: The encoded images.
+        intensity_range: What becomes black and white of grey of more than 8 bits.
     """
     rows = range(len(source))
     with ThreadPoolExecutor() as pool:
-        looks = pool.map(lambda row: _look(source[row]), rows)
+        looks = pool.map(lambda row: _look(source[row], intensity_range), rows)
         seen = list(
             tqdm(
                 looks,
@@ -181,13 +183,13 @@ class _Look(NamedTuple):
     flat: bool = False
 
 
-def _look(encoded: bytes) -> _Look:
+def _look(encoded: bytes, intensity_range: IntensityRange) -> _Look:
     digest = hashlib.sha256(encoded).hexdigest()
     nothing = np.zeros(8, np.uint64)
     try:
         with open_image(encoded) as image:
             image.draft(None, (256, 256))  # a large JPEG is decoded at a fraction of its size
-            grey = to_rgb(image).convert("L")
+            grey = to_rgb(image, intensity_range).convert("L")
     except Exception:  # Pillow's formats raise nearly everything
         return _Look(digest, nothing, broken=True)
     whole = _thumbnail(grey, 1.0)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import grain
 import numpy as np
+from jaxtyping import UInt8
 
-from data.decoding import decode_image, read_encoded, reason
+from data.decoding import decode_image, is_deep, open_image, read_encoded, reason
 from data.image_folder import images_in
+from data.intensity import FULL_RANGE, IntensityRange
 from data.pipeline import EvaluationBatch
 from data.reading import READING, Stream
 from data.unused_files import entries_beside, other_kinds, unused_line
@@ -59,14 +61,19 @@ class LooseImages:
         files: The image files.
         image_size: Height and width of the images, in pixels.
         batch_size: Images in a batch; the last is filled up.
+        intensity_range: What becomes black and white of grey of more than 8 bits: that of the
+            images which the model was trained on. None where no such image was among them.
         broken: Why a file could not be decoded, by its place among the files; complete after a
             pass over the batches.
+        deep: Places of the files that are grey of more than 8 bits; complete as well.
     """
 
     files: Sequence[Path]
     image_size: int
     batch_size: int
+    intensity_range: IntensityRange | None = None
     broken: dict[int, str] = field(default_factory=dict)
+    deep: set[int] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
         """Yields ``{"image", "label", "mask"}``; the label is the place among the files."""
@@ -83,9 +90,25 @@ class LooseImages:
         }
         for i, place in enumerate(places):
             try:
-                batch["image"][i] = decode_image(read_encoded(self.files[place]), self.image_size)
+                batch["image"][i] = self._decode(place)
             except Exception as error:  # Pillow's formats raise nearly everything
                 self.broken[place] = reason(error)
             else:
                 batch["mask"][i] = True
         return batch
+
+    def _decode(self, place: int) -> UInt8[np.ndarray, "height width 3"]:
+        encoded = read_encoded(self.files[place])
+        with open_image(encoded) as image:
+            if is_deep(image):
+                self.deep.add(place)
+        return decode_image(encoded, self.image_size, self.intensity_range or FULL_RANGE)
+
+    def remarks(self) -> list[str]:
+        """Returns a line if images were scaled without knowing how; after a pass."""
+        if not self.deep or self.intensity_range is not None:
+            return []
+        return [
+            f"{len(self.deep):,} of {len(self.files):,} images have 16 bits, and the run recorded "
+            "no intensity range of its training images: 0 to 65535 became 0 to 255"
+        ]

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from data.intensity import IntensityRange, with_range
 from data.names import DOWNLOADS, RawFolder, parse_name
 from data.prepared import Prepared, open_prepared, prepared_folder
 from data.storage import building
@@ -48,7 +49,12 @@ def is_prepared(name: str, data_dir: Path) -> bool:
 
 
 def prepare(
-    name: str, raw_dir: Path | None, data_dir: Path, *, skip_broken: bool = False
+    name: str,
+    raw_dir: Path | None,
+    data_dir: Path,
+    *,
+    skip_broken: bool = False,
+    intensity_range: IntensityRange | None = None,
 ) -> Prepared:
     """Prepares a dataset, unless that is done already.
 
@@ -59,6 +65,8 @@ def prepare(
         raw_dir: The folder of the download; None for a dataset that is not downloaded by hand.
         data_dir: The folder of prepared datasets.
         skip_broken: Whether to leave out images that are missing or cannot be decoded.
+        intensity_range: What becomes black and white of images of more than 8 bits; None finds it
+            in them.
 
     Raises:
         UserError: If the raw data contradict themselves, an image is missing or broken and may not
@@ -75,6 +83,10 @@ def prepare(
             if raw is not None:
                 command = prepare_command(name, raw_dir, data_dir)
                 builder.skipped = _to_skip(builder, skip_broken, command)
+                found = builder.find_intensities()
+                builder.intensities = with_range(found, intensity_range, name)
+            elif intensity_range is not None:
+                with_range(None, intensity_range, name)
             _build(builder)
     return open_prepared(folder)
 

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from data.file_names import on_disk
+from data.intensity import FULL_RANGE, Intensities, IntensityRange, read_intensities
 from data.labels import PARTS, WHOLE_IMAGE, Labels, check_class_names
 from data.names import DatasetName, readable
 from data.storage import building, replacing
@@ -87,6 +88,7 @@ class Prepared(Labels):
         folder: Where it lies.
         masks: The encoded masks; None where images have a class instead.
         mask_classes: Name of every class of pixels, by class id, the background first.
+        intensities: The intensity range of images of more than 8 bits; None where there are none.
     """
 
     source: ImageSource
@@ -94,6 +96,12 @@ class Prepared(Labels):
     folder: Path
     masks: ImageSource | None = None
     mask_classes: tuple[str, ...] = ()
+    intensities: Intensities | None = None
+
+    @property
+    def intensity_range(self) -> IntensityRange:
+        """What becomes black and white of images of more than 8 bits."""
+        return FULL_RANGE if self.intensities is None else self.intensities.range
 
 
 def prepared_folder(name: DatasetName, data_dir: Path) -> Path:
@@ -140,6 +148,7 @@ def open_prepared(folder: Path) -> Prepared:
         class_names, mask_classes, examples = _open_examples(folder)
         check_class_names(folder, mask_classes or class_names)
         index = _read_index(folder / INDEX_FILE, examples, class_names, mask_classes)
+        intensities = read_intensities(folder)
     except UserError:
         raise
     except Exception as error:  # TFDS, protobuf and ArrayRecord have no error in common
@@ -157,6 +166,7 @@ def open_prepared(folder: Path) -> Prepared:
         folder=folder,
         masks=EncodedImages(examples, index["ids"], folder, "mask") if mask_classes else None,
         mask_classes=mask_classes,
+        intensities=intensities,
     )
 
 

@@ -10,8 +10,10 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from data.decoding import open_rgb, read_encoded, reason
+from data.decoding import read_encoded, reason
 from data.file_names import on_disk
+from data.intensity import Intensities, write_intensities
+from data.intensity_search import IntensityCounts
 from data.labels import Labels
 from data.names import RawFolder
 
@@ -29,6 +31,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
     Attributes:
         raw: The folder, the file or the two folders that hold the raw data.
         skipped: Names of the images to leave out, in order.
+        intensities: The intensity range to record; None if no image has more than 8 bits.
     """
 
     FAULTS: ClassVar[str] = "are missing or cannot be decoded"
@@ -40,6 +43,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
     def __init__(self, *, raw: RawFolder, **options: Any) -> None:
         self.raw: Any = raw  # each dataset knows which
         self.skipped: list[str] = []
+        self.intensities: Intensities | None = None
         super().__init__(**options)
 
     @cached_property
@@ -62,6 +66,10 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
     def describe_broken(self, name: str) -> str:
         """Returns a broken image's name with what is wrong."""
         raise NotImplementedError
+
+    def find_intensities(self) -> Intensities | None:
+        """Returns the intensity range of the images, once they are checked."""
+        return None
 
     def targets(self) -> dict[str, tuple[Any, Iterable[Any]]]:
         """Returns what is learned, by name: its TFDS feature, and a value for every image."""
@@ -93,6 +101,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
         if self.skipped:  # the folder becomes the dataset's in one step, with this list in it
             listed = "".join(f"{name}\n" for name in self.skipped)
             (Path(self.data_dir) / SKIPPED_FILE).write_text(listed)
+        write_intensities(Path(self.data_dir), self.intensities)
         return {"full": self._generate_examples()}
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -132,6 +141,15 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
         """Returns where the image of this name lies, as the disk spells it."""
         return on_disk(self.files.image_path(self.raw, name))
 
+    @cached_property
+    def counts(self) -> IntensityCounts:
+        """What is counted of the images of more than 8 bits as they are checked."""
+        return IntensityCounts()
+
+    def find_intensities(self) -> Intensities | None:
+        """Returns the intensity range of the images, once they are checked."""
+        return self.counts.find()
+
     def read_labels(self) -> Labels:
         """Returns the labels of all images."""
         return self.files.read_labels(self.raw)
@@ -159,7 +177,7 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
     def find_fault(self, name: str) -> str | None:
         """Returns what is wrong with an image, in few words; None if it can be used."""
         try:
-            open_rgb(read_encoded(self.image_path(name)))
+            self.counts.decode(read_encoded(self.image_path(name)))
         except Exception as error:  # Pillow's formats raise nearly everything
             return reason(error)
         return None

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
-from data.decoding import open_rgb, read_encoded, reason
+from data.decoding import read_encoded, reason
 from data.file_names import on_disk
 from data.mask_decoding import class_ids, read_mask
 from data.raw_images import ImageFilesBuilder, RawFiles
@@ -56,7 +56,7 @@ class MaskBuilder(ImageFilesBuilder, skip_registration=True):  # type: ignore[ca
         checked = "image"
         try:
             encoded = read_encoded(self.image_path(name))
-            width, height = open_rgb(encoded).size
+            width, height = self.counts.decode(encoded).size
             checked = "mask"
             mask = self.read_mask(name)
         except FileNotFoundError:

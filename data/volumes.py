@@ -49,7 +49,7 @@ class VolumeDataset:
         prepared: The dataset without its split.
     """
 
-    split_notes: ClassVar[tuple[str, ...]] = ()
+    notes: ClassVar[tuple[str, ...]] = ()
     """Nothing: whole cases are split, and every case may hold every class."""
 
     name: str

@@ -7,10 +7,10 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import jax
 import numpy as np
@@ -39,6 +39,10 @@ from lmf_jax.training.trained_segmenter import (
     summarise_cases,
     test_segmenter,
 )
+
+if TYPE_CHECKING:
+    from data.intensity import IntensityRange
+    from data.loose_images import LooseImages
 
 LARGEST_PICTURE = 2000
 """Pixels on the longer side of an explanation."""
@@ -195,14 +199,14 @@ def _predict_label_maps(options: Predict, trained: TrainedSegmenter) -> None:
 
 def _predict_masks(options: Predict, trained: TrainedSegmenter) -> None:
     from data.decoding import open_rgb, read_encoded
-    from data.loose_images import LooseImages, image_files, skipped_in
+    from data.loose_images import image_files, skipped_in
     from data.mask_encoding import save_mask
 
     files = image_files(options.images)
     _check_stems(files)
     stems = [file.stem for file in files]
     paths = _plan(stems, ".png", options.output, files, options.overwrite)
-    batches = LooseImages(files, trained.config.image_size, _batch_size(trained.config))
+    batches = _batches_of(files, trained.config, trained.dataset)
     for batch in batches:
         predictions = trained.segment(batch["image"])
         for i in np.flatnonzero(batch["mask"]):
@@ -212,11 +216,12 @@ def _predict_masks(options: Predict, trained: TrainedSegmenter) -> None:
     num_predicted = len(files) - len(batches.broken)
     print(f"{num_predicted:,} of {len(files):,} images segmented: {options.output}")
     _print_lines(skipped_in(options.images, Path(options.output).expanduser()))
+    _print_lines(batches.remarks())
     _name_broken(files, batches.broken)
 
 
 def _predict_classes(options: Predict) -> None:
-    from data.loose_images import LooseImages, image_files, skipped_in
+    from data.loose_images import image_files, skipped_in
 
     output = Path(options.output).expanduser()
     if output.suffix.lower() != ".csv" or output.is_dir():
@@ -226,11 +231,12 @@ def _predict_classes(options: Predict) -> None:
     files = image_files(options.images)
     check_outputs([output], inputs=files, overwrite=options.overwrite)
     trained = load_trained(options.run)
-    batches = LooseImages(files, trained.config.image_size, _batch_size(trained.config))
+    batches = _batches_of(files, trained.config, trained.dataset)
     logits, places = trained.predict(batches)
     _write_predictions(output, [files[place] for place in places], logits, trained.class_names)
     print(f"{len(places):,} of {len(files):,} images predicted: {output}")
     _print_lines(skipped_in(options.images, output))
+    _print_lines(batches.remarks())
     _name_broken(files, batches.broken)
 
 
@@ -239,14 +245,14 @@ def run_explain(options: Explain) -> None:
 
     All images are predicted first: only then are the names of the pictures known.
     """
-    from data.loose_images import LooseImages, image_files, skipped_in
+    from data.loose_images import image_files, skipped_in
 
     files = [file for path in options.images for file in image_files(path)]
     _check_stems(files)
     output = Path(options.output).expanduser()
     make_folder(output)
     trained = load_trained(options.run)
-    batches = LooseImages(files, trained.config.image_size, _batch_size(trained.config))
+    batches = _batches_of(files, trained.config, trained.dataset)
     explained = []
     for batch in batches:
         class_ids, probabilities, heats = trained.explain(batch["image"])
@@ -256,9 +262,10 @@ def run_explain(options: Explain) -> None:
     stems = [f"{file.stem}-{name}" for file, name, *_ in explained]
     pictures = plan_outputs(stems, ".png", output, inputs=files, overwrite=options.overwrite)
     for (file, name, probability, heat), picture in zip(explained, pictures, strict=True):
-        _draw_heat(file, heat, picture)
+        _draw_heat(file, heat, picture, batches.intensity_range)
         print(f"{file}: {name} ({probability:.3f}), {picture}")
     _print_lines(line for path in options.images for line in skipped_in(path, output))
+    _print_lines(batches.remarks())
     _name_broken(files, batches.broken)
 
 
@@ -327,19 +334,31 @@ def _plan(
     return paths
 
 
-def _draw_heat(file: Path, heat: np.ndarray, picture: Path) -> None:
+def _draw_heat(
+    file: Path, heat: np.ndarray, picture: Path, intensity_range: "IntensityRange | None"
+) -> None:
     """Lay heat over an image in its own size, or in that of a screen if it is larger."""
     from PIL import Image
 
     from data.decoding import open_rgb, read_encoded
+    from data.intensity import FULL_RANGE
     from data.storage import replacing
     from lmf_jax.evaluation.explanation_figures import overlay
 
-    image = open_rgb(read_encoded(file))
+    image = open_rgb(read_encoded(file), intensity_range or FULL_RANGE)
     image.thumbnail((LARGEST_PICTURE, LARGEST_PICTURE))
     heat = np.asarray(resize_heat(heat[None], image.height, image.width))[0]
     with replacing(picture) as target:
         Image.fromarray(overlay(np.asarray(image), heat)).save(target, format="png")
+
+
+def _batches_of(files: Sequence[Path], config: Config, dataset: Mapping[str, Any]) -> "LooseImages":
+    """Return batches of image files, scaled as the images that a run was trained on."""
+    from data.intensity import recorded_range
+    from data.loose_images import LooseImages
+
+    recorded = recorded_range(dataset.get("intensity_range"))
+    return LooseImages(files, config.image_size, _batch_size(config), recorded)
 
 
 def _name_broken(files: Sequence[Path], broken: dict[int, str]) -> None:

@@ -124,6 +124,9 @@ def read_record(run_dir: str | Path) -> dict[str, Any]:
     notes = dataset.get("split_notes", [])  # runs of earlier versions have none
     are_lines = isinstance(notes, list) and all(isinstance(note, str) for note in notes)
     check(path, are_lines and all(map(str.isprintable, notes)), "its split_notes are no lines")
+    limits = dataset.get("intensity_range", [0, 1])  # images of 8 bits have none
+    are_limits = isinstance(limits, list) and len(limits) == 2 and all(map(is_whole, limits))
+    check(path, are_limits and limits[0] < limits[1] < 2**16, "its intensity_range is none")
     if task_of(record) == SEGMENTATION:
         require(path, dataset, ("num_cases",), "its dataset")
         require(path, dataset["num_cases"], PARTS, "its num_cases")

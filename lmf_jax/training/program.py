@@ -72,7 +72,7 @@ class Program(ABC):
         config: Config,
         rows: Mapping[str, Sized],
         run_dir: Path,
-        split_notes: Sequence[str] = (),
+        notes: Sequence[str] = (),
     ) -> None:
         """Print, by the first process, what is trained on what.
 
@@ -80,7 +80,7 @@ class Program(ABC):
             config: resolved settings.
             rows: those of each part of the data.
             run_dir: the folder of the run.
-            split_notes: what a person should know of the split, a line each.
+            notes: what a person should know of the data, a line each.
         """
         if jax.process_index() == 0:
             sizes = ", ".join(f"{part} {len(rows[part]):,}" for part in rows)
@@ -89,7 +89,7 @@ class Program(ABC):
             )
             print(f"starts from {self.start}")
             print(f"{self.num_classes} classes; {self.examples} by split {config.split}: {sizes}")
-            for note in split_notes:
+            for note in notes:
                 print(note)
 
     def not_finite(self, step: int) -> TrainingStopped:

@@ -121,6 +121,11 @@ def test_missing_or_truncated_file_is_named(run_dir, name):
             lambda r: r["dataset"]["class_counts"].update(more=[1] * 10),
             "other parts",
         ),
+        (
+            "config.json",
+            lambda r: r["dataset"].update(intensity_range=[9, 4]),
+            "its intensity_range is none",
+        ),
         ("config.json", lambda r: r["config"].update(seed=True), "its seed is no whole number"),
         ("config.json", lambda r: r["config"].update(max_margin=0), "max_margin is no number abo"),
         ("config.json", lambda r: r["config"].update(tau=[[1]]), "its tau is neither a number nor"),

@@ -1,0 +1,236 @@
+"""Intensity range of grey images of more than 8 bits: from their values to 0..255."""
+
+import functools
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+
+from data.storage import replacing
+from lmf_jax.errors import UserError
+from lmf_jax.json_text import parse_json
+
+LARGEST_VALUE = 65535
+"""Of an image of 16 bits."""
+
+INTENSITY_FILE = "intensity.json"
+"""The range of a prepared dataset, in its folder; ``null`` if no image has more than 8 bits."""
+
+FEW_LEVELS = 64
+"""Of 256 grey levels; fewer are said to be few."""
+
+_FIELDS = ("low", "high", "source", "images", "largest", "used")
+_SOURCES = ("bits in use", "bits declared by the files", "given")
+
+
+class IntensityRange(NamedTuple):
+    """The values that become black and white.
+
+    Attributes:
+        low: Becomes 0, as whatever is below.
+        high: Becomes 255, as whatever is above.
+    """
+
+    low: int
+    high: int
+
+    def __str__(self) -> str:
+        return f"{self.low},{self.high}"
+
+
+FULL_RANGE = IntensityRange(0, LARGEST_VALUE)
+"""That of images of which nothing is known."""
+
+
+def checked_range(low: int, high: int) -> IntensityRange:
+    """Returns a range, once it is possible.
+
+    Args:
+        low: What becomes black.
+        high: What becomes white.
+
+    Raises:
+        ValueError: If there is no such range.
+    """
+    if not 0 <= low < high <= LARGEST_VALUE:
+        raise ValueError(f"an intensity range is 0 <= LOW < HIGH <= {LARGEST_VALUE}")
+    return IntensityRange(low, high)
+
+
+def parse_range(text: str) -> IntensityRange:
+    """Reads ``LOW,HIGH``.
+
+    Args:
+        text: As typed.
+
+    Raises:
+        UserError: If it is none.
+    """
+    numbers = re.fullmatch(r"\s*(\d{1,6})\s*,\s*(\d{1,6})\s*", text, re.ASCII)
+    try:
+        if numbers is None:
+            raise ValueError("it is not two whole numbers with a comma between them")
+        return checked_range(int(numbers[1]), int(numbers[2]))
+    except ValueError:
+        raise UserError(
+            f"--intensity-range is {text!r}; expected LOW,HIGH, two whole numbers of 0 to "
+            f"{LARGEST_VALUE}, such as 0,4095."
+        ) from None
+
+
+def recorded_range(value: object) -> IntensityRange | None:
+    """Returns the range that a run recorded of its data; None where it recorded none.
+
+    Args:
+        value: From JSON: None, or low and high.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, list) or [type(number) for number in value] != [int, int]:
+        raise ValueError("an intensity range is two whole numbers")
+    return checked_range(*value)
+
+
+def scale(
+    values: Shaped[np.ndarray, "*shape"], intensity_range: IntensityRange
+) -> UInt8[np.ndarray, "*shape"]:
+    """Scales intensities to 0..255: ``round(255 * (value - low) / (high - low))``, clipped.
+
+    Args:
+        values: Whole numbers of 0 to :data:`LARGEST_VALUE`, of any integer type.
+        intensity_range: What becomes 0 and 255.
+    """
+    return _table(intensity_range)[values]
+
+
+@functools.lru_cache(maxsize=8)
+def _table(intensity_range: IntensityRange) -> UInt8[np.ndarray, " values"]:
+    low, high = intensity_range
+    values = np.clip(np.arange(LARGEST_VALUE + 1, dtype=np.int64), low, high) - low
+    return ((510 * values + high - low) // (2 * (high - low))).astype(np.uint8)
+
+
+def fingerprint_with_range(fingerprint: str, intensity_range: IntensityRange) -> str:
+    """Returns the fingerprint of data that are read by an intensity range.
+
+    Args:
+        fingerprint: SHA-256, in hex, over the data; it stays for :data:`FULL_RANGE`.
+        intensity_range: What becomes black and white.
+    """
+    if intensity_range == FULL_RANGE:
+        return fingerprint
+    return hashlib.sha256(f"{fingerprint} intensities {intensity_range}".encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Intensities:
+    """The intensity range of a dataset, and what it comes from.
+
+    Attributes:
+        low: Becomes 0.
+        high: Becomes 255.
+        source: "bits in use", "bits declared by the files" or "given".
+        images: Number of images of more than 8 bits.
+        largest: The largest value in them.
+        used: Between which values 99.9 % of their pixels lie.
+    """
+
+    low: int
+    high: int
+    source: str
+    images: int
+    largest: int
+    used: tuple[int, int]
+
+    @property
+    def range(self) -> IntensityRange:
+        """What becomes 0 and 255."""
+        return IntensityRange(self.low, self.high)
+
+    @property
+    def line(self) -> str:
+        """What a person should know, in one line."""
+        is_given = self.source == "given"
+        origin = "as given" if is_given else f"{self.high.bit_length()} {self.source}"
+        text = (
+            f"intensities {self.low} to {self.high} of {self.images:,} images of 16 bits become 0 "
+            f"to 255 ({origin}; the largest is {self.largest})"
+        )
+        used = np.clip(self.used, self.low, self.high)
+        levels = round(255 * (int(used[1]) - int(used[0])) / (self.high - self.low)) + 1
+        if levels < min(FEW_LEVELS, self.used[1] - self.used[0] + 1):
+            text += (
+                f"; 99.9 % of the pixels lie in {self.used[0]} to {self.used[1]} and share "
+                f"{levels} of 256 grey levels; python -m data prepare keeps more of them by "
+                f"--intensity-range {self.used[0]},{self.used[1]}"
+            )
+        return text
+
+
+def with_range(
+    found: Intensities | None, given: IntensityRange | None, name: str
+) -> Intensities | None:
+    """Returns intensities with the range that a person gave, if one was given.
+
+    Args:
+        found: What was found in the images.
+        given: The range; None leaves what was found.
+        name: Name of the dataset, for the error.
+
+    Raises:
+        UserError: If a range is given, and no image has more than 8 bits.
+    """
+    if given is None:
+        return found
+    if found is None:
+        raise UserError(
+            f"No image of {name} has more than 8 bits; leave --intensity-range {given} out."
+        )
+    return replace(found, low=given.low, high=given.high, source="given")
+
+
+def write_intensities(folder: Path, found: Intensities | None) -> None:
+    """Writes the record into the folder of a prepared dataset.
+
+    Args:
+        folder: The folder.
+        found: What is recorded.
+    """
+    content = None if found is None else asdict(found)
+    with replacing(folder / INTENSITY_FILE) as file:
+        file.write(json.dumps(content).encode() + b"\n")
+
+
+def read_intensities(folder: Path) -> Intensities | None:
+    """Returns what is recorded in a folder; None if that is nothing.
+
+    Args:
+        folder: The folder of a prepared dataset.
+
+    Raises:
+        ValueError: If the record is none.
+        OSError: If it cannot be read.
+    """
+    path = folder / INTENSITY_FILE
+    if not path.exists():
+        return None
+    content: Any = parse_json(path.read_bytes())
+    if content is None:
+        return None
+    try:
+        low, high, source, images, largest, (first, last) = (content[key] for key in _FIELDS)
+        numbers = low, high, images, largest, first, last
+        if source not in _SOURCES or any(type(number) is not int for number in numbers):
+            raise ValueError("a number or a source is none")
+        checked_range(low, high)
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"{INTENSITY_FILE} holds no intensity range") from error
+    return Intensities(low, high, source, images, largest, (first, last))
