@@ -33,3 +33,4 @@ from lmf_jax.losses.segmentation import symmetric_focal_loss as symmetric_focal_
 from lmf_jax.losses.segmentation import symmetric_focal_tversky_loss as symmetric_focal_tversky_loss
 from lmf_jax.losses.segmentation import symmetric_unified_focal_loss as symmetric_unified_focal_loss
 from lmf_jax.losses.segmentation import tversky_loss as tversky_loss
+from lmf_jax.losses.training_progress import TrainingProgress as TrainingProgress

@@ -19,7 +19,6 @@ from jaxtyping import Array, Bool, Float, Integer
 
 from lmf_jax.losses.checks import (
     ClassCounts,
-    Scalar,
     check_batch,
     check_choice,
     check_class_counts,
@@ -43,6 +42,7 @@ from lmf_jax.losses.classification import (
     logit_adjusted_loss,
 )
 from lmf_jax.losses.segmentation import SEGMENTATION_LOSSES, segmentation_loss
+from lmf_jax.losses.training_progress import Progress, has_reached
 
 Form = Literal["released", "paper", "paper-v1"]
 HeadName = Literal["linear", "cosine"]
@@ -84,15 +84,14 @@ class Term:
         self,
         labels: Integer[Array, "..."],
         where: Bool[Array, "..."] | None,
-        progress: Scalar,
+        progress: Progress,
     ) -> Float[Array, "..."]:
         """Return the weight of each value, in the shape of the values and of the mask."""
         shape = labels.shape[:1] if self.per_sample else labels.shape
         weights = jnp.ones(shape, jnp.result_type(float))
         if self.class_weights is not None:
             of_label = self.class_weights[jnp.where(labels < 0, 0, labels)]
-            # float32 rounds the progress down at some lengths of a training, 80 / 100 for one.
-            weights = jnp.where(progress >= self.weights_from - 1e-6, of_label, weights)
+            weights = jnp.where(has_reached(progress, self.weights_from), of_label, weights)
         return weights if where is None else jnp.where(where, weights, 0)
 
 
@@ -115,7 +114,7 @@ class Objective:
         where: Bool[Array, "..."] | None = None,
         axis_name: str | None = None,
         *,
-        progress: Scalar = 1.0,
+        progress: Progress = 1.0,
     ) -> Float[Array, " terms"]:
         """Return the sum of the weights of each term, over all devices of ``axis_name``.
 
@@ -140,7 +139,7 @@ class Objective:
         axis_name: str | None = None,
         *,
         denominators: Float[Array, " terms"] | None = None,
-        progress: Scalar = 1.0,
+        progress: Progress = 1.0,
     ) -> Float[Array, ""]:
         """Return the batch loss or, with ``axis_name``, this device's share of it.
 
@@ -154,8 +153,8 @@ class Objective:
                 fully masked batch has loss 0.
             axis_name: the mapped axis that the batch is spread over.
             denominators: from :meth:`denominators`, where ``labels`` are a part of the batch only.
-            progress: share of the training that is over, in [0, 1]; deferred re-weighting alone
-                looks at it.
+            progress: steps of the training that are over, or their share in [0, 1], which float32
+                rounds; deferred re-weighting alone looks at it.
 
         Raises:
             TypeError: if logits are not floats, labels not integers or the mask not booleans.

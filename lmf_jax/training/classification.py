@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from lmf_jax.config import Config
 from lmf_jax.evaluation.metrics import classification_metrics, confusion_matrix, predicted_classes
+from lmf_jax.losses import TrainingProgress
 from lmf_jax.losses.checks import ClassCounts
 from lmf_jax.models import create_model
 from lmf_jax.models.normalisation import NORMALISATIONS, Normalisation
@@ -38,7 +39,7 @@ class Classification(Program):
     ) -> dict[str, float]:
         """Return loss, accuracy and macro F1 of the validation images, see :class:`Program`."""
         logits, labels = predict(self.predict_step, variables, batches)
-        progress = (step - 1) / self.settings.total_steps
+        progress = TrainingProgress(step - 1, self.settings.total_steps)
         objective = jax.jit(self.objective)
         loss = objective(jnp.asarray(logits), jnp.asarray(labels), progress=progress)
         # A scaled logit may be infinite where the logit itself is not.

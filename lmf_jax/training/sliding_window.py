@@ -12,6 +12,7 @@ whole volume never has to fit onto the device.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from functools import reduce
 
 import jax
@@ -52,7 +53,9 @@ def window_starts(
         )
     axes = []
     for whole, size in zip(shape, patch_size, strict=True):
-        steps = math.ceil((whole - size) / max(size * (1 - overlap), 1))
+        # In fractions: 100 * (1 - 0.9) is less than 10 in floats, which asks for one window more.
+        stride = max(size * (1 - Fraction(str(overlap))), 1)
+        steps = math.ceil((whole - size) / stride)
         axes.append(np.rint(np.linspace(0, whole - size, steps + 1)).astype(int))
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 
-from lmf_jax.losses import Objective
+from lmf_jax.losses import Objective, TrainingProgress
 from lmf_jax.models.layers import example_keys, parameter_dtype
 from lmf_jax.models.normalisation import model_inputs
 from lmf_jax.training.augment import augment_images, cutmix, mixup, roll_global_batch
@@ -47,7 +47,7 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch) -> TrainState:
         step_key = jax.random.fold_in(base_key, state.step)
         mix_key = jax.random.fold_in(step_key, 1)  # the same for all micro-batches
-        progress = state.step / settings.total_steps
+        progress = TrainingProgress(state.step, settings.total_steps)
         micro_keys = jax.random.split(jax.random.fold_in(step_key, 0), settings.accumulate)
         batch = _augmented(jax.random.fold_in(micro_keys[0], 0), batch, settings)
         denominators = objective.denominators(batch["label"], axis_name=AXIS, progress=progress)

@@ -11,10 +11,12 @@ from lmf_jax import class_margins, focal_loss, ldam_loss, losses
 from lmf_jax.losses import (
     LOSSES,
     SEGMENTATION_LOSSES,
+    TrainingProgress,
     effective_number_weights,
     make_objective,
 )
 from lmf_jax.losses.objective import COSINE_LOSSES
+from lmf_jax.losses.training_progress import first_step, has_reached
 
 COUNTS = [100, 20, 5]
 LOGITS = jnp.array([[2, 0.5, -1], [0.1, 0.3, 0.2], [-0.4, 1.2, 0.9], [1, -1, 0.8]])
@@ -258,14 +260,56 @@ def test_a_batch_that_does_not_fit_is_named_before_its_weights_are_looked_up(mon
         objective(logits, jnp.zeros(4, jnp.int32), jnp.ones(3, bool))
 
 
-@pytest.mark.parametrize("total", [100, 200, 13_900, 46_200])
-def test_deferred_weights_begin_at_their_step(total):
+def shares_of(total):
+    return {
+        "steps": lambda step: TrainingProgress(step, total),
+        "share": lambda step: step / total,
+    }
+
+
+@pytest.mark.parametrize("progress", ["steps", "share"])
+@pytest.mark.parametrize("total", [100, 200, 13_900, 46_200, 2_000_000])
+def test_deferred_weights_begin_at_their_step(total, progress):
     """In float32, 80 / 100 is a little less than 0.8."""
     objective, labels = make_objective("ldam-drw", [100, 20]), jnp.array([0, 1, 1])
-    sums = jax.jit(lambda step: objective.denominators(labels, progress=step / total)[0])
+    progress = shares_of(total)[progress]
+    sums = jax.jit(lambda step: objective.denominators(labels, progress=progress(step))[0])
     first = total * 4 // 5
     assert sums(first - 1) == 3
     assert sums(first) != 3
+
+
+@pytest.mark.parametrize(
+    ("share", "total", "first"),
+    [
+        (2 / 3, 3, 2),  # it is written as 0.6666666666666666, which is less
+        (0.6666667, 3, 3),
+        (0.6666666, 3, 2),
+        (0.29, 100, 29),
+        (0.07, 100, 7),
+        (0.0, 9, 0),
+        (1.0, 2_000_000_000, 2_000_000_000),
+        (0.8, 2_000_000_000, 1_600_000_000),
+    ],
+)
+def test_the_first_step_of_a_share_is_exact(share, total, first):
+    assert first_step(share, total) == first
+
+
+@pytest.mark.parametrize("start", [0.8, 0.1, 0.29, 0.57, 0.6666667, 0.333, 0.0, 1.0])
+def test_deferred_weights_begin_exactly_under_jit_for_every_total(start):
+    decimal = {0.8: (4, 5), 0.1: (1, 10), 0.29: (29, 100), 0.57: (57, 100), 0.333: (333, 1000)}
+    numerator, denominator = decimal.get(start, (round(start * 10**7), 10**7))
+    totals = [*range(1, 1001), 13_860, 46_200, 1_386_000, 2_000_000, 99_999_999]
+    first = [-(-total * numerator // denominator) for total in totals]
+    steps = np.array(first)[:, None] + [-1, 0, 1]
+
+    @jax.jit
+    def reached(steps):
+        rows = zip(steps, totals, strict=True)
+        return jnp.stack([has_reached(TrainingProgress(row, total), start) for row, total in rows])
+
+    np.testing.assert_array_equal(reached(steps), np.broadcast_to([False, True, True], steps.shape))
 
 
 @pytest.mark.parametrize("name", LOSSES)

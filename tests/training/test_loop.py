@@ -12,8 +12,10 @@ import pytest
 from lmf_jax.config import Config
 from lmf_jax.errors import Interrupted, Preempted, TrainingStopped, UserError
 from lmf_jax.training import classification, loop
+from lmf_jax.training import program as program_module
 from lmf_jax.training.checkpoint import read_best
 from lmf_jax.training.classification import Classification
+from lmf_jax.training.optimizer import set_plateau_share, step_decay
 from lmf_jax.training.progress import Progress
 from tests.training.tiny import NUM_CLASSES, random_batch, tiny_model
 
@@ -107,6 +109,45 @@ def test_an_epoch_leaves_a_line_and_a_checkpoint(tmp_path, compiled, capsys):
     assert list((tmp_path / "tensorboard").iterdir())
     printed = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in printed[-3:]] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+
+
+def test_the_rate_of_a_row_is_that_of_every_update_of_its_epoch(tmp_path, monkeypatch):
+    """Of an epoch before a decay that is the rate before it."""
+    used = {}
+
+    def observed_decay(*args, **options):
+        schedule = step_decay(*args, **options)
+
+        def observed(count):
+            rate = schedule(count)
+            jax.debug.callback(lambda c, r: used.setdefault(int(c), float(r)), count, rate)
+            return rate
+
+        return observed
+
+    monkeypatch.setattr(program_module, "step_decay", observed_decay)
+    run(tmp_path, {}, dataclasses.replace(CONFIG, decay_epochs=1))
+    jax.effects_barrier()
+    assert sorted(used) == list(range(18))
+    logged = [row["learning_rate"] for row in rows(tmp_path)]
+    assert [used[count] for count in range(18)] == [rate for rate in logged for _ in range(6)]
+    np.testing.assert_allclose(logged, [1e-2, 1e-3, 1e-4])
+
+
+def test_the_rate_of_a_row_on_a_plateau_is_that_of_its_epoch(tmp_path, monkeypatch):
+    shares = []
+
+    def observed_share(opt_state, share):
+        shares.append(share)
+        return set_plateau_share(opt_state, share)
+
+    real = Classification.validate
+    monkeypatch.setattr(Classification, "validate", lambda *a: real(*a) | {"val_loss": 1.0})
+    monkeypatch.setattr(loop, "set_plateau_share", observed_share)
+    run(tmp_path, {}, dataclasses.replace(CONFIG, schedule="plateau", decay_epochs=1))
+    np.testing.assert_allclose(shares, [1, 1, 0.1])
+    logged = [row["learning_rate"] for row in rows(tmp_path)]
+    np.testing.assert_allclose(logged, 1e-2 * np.array(shares))
 
 
 def test_the_variables_returned_are_those_of_the_best_epoch(tmp_path, compiled):

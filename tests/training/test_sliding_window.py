@@ -80,6 +80,14 @@ def test_windows_are_as_few_as_the_overlap_takes():
     assert len(window_starts((200, 512, 512), (80, 160, 160))) == 4 * 6 * 6
 
 
+@pytest.mark.parametrize("overlap", [percent / 100 for percent in range(100)])
+def test_windows_are_as_few_for_every_overlap(overlap):
+    """In floats, 100 * (1 - 0.9) is less than 10, and 1 - 0.1 - 0.8 is no tenth."""
+    stride = 100 - round(100 * overlap)
+    for number in (1, 2, 7):
+        assert len(window_starts((100 + number * stride,), (100,), overlap)) == 1 + number
+
+
 @pytest.mark.parametrize("patch_size", [(8,), (7, 10), (5, 6, 7), (1, 4), (160, 160, 80)])
 def test_weights_are_positive_symmetric_and_largest_in_the_middle(patch_size):
     weights = gaussian_weights(patch_size)

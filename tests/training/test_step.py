@@ -109,6 +109,24 @@ def test_the_average_follows_the_weights():
     assert states[0].evaluation_variables["params"] is states[0].params
 
 
+def test_deferred_weights_begin_at_their_step_of_a_long_training():
+    """Two steps of two million lie closer together than 1e-6."""
+    total, first = 2_000_000, 1_600_000
+    settings = StepSettings(steps_per_epoch=total, total_steps=total, seed=0)
+    batch = random_batch(0, 16)
+
+    def losses(name, **options):
+        objective = make_objective(name, COUNTS, **options)
+        with only(1):
+            step = make_train_step(tiny_model(axis_name=AXIS), objective, OPTIMIZER, settings)
+            states = [initial_state().replace(step=np.int32(first + i)) for i in (-1, 0)]
+            return [float(step(place(s), spread_over_devices(batch)).loss_sum) for s in states]
+
+    deferred, never = losses("ldam-drw", drw_start=0.8), losses("ldam", form="paper", scale=30.0)
+    assert deferred[0] == pytest.approx(never[0], rel=1e-6)
+    assert deferred[1] != pytest.approx(never[1], rel=1e-3)
+
+
 def test_the_loss_sum_starts_again_with_every_epoch():
     epoch = train(1, 4)
     next_epoch = train(1, 5)
