@@ -40,7 +40,7 @@ def found_results(folder: Path) -> tuple[str, ...]:
 
 def main() -> None:
     """Draw what there are results for."""
-    options = parse_in_one_line(lambda: tyro.cli(Options))
+    options = parse_in_one_line(lambda: tyro.cli(Options), [Options])
     results = [read_result(Path(path).expanduser()) for path in options.results]
     folder = Path(options.out_dir).expanduser()
     folder.mkdir(parents=True, exist_ok=True)

@@ -65,7 +65,7 @@ class Options(RecipeOptions):
 
 def main() -> None:
     """Train what is missing, then print and record what was chosen."""
-    options = parse_in_one_line(lambda: tyro.cli(Options))
+    options = parse_in_one_line(lambda: tyro.cli(Options), [Options])
     if importlib.util.find_spec("optuna") is None:
         raise UserError("Optuna is not installed; get it with: pip install -e '.[paper]'")
     from benchmarks.paper.study import Sweep

@@ -71,7 +71,7 @@ class Options(RecipeOptions):
 
 def main() -> None:
     """Train what is missing, then print and record the tables."""
-    options = parse_in_one_line(lambda: tyro.cli(Options))
+    options = parse_in_one_line(lambda: tyro.cli(Options), [Options])
     if options.table == "1":
         print(table(split_rows(options.data_dir)))
         return

@@ -67,7 +67,7 @@ class Options:
 
 def main() -> None:
     """Train what is missing, then print and record the table."""
-    options = parse_in_one_line(lambda: tyro.cli(Options))
+    options = parse_in_one_line(lambda: tyro.cli(Options), [Options])
     runs = [run_of(options, loss) for loss in options.losses]
     failed = train_missing(runs)
     # The GPU belongs to the workers that still train.

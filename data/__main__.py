@@ -218,6 +218,8 @@ def material(options: Audit, data_dir: Path) -> tuple[Labels, dict[str, Rows], L
         UserError: If the options do not fit each other, or there is no such dataset.
     """
     seed = options.split_seed
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--split-seed is {seed}; expected a whole number in [0, 2**32).")
     if options.labels_only:
         labels = _labels_of_files(options)
         return labels, {s: make_split(labels, s, seed) for s in possible_splits(labels)}, None
@@ -255,7 +257,8 @@ def main() -> None:
             prog="python -m data",
             description=__doc__,
             config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
-        )
+        ),
+        (Prepare, Audit),
     )
     if isinstance(options, Prepare):
         run_prepare(options)

@@ -388,7 +388,8 @@ def main() -> None:
             {kind.__name__.lower(): kind for kind in COMMANDS},
             prog="python -m lmf_jax",
             description="What comes after training.",
-        )
+        ),
+        COMMANDS,
     )
     start_up(Config())
     try:

@@ -7,10 +7,12 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
-from typing import NoReturn, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import NoReturn, TypeVar, get_type_hints
 
 import jax
+
+from lmf_jax.parser_messages import plain_message
 
 T = TypeVar("T")
 
@@ -71,11 +73,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def parse_in_one_line(parse: Callable[[], T]) -> T:
+def parse_in_one_line(
+    parse: Callable[[], T], sections: Iterable[type] = (), words: Sequence[str] | None = None
+) -> T:
     """Parse a command line with tyro; what is wrong with it becomes one line.
 
     Args:
         parse: calls tyro.
+        sections: the dataclasses whose fields are the flags.
+        words: the command line after the program's name; that of this process if not given.
 
     Raises:
         UserError: if tyro refuses the command line.
@@ -88,18 +94,9 @@ def parse_in_one_line(parse: Callable[[], T]) -> T:
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise UserError(_one_line(shown.getvalue())) from None
-
-
-def _one_line(panel: str) -> str:
-    """Return the message inside the panel that tyro draws, which logs and pipes cannot use."""
-    rows = [re.sub(r"[│╭╮╰╯]", " ", row).strip() for row in panel.splitlines()]
-    message = []
-    for row in rows[1:]:
-        if re.match(r"^─+", row) or row.startswith(("Perhaps", "Argument helptext")):
-            break
-        message.append(row)
-    return " ".join(" ".join(message).split()).rstrip(".") + "; --help lists the flags."
+        words = sys.argv[1:] if words is None else words
+        kinds = {name: k for section in sections for name, k in get_type_hints(section).items()}
+        raise UserError(plain_message(shown.getvalue(), words, kinds)) from None
 
 
 def run_command(name: str, command: Callable[[], None]) -> None:

@@ -1,5 +1,6 @@
 """What a setting may be, by its type: the command line knows, a file may hold anything."""
 
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -8,6 +9,7 @@ _KINDS = {
     int: "a whole number",
     float: "a number",
     str: "a text",
+    Path: "a path",
     NoneType: "nothing",
 }
 
@@ -23,9 +25,6 @@ def fits(value: Any, kind: Any) -> bool:
         if not isinstance(value, tuple) or len(value) != len(kinds):
             return False
         return all(fits(part, kind) for part, kind in zip(value, kinds, strict=True))
-        return (
-            isinstance(value, tuple) and len(value) == len(kinds) and all(map(fits, value, kinds))
-        )
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, (int, float) if kind is float else kind)
@@ -36,5 +35,8 @@ def shown(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return f"one of {', '.join(get_args(kind))}"
     if get_origin(kind) is tuple:
-        return f"{len(get_args(kind))} numbers"
-    return " or ".join(map(shown, get_args(kind))) or _KINDS[kind]
+        kinds = get_args(kind)
+        if Ellipsis in kinds:
+            return f"{_KINDS[kinds[0]]}, or several"
+        return f"{len(kinds)} {'whole numbers' if set(kinds) == {int} else 'numbers'}"
+    return " or ".join(map(shown, get_args(kind))) or _KINDS.get(kind, str(kind))

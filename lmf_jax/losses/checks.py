@@ -4,7 +4,8 @@ Values under ``jit``, ``grad`` or ``vmap`` cannot be looked at: there, only shap
 checked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,14 +24,20 @@ def check_class_counts(class_counts: ClassCounts) -> np.ndarray:
 
     Raises:
         ValueError: if they are not one positive, finite number for each of two or more classes.
-        TypeError: if they are being traced: counts belong to the dataset, not to the program.
+        TypeError: if they are no numbers, or are being traced: counts belong to the dataset, not to
+            the program.
     """
     if isinstance(class_counts, jax.core.Tracer):
         raise TypeError(
             "class_counts is traced by jit, grad or vmap; compute margins and weights "
             "outside and pass them in."
         )
-    counts = np.asarray(class_counts, dtype=np.float64)
+    try:
+        counts = np.asarray(class_counts, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"class_counts are {class_counts!r}; expected one number for each class."
+        ) from None
     if counts.ndim != 1 or len(counts) < 2:
         raise ValueError(
             f"class_counts has shape {counts.shape}; expected one count for each of two or more "
@@ -56,7 +63,7 @@ def check_batch(
 
     Labels and mask come back as from :func:`check_labels`.
     """
-    logits = jnp.asarray(logits)
+    logits = _as_array("logits", logits)
     labels, where = check_labels(labels, where)
     if not jnp.issubdtype(logits.dtype, jnp.floating):
         raise TypeError(f"logits are {logits.dtype}; expected floating point numbers.")
@@ -74,7 +81,7 @@ def check_batch(
 
 def check_labels(labels: ArrayLike, where: ArrayLike | None) -> tuple[Array, Array | None]:
     """Return class ids of at least 32 bits, and the mask in their shape, or say what is wrong."""
-    labels = jnp.asarray(labels)
+    labels = _as_array("labels", labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"labels are {labels.dtype}; expected integers, the class ids.")
     if labels.dtype.itemsize < 4:  # 8 bits do not count to the number of classes
@@ -116,8 +123,15 @@ def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
     return jnp.dtype(jnp.float64 if dtype == jnp.float64 else jnp.float32)
 
 
+def _as_array(name: str, values: ArrayLike) -> Array:
+    try:
+        return jnp.asarray(values)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} are {values!r}; expected an array of numbers.") from None
+
+
 def _check_mask(where: ArrayLike, labels: Array) -> Bool[Array, "*batch"]:
-    where = jnp.asarray(where)
+    where = _as_array("where", where)
     if where.dtype != jnp.bool_:
         raise TypeError(f"where is {where.dtype}; expected booleans.")
     if where.shape != labels.shape[: where.ndim]:
@@ -136,13 +150,16 @@ def check_class_vector(
     num_classes = logits.shape[-1]
     if values is None:
         return jnp.ones(num_classes, logits.dtype)
-    if jnp.shape(values) != (num_classes,):
+    if np.shape(values) != (num_classes,):
         raise ValueError(
-            f"{name} has shape {jnp.shape(values)} and logits {logits.shape}; expected one number "
+            f"{name} has shape {np.shape(values)} and logits {logits.shape}; expected one number "
             f"for each of the {num_classes} classes."
         )
     if not isinstance(values, jax.core.Tracer):
-        numbers = np.asarray(values, np.float64)
+        try:
+            numbers = np.asarray(values, np.float64)
+        except (TypeError, ValueError):
+            raise TypeError(f"{name} are {values!r}; expected one number for each class.") from None
         for class_id in np.flatnonzero(~np.isfinite(numbers) | (not signed) & (numbers < 0)):
             raise ValueError(
                 f"{name} holds {numbers[class_id]} for class {class_id}; expected a finite number "
@@ -154,22 +171,51 @@ def check_class_vector(
 def check_not_negative(**numbers: Scalar) -> None:
     """Refuse a number that is negative, infinite or not a number."""
     for name, number in numbers.items():
-        if not isinstance(number, jax.core.Tracer) and not 0 <= number < np.inf:
-            raise ValueError(f"{name} is {number}; expected a number of at least 0.")
+        _check_number(name, number, "a number of at least 0", lambda x: 0 <= x < np.inf)
 
 
 def check_positive(**numbers: Scalar) -> None:
     """Refuse a number that is not above 0, infinite or not a number."""
     for name, number in numbers.items():
-        if not isinstance(number, jax.core.Tracer) and not 0 < number < np.inf:
-            raise ValueError(f"{name} is {number}; expected a number above 0.")
+        _check_number(name, number, "a number above 0", lambda x: 0 < x < np.inf)
 
 
 def check_fraction(**numbers: Scalar) -> None:
     """Refuse a number outside [0, 1]."""
     for name, number in numbers.items():
-        if not isinstance(number, jax.core.Tracer) and not 0 <= number <= 1:
-            raise ValueError(f"{name} is {number}; expected a number in [0, 1].")
+        _check_number(name, number, "a number in [0, 1]", lambda x: 0 <= x <= 1)
+
+
+def check_below_one(**numbers: Scalar) -> None:
+    """Refuse a number outside [0, 1)."""
+    for name, number in numbers.items():
+        _check_number(name, number, "a number in [0, 1)", lambda x: 0 <= x < 1)
+
+
+def check_whole(**numbers: Scalar) -> None:
+    """Refuse a number that is not whole, or is below 1."""
+    for name, number in numbers.items():
+        _check_number(name, number, "a whole number of at least 1", lambda x: x >= 1 and x % 1 == 0)
+
+
+def _check_number(
+    name: str, number: object, expected: str, holds: Callable[[Any], bool | np.bool_]
+) -> None:
+    """Refuse what is no number with TypeError, and one out of its range with ValueError."""
+    if isinstance(number, jax.core.Tracer):
+        return
+    if not _is_number(number):
+        raise TypeError(f"{name} is {number!r}; expected {expected}.")
+    if not holds(number):
+        raise ValueError(f"{name} is {number}; expected {expected}.")
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, (int, float)):
+        return not isinstance(value, bool)
+    if not isinstance(value, (np.ndarray, np.number, jax.Array)) or value.ndim:
+        return False
+    return any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.integer, jnp.floating))
 
 
 def check_choice(name: str, given: str, choices: tuple[str, ...]) -> None:

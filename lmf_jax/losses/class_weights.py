@@ -4,7 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from lmf_jax.losses.checks import ClassCounts, check_class_counts, check_positive
+from lmf_jax.losses.checks import (
+    ClassCounts,
+    check_below_one,
+    check_class_counts,
+    check_positive,
+)
 
 
 def class_margins(
@@ -94,10 +99,7 @@ def effective_number_weights(
     Reference:
         Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019.
     """
-    if not 0 <= effective_number_beta < 1:
-        raise ValueError(
-            f"effective_number_beta is {effective_number_beta}; expected a number in [0, 1)."
-        )
+    check_below_one(effective_number_beta=effective_number_beta)
     counts = check_class_counts(class_counts)
     # expm1 and log1p keep the digits that 1 - b**n loses where b is close to 1.
     log_beta = np.log1p(effective_number_beta - 1) if effective_number_beta > 0 else -np.inf

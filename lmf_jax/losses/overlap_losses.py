@@ -13,7 +13,6 @@ are theirs, and outside them every wrong voxel is still learnt from.
 
 from typing import get_args
 
-import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer
@@ -25,6 +24,7 @@ from lmf_jax.losses.checks import (
     check_maps,
     check_not_negative,
     check_positive,
+    check_whole,
 )
 from lmf_jax.losses.label_maps import (
     Overlap,
@@ -204,8 +204,7 @@ def cosine_tversky_loss(
     Reference:
         Yeung et al., A Mixed Focal Loss Function, arXiv 2102.04525v1.
     """
-    if not isinstance(gamma, jax.core.Tracer) and not (gamma >= 1 and gamma % 1 == 0):
-        raise ValueError(f"gamma is {gamma}; expected a whole number of at least 1.")
+    check_whole(gamma=gamma)
     logits, labels, where = check_maps(logits, labels, where)
     check_overlap(Overlap(delta, smooth, PerClass(1, 1)))
     return map_samples(_cosine, logits, labels, where, delta, smooth, gamma)
