@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import tyro
 
 from lmf_jax.config import Config
 from lmf_jax.errors import parse_in_one_line
+from lmf_jax.given_flags import check_given, given_flags
 
 
 def parse_config(
@@ -22,9 +24,11 @@ def parse_config(
             resume; the defaults of :class:`Config` if not given.
 
     Raises:
-        UserError: if a flag is unknown or its value is not what the flag takes.
+        UserError: if a flag is unknown, its value is not what the flag takes, or it was given and
+            has no effect.
         SystemExit: with code 0, after printing the help that ``--help`` asks for.
     """
+    words = sys.argv[1:] if arguments is None else arguments
     sections = Config.__bases__[::-1]
     groups = dataclasses.make_dataclass("Flags", [(s.__name__.lower(), s) for s in sections])
     before = [
@@ -34,11 +38,13 @@ def parse_config(
         lambda: tyro.cli(
             groups,
             prog="train.py",
-            args=arguments,
+            args=words,
             default=groups(*before),
             description="Train, test and report.",
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
-        )
+        ),
+        sections,
+        words,
     )
     given = [vars(section) for section in vars(flags).values()]
     values = {name: value for section in given for name, value in section.items()}
@@ -50,7 +56,10 @@ def parse_config(
         values["dataset"] = f"{kind}:{','.join(absolute)}"
     if values["pretrained"] not in ("none", "imagenet"):
         values["pretrained"] = os.path.abspath(os.path.expanduser(values["pretrained"]))
-    return Config(**values)
+    config = Config(**values)
+    if defaults is not None or not config.resume:  # else the settings of the run are still unknown
+        check_given(config, given_flags(words))
+    return config
 
 
 def _section(section: type, config: Config | None) -> Any:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from data.names import VOLUMES
 from lmf_jax.command_line import parse_config
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError, run_command
+from lmf_jax.given_flags import VOLUME_DATASETS
 from lmf_jax.losses import LOSSES
 from lmf_jax.training.run_folder import open_run
 
@@ -27,8 +29,28 @@ WRONG = {
     "an unknown loss": ("--loss lmfl", "--loss is lmfl; expected one of ce, wcce,"),
     "an unknown flag": ("--los ce", "Unrecognized options: --los, ce"),
     "a stray word": ("lmf", "Unrecognized options: lmf"),
-    "a flag without its value": ("--epochs", "--epochs"),
-    "a word for a number": ("--alpha much", "--alpha"),
+    "a flag without its value": (
+        "--epochs",
+        "train.py: --epochs was given no value; expected a whole number.",
+    ),
+    "a word for a whole number": ("--epochs ten", "--epochs is ten; expected a whole number."),
+    "a fraction for a whole number": ("--seed=1.5", "--seed is 1.5; expected a whole number."),
+    "a word for nothing": ("--gamma None", "--gamma is None; expected a number."),
+    "a word for a number": ("--alpha much", "train.py: --alpha is much; expected a number."),
+    "a word that begins as a flag": ("--alpha -x", "--alpha is -x; expected a number."),
+    "two sides for three": (
+        "--patch-size 8 16 --seed 3",
+        "--patch-size is 8 16; expected 3 whole numbers.",
+    ),
+    "a word for a side": ("--patch-size 8 a 16", "is 8 a 16; expected 3 whole numbers."),
+    "a flag of none of its choices": (
+        "--split other",
+        "train.py: --split is other; expected one of paper, grouped, official.",
+    ),
+    "a flag with underscores": ("--image_size big", "--image-size is big; expected a whole"),
+    "a path that is missing": ("--run-dir --seed 1", "--run-dir was given no value; expected a"),
+    "a value for a switch": ("--resume yes", "--resume is yes; expected no value after it"),
+    "a value for a switch that has it attached": ("--remat=1", "--remat is 1; expected no value"),
     "a negative alpha": ("--alpha -1", r"--alpha is -1.0; expected a number of at least 0"),
     "a negative gamma": ("--gamma -0.5", "--gamma is -0.5"),
     "a scale of zero": ("--scale 0", "--scale is 0.0; expected a number above 0"),
@@ -38,12 +60,49 @@ WRONG = {
     "a seed of too many bits": ("--seed 4294967296", "--seed is 4294967296; expected a whole"),
     "an average that never moves": ("--ema-decay 1", "--ema-decay is 1.0"),
     "a start after the end": ("--drw-start 2", "--drw-start is 2.0; expected a number in [0, 1]"),
-    "an unknown model": ("--model vgg16", "vgg16"),
+    "an unknown model": ("--model vgg16", "--model is vgg16; expected one of resnet50, resnet50_"),
     "an unknown optimizer": ("--optimizer rmsprop", "rmsprop"),
     "an unknown dataset": ("--dataset imagenet", "no dataset named 'imagenet'"),
     "images too small": ("--image-size 8", "--image-size is 8; expected at least 32 pixels"),
     "an inverted imbalance": ("--imbalance-ratio 0.5", "--imbalance-ratio is 0.5"),
     "a split that needs groups": ("--split grouped", "grouped"),
+    "an option of another loss": (
+        "--loss ce --tau 3",
+        "--tau has no effect with --loss ce; leave it out, or use --loss logit-adjustment.",
+    ),
+    "the default of an option of another loss": ("--loss ce --alpha=1", "--alpha has no effect"),
+    "a margin that its form lacks": (
+        "--loss focal --form paper-v1 --max-margin 1",
+        "--max-margin has no effect with --loss focal --form paper-v1; leave it out, or use",
+    ),
+    "an option of a loss of segmentation": ("--delta 0.5", "--delta has no effect with --loss lmf"),
+    "a beta that nothing weighs": (
+        "--effective_number_beta 0.9",
+        "--effective-number-beta has no effect with --loss lmf; leave it out, or use --loss "
+        "ldam-drw or class-balanced.",
+    ),
+    "a momentum that adam lacks": (
+        "--momentum 0.5",
+        "--momentum has no effect with --optimizer adamw; leave it out, or use --optimizer sgd.",
+    ),
+    "windows of images": ("--overlap 0.5", "--overlap has no effect on the images of digits_lt"),
+    "patches of images": (
+        "--task segmentation --foreground-share 0.5",
+        "--foreground-share has no effect on the images of digits_masks; leave it out, or use "
+        "--dataset brats20 or kits19.",
+    ),
+    "a size of volumes": (
+        "--task segmentation --dataset kits19 --image-size 64",
+        "--image-size has no effect on the volumes of kits19; leave it out, or give --patch-size.",
+    ),
+    "a normalisation of volumes": (
+        "--task segmentation --dataset brats20 --normalisation unit",
+        "--normalisation has no effect on the volumes of brats20",
+    ),
+    "a tail of masks": (
+        "--task segmentation --imbalance-ratio 5",
+        "--imbalance-ratio has no effect with --dataset digits_masks; leave it out, or use",
+    ),
     "a head without its scale": ("--head cosine --loss ce", "--head cosine does not go with"),
     "two ways of mixing": ("--mixup 1 --cutmix 1", "--mixup and --cutmix were both given"),
     "micro-batches that do not divide": ("--accumulate 3", "--accumulate 3 does not divide"),
@@ -144,6 +203,41 @@ def test_a_resumed_run_takes_its_settings_from_the_run():
     saved = Config(alpha=2.0, epochs=7, image_size=32)
     config = parse_config(["--resume", "--run-dir", "x", "--beta", "0.5"], defaults=saved)
     assert (config.alpha, config.beta, config.epochs, config.resume) == (2.0, 0.5, 7, True)
+
+
+def test_an_option_of_another_loss_that_a_saved_run_holds_is_no_word_given():
+    saved = Config(loss="ce", tau=3.0, momentum=0.5)
+    config = parse_config(["--resume", "--run-dir", "x"], defaults=saved)
+    assert (config.loss, config.tau) == ("ce", 3.0)
+    with pytest.raises(UserError, match="--tau has no effect with --loss ce"):
+        parse_config(["--resume", "--run-dir", "x", "--tau", "3"], defaults=saved)
+
+
+def test_a_flag_of_a_resumed_run_is_checked_beside_the_settings_of_the_run():
+    words = ["--resume", "--run-dir", "x", "--tau", "2"]
+    assert parse_config(words).tau == 2.0  # before the run's settings are read
+    saved = Config(loss="logit-adjustment", tau=2.0)
+    assert parse_config(words, defaults=saved).loss == "logit-adjustment"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--sampling effective-number --effective-number-beta 0.9",
+        "--loss logit-adjustment --tau 2 --cache none --no-resume",
+        "--optimizer sgd --momentum 0.5",
+        "--dataset digits_lt --imbalance-ratio 5",
+        "--task segmentation --dataset kits19 --overlap 0.25 --foreground-share 0.5",
+        "--task segmentation --loss lmf --alpha 2",
+        "--loss ce --form paper",
+    ],
+)
+def test_flags_that_have_an_effect_are_taken(line):
+    parse_config(line.split())
+
+
+def test_the_datasets_of_volumes_are_those_of_data():
+    assert set(VOLUME_DATASETS) == set(VOLUMES)
 
 
 def test_settings_are_checked_wherever_they_come_from():

@@ -41,6 +41,7 @@ from lmf_jax.losses.classification import (
     ldam_loss,
     logit_adjusted_loss,
 )
+from lmf_jax.losses.options import check_options
 from lmf_jax.losses.segmentation import SEGMENTATION_LOSSES, segmentation_loss
 from lmf_jax.losses.training_progress import Progress, has_reached
 
@@ -185,17 +186,17 @@ def make_objective(
     *,
     form: Form = "released",
     head: HeadName = "linear",
-    alpha: float = 1.0,
-    beta: float = 1.0,
+    alpha: float | None = None,
+    beta: float | None = None,
     gamma: float | None = None,
     delta: float | None = None,
     weight: float | None = None,
     background_weight: float | None = None,
     scale: float | None = None,
-    max_margin: float = 0.5,
-    tau: float = 1.0,
-    effective_number_beta: float = 0.9999,
-    drw_start: float = 0.8,
+    max_margin: float | None = None,
+    tau: float | None = None,
+    effective_number_beta: float | None = None,
+    drw_start: float | None = None,
 ) -> Objective:
     """Make the objective of a loss for a training set with these class counts.
 
@@ -211,15 +212,18 @@ def make_objective(
       first version).
 
     A loss of segmentation is averaged over the samples; in the paper's forms it is what its paper
-    prints, see :mod:`lmf_jax.losses.segmentation`. An option that a loss does not have is ignored.
+    prints, see :mod:`lmf_jax.losses.segmentation`. A loss that has one form has it in each.
+
+    An option that is None has its default; one that the loss does not have is refused, so that
+    nobody believes that it changed the loss.
 
     Args:
         name: one of :data:`LOSSES` or of :data:`SEGMENTATION_LOSSES`.
         class_counts: training examples per class, ``[C]``, by class id; voxels in label maps.
-        form: see above; the other losses of classification have one form only.
+        form: see above.
         head: ``"cosine"`` if the logits are cosines: the focal part then sees ``scale`` times them.
-        alpha: weight of the LDAM part of LMF, at least 0.
-        beta: weight of the focal part of LMF, at least 0.
+        alpha: weight of the LDAM part of LMF, at least 0; by default 1.
+        beta: weight of the focal part of LMF, at least 0; by default 1.
         gamma: focusing parameter, at least 0; by default 1.5 in the losses of classification, and
             in each loss of segmentation its own. In Mixed Focal it is that of the focal part.
         delta: of a loss of segmentation: weight of what is missed in a Tversky index, or of the
@@ -230,16 +234,34 @@ def make_objective(
             and Mixed Focal, in [0, 1], beside 1 less it for the foreground; by default its own.
         scale: scale of the logits in LDAM, above 0; by default 30, and 1 in the paper's forms with
             the linear head.
-        max_margin: margin of the rarest class, above 0.
-        tau: strength of logit adjustment, at least 0.
-        effective_number_beta: in [0, 1), for ``"class-balanced"`` and ``"ldam-drw"``.
-        drw_start: share of the training after which ``"ldam-drw"`` re-weights, in [0, 1]; the
-            authors re-weight from epoch 160 of 200 on.
+        max_margin: margin of the rarest class, above 0; by default 0.5.
+        tau: strength of logit adjustment, at least 0; by default 1.
+        effective_number_beta: in [0, 1), for ``"class-balanced"`` and ``"ldam-drw"``; by default
+            0.9999.
+        drw_start: share of the training after which ``"ldam-drw"`` re-weights, in [0, 1]; by
+            default 0.8, as the authors re-weight from epoch 160 of 200 on.
 
     Raises:
-        ValueError: if the name, the form or the head is unknown, or a number is out of its range.
+        ValueError: if the name, the form or the head is unknown, a number is out of its range, or
+            an option is given that the loss does not have.
+        TypeError: if an option is no number.
     """
     _check_names(name, form, head)
+    check_options(
+        name,
+        form,
+        alpha=alpha,
+        beta=beta,
+        gamma=gamma,
+        delta=delta,
+        weight=weight,
+        background_weight=background_weight,
+        scale=scale,
+        max_margin=max_margin,
+        tau=tau,
+        effective_number_beta=effective_number_beta,
+        drw_start=drw_start,
+    )
     class_counts = check_class_counts(class_counts).copy()  # an array may change after this call
     num_classes = len(class_counts)
     if name in SEGMENTATION_LOSSES:
@@ -253,16 +275,18 @@ def make_objective(
             background_weight=background_weight,
         )
         return Objective((Term(1.0, loss, per_sample=True),), num_classes)
-    gamma = 1.5 if gamma is None else gamma
+    alpha, beta, gamma, tau = (_or(1.0, alpha), _or(1.0, beta), _or(1.5, gamma), _or(1.0, tau))
+    drw_start, max_margin = _or(0.8, drw_start), _or(0.5, max_margin)
+    scale = _or(default_scale(name, form, head), scale)
     check_not_negative(alpha=alpha, beta=beta, gamma=gamma, tau=tau)
     check_fraction(drw_start=drw_start)
-    if scale is None:
-        scale = default_scale(name, form, head)
     check_positive(scale=scale, max_margin=max_margin)
     margins = class_margins(class_counts, max_margin=max_margin)
     margin_loss = partial(ldam_loss, margins=margins, scale=scale)
     effective_weights = partial(
-        effective_number_weights, class_counts, effective_number_beta=effective_number_beta
+        effective_number_weights,
+        class_counts,
+        effective_number_beta=_or(0.9999, effective_number_beta),
     )
 
     def weighted(class_weights: Float[Array, " classes"]) -> Term:
@@ -306,6 +330,10 @@ def default_scale(name: str, form: Form, head: HeadName) -> float:
     """
     as_printed = form != "released" and name != "ldam-drw" and head == "linear"
     return 1.0 if as_printed else 30.0
+
+
+def _or(default: float, given: float | None) -> float:
+    return default if given is None else given
 
 
 def _check_names(name: str, form: str, head: str) -> None:

@@ -61,26 +61,40 @@ SEGMENTATION_LOSSES = {
 
 
 def segmentation_loss(
-    name: str, num_classes: int, **options: float | str | None
+    name: str, num_classes: int, *, form: str, **options: float | None
 ) -> Callable[..., Float[Array, " batch"]]:
-    """Return the loss of a name, with the options set that it has and that are not None.
+    """Return the loss of a name, in a form if it has several, with the options that are not None.
 
     Args:
         name: one of :data:`SEGMENTATION_LOSSES`.
         num_classes: of the logits.
-        options: by the names that the losses give them; what a loss does not have is left out.
+        form: ``"released"`` or ``"paper"``.
+        options: of those that :func:`segmentation_options` names.
 
     Raises:
         ValueError: if an option is out of its range.
     """
     loss = _FUNCTIONS[name]
-    taken = inspect.signature(loss).parameters
-    given = {key: value for key, value in options.items() if key in taken and value is not None}
+    given: dict[str, float | str | None]
+    given = {key: value for key, value in options.items() if value is not None}
+    if "form" in inspect.signature(loss).parameters:
+        given["form"] = form
     loss = partial(loss, **given)
     # Each loss checks its own options, as soon as it is traced.
     logits = jax.ShapeDtypeStruct((1, 1, num_classes), jnp.float32)
     jax.eval_shape(loss, logits, jax.ShapeDtypeStruct((1, 1), jnp.int32))
     return loss
+
+
+def segmentation_options(name: str) -> tuple[str, ...]:
+    """Return the options of an objective that a loss has, as its function names them.
+
+    Args:
+        name: one of :data:`SEGMENTATION_LOSSES`.
+    """
+    parameters = inspect.signature(_FUNCTIONS[name]).parameters
+    options = ("gamma", "delta", "weight", "background_weight")
+    return tuple(option for option in options if option in parameters)
 
 
 _FUNCTIONS: dict[str, Callable[..., Float[Array, " batch"]]] = {

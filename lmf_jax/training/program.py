@@ -15,6 +15,7 @@ from lmf_jax.config import Config
 from lmf_jax.errors import TrainingStopped, UserError
 from lmf_jax.losses import Objective, make_objective
 from lmf_jax.losses.checks import ClassCounts
+from lmf_jax.losses.options import options_of
 from lmf_jax.models.normalisation import Normalisation
 from lmf_jax.training.devices import Batch, MappedStep, Variables
 from lmf_jax.training.optimizer import (
@@ -193,23 +194,11 @@ def _learning(
 
 
 def _objective(config: Config, class_counts: ClassCounts) -> Objective:
+    # A config holds a value for every option, those of other losses too.
+    options = {option: getattr(config, option) for option in options_of(config.loss, config.form)}
     try:
         return make_objective(
-            config.loss,
-            class_counts,
-            form=config.form,
-            head=config.head,
-            alpha=config.alpha,
-            beta=config.beta,
-            gamma=config.gamma,
-            delta=config.delta,
-            weight=config.weight,
-            background_weight=config.background_weight,
-            scale=config.scale,
-            max_margin=config.max_margin,
-            tau=config.tau,
-            effective_number_beta=config.effective_number_beta,
-            drw_start=config.drw_start,
+            config.loss, class_counts, form=config.form, head=config.head, **options
         )
     except ValueError as error:
         raise UserError(str(error)) from error

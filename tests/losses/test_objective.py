@@ -99,7 +99,8 @@ def spread(share, devices):
 )
 @pytest.mark.parametrize("devices", [1, 2, 3, 4])
 def test_any_number_of_devices_gives_the_value_and_gradient_of_the_whole(name, form, devices):
-    objective = make_objective(name, COUNTS, form=form, alpha=1.0, beta=0.5)
+    weights = {"alpha": 1.0, "beta": 0.5} if name == "lmf" else {}
+    objective = make_objective(name, COUNTS, form=form, **weights)
     logits, labels, where = batch(12)
     expected = jax.value_and_grad(objective)(logits, labels, where)
 
@@ -419,17 +420,68 @@ def test_a_fully_masked_batch_of_maps_is_zero_with_zero_gradient():
             {"weight": 0.0, "background_weight": 0.5},
             lambda z, y: losses.segmentation_focal_loss(z, y) / 2,
         ),
-        # What a loss does not have is ignored, as in the losses of classification.
-        (
-            "dice",
-            {"gamma": 1.5, "delta": 0.9, "weight": 0.1, "tau": 0.3, "form": "paper"},
-            losses.dice_loss,
-        ),
+        ("dice", {"form": "paper", "gamma": None}, losses.dice_loss),
     ],
 )
 def test_options_reach_the_losses_that_have_them(name, settings, expected):
     value = make_objective(name, COUNTS, **settings)(MAPS, LABEL_MAPS)
     np.testing.assert_allclose(value, expected(MAPS, LABEL_MAPS).mean(), rtol=1e-5)
+
+
+OPTIONS = {
+    **{"alpha": 1.0, "beta": 1.0, "gamma": 1.0, "delta": 0.5, "weight": 0.5, "scale": 30.0},
+    **{"background_weight": 0.5, "max_margin": 0.5, "tau": 1.0, "drw_start": 0.8},
+    "effective_number_beta": 0.9999,
+}
+OF_CLASSIFICATION = {
+    "ce": set(),
+    "wcce": set(),
+    "bwcce": set(),
+    "focal": {"gamma", "max_margin"},
+    "ldam": {"scale", "max_margin"},
+    "ldam-drw": {"scale", "max_margin", "effective_number_beta", "drw_start"},
+    "lmf": {"alpha", "beta", "gamma", "scale", "max_margin"},
+    "balanced-softmax": set(),
+    "logit-adjustment": {"tau"},
+    "class-balanced": {"effective_number_beta"},
+}
+
+
+@pytest.mark.parametrize("name", [*LOSSES, *SEGMENTATION_LOSSES])
+def test_options_that_a_loss_does_not_have_are_refused_and_all_others_taken(name):
+    if name in LOSSES:
+        taken = OF_CLASSIFICATION[name]
+    else:
+        function = getattr(losses, name.replace("-", "_") + "_loss")
+        taken = set(OPTIONS) & set(function.__annotations__)
+    make_objective(name, COUNTS, **{option: OPTIONS[option] for option in taken})
+    make_objective(name, COUNTS, **dict.fromkeys(OPTIONS))
+    for option in set(OPTIONS) - taken:
+        with pytest.raises(ValueError, match=f"{option} was given with loss '{name}', which does"):
+            make_objective(name, COUNTS, **{option: OPTIONS[option]})
+
+
+def test_a_refused_option_is_one_sentence_that_names_who_has_it():
+    with pytest.raises(ValueError) as error:
+        make_objective("ce", COUNTS, tau=3.0)
+    assert str(error.value) == (
+        "tau was given with loss 'ce', which does not have it; leave it out, or choose a loss that "
+        "has it: logit-adjustment."
+    )
+    with pytest.raises(
+        ValueError, match=r"loss 'focal' in form 'paper-v1'.*has it: ldam, ldam-drw"
+    ):
+        make_objective("focal", COUNTS, form="paper-v1", max_margin=0.5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_option_of_a_loss_of_classification_changes_it(name):
+    other = {"alpha": 2.0, "beta": 2.0, "gamma": 3.0, "scale": 3.0, "max_margin": 1.0, "tau": 2.0}
+    other |= {"effective_number_beta": 0.5, "drw_start": 1.0}
+    default = make_objective(name, COUNTS)(LOGITS, LABELS, progress=0.9)
+    for option in OF_CLASSIFICATION[name]:
+        changed = make_objective(name, COUNTS, **{option: other[option]})
+        assert changed(LOGITS, LABELS, progress=0.9) != default, option
 
 
 def test_the_gamma_of_a_loss_is_its_own_unless_it_is_given():

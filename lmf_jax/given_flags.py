@@ -1,0 +1,74 @@
+"""Flags that were given and have no effect beside the others: they are refused.
+
+A saved ``config.json`` holds a value for every flag, so only the words of a command line tell what
+was given.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import fields
+
+from lmf_jax.config import Config
+from lmf_jax.errors import UserError
+from lmf_jax.losses.options import losses_with, options_of
+
+VOLUME_DATASETS = ("brats20", "kits19")
+"""The datasets whose cases are volumes, of which patches are trained on."""
+
+_LOSS_OPTIONS = (
+    *("alpha", "beta", "gamma", "delta", "weight", "background_weight", "scale", "max_margin"),
+    *("tau", "effective_number_beta", "drw_start"),
+)
+
+
+def given_flags(words: Sequence[str]) -> set[str]:
+    """Return the names of the settings that a command line gives a value.
+
+    Args:
+        words: those after the program's name.
+    """
+    names = {field.name for field in fields(Config)}
+    flags = {word[2:].partition("=")[0].replace("-", "_") for word in words if word[:2] == "--"}
+    return names & (flags | {flag.removeprefix("no_") for flag in flags})
+
+
+def check_given(config: Config, given: Collection[str]) -> None:
+    """Refuse a flag that was given and has no effect.
+
+    Args:
+        config: all settings.
+        given: the names of those that were given.
+
+    Raises:
+        UserError: names the flag, what it has no effect beside, and what it is for.
+    """
+    for name, beside, purpose in _without_effect(config):
+        if name in given:
+            flag = f"--{name.replace('_', '-')}"
+            raise UserError(f"{flag} has no effect {beside}; leave it out, or {purpose}.")
+
+
+def _without_effect(config: Config) -> Iterator[tuple[str, str, str]]:
+    """Yield each setting without effect, beside what, and what to do for it to have one."""
+    for option in _LOSS_OPTIONS:
+        is_sampled = option == "effective_number_beta" and config.sampling == "effective-number"
+        if option not in options_of(config.loss, config.form) and not is_sampled:
+            of_form = f" --form {config.form}" if option in options_of(config.loss) else ""
+            losses = losses_with(option, config.form)
+            yield option, f"with --loss {config.loss}{of_form}", f"use --loss {_one_of(losses)}"
+    if config.optimizer != "sgd":
+        yield "momentum", f"with --optimizer {config.optimizer}", "use --optimizer sgd"
+    of_volumes = f"use --dataset {_one_of(VOLUME_DATASETS)}"
+    if config.dataset in VOLUME_DATASETS:
+        volumes = f"on the volumes of {config.dataset}"
+        yield "image_size", volumes, "give --patch-size"
+        yield "normalisation", volumes, "use a dataset of images"
+        yield "cache", volumes, "use a dataset of images"
+    else:
+        for name in ("overlap", "foreground_share"):
+            yield name, f"on the images of {config.dataset}", of_volumes
+    if config.dataset != "digits_lt":
+        yield "imbalance_ratio", f"with --dataset {config.dataset}", "use --dataset digits_lt"
+
+
+def _one_of(names: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
