@@ -224,7 +224,7 @@ class Run:
     run_dir: str = field(default="", metadata=RUN_ONLY)
     """The folder of the run (by itself: runs/<dataset>-<model>-<loss>-<seed>)."""
     resume: bool = field(default=False, metadata=RUN_ONLY)
-    """Go on with the run in --run-dir where it stopped."""
+    """Go on with the run in --run-dir where it stopped, or with more --epochs past its end."""
     checkpoint_steps: int = field(default=0, metadata=RUN_ONLY)
     """Save every so many steps too, besides after every epoch; 0: off."""
     watchdog_minutes: float = field(default=10.0, metadata=RUN_ONLY)

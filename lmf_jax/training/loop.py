@@ -28,6 +28,7 @@ from lmf_jax.training.devices import Batch, Variables, spread_over_devices
 from lmf_jax.training.optimizer import set_plateau_share
 from lmf_jax.training.program import Program
 from lmf_jax.training.progress import Progress
+from lmf_jax.training.run_folder import check_epochs_done
 from lmf_jax.training.state import TrainState
 from lmf_jax.training.stop_request import StopRequest, stop_requests
 from lmf_jax.training.watchdog import Watchdog
@@ -69,6 +70,7 @@ def fit(
     Raises:
         TrainingStopped: if a loss or gradient is not finite, or a checkpoint cannot be written; the
             last good checkpoint stays.
+        UserError: if a resumed run has done more epochs than the settings ask for.
         Interrupted: after Ctrl-C, or as Preempted after SIGTERM, with everything saved.
     """
     with ExitStack() as stack:
@@ -80,6 +82,7 @@ def fit(
         if saved is not None:
             train_batches.set_state(saved[1])
         state, input_state, history = saved or (program.initial_state(), {}, [])
+        check_epochs_done(len(history), config)  # metrics.jsonl may lack the last
         step = int(state.step)
         images = (program.settings.total_steps - step) * config.batch_size
         progress = Progress(run_dir, config.epochs, images, history)

@@ -38,6 +38,9 @@ SHARED_DISK_SECONDS = 60
 def open_run(config: Config, dataset: Mapping[str, Any]) -> Path:
     """Make the folder of a new run, or check that a resumed run is the same run.
 
+    A resumed run may have another number of epochs, where those so far do not depend on it; its
+    ``config.json`` then holds that.
+
     Args:
         config: resolved settings.
         dataset: ``name``, ``fingerprint``, ``class_names`` and ``class_counts`` by part.
@@ -52,7 +55,10 @@ def open_run(config: Config, dataset: Mapping[str, Any]) -> Path:
     """
     if config.resume:
         folder = Path(config.run_dir)
-        _check_same_run(read_record(folder), config, dataset)
+        record = read_record(folder)
+        _check_same_run(record, config, dataset)
+        if record["config"]["epochs"] != config.epochs and jax.process_index() == 0:
+            _write_record(folder, record | {"config": record["config"] | {"epochs": config.epochs}})
         return folder
     if jax.process_count() > 1 and not config.run_dir:
         raise UserError("Several processes train together; give them one --run-dir, that all see.")
@@ -230,13 +236,17 @@ def _made(folder: Path, record: Mapping[str, Any]) -> bool:
         ) as place:
             made = Path(place) / folder.name
             made.mkdir()
-            write_atomically(made / "config.json", json.dumps(record, indent=2) + "\n")
+            _write_record(made, record)
             made.rename(folder)
     except OSError as error:
         if error.errno == errno.ENOTEMPTY:  # another run was quicker
             return False
         raise UserError(f"The run folder {folder} cannot be made: {error.strerror}.") from error
     return True
+
+
+def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    write_atomically(folder / "config.json", json.dumps(record, indent=2) + "\n")
 
 
 def _is_seen(path: Path) -> bool:
@@ -265,7 +275,9 @@ def _check_same_run(record: Mapping[str, Any], config: Config, dataset: Mapping[
     differences = [
         f"{field.name} {saved.get(field.name)} (now {now[field.name]})"
         for field in dataclasses.fields(config)
-        if not field.metadata.get("run_only") and saved.get(field.name) != now[field.name]
+        if field.name != "epochs"
+        and not field.metadata.get("run_only")
+        and saved.get(field.name) != now[field.name]
     ]
     if record["dataset"]["fingerprint"] != dataset["fingerprint"]:
         differences.append("the images, labels or split of the dataset")
@@ -273,6 +285,37 @@ def _check_same_run(record: Mapping[str, Any], config: Config, dataset: Mapping[
         raise UserError(
             f"The run in {config.run_dir} was started with other settings: "
             f"{', '.join(differences)}; resume with the same, or start a new run."
+        )
+    if saved.get("epochs") != config.epochs:
+        _check_epochs(saved.get("epochs"), config)
+
+
+def _check_epochs(before: int | None, config: Config) -> None:
+    """Refuse another number of epochs where the epochs so far would have been others with it."""
+    if config.loss == "ldam-drw" and 0 < config.drw_start < 1:
+        raise UserError(
+            f"The run in {config.run_dir} was started with --epochs {before}, and ldam-drw "
+            f"re-weights after a share of them (--drw-start {config.drw_start}), so with --epochs "
+            f"{config.epochs} its past would be another; resume with --epochs {before}, or start a "
+            "new run."
+        )
+    check_epochs_done(len(read_json_lines(Path(config.run_dir) / "metrics.jsonl")), config)
+
+
+def check_epochs_done(done: int, config: Config) -> None:
+    """Refuse to resume a run for fewer epochs than it has done.
+
+    Args:
+        done: number of finished epochs.
+        config: of the resumed run.
+
+    Raises:
+        UserError: if there are more finished epochs than are asked for.
+    """
+    if done > config.epochs:
+        raise UserError(
+            f"The run in {config.run_dir} has done {done} epochs, and --epochs {config.epochs} is "
+            f"fewer; resume with --epochs {done} or more, or start a new run."
         )
 
 

@@ -54,7 +54,7 @@ def window_starts(
     axes = []
     for whole, size in zip(shape, patch_size, strict=True):
         # In fractions: 100 * (1 - 0.9) is less than 10 in floats, which asks for one window more.
-        stride = max(size * (1 - Fraction(str(overlap))), 1)
+        stride = max(size * (1 - Fraction(str(overlap))), Fraction(1))
         steps = math.ceil((whole - size) / stride)
         axes.append(np.rint(np.linspace(0, whole - size, steps + 1)).astype(int))
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from lmf_jax.config import Config
@@ -94,6 +95,16 @@ def metrics(folder: Path):
 
 def rows(folder: Path):
     return [json.loads(line) for line in metrics(folder).splitlines()]
+
+
+def read_newest(folder: Path):
+    """The whole state of the newest checkpoint, the optimizer's too."""
+    with ocp.CheckpointManager(folder.absolute()) as manager:
+        arguments = ocp.args.Composite(
+            state=ocp.args.PyTreeRestore(), record=ocp.args.JsonRestore()
+        )
+        saved = manager.restore(manager.latest_step(), args=arguments)
+    return saved["state"], saved["record"]["input"]
 
 
 def test_an_epoch_leaves_a_line_and_a_checkpoint(tmp_path, compiled, capsys):
@@ -243,6 +254,27 @@ def test_a_finished_run_can_be_resumed_and_changes_nothing(tmp_path, compiled):
     )
     jax.tree.map(np.testing.assert_array_equal, again, variables)
     assert (tmp_path / "metrics.jsonl").read_text() == metrics
+
+
+@pytest.mark.parametrize("schedule", ["step", "plateau"])
+def test_a_finished_run_goes_on_for_more_epochs_as_if_it_had_had_them(tmp_path, compiled, schedule):
+    config = dataclasses.replace(CONFIG, epochs=4, ema_decay=0.9, schedule=schedule)
+    expected = run(tmp_path / "whole", compiled, config)
+    run(tmp_path / "longer", compiled, dataclasses.replace(config, epochs=2))
+    assert len(rows(tmp_path / "longer")) == 2
+    resumed = dataclasses.replace(config, resume=True, run_dir="given by run")
+    variables = run(tmp_path / "longer", compiled, resumed)
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+    assert metrics(tmp_path / "longer") == metrics(tmp_path / "whole")
+    newest = [read_newest(tmp_path / name / "checkpoints") for name in ("whole", "longer")]
+    jax.tree.map(np.testing.assert_array_equal, *newest)
+
+
+def test_fewer_epochs_than_the_newest_checkpoint_has_are_refused(tmp_path, compiled):
+    run(tmp_path, compiled)
+    (tmp_path / "metrics.jsonl").unlink()
+    with pytest.raises(UserError, match=r"has done 3 epochs, and --epochs 2 is fewer"):
+        run(tmp_path, compiled, dataclasses.replace(RESUMED, epochs=2))
 
 
 @pytest.mark.fault(

@@ -7,7 +7,13 @@ import pytest
 
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
-from lmf_jax.training.run_folder import open_run, read_config, read_json_lines, write_test
+from lmf_jax.training.run_folder import (
+    open_run,
+    read_config,
+    read_json_lines,
+    write_json_lines,
+    write_test,
+)
 
 DATASET = {
     "name": "digits_lt",
@@ -76,6 +82,54 @@ def test_resuming_with_other_settings_names_them(tmp_path):
     other = DATASET | {"fingerprint": "xyz"}
     with pytest.raises(UserError, match="the images, labels or split"):
         open_run(dataclasses.replace(CONFIG, run_dir=str(folder), resume=True), other)
+
+
+def finish_epochs(folder, number):
+    write_json_lines(folder / "metrics.jsonl", [{"epoch": i + 1} for i in range(number)])
+
+
+@pytest.mark.parametrize("schedule", ["step", "plateau"])
+def test_a_run_may_be_resumed_for_more_epochs_and_records_them(tmp_path, schedule):
+    folder = new_run(tmp_path / "run", schedule=schedule)
+    before = json.loads((folder / "config.json").read_text())
+    finish_epochs(folder, 3)
+    assert new_run(folder, resume=True, epochs=5, schedule=schedule) == folder
+    assert read_config(folder).epochs == 5
+    after = json.loads((folder / "config.json").read_text())
+    assert after == before | {"config": before["config"] | {"epochs": 5}}
+    assert new_run(folder, resume=True, epochs=3, schedule=schedule) == folder  # as many as done
+
+
+def test_fewer_epochs_than_are_done_are_refused(tmp_path):
+    folder = new_run(tmp_path / "run")
+    finish_epochs(folder, 2)
+    with pytest.raises(UserError) as error:
+        new_run(folder, resume=True, epochs=1)
+    assert str(error.value) == (
+        f"The run in {folder} has done 2 epochs, and --epochs 1 is fewer; resume with --epochs 2 "
+        "or more, or start a new run."
+    )
+    assert read_config(folder).epochs == 3
+
+
+@pytest.mark.parametrize("epochs", [2, 4])
+def test_other_epochs_are_refused_where_the_past_depends_on_them(tmp_path, epochs):
+    folder = new_run(tmp_path / "run", loss="ldam-drw")
+    with pytest.raises(UserError) as error:
+        new_run(folder, resume=True, loss="ldam-drw", epochs=epochs)
+    assert str(error.value) == (
+        f"The run in {folder} was started with --epochs 3, and ldam-drw re-weights after a share "
+        f"of them (--drw-start 0.8), so with --epochs {epochs} its past would be another; resume "
+        "with --epochs 3, or start a new run."
+    )
+    assert read_config(folder).epochs == 3
+
+
+@pytest.mark.parametrize("start", [0.0, 1.0])
+def test_weights_that_hold_always_or_never_depend_on_no_number_of_epochs(tmp_path, start):
+    folder = new_run(tmp_path / "run", loss="ldam-drw", drw_start=start)
+    new_run(folder, resume=True, loss="ldam-drw", drw_start=start, epochs=4)
+    assert read_config(folder).epochs == 4
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
