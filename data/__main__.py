@@ -15,6 +15,7 @@ from data.audit import audit_split, format_audit
 from data.class_figure import save_class_figure
 from data.datasets import DEFAULTS, open_split
 from data.duplicates import Looks, look_at
+from data.file_names import on_disk
 from data.intensity import parse_range
 from data.intensity_search import record_again
 from data.label_conflicts import conflict_lines, image_digests, label_conflicts
@@ -245,7 +246,7 @@ def _raw_dir(name: str, raw_dir: str | None) -> Path | None:
     parse_name(name)
     if (name in DOWNLOADS) != (raw_dir is not None):
         raise UserError(_needs_raw_dir(name) if raw_dir is None else f"{name} takes no --raw-dir.")
-    return None if raw_dir is None else Path(raw_dir).expanduser()
+    return None if raw_dir is None else on_disk(Path(raw_dir).expanduser())
 
 
 def main() -> None:

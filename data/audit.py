@@ -8,7 +8,7 @@ from jaxtyping import Int64
 
 from data.duplicates import Looks, Overlap, Pair, across_parts, count_overlaps
 from data.labels import PARTS, Labels
-from data.split_notes import split_notes
+from data.split_notes import VALIDATION_IS_CUT, split_notes
 from data.splits import Rows
 
 
@@ -146,7 +146,8 @@ def format_audit(audit: SplitAudit) -> str:
     for name, of_part in shares.items():
         columns = "".join(f"{of_part[part]:12.2%}" for part in PARTS)
         lines.append(f"{titles[name]:{width}}{columns}")
-    seed = "" if audit.split == "official" else f", seed {audit.split_seed}"
+    is_fixed = audit.split == "official" and VALIDATION_IS_CUT not in audit.notes
+    seed = "" if is_fixed else f", seed {audit.split_seed}"
     facts = [f"split {audit.split}{seed}"]
     if has_classes:
         facts.append(f"imbalance ratio {format_ratio(audit.imbalance_ratio)}")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.classification_inputs import load_for_classification
 from data.datasets import dataset_of_run, load_dataset
 from data.grouped_split import SHARES, cover_classes, grouped_split
 from data.ham10000 import labels as ham10000
@@ -232,6 +233,8 @@ def test_a_run_of_the_earlier_method_finds_its_rows(
     for part in PARTS:
         np.testing.assert_array_equal(found.rows[part], earlier.rows[part])
     assert dataset_of_run(config, now.fingerprint).split_version == 2
+    assert load_for_classification(config, earlier.fingerprint).split_version == 1  # --resume
+    assert load_for_classification(config).split_version == 2
     with pytest.raises(UserError, match="not those that the run was trained with"):
         dataset_of_run(config, "another")
 

@@ -1,5 +1,8 @@
 """Of a dataset with training and test alone, validation is cut from training; a line says so."""
 
+import re
+import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +45,18 @@ def test_of_folders_validation_is_cut_by_class(parts: tuple[str, str], tmp_path:
     assert load().rows["validation"].tolist() == dataset.rows["validation"].tolist()
     names = {path.name for path in (tmp_path / "data").rglob("splits/*.json")}
     assert names == {"official-seed0.json", "official-seed1.json"}
+
+
+def test_the_audit_says_that_validation_is_cut(tmp_path: Path, monkeypatch, capsys) -> None:
+    path = manifest(tmp_path, 10)
+    for command, said in (
+        (["prepare"], "it has no validation part; training cuts it off its training part"),
+        (["audit", "--split-seed", "2"], f"official, seed 2, .*{re.escape(VALIDATION_IS_CUT)}"),
+    ):
+        options = [command[0], f"manifest:{path}", *command[1:], "--data-dir", f"{tmp_path}/data"]
+        monkeypatch.setattr(sys, "argv", ["data", *options])
+        runpy.run_module("data", run_name="__main__")
+        assert re.search(said, capsys.readouterr().out, re.DOTALL)
 
 
 def manifest(folder: Path, patients: int) -> Path:

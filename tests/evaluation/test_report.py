@@ -100,7 +100,7 @@ def test_no_text_of_a_run_becomes_a_part_of_the_page(write_run, tmp_path):
         path = run_dir / name
         path.write_text(path.read_text().replace("class 9", evil.replace('"', '\\"')))
     record = json.loads((run_dir / "config.json").read_text())
-    record["dataset"] |= {"name": evil, "fingerprint": evil}
+    record["dataset"] |= {"name": evil, "fingerprint": evil, "split_notes": [evil]}
     record |= {"git_commit": evil, "versions": {evil: evil}}
     record["device"] |= {"kind": evil, "platform": evil}
     (run_dir / "config.json").write_text(json.dumps(record))
@@ -232,6 +232,20 @@ def test_faultless_test_and_absent_class_are_said(run_dir):
     assert "Every test image was classified correctly." in text
     assert "No test images of class 9: n/a, counted as 0 in macro precision" in text
     assert "class 9 n/a " in text
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_what_the_split_lacks_is_said(run_dir):
+    record = json.loads((run_dir / "config.json").read_text())
+    note = "No image of the class df is in the validation part: 2 patients or lesions have it."
+    record["dataset"]["split_notes"] = [note]
+    (run_dir / "config.json").write_text(json.dumps(record))
+    assert note in Page(write_report(run_dir).read_text()).text
+    for wrong in (note, [3], ["two\nlines"]):
+        record["dataset"]["split_notes"] = wrong
+        (run_dir / "config.json").write_text(json.dumps(record))
+        with pytest.raises(UserError, match=r"config\.json is broken: its split_notes are"):
+            write_report(run_dir)
 
 
 @pytest.mark.usefixtures("without_pictures")
