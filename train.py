@@ -5,16 +5,14 @@ import jax
 from data.classification_inputs import load_for_classification, open_classification
 from data.segmentation_inputs import describe, load_for_segmentation, open_segmentation
 from data.share import Share
-from data.unused_files import file_remarks
 from lmf_jax.command_line import parse_config
 from lmf_jax.config import Config
 from lmf_jax.errors import run_command
 from lmf_jax.evaluation.report import format_test_table, write_report
-from lmf_jax.evaluation.run_files import read_record
 from lmf_jax.evaluation.segmentation_report import format_segmentation_table
 from lmf_jax.training.classification import make_classification, predict
 from lmf_jax.training.loop import fit
-from lmf_jax.training.run_folder import open_run, read_config, write_test
+from lmf_jax.training.run_folder import open_run, read_config, read_fingerprint, write_test
 from lmf_jax.training.segmentation import make_segmentation
 from lmf_jax.training.start_up import start_up
 from lmf_jax.training.trained import Trained, explain_mistakes
@@ -25,18 +23,16 @@ def main() -> None:
     """Run what the command line asks for, from the dataset to the report."""
     config, fingerprint = parse_config(), None
     if config.resume:
-        fingerprint = read_record(config.run_dir)["dataset"]["fingerprint"]
+        fingerprint = read_fingerprint(config.run_dir)
         config = parse_config(defaults=read_config(config.run_dir))
     start_up(config)
     share = Share(jax.process_index(), jax.process_count())
-    tasks = {"classification": classify, "segmentation": segment}
-    tasks[config.task](config, share, fingerprint)
+    {"classification": classify, "segmentation": segment}[config.task](config, share, fingerprint)
 
 
 def classify(config: Config, share: Share, fingerprint: str | None) -> None:
     """Train a classifier, test it and report; of a run to resume, on the data it recorded."""
     dataset = load_for_classification(config, fingerprint)
-    print_file_remarks(config, share)
     config = config.resolve(dataset.defaults)
     program = make_classification(config, dataset.class_counts("train"))
     run_dir = open_run(config, dataset.description)
@@ -59,7 +55,6 @@ def classify(config: Config, share: Share, fingerprint: str | None) -> None:
 def segment(config: Config, share: Share, fingerprint: str | None) -> None:
     """Train a segmenter, test it on whole cases and report; see :func:`classify`."""
     dataset = load_for_segmentation(config, fingerprint)
-    print_file_remarks(config, share)
     config = config.resolve(dataset.defaults)
     inputs = open_segmentation(dataset, config, share)
     description = describe(inputs)
@@ -78,13 +73,6 @@ def segment(config: Config, share: Share, fingerprint: str | None) -> None:
     if share.process_index == 0:
         print(format_segmentation_table(results))
         print(f"report: {write_report(run_dir)}")
-
-
-def print_file_remarks(config: Config, share: Share) -> None:
-    """Print which files in the user's folders are not used."""
-    if share.process_index == 0:
-        for line in file_remarks(config.dataset):
-            print(line)
 
 
 if __name__ == "__main__":

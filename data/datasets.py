@@ -16,6 +16,7 @@ from data.prepared import ImageSource, Prepared
 from data.split_file import stored_split
 from data.split_notes import split_notes
 from data.splits import Rows, long_tail, make_split, possible_splits, split_versions
+from data.unused_files import file_remarks
 from data.validation_cut import lacks_validation
 from lmf_jax.config import DEFAULT_DATA_DIR, Config
 from lmf_jax.errors import UserError
@@ -84,14 +85,8 @@ class SplitDataset:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know before a run, a line each."""
-        return (
-            self.split_notes
-            if self.intensity_note is None
-            else (
-                self.intensity_note,
-                *self.split_notes,
-            )
-        )
+        intensities = () if self.intensity_note is None else (self.intensity_note,)
+        return (*file_remarks(self.name), *intensities, *self.split_notes)
 
     def groups_of(self, part: str) -> Shaped[np.ndarray, " n"] | None:
         """Returns the patient or lesion of every example of a part, None where none is known.

@@ -16,6 +16,7 @@ from tests import claims
 from tests.claims import ROOT, config_of, difference, paper_result, points, result, section
 
 README = (ROOT / "README.md").read_text()
+STATISTICS = (ROOT / "docs/statistics.md").read_text()
 BENCHMARKS = (ROOT / "benchmarks/README.md").read_text()
 WORDS_WITH_DIGITS = ("HAM10000", "H200", "ResNet-50", "ISIC-2018 (task 1", "F1", "leave 0 out")
 SETTLED = ("95 %", "1,600 training images", "28 % of the training pixels")
@@ -191,6 +192,12 @@ def test_a_recorded_table_compares_lmf_with_the_figures_of_its_own_weights(size)
     for row in differences:
         if row["losses"].startswith("LMF 1,0.5"):
             assert row["printed"] == row["printed is possible"] == ""
+
+
+def test_the_tables_of_intervals_and_tests_are_those_of_the_file():
+    recorded = result("coverage-cpu-*.json")
+    rows = [recorded[name] for name in ("rows", "power", "segmentation", "ece")]
+    assert claims.tables(STATISTICS) == [claims.cells(markdown(table)) for table in rows]
 
 
 @pytest.mark.parametrize("path", sorted(claims.RESULTS.glob("*.md")), ids=lambda path: path.name)

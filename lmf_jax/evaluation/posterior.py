@@ -13,6 +13,7 @@ lower end and :data:`OPTIMISTIC` for the upper one. ``python -m benchmarks.cover
 coverage; the priors were chosen by it.
 """
 
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -225,18 +226,10 @@ def unit_table(
     _check_ids("labels", labels, num_classes)
     _check_ids("predictions", predictions, num_classes)
     cells = labels.astype(int) * num_classes + predictions  # narrow integers would overflow
-    units, unit_of = np.unique(unit_codes(len(labels), groups), return_inverse=True)
-    # A unit is known by its sorted cells: far fewer numbers than its confusion matrices have.
-    order = np.argsort(unit_of, kind="stable")
-    starts = np.searchsorted(unit_of[order], np.arange(len(units)))
-    members = np.split(order, starts[1:])
-    kinds: dict[tuple[tuple[int, ...], ...], int] = {}
-    for rows in members:
-        kind = tuple(sorted(map(tuple, cells[:, rows].T.tolist())))
-        kinds[kind] = kinds.get(kind, 0) + 1
-    ordered = sorted(kinds)  # so that the order of the images does not matter
+    unit_of = np.unique(unit_codes(len(labels), groups), return_inverse=True)[1]
+    kinds, repeats = _count_kinds(cells, unit_of)
     table = np.zeros((len(kinds), len(predictions), num_classes**2), int)
-    for row, kind in enumerate(ordered):
+    for row, kind in enumerate(kinds):
         for image in kind:
             for model, cell in enumerate(image):
                 table[row, model, cell] += 1
@@ -245,9 +238,30 @@ def unit_table(
     images_of_class = np.bincount(labels.astype(int), minlength=num_classes)
     return UnitTable(
         cells=table.reshape(len(kinds), len(predictions), num_classes, num_classes),
-        repeats=np.array([kinds[kind] for kind in ordered]),
+        repeats=repeats,
         unit_size=np.where(images_of_class > 0, images_of_class / units_of_class.clip(min=1), 1.0),
     )
+
+
+def _count_kinds(
+    cells: Int[np.ndarray, "models n"], unit_of: Int[np.ndarray, " n"]
+) -> tuple[list[tuple[tuple[int, ...], ...]], Int[np.ndarray, " kinds"]]:
+    """Count the units that fill the same cells.
+
+    Returns:
+        The kinds of units, sorted, so that the order of the images does not matter: of each image
+        the cell that each model fills; and the number of units of each kind.
+    """
+    if unit_of.max() + 1 == len(unit_of):  # every image is a unit
+        columns, repeats = np.unique(cells, axis=1, return_counts=True)
+        return [(tuple(column),) for column in columns.T.tolist()], repeats
+    order = np.argsort(unit_of, kind="stable")
+    starts = np.searchsorted(unit_of[order], np.arange(1, unit_of.max() + 1))
+    counts = Counter(
+        tuple(sorted(map(tuple, cells[:, rows].T.tolist()))) for rows in np.split(order, starts)
+    )
+    kinds = sorted(counts)
+    return kinds, np.array([counts[kind] for kind in kinds])
 
 
 def draw_cells(

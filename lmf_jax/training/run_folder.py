@@ -110,6 +110,15 @@ def read_config(run_dir: str | Path) -> Config:
         ) from error
 
 
+def read_fingerprint(run_dir: str | Path) -> str:
+    """Return the fingerprint of the data that a run was started with.
+
+    Raises:
+        UserError: if the folder holds no run.
+    """
+    return str(read_record(run_dir)["dataset"]["fingerprint"])
+
+
 def write_test(
     run_dir: Path,
     ids: Shaped[np.ndarray, " n"],
