@@ -98,9 +98,12 @@ def check_outputs(paths: Sequence[Path], *, inputs: Iterable[Path], overwrite: b
             raise UserError(f"{path} is a folder, where a file is written; give another --output.")
     if existing and not overwrite:
         more = f" and {len(existing) - 3} more" if len(existing) > 3 else ""
+        named = f"{', '.join(map(str, existing[:3]))}{more}"
+        if len(existing) == 1:
+            raise UserError(f"{named} exists already; give another --output, or --overwrite.")
         raise UserError(
-            f"{len(existing)} of {len(paths)} files to write exist "
-            f"({', '.join(map(str, existing[:3]))}{more}); give another --output, or --overwrite."
+            f"{len(existing)} of {len(paths)} files to write exist ({named}); give another "
+            "--output, or --overwrite."
         )
 
 

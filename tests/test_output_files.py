@@ -88,7 +88,7 @@ def test_existing_files_are_replaced_on_request(tmp_path):
 def test_a_broken_link_and_a_folder_exist_too(tmp_path):
     (tmp_path / "link.png").symlink_to(tmp_path / "none")
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(UserError, match="1 of 1 files to write exist"):
+    with pytest.raises(UserError, match="exists already; give another --output"):
         plan_outputs(["link"], ".png", tmp_path, inputs=[])
     with pytest.raises(UserError, match="is a folder"):
         plan_outputs(["folder"], ".png", tmp_path, inputs=[], overwrite=True)

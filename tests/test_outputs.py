@@ -114,7 +114,7 @@ def test_a_table_replaces_no_file_unless_told(root, folder, tmp_path, capsys):
     table = tmp_path / "table.csv"
     table.write_text("path,label\n")
     words = ["predict", root / "classes", folder, "--output", table]
-    assert "1 of 1 files to write exist" in refused(capsys, *words)
+    assert "exists already; give another --output" in refused(capsys, *words)
     assert table.read_text() == "path,label\n"
     assert run_script("lmf_jax", *words, "--overwrite") == 0
     assert len(table.read_text().splitlines()) == 4

@@ -231,7 +231,7 @@ def test_label_maps_never_replace_the_files_of_a_case(whole, tmp_path, capsys):
     assert type_in(*words) == 0
     (file,) = (tmp_path / "out").iterdir()
     assert file.name.startswith("n" * 200) and file.name.endswith(".nii.gz")
-    assert "1 of 1 files to write exist" in (type_in(*words), capsys.readouterr().err)[1]
+    assert "exists already; give another --output" in (type_in(*words), capsys.readouterr().err)[1]
 
 
 @pytest.mark.parametrize(
