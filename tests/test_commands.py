@@ -155,7 +155,10 @@ WRONG = {
         "predict {root}/lmf {root}/images/red --output {root}/none/x.csv",
         "There is no folder {root}/none",
     ),
-    "an unknown command": ("evaluat {root}/lmf", "--help lists the flags."),
+    "an unknown command": (
+        "evaluat {root}/lmf",
+        "There is no command evaluat; expected one of evaluate, predict, explain, compare.",
+    ),
     "a picture for a table": (
         "predict {root}/lmf {root}/images/red --output {root}/images/red/0.png",
         "is no CSV file",

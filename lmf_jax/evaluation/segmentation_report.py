@@ -108,11 +108,11 @@ def _format_intervals(test: Mapping[str, Any], part: str) -> str:
     return "\n".join(lines)
 
 
-def _cells(metrics: Mapping[str, float]) -> tuple[str, ...]:
+def _cells(metrics: Mapping[str, float | int]) -> tuple[str, ...]:
     return tuple(_write(name, metrics[name]) for name in CASE_METRICS)
 
 
-def _write(name: str, value: float) -> str:
+def _write(name: str, value: float | int) -> str:
     return format_distance(value) if name == "hd95" else format_fraction(value)
 
 
@@ -121,7 +121,7 @@ def _texts(
 ) -> tuple[str, str, float]:
     """Return a metric and its interval as text, and its value."""
     ends = format_range(intervals[name], partial(_write, name))
-    return _write(name, metrics[name]), ends, metrics[name]
+    return _write(name, metrics[name]), ends, float(metrics[name])
 
 
 def _class_rows(run: FinishedSegmentation) -> list[dict[str, Any]]:

@@ -63,7 +63,10 @@ def test_every_flag_that_departs_is_named():
     )
     weights = [(1.0, 0.5), (0.5, 1.0)]
     differences = differences_from_paper(
-        settings(options), seeds=[0, 1], weights=weights, printed_weights=(0.5, 1.0)
+        settings(options, "lmf", weights[0]),
+        seeds=[0, 1],
+        weights=weights,
+        printed_weights=(0.5, 1.0),
     )
     expected = {"model", "optimizer", "normalisation", "pretrained", "epochs", "image_size"}
     expected |= {"precision", "augment", "form", "gamma", "ema_decay", "alpha, beta", "seeds"}

@@ -22,8 +22,10 @@ import numpy as np
 from tests.meeting import meeting_flags
 from tests.quick_compilation import FEW_PASSES, QUICK_EMITTERS
 
-SETTINGS = ("--image-size", "32", "--batch-size", "32", "--augment", "shift", "--checkpoint-steps")
-SETTINGS += ("5", "--learning-rate", "1e-2", "--ema-decay", "0.9")
+SETTINGS = ("--batch-size", "32", "--augment", "shift", "--checkpoint-steps", "5")
+SETTINGS += ("--learning-rate", "1e-2", "--ema-decay", "0.9")
+IMAGE_SIZE = ("--image-size", "32")
+"""Volumes have patches instead."""
 
 EPOCHS = ("--epochs", "6")
 """Of a run of one process; twenty kills leave some of them to do."""
@@ -74,7 +76,8 @@ def start(run_dir: Path, data_dir: Path, *flags: str) -> Training:
 
 def start_together(run_dir: Path, data_dir: Path, processes: int, *flags: str) -> list[Training]:
     """Start so many processes that train one run."""
-    words = ["--run-dir", str(run_dir), "--data-dir", str(data_dir), *SETTINGS, *flags]
+    size = () if "--patch-size" in flags else IMAGE_SIZE
+    words = ["--run-dir", str(run_dir), "--data-dir", str(data_dir), *size, *SETTINGS, *flags]
     words += ["--resume"] if (run_dir / "config.json").exists() else []
     return [_start(run_dir, [*words, *flags]) for flags in meeting_flags(processes)]
 
