@@ -50,7 +50,10 @@ def test_of_folders_validation_is_cut_by_class(parts: tuple[str, str], tmp_path:
 def test_the_audit_says_that_validation_is_cut(tmp_path: Path, monkeypatch, capsys) -> None:
     path = manifest(tmp_path, 10)
     for command, said in (
-        (["prepare"], "it has no validation part; training cuts it off its training part"),
+        (
+            ["prepare"],
+            "there is no validation part: train.py takes 15 % of the training part for it",
+        ),
         (["audit", "--split-seed", "2"], f"official, seed 2, .*{re.escape(VALIDATION_IS_CUT)}"),
     ):
         options = [command[0], f"manifest:{path}", *command[1:], "--data-dir", f"{tmp_path}/data"]
