@@ -351,7 +351,7 @@ def measure_calibration(case: tuple[int, float]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure every row in processes of its own, and print four tables."""
+    """Measure all rows in parallel and print four tables."""
     options = tyro.cli(Options)
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # the processes take all cores
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from lmf_jax.errors import UserError
 
 _MISSING = ("", "nan", "<na>")
-"""What programs write for a value that is missing, in small letters."""
+"""Spellings of a missing value, in lower case."""
 
 
 class Row(dict[str, str]):

@@ -62,9 +62,8 @@ class SplitDataset:
         fingerprint: SHA-256, in hex, over everything and the rows of each part: two runs with the
             same one saw the same data.
         split_version: Version of the method that made the split.
-        split_notes: What a person should know of the split, such as a class that a part lacks; a
-            line each.
-        intensity_range: What becomes black and white of images of more than 8 bits.
+        split_notes: Remarks on the split, such as a class that a part lacks, one line each.
+        intensity_range: Values that map to 0 and 255 in images of more than 8 bits.
         intensity_note: The same for a person, in one line; None where no image has more.
     """
 
@@ -84,7 +83,7 @@ class SplitDataset:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know before a run, a line each."""
+        """Remarks on the data to print before training, one line each."""
         intensities = () if self.intensity_note is None else (self.intensity_note,)
         return (*file_remarks(self.name), *intensities, *self.split_notes)
 
@@ -98,7 +97,7 @@ class SplitDataset:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What a run records of its data: plain values, for JSON."""
+        """Record of the data in ``config.json``, JSON-serializable."""
         known = {
             "name": self.name,
             "fingerprint": self.fingerprint,
@@ -123,7 +122,7 @@ class Dataset(SplitDataset):
 
     @property
     def description(self) -> dict[str, Any]:
-        """What a run records of its data: plain values, for JSON."""
+        """Record of the data in ``config.json``, JSON-serializable."""
         counts = {part: self.class_counts(part).tolist() for part in self.rows}
         return {**super().description, "class_counts": counts}
 

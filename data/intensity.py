@@ -44,7 +44,7 @@ class IntensityRange(NamedTuple):
 
 
 FULL_RANGE = IntensityRange(0, LARGEST_VALUE)
-"""That of images of which nothing is known."""
+"""Range of 16-bit images without a recorded range."""
 
 
 def checked_range(low: int, high: int) -> IntensityRange:
@@ -55,7 +55,7 @@ def checked_range(low: int, high: int) -> IntensityRange:
         high: What becomes white.
 
     Raises:
-        ValueError: If there is no such range.
+        ValueError: Unless ``0 <= low < high <= LARGEST_VALUE``.
     """
     if not 0 <= low < high <= LARGEST_VALUE:
         raise ValueError(f"an intensity range is 0 <= LOW < HIGH <= {LARGEST_VALUE}")
@@ -152,12 +152,12 @@ class Intensities:
 
     @property
     def range(self) -> IntensityRange:
-        """What becomes 0 and 255."""
+        """Values that map to 0 and 255."""
         return IntensityRange(self.low, self.high)
 
     @property
     def line(self) -> str:
-        """What a person should know, in one line."""
+        """The range and its source, as one printed line."""
         is_given = self.source == "given"
         origin = "as given" if is_given else f"{self.high.bit_length()} {self.source}"
         text = (

@@ -28,7 +28,7 @@ SPACINGS = (0.05, 50.0)
 """Edges that a voxel may have, in mm."""
 
 LABEL_TOLERANCE = 1e-3
-"""How far a stored label may lie from its integer: scaling by slope and intercept rounds."""
+"""Tolerance of a stored label: scaling by slope and intercept rounds."""
 
 _CHUNK = 2**24
 _LONGEST_EXTENSIONS = 2**24

@@ -100,7 +100,7 @@ class Prepared(Labels):
 
     @property
     def intensity_range(self) -> IntensityRange:
-        """What becomes black and white of images of more than 8 bits."""
+        """Values that map to 0 and 255 in images of more than 8 bits."""
         return FULL_RANGE if self.intensities is None else self.intensities.range
 
 

@@ -143,7 +143,7 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
 
     @cached_property
     def counts(self) -> IntensityCounts:
-        """What is counted of the images of more than 8 bits as they are checked."""
+        """Intensity counts of images of more than 8 bits, filled by the checks."""
         return IntensityCounts()
 
     def find_intensities(self) -> Intensities | None:
@@ -169,7 +169,7 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
 
     @cached_property
     def faults(self) -> dict[str, str]:
-        """What is wrong, by the name of the image, in order."""
+        """Reason of each broken image, by image name, in order."""
         names = self.labels.ids.tolist()
         found = zip(names, check_all(self.find_fault, names), strict=True)
         return {name: fault for name, fault in found if fault is not None}

@@ -7,10 +7,10 @@ from data.splits import Rows
 from data.validation_cut import lacks_validation
 
 VALIDATION_IS_CUT = (
-    "The dataset comes without a validation part: 15 % of its training part is cut off for it, by "
-    "--split-seed, and no patient or lesion that is named is divided."
+    "The dataset comes without a validation part: 15 % of its training part is used for "
+    "it, chosen by --split-seed; no patient or lesion is divided."
 )
-"""What is said of a split whose validation part was cut from training."""
+"""Remark on a split whose validation part was taken from training."""
 
 
 def split_notes(labels: Labels, rows: Rows, split: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a file is that Pillow cannot open as an image."""
+"""Reasons why a file cannot be opened as an image."""
 
 import io
 import warnings
@@ -15,7 +15,7 @@ SIGNATURES = (
     (0, b"version https://git-lfs", "a Git LFS pointer in place of the file"),
     (128, b"DICM", "a DICOM file"),
 )
-"""What some files that are taken for images hold at which position."""
+"""Offset and magic bytes of file types often mistaken for images."""
 
 
 def why_unknown(encoded: bytes) -> str:

@@ -31,9 +31,9 @@ PAPER_DEFAULTS: dict[str, Any] = {
     "ema_decay": 0.0,
     "split": "paper",
 }
-"""What Sadi et al. trained with, for every dataset that brings no value of its own.
+"""Settings of Sadi et al., for datasets without defaults.
 
-Their optimizer, normalization and pretrained weights are no defaults: --optimizer adam-l2,
+Their optimizer, normalization and pretrained weights are not defaults: --optimizer adam-l2,
 --normalisation unit and --pretrained imagenet.
 """
 
@@ -122,7 +122,7 @@ class Model:
     """Train the head alone, on the features of the pretrained backbone."""
     normalisation: OpenNormalisation = OPEN
     """How images are normalised: by ImageNet's mean and deviation, to [0, 1] alone, or as Caffe did
-    (by itself: what the model's ImageNet weights take; caffe for resnet50_v1, else imagenet; paper:
+    (default: as the model's ImageNet weights need it, caffe for resnet50_v1, else imagenet; paper:
     unit)."""
     head: HeadName = "linear"
     """The classifier: linear as in the LMF paper, or the normalised one that LDAM was published

@@ -125,7 +125,7 @@ def _as_any_disk_sees(name: str) -> str:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what all links to a file have in common; None if there is no file."""
+    """Return device and inode of a file, equal for all links to it; None if it is missing."""
     with contextlib.suppress(OSError):
         status = path.stat()
         return status.st_dev, status.st_ino

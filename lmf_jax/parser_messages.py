@@ -1,4 +1,4 @@
-"""What tyro says of a wrong command line, as one sentence: the flag, its value, what it takes.
+"""Rewrite tyro's error as one sentence: the flag, its value, and the expected type.
 
 Tyro draws a panel for a terminal, and names Python's types and the errors of their constructors.
 """

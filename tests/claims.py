@@ -1,4 +1,4 @@
-"""What the documents say about results, computed from the files under ``benchmarks/results``."""
+"""Figures of the documents, recomputed from the files under ``benchmarks/results``."""
 
 import json
 import re
@@ -66,7 +66,7 @@ PAPER_ROWS = {
     f"LMF, {PAIR.format(1, 0.5)}": ("lmf 1,0.5", "LMF 1,0.5", (1.0, 0.5)),
     f"LMF, {PAIR.format(0.5, 1)}": ("lmf 0.5,1", "LMF 0.5,1", (0.5, 1.0)),
 }
-"""What the README calls a row, and the name of the run, the row and the weights in the results."""
+"""Row of the README, and the run, row and weights of the same result in the files."""
 
 
 def points(result, name, of="ce"):

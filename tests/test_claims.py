@@ -20,7 +20,7 @@ STATISTICS = (ROOT / "docs/statistics.md").read_text()
 BENCHMARKS = (ROOT / "benchmarks/README.md").read_text()
 WORDS_WITH_DIGITS = ("HAM10000", "H200", "ResNet-50", "ISIC-2018 (task 1", "F1", "leave 0 out")
 SETTLED = ("95 %", "1,600 training images", "28 % of the training pixels")
-"""What is no result: the level of the intervals, and facts about a dataset."""
+"""Numbers that are not results: the interval level and facts about a dataset."""
 
 
 def prose(text):

@@ -1,4 +1,4 @@
-"""How much of a training is over, and from which step on something holds that begins at a share."""
+"""Training progress in whole steps, and exact thresholds at a fraction of training."""
 
 import math
 from dataclasses import dataclass
@@ -11,8 +11,7 @@ import jax
 from lmf_jax.losses.checks import Scalar
 
 ROUNDING = 2.0**-22
-"""What a share of steps in float32 may be off by: a division that XLA makes a product with the
-reciprocal, and the threshold, are rounded three times in all."""
+"""Tolerance for a fraction of training in float32: the division is rounded up to three times."""
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("step",), meta_fields=("total_steps",))

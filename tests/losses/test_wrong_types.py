@@ -1,4 +1,4 @@
-"""What is no number is told by its name and its value, not by a comparison that failed inside."""
+"""A non-numeric argument is refused with its name and its value."""
 
 import jax.numpy as jnp
 import numpy as np
