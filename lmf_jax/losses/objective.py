@@ -247,46 +247,54 @@ def make_objective(
         TypeError: if an option is no number.
     """
     _check_names(name, form, head)
-    check_options(
-        name,
-        form,
-        alpha=alpha,
-        beta=beta,
-        gamma=gamma,
-        delta=delta,
-        weight=weight,
-        background_weight=background_weight,
-        scale=scale,
-        max_margin=max_margin,
-        tau=tau,
-        effective_number_beta=effective_number_beta,
-        drw_start=drw_start,
-    )
+    options = {
+        "alpha": alpha,
+        "beta": beta,
+        "gamma": gamma,
+        "delta": delta,
+        "weight": weight,
+        "background_weight": background_weight,
+        "scale": scale,
+        "max_margin": max_margin,
+        "tau": tau,
+        "effective_number_beta": effective_number_beta,
+        "drw_start": drw_start,
+    }
+    given = {option: value for option, value in options.items() if value is not None}
+    check_options(name, form, given)
     class_counts = check_class_counts(class_counts).copy()  # an array may change after this call
     num_classes = len(class_counts)
     if name in SEGMENTATION_LOSSES:
-        loss = segmentation_loss(
-            name,
-            num_classes,
-            form="released" if form == "released" else "paper",
-            gamma=gamma,
-            delta=delta,
-            weight=weight,
-            background_weight=background_weight,
-        )
+        as_printed: Literal["released", "paper"] = "released" if form == "released" else "paper"
+        loss = segmentation_loss(name, num_classes, form=as_printed, **given)
         return Objective((Term(1.0, loss, per_sample=True),), num_classes)
-    alpha, beta, gamma, tau = (_or(1.0, alpha), _or(1.0, beta), _or(1.5, gamma), _or(1.0, tau))
-    drw_start, max_margin = _or(0.8, drw_start), _or(0.5, max_margin)
-    scale = _or(default_scale(name, form, head), scale)
+    return Objective(_terms(name, class_counts, form, head, **given), num_classes)
+
+
+def _terms(
+    name: str,
+    class_counts: ClassCounts,
+    form: Form,
+    head: HeadName,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    gamma: float = 1.5,
+    scale: float | None = None,
+    max_margin: float = 0.5,
+    tau: float = 1.0,
+    effective_number_beta: float = 0.9999,
+    drw_start: float = 0.8,
+) -> tuple[Term, ...]:
+    """Return the terms of a classification loss, see :func:`make_objective`."""
+    scale = default_scale(name, form, head) if scale is None else scale
     check_not_negative(alpha=alpha, beta=beta, gamma=gamma, tau=tau)
     check_fraction(drw_start=drw_start)
     check_positive(scale=scale, max_margin=max_margin)
     margins = class_margins(class_counts, max_margin=max_margin)
     margin_loss = partial(ldam_loss, margins=margins, scale=scale)
     effective_weights = partial(
-        effective_number_weights,
-        class_counts,
-        effective_number_beta=_or(0.9999, effective_number_beta),
+        effective_number_weights, class_counts, effective_number_beta=effective_number_beta
     )
 
     def weighted(class_weights: Float[Array, " classes"]) -> Term:
@@ -317,7 +325,7 @@ def make_objective(
         "logit-adjustment": lambda: [adjusted(tau)],
         "class-balanced": lambda: [Term(1.0, cross_entropy_loss, effective_weights())],
     }
-    return Objective(tuple(terms[name]()), num_classes)
+    return tuple(terms[name]())
 
 
 def default_scale(name: str, form: Form, head: HeadName) -> float:
@@ -330,10 +338,6 @@ def default_scale(name: str, form: Form, head: HeadName) -> float:
     """
     as_printed = form != "released" and name != "ldam-drw" and head == "linear"
     return 1.0 if as_printed else 30.0
-
-
-def _or(default: float, given: float | None) -> float:
-    return default if given is None else given
 
 
 def _check_names(name: str, form: str, head: str) -> None:

@@ -1,5 +1,7 @@
 """Which loss has which option: what a loss does not have is refused and not ignored."""
 
+from collections.abc import Iterable
+
 from lmf_jax.losses.segmentation import SEGMENTATION_LOSSES, segmentation_options
 
 CLASSIFICATION_OPTIONS: dict[str, tuple[str, ...]] = {
@@ -39,14 +41,19 @@ def losses_with(option: str, form: str = "released") -> list[str]:
     return [name for name in names if option in options_of(name, form)]
 
 
-def check_options(name: str, form: str, **options: float | None) -> None:
-    """Refuse an option that was given, so is not None, and that the loss does not have.
+def check_options(name: str, form: str, given: Iterable[str]) -> None:
+    """Refuse an option that the loss does not have.
+
+    Args:
+        name: of the loss.
+        form: see :func:`options_of`.
+        given: names of the options that were given.
 
     Raises:
         ValueError: names the loss, the option and the losses that have it.
     """
-    for option, value in options.items():
-        if value is not None and option not in options_of(name, form):
+    for option in given:
+        if option not in options_of(name, form):
             of_form = f" in form {form!r}" if option in options_of(name) else ""
             raise ValueError(
                 f"{option} was given with loss {name!r}{of_form}, which does not have it; leave it "
