@@ -21,7 +21,7 @@ from lmf_jax.evaluation.formatting import (
 )
 from lmf_jax.evaluation.overlays import Overlays
 from lmf_jax.evaluation.page import render_page, save_figures, write_page
-from lmf_jax.evaluation.resampling import Groups, unit_codes
+from lmf_jax.evaluation.resampling import num_units
 from lmf_jax.evaluation.run_files import best_epoch
 from lmf_jax.evaluation.segmentation_metrics import CASE_METRICS, overlap_metrics
 from lmf_jax.evaluation.summary import describe_few_units
@@ -65,7 +65,7 @@ def write_segmentation_report(run_dir: str | Path) -> Path:
         unit=run.test["hd95_unit"],
         places=_places(run),
         empty=int(np.count_nonzero(~has_class[:, 1:].any(axis=1))),
-        groups=None if run.groups is None else _num_groups(run.groups),
+        groups=None if run.groups is None else num_units(len(run.groups), run.groups),
     )
     return write_page(run_dir, html)
 
@@ -155,11 +155,6 @@ def _worst_cases(run: FinishedSegmentation) -> list[dict[str, Any]]:
         }
         for place in order[:WORST_CASES]
     ]
-
-
-def _num_groups(groups: Groups) -> int:
-    """Return how many there are; a case without one stands for itself."""
-    return len(np.unique(unit_codes(len(groups), groups)))
 
 
 def _places(run: FinishedSegmentation) -> str:
