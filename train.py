@@ -2,9 +2,9 @@
 
 import jax
 
-from data.classification_inputs import load_for_classification, open_classification
-from data.segmentation_inputs import describe, load_for_segmentation, open_segmentation
-from data.share import Share
+from data.inputs.classification import load_for_classification, open_classification
+from data.inputs.segmentation import describe, load_for_segmentation, open_segmentation
+from data.shard import Share
 from lmf_jax.command_line import parse_config
 from lmf_jax.config import Config
 from lmf_jax.errors import run_command

@@ -23,9 +23,9 @@ import jax
 import tyro
 
 from benchmarks.record import record
-from data.datasets import load_dataset
-from data.image_cache import cached_images
-from data.pipeline import evaluation_batches, train_batches
+from data.batches.image_cache import cached_images
+from data.batches.pipeline import evaluation_batches, train_batches
+from data.splits.dataset import load_dataset
 from lmf_jax.config import DEFAULT_DATA_DIR, Config
 from lmf_jax.training.classification import Classification, make_classification
 from lmf_jax.training.devices import spread_over_devices

@@ -22,10 +22,10 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from benchmarks.record import record
-from data.datasets import dataset_of_run
-from data.decoding import read_encoded, reason
-from data.image_cache import Images, open_images
-from data.mask_decoding import decode_mask
+from data.batches.image_cache import Images, open_images
+from data.formats.images import read_encoded, reason
+from data.formats.masks import decode_mask
+from data.splits.dataset import dataset_of_run
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError, run_command
 from lmf_jax.evaluation.explanation_figures import (

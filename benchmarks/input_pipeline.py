@@ -18,9 +18,9 @@ from typing import Any, Literal
 import tyro
 
 from benchmarks.record import record
-from data.datasets import Dataset, load_dataset
-from data.image_cache import open_images
-from data.pipeline import train_batches
+from data.batches.image_cache import open_images
+from data.batches.pipeline import train_batches
+from data.splits.dataset import Dataset, load_dataset
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import run_command
 

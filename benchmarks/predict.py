@@ -16,7 +16,7 @@ import numpy as np
 import tyro
 
 from benchmarks.record import record
-from data.loose_images import LooseImages, image_files
+from data.inputs.image_files import LooseImages, image_files
 from lmf_jax.config import Config
 from lmf_jax.errors import run_command
 from lmf_jax.training.devices import spread_over_devices

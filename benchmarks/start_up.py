@@ -17,8 +17,8 @@ from typing import Any
 import tyro
 
 from benchmarks.record import record
-from data.datasets import load_dataset
-from data.image_cache import open_images
+from data.batches.image_cache import open_images
+from data.splits.dataset import load_dataset
 from lmf_jax.config import DEFAULT_DATA_DIR
 
 

@@ -11,25 +11,25 @@ import numpy as np
 import tyro
 from jaxtyping import Int64
 
-from data.audit import audit_split, format_audit
-from data.class_figure import save_class_figure
-from data.datasets import DEFAULTS, open_split
-from data.duplicates import Looks, look_at
+from data.audit.audit import audit_split, format_audit
+from data.audit.class_distribution import save_class_figure
+from data.audit.duplicates import Looks, look_at
+from data.audit.label_conflicts import conflict_lines, image_digests, label_conflicts
+from data.audit.published import differences, overlaps
+from data.builders.images import SKIPPED_FILE
+from data.builders.unused_files import file_remarks
 from data.file_names import on_disk
-from data.intensity import parse_range
-from data.intensity_search import record_again
-from data.label_conflicts import conflict_lines, image_digests, label_conflicts
-from data.labels import Labels
-from data.mask_decoding import pixels_of_masks
+from data.formats.intensity import parse_range
+from data.formats.masks import pixels_of_masks
+from data.labels import Labels, Rows
 from data.names import DOWNLOADS, EMBEDDED, OWN, VOLUMES, parse_name
-from data.prepare import is_prepared, open_dataset, prepare
-from data.prepared import Prepared, open_prepared
-from data.published import differences, overlaps
-from data.raw_images import SKIPPED_FILE
-from data.splits import Rows, make_split, possible_splits
+from data.prepared.images import Prepared, open_prepared
+from data.prepared.prepare import is_prepared, open_dataset, prepare
+from data.prepared.recorded_range import record_again
+from data.splits.dataset import DEFAULTS, open_split
+from data.splits.methods import make_split, possible_splits
+from data.splits.validation_cut import lacks_validation
 from data.storage import building, replacing
-from data.unused_files import file_remarks
-from data.validation_cut import lacks_validation
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError, parse_in_one_line, run_command
 
@@ -106,12 +106,12 @@ def run_prepare(options: Prepare) -> None:
 
 def _prepare_volumes(options: Prepare, data_dir: Path) -> None:
     """Prepare a dataset of volumes, and print how many voxels of each class it has."""
-    from data.prepared_volumes import (
+    from data.builders.unused_files import unused_beside
+    from data.prepared.prepare_volumes import prepare_volumes
+    from data.prepared.volumes import (
         open_whole,
         volumes_folder,
     )  # these need SciPy, and nibabel for raw files
-    from data.volume_kinds import unused_beside
-    from data.volume_preparation import prepare_volumes
 
     if options.raw_dir is None:
         raise UserError(_needs_raw_dir(options.name))
@@ -136,7 +136,7 @@ def _prepare_volumes(options: Prepare, data_dir: Path) -> None:
 
 
 def _prepared_before(folder: Path) -> str:
-    return f"it was prepared before; to prepare it anew, remove {folder}"
+    return f"it was prepared before; to prepare it again, remove {folder}"
 
 
 def _needs_raw_dir(name: str) -> str:
@@ -237,7 +237,7 @@ def _labels_of_files(options: Audit) -> Labels:
     raw = _raw_dir(options.name, options.raw_dir) or name.raw
     if raw is None:
         raise UserError(f"{options.name} has no label files; leave --labels-only out.")
-    labels: Labels = import_module(f"data.{name.kind}.labels").read_labels(raw)
+    labels: Labels = import_module(f"data.datasets.{name.kind}.labels").read_labels(raw)
     return labels
 
 

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from jaxtyping import Int32, Shaped
+from jaxtyping import Int32, Int64, Shaped
 
-from data.csv_files import Row, check_values, is_missing, read_csv, spelled_once
 from data.file_names import one_form
+from data.formats.csv_files import Row, check_values, is_missing, read_csv, spelled_once
 from lmf_jax.errors import UserError
 
 PARTS = ("train", "validation", "test")
+
+Rows = dict[str, Int64[np.ndarray, " _"]]
+"""Sorted row numbers of the parts "train", "validation" and "test"."""
 
 LONGEST_NAME = 500
 """Characters of the name of an image, a class, or a patient or lesion.

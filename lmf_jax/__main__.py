@@ -41,8 +41,8 @@ from lmf_jax.training.trained_segmenter import (
 )
 
 if TYPE_CHECKING:
-    from data.intensity import IntensityRange
-    from data.loose_images import LooseImages
+    from data.formats.intensity import IntensityRange
+    from data.inputs.image_files import LooseImages
 
 LARGEST_PICTURE = 2000
 """Pixels on the longer side of an explanation."""
@@ -122,9 +122,9 @@ def run_evaluate(options: Evaluate) -> None:
 
 
 def _evaluate_classifier(options: Evaluate) -> None:
-    from data.datasets import dataset_of_run
-    from data.image_cache import open_images
-    from data.pipeline import evaluation_batches
+    from data.batches.image_cache import open_images
+    from data.batches.pipeline import evaluation_batches
+    from data.splits.dataset import dataset_of_run
 
     trained = load_trained(options.run)
     config, part = trained.config, options.split
@@ -148,7 +148,7 @@ def _evaluate_classifier(options: Evaluate) -> None:
 
 
 def _evaluate_segmenter(options: Evaluate) -> None:
-    from data.segmentation_inputs import inputs_of_run
+    from data.inputs.segmentation import inputs_of_run
 
     trained = load_segmenter(options.run)
     batch_size = _batch_size(trained.config)
@@ -175,8 +175,8 @@ def run_predict(options: Predict) -> None:
 
 
 def _predict_label_maps(options: Predict, trained: TrainedSegmenter) -> None:
-    from data.loose_volumes import loose_cases, read_loose_volume, skipped_in
-    from data.volume_kinds import volume_kind
+    from data.inputs.volume_files import loose_cases, read_loose_volume, skipped_in
+    from data.volume_spec import volume_kind
 
     kind = volume_kind(trained.dataset["name"])
     cases = loose_cases(kind, options.images)
@@ -198,9 +198,9 @@ def _predict_label_maps(options: Predict, trained: TrainedSegmenter) -> None:
 
 
 def _predict_masks(options: Predict, trained: TrainedSegmenter) -> None:
-    from data.decoding import open_rgb, read_encoded
-    from data.loose_images import image_files, skipped_in
-    from data.mask_encoding import save_mask
+    from data.formats.images import open_rgb, read_encoded
+    from data.formats.mask_encoding import save_mask
+    from data.inputs.image_files import image_files, skipped_in
 
     files = image_files(options.images)
     _check_stems(files)
@@ -221,7 +221,7 @@ def _predict_masks(options: Predict, trained: TrainedSegmenter) -> None:
 
 
 def _predict_classes(options: Predict) -> None:
-    from data.loose_images import image_files, skipped_in
+    from data.inputs.image_files import image_files, skipped_in
 
     output = Path(options.output).expanduser()
     if output.suffix.lower() != ".csv" or output.is_dir():
@@ -245,7 +245,7 @@ def run_explain(options: Explain) -> None:
 
     All images are predicted first: only then are the names of the pictures known.
     """
-    from data.loose_images import image_files, skipped_in
+    from data.inputs.image_files import image_files, skipped_in
 
     files = [file for path in options.images for file in image_files(path)]
     _check_stems(files)
@@ -340,8 +340,8 @@ def _draw_heat(
     """Lay heat over an image in its own size, or in that of a screen if it is larger."""
     from PIL import Image
 
-    from data.decoding import open_rgb, read_encoded
-    from data.intensity import FULL_RANGE
+    from data.formats.images import open_rgb, read_encoded
+    from data.formats.intensity import FULL_RANGE
     from data.storage import replacing
     from lmf_jax.evaluation.explanation_figures import overlay
 
@@ -354,8 +354,8 @@ def _draw_heat(
 
 def _batches_of(files: Sequence[Path], config: Config, dataset: Mapping[str, Any]) -> "LooseImages":
     """Return batches of image files, scaled as the images that a run was trained on."""
-    from data.intensity import recorded_range
-    from data.loose_images import LooseImages
+    from data.formats.intensity import recorded_range
+    from data.inputs.image_files import LooseImages
 
     recorded = recorded_range(dataset.get("intensity_range"))
     return LooseImages(files, config.image_size, _batch_size(config), recorded)

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.paper import printed
 from benchmarks.paper.recipe import differences_from_paper
 from benchmarks.record import table as markdown
-from data.datasets import DEFAULTS, load_dataset
+from data.splits.dataset import DEFAULTS, load_dataset
 from lmf_jax.command_line import parse_config
 from tests import claims
 from tests.claims import ROOT, config_of, difference, paper_result, points, result, section

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.decoding import decode_image
-from data.nifti import open_nifti
-from data.volume_kinds import volume_kind
-from data.volume_preparation import bounding_box, prepare_volumes
-from data.volumes import load_volumes
+from data.formats.images import decode_image
+from data.formats.nifti import open_nifti
+from data.prepared.prepare_volumes import bounding_box, prepare_volumes
+from data.splits.volumes import load_volumes
+from data.volume_spec import volume_kind
 from lmf_jax.training import segmentation, trained_segmenter
 from lmf_jax.training.progress import Progress
 from lmf_jax.training.trained_segmenter import load_segmenter

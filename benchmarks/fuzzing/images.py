@@ -20,13 +20,13 @@ from PIL import Image
 
 from benchmarks.fuzzing.harness import Files, Target, no_memory_error
 from benchmarks.fuzzing.mutations import changed_bytes
-from data.datasets import Dataset
-from data.decoding import METHOD_VERSION, DecodedImages, decode_image
-from data.duplicates import look_at
-from data.image_cache import cached_images
-from data.loose_images import LooseImages, image_files
-from data.mask_decoding import DecodedMasks
-from data.segmentation import SegmentationDataset
+from data.audit.duplicates import look_at
+from data.batches.decoded import DecodedImages, DecodedMasks
+from data.batches.image_cache import cached_images
+from data.formats.images import METHOD_VERSION, decode_image
+from data.inputs.image_files import LooseImages, image_files
+from data.splits.dataset import Dataset
+from data.splits.segmentation import SegmentationDataset
 
 SIDE = 8
 IMAGE = "image.png"

@@ -11,23 +11,23 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-import data.covid19_radiography.labels as covid19_radiography
-import data.folder.labels as folder_of_images
-import data.ham10000.labels as ham10000
-import data.isic2018_task1.labels as isic2018_task1
-import data.isic2019.labels as isic2019
-import data.manifest.labels as manifest
-import data.medmnist.labels as medmnist
-import data.odir5k.labels as odir5k
-import data.pairs.labels as pairs
+import data.datasets.covid19_radiography.labels as covid19_radiography
+import data.datasets.folder.labels as folder_of_images
+import data.datasets.ham10000.labels as ham10000
+import data.datasets.isic2018_task1.labels as isic2018_task1
+import data.datasets.isic2019.labels as isic2019
+import data.datasets.manifest.labels as manifest
+import data.datasets.medmnist.labels as medmnist
+import data.datasets.odir5k.labels as odir5k
+import data.datasets.pairs.labels as pairs
 from benchmarks.fuzzing.harness import Files, Target
 from benchmarks.fuzzing.mutations import changed_bytes, changed_csv, changed_files, changed_json
 from benchmarks.fuzzing.npz import changed_npz
 from data.labels import PARTS, Labels
 from data.names import FolderPair
-from data.prepared import Prepared
-from data.split_file import stored_split
-from data.splits import make_split, possible_splits
+from data.prepared.images import Prepared
+from data.splits.methods import make_split, possible_splits
+from data.splits.split_file import stored_split
 
 
 def check_labels(labels: Labels) -> None:

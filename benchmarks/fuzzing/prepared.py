@@ -16,8 +16,8 @@ from benchmarks.fuzzing.images import encoded_images, encoded_masks
 from benchmarks.fuzzing.labels import check_labels
 from benchmarks.fuzzing.mutations import changed_bytes, changed_files, changed_json
 from benchmarks.fuzzing.npz import changed_npz
-from data.prepare import prepare
-from data.prepared import INDEX_FILE, open_prepared
+from data.prepared.images import INDEX_FILE, open_prepared
+from data.prepared.prepare import prepare
 
 
 @functools.cache

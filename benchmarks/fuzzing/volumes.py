@@ -13,14 +13,14 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-import data.nifti
+import data.formats.nifti
 from benchmarks.fuzzing.harness import Files, Target
 from benchmarks.fuzzing.mutations import changed_bytes, changed_files
 from benchmarks.fuzzing.npz import changed_npz
-from data.nifti import open_nifti
-from data.patches import patch_batches
-from data.volume_preparation import prepare_volumes
-from data.volumes import load_volumes
+from data.batches.patches import patch_batches
+from data.formats.nifti import open_nifti
+from data.prepared.prepare_volumes import prepare_volumes
+from data.splits.volumes import load_volumes
 from tests.data.made_volumes import make_kits19
 
 VOLUME = "volume.nii"
@@ -51,7 +51,7 @@ def _bad_volumes() -> SearchStrategy[Files]:
 
 def _read_nifti(folder: Path) -> None:
     """Read as a preparation does: finite numbers, and class ids."""
-    with mock.patch.object(data.nifti, "LARGEST_VOLUME", 2**20):
+    with mock.patch.object(data.formats.nifti, "LARGEST_VOLUME", 2**20):
         file = open_nifti(folder / VOLUME)
         assert np.all(np.isfinite(file.affine))
         image = file.read_image()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from benchmarks.paper import printed
 from benchmarks.paper.reproduced import Group, Interval, macro_f1_differences
-from data.datasets import load_dataset
-from data.prepare import is_prepared
+from data.prepared.prepare import is_prepared
+from data.splits.dataset import load_dataset
 
 Row = dict[str, str]
 

@@ -33,7 +33,7 @@ def make_test(class_names, noise_seed, signal):
 def write_run(run, *, noise_seed=0, signal=2.0, validation=0.5):
     """Write the folder of a :class:`benchmarks.paper.runs.Run`; return its ``test.json``."""
     config = parse_config(run.flags).resolve({"split": "paper"})
-    names = import_module(f"data.{config.dataset}.labels").CLASSES
+    names = import_module(f"data.datasets.{config.dataset}.labels").CLASSES
     train = [printed.class_f1()[config.dataset][name].train for name in names]
     held_out = [IMAGES_PER_CLASS] * len(names)
     record = {

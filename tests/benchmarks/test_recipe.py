@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import paper_sweep, paper_tables
 from benchmarks.paper.recipe import ALWAYS, RECIPE, SWEEP_EPOCHS, differences_from_paper
-from data.datasets import DEFAULTS
+from data.splits.dataset import DEFAULTS
 from lmf_jax.command_line import parse_config
 from lmf_jax.config import Config
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from data import Dataset, load_dataset
-from data.volume_preparation import prepare_volumes
+from data.prepared.prepare_volumes import prepare_volumes
 from tests.data.made_volumes import make_brats20, make_kits19
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.datasets import load_dataset
+from data.datasets.ham10000 import labels as ham10000
+from data.datasets.pairs import labels as pairs
 from data.file_names import below, on_disk
-from data.ham10000 import labels as ham10000
 from data.names import FolderPair, parse_name
-from data.pairs import labels as pairs
-from data.prepare import prepare
+from data.prepared.prepare import prepare
+from data.splits.dataset import load_dataset
 from lmf_jax.errors import UserError
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"

@@ -38,7 +38,7 @@ def download(folder: Path, name: str) -> Path:
 
 
 def read(name: str, folder: Path):
-    return importlib.import_module(f"data.{name}.labels").read_labels(folder)
+    return importlib.import_module(f"data.datasets.{name}.labels").read_labels(folder)
 
 
 def test_labels_are_those_of_the_files(tmp_path: Path, name: str) -> None:

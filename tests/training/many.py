@@ -148,7 +148,7 @@ def _train(part: Part, config: Any, programs: dict[str, Any]) -> None:
     """Train a part of a run, and write what was found after every step."""
     import jax
 
-    from data.pipeline import evaluation_batches, train_batches
+    from data.batches.pipeline import evaluation_batches, train_batches
     from lmf_jax.errors import Interrupted
     from lmf_jax.training.classification import make_classification
     from lmf_jax.training.loop import fit

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.pipeline import evaluation_batches, train_batches
+from data.batches.pipeline import evaluation_batches, train_batches
 from lmf_jax.command_line import parse_config
 from lmf_jax.training import classification, loop
 from lmf_jax.training.start_up import start_up

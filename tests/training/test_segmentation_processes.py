@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from data.volume_preparation import prepare_volumes
+from data.prepared.prepare_volumes import prepare_volumes
 from tests.data.made_volumes import make_kits19
 from tests.faults.training import start_together
 

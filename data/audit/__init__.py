@@ -1,0 +1,1 @@
+"""Audits of a dataset: split leakage, near-duplicates, conflicting labels, class distribution."""

@@ -1,0 +1,1 @@
+"""Batches of images, patches and tiles, ordered and cut by global position."""

@@ -1,0 +1,272 @@
+"""Every image, or every mask, decoded and resized once, into one file of pixels."""
+
+import contextlib
+import io
+import math
+import os
+import weakref
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import grain
+import numpy as np
+from jaxtyping import Int, Int64, Shaped, UInt8
+from tqdm import tqdm
+
+from data.batches.decoded import Decoded, DecodedImages, DecodedMasks
+from data.formats.images import METHOD_VERSION
+from data.formats.masks import MASK_VERSION
+from data.splits.dataset import SplitDataset
+from data.splits.segmentation import SegmentationDataset
+from data.storage import building, replacing
+from data.stream import READING
+from lmf_jax.config import DEFAULT_DATA_DIR
+from lmf_jax.errors import UserError
+
+BLOCK = 16
+"""Images that a thread decodes at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class CachedImages:
+    """The images or masks of a dataset in a file, where they lie decoded and resized.
+
+    They are read when they are asked for, and not through a memory map: a file that is cut short
+    under a run, or a disk that fails, is then an error and not the death of the interpreter. The
+    file stays open, so a run goes on when its name is removed or given to another file.
+
+    The file is an array in NumPy's format, followed by the CRC-32 of every image. What has changed
+    on the disk since it was written is noticed when an image is read for the first time. To look
+    every time would be several times slower, and the same pages come from memory then.
+
+    Attributes:
+        path: The file.
+        file: The same, open.
+        start: Bytes before the first image.
+        shape: The shape of all images together, (n, image_size, image_size, 3), or of all masks,
+            (n, image_size, image_size).
+        ids: Name of every image, unicode [n].
+        unread: CRC-32 of the images that were not read yet, by row.
+        noun: "Image" or "Mask".
+    """
+
+    path: Path
+    file: BinaryIO
+    start: int
+    shape: tuple[int, ...]
+    ids: Shaped[np.ndarray, " n"]
+    unread: dict[int, int]
+    noun: str = "Image"
+
+    def __getitem__(self, rows: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m height width *_"]:
+        """Returns the images of these rows, uint8 RGB, or the masks, uint8 class ids.
+
+        Raises:
+            UserError: If the file is no longer what was written.
+            IndexError: If there is no such row.
+        """
+        images = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        every_row = range(self.shape[0])
+        for image, row in zip(images, rows.tolist(), strict=True):
+            self._read(every_row[row], image.data)
+        return images
+
+    def _read(self, row: int, image: memoryview) -> None:
+        try:
+            count = os.preadv(self.file.fileno(), [image], self.start + row * image.nbytes)
+        except OSError as error:
+            raise self._damaged(row, error.strerror) from error
+        if count < image.nbytes:
+            raise self._damaged(row, f"{count} of its {image.nbytes} bytes are there")
+        expected = self.unread.get(row)
+        if expected is not None:
+            if zlib.crc32(image) != expected:
+                raise self._damaged(row, "its pixels are not those that were written")
+            self.unread.pop(row, None)
+
+    def _damaged(self, row: int, reason: str | None) -> UserError:
+        return UserError(
+            f"{self.noun} {self.ids[row]} cannot be read from the image cache {self.path} "
+            f"({reason}); remove that file, and the next run makes it anew."
+        )
+
+
+Images = UInt8[np.ndarray, "n height width 3"] | CachedImages | DecodedImages
+"""All images of a dataset, [n, height, width, 3]: an array in memory, or what reads or decodes
+those of the rows that are asked for."""
+
+Masks = UInt8[np.ndarray, "n height width"] | CachedImages | DecodedMasks
+"""All masks of a dataset as class ids, [n, height, width], in the same ways."""
+
+
+def open_images(
+    dataset: SplitDataset,
+    image_size: int,
+    *,
+    cache: Literal["disk", "none"] = "disk",
+    data_dir: str | Path = DEFAULT_DATA_DIR,
+) -> Images:
+    """Returns all images of a dataset, decoded and resized.
+
+    Args:
+        dataset: The dataset.
+        image_size: Height and width of the result, in pixels.
+        cache: "disk" decodes them once, as :func:`cached_images`; "none" whenever they are read.
+        data_dir: The folder of prepared datasets and image caches.
+    """
+    if cache == "none":
+        return DecodedImages(dataset, image_size)
+    return cached_images(dataset, image_size, data_dir)
+
+
+def open_masks(
+    dataset: SegmentationDataset,
+    image_size: int,
+    *,
+    cache: Literal["disk", "none"] = "disk",
+    data_dir: str | Path = DEFAULT_DATA_DIR,
+) -> Masks:
+    """Returns all masks of a dataset, decoded and resized like :func:`open_images`.
+
+    Args:
+        dataset: The dataset.
+        image_size: Height and width of the result, in pixels.
+        cache: "disk" decodes them once, into a file of their own; "none" whenever they are read.
+        data_dir: The folder of prepared datasets and image caches; "~" is the home folder.
+
+    Returns:
+        What is indexed by rows and gives uint8 class ids, [m, image_size, image_size], every pixel
+        with the class at its centre.
+
+    Raises:
+        UserError: If a mask cannot be decoded, or ``data_dir`` cannot be written.
+        ValueError: If ``image_size`` is below 1.
+    """
+    masks = DecodedMasks(dataset, image_size)
+    if cache == "none":
+        return masks
+    return _cached(masks, f"{image_size}px-masks-v{MASK_VERSION}", data_dir)
+
+
+def pixel_counts(
+    masks: Masks, rows: Int[np.ndarray, " m"], num_classes: int
+) -> Int64[np.ndarray, " num_classes"]:
+    """Returns how many pixels each class has in these masks; few are in memory at a time.
+
+    Args:
+        masks: All masks of a dataset, [n, height, width].
+        rows: Which of them count, [m].
+        num_classes: Number of classes.
+
+    Raises:
+        UserError: If a mask cannot be read or decoded.
+        ValueError: If a pixel has no such class.
+    """
+    counts = np.zeros(num_classes, np.int64)
+
+    def count(block: Int[np.ndarray, " b"]) -> Int64[np.ndarray, " _"]:
+        return np.bincount(masks[block].ravel(), minlength=num_classes)
+
+    blocks = grain.MapDataset.source(rows).batch(BLOCK).map(count)
+    for found in blocks.to_iter_dataset(READING):
+        if len(found) > num_classes:
+            raise ValueError(f"Masks hold {len(found) - 1}; expected 0 to {num_classes - 1}.")
+        counts += found
+    return counts
+
+
+def cached_images(
+    dataset: SplitDataset, image_size: int, data_dir: str | Path = DEFAULT_DATA_DIR
+) -> CachedImages:
+    """Returns all images of a dataset, decoded and resized, to be read from a file.
+
+    The first call for a dataset and size writes the file; later ones open it, whatever the split.
+    Any number of processes may call this at once: one decodes, the others wait for it.
+
+    Args:
+        dataset: The dataset.
+        image_size: Height and width of the result, in pixels.
+        data_dir: The folder of prepared datasets and image caches; "~" is the home folder.
+
+    Returns:
+        uint8 RGB images in the row order of the dataset, [n, image_size, image_size, 3].
+
+    Raises:
+        UserError: If an image cannot be decoded, or ``data_dir`` cannot be written.
+        ValueError: If ``image_size`` is below 1.
+    """
+    images = DecodedImages(dataset, image_size)
+    return _cached(images, f"{image_size}px-v{METHOD_VERSION}", data_dir)
+
+
+def _cached(images: Decoded, key: str, data_dir: str | Path) -> CachedImages:
+    """Opens the file of these images or masks; makes it the first time."""
+    if images.image_size < 1:
+        raise ValueError(f"image_size must be at least 1 pixel, got {images.image_size}.")
+    name = f"{images.dataset.content_fingerprint[:32]}-{key}.npy"
+    path = Path(data_dir).expanduser() / "images" / name
+    if (cached := _open_whole(path, images)) is not None:
+        return cached
+    with building(path):
+        if (cached := _open_whole(path, images)) is not None:
+            return cached
+        _write(path, images)
+        return _open(path, images)
+
+
+def _open_whole(path: Path, images: Decoded) -> CachedImages | None:
+    """Opens a finished cache; returns None if it is absent or not whole."""
+    try:
+        return _open(path, images)
+    except (OSError, ValueError):
+        return None
+
+
+def _open(path: Path, images: Decoded) -> CachedImages:
+    """Opens a finished cache; raises ValueError if it is not one of these images."""
+    header = _header(images.shape)
+    num_images, start = images.shape[0], len(header)
+    end = start + math.prod(images.shape)
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(open(path, "rb"))
+        # The header is compared and not parsed: nothing that a file claims is believed.
+        is_whole = file.read(start) == header
+        if not is_whole or file.seek(0, os.SEEK_END) != end + 4 * num_images:
+            raise ValueError(f"{path} holds other images.")
+        file.seek(end)
+        unread = dict(enumerate(np.frombuffer(file.read(), "<u4").tolist()))
+        ids = images.dataset.ids
+        cached = CachedImages(path, file, start, images.shape, ids, unread, images.NOUN)
+        weakref.finalize(cached, stack.pop_all().close)
+    return cached
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """Returns how a file of these images begins."""
+    file = io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue()
+
+
+def _write(path: Path, images: Decoded) -> None:
+    num_images = images.shape[0]
+    progress = tqdm(
+        total=num_images,
+        desc=f"Decoding {images.NOUN.lower()}s",
+        unit=images.NOUN.lower(),
+        leave=False,
+        delay=2,
+        disable=None,
+    )
+    checksums: list[int] = []
+    with replacing(path) as file, progress:
+        file.write(_header(images.shape))
+        blocks = grain.MapDataset.range(num_images).batch(BLOCK).map(images.__getitem__)
+        for block in blocks.to_iter_dataset(READING):
+            file.write(block.tobytes())
+            checksums += map(zlib.crc32, block)
+            progress.update(len(block))
+        file.write(np.array(checksums, "<u4").tobytes())

@@ -1,0 +1,229 @@
+"""Grain pipelines from an image array to the batches of one process.
+
+Order first, cut last: there is one endless order of the training rows, decided by the seed alone. A
+global batch is the next ``batch_size`` of it, and process p of P reads the p-th of its P equal
+blocks. So any number of processes sees the same global batches in the same order, and a position in
+the stream is one number that holds for all of them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypedDict
+
+import grain
+import numpy as np
+from jaxtyping import Bool, Int, Int32, Integer, UInt8
+
+from data.batches.decoded import DecodedImages, DecodedMasks
+from data.batches.image_cache import CachedImages, Images, Masks
+from data.batches.sampling import Sampling, positions
+from data.shard import block_of
+from data.stream import COPYING, NUM_PROCESSES, READING, Stream
+
+Targets = Int[np.ndarray, " n"] | Masks
+"""What is learned of all images: a class for each, [n], or for every pixel, [n, height, width]."""
+
+
+class TrainBatch(TypedDict):
+    """One process's block of a global training batch."""
+
+    image: UInt8[np.ndarray, "batch height width 3"]
+    label: Int32[np.ndarray, " batch"] | Int32[np.ndarray, "batch height width"]
+
+
+class EvaluationBatch(TypedDict):
+    """One process's block of a global evaluation batch; ``mask`` is False for padding."""
+
+    image: UInt8[np.ndarray, "batch height width 3"]
+    label: Int32[np.ndarray, " batch"] | Int32[np.ndarray, "batch height width"]
+    mask: Bool[np.ndarray, " batch"]
+
+
+def train_batches(
+    images: Images,
+    labels: Targets,
+    rows: Int[np.ndarray, " m"],
+    *,
+    batch_size: int,
+    seed: int,
+    num_classes: int | None = None,
+    sampling: Sampling = "uniform",
+    effective_number_beta: float = 0.9999,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Stream[TrainBatch]:
+    """Returns an endless stream of full training batches.
+
+    With uniform sampling every pass over the rows has an order of its own, and batches are cut from
+    the stream of all passes: one may span two passes, none is short, and the batch may be larger
+    than the dataset.
+
+    ``get_state()`` counts the batches that were handed out. It can be set on a stream of any
+    process count: after 100 batches with one process, two processes go on with the 101st.
+
+    Args:
+        images: All images of the dataset, [n, height, width, 3].
+        labels: Class of every image, [n], or all masks, [n, height, width].
+        rows: Rows to train on, [m].
+        batch_size: Global batch size, a multiple of ``process_count``.
+        seed: Decides the order; any whole number from 0.
+        num_classes: Number of classes, which labels are held to.
+        sampling: "uniform", or "class-balanced" or "effective-number" to see rare classes more
+            often, as :func:`data.batches.sampling.positions` says; with masks "uniform".
+        effective_number_beta: See there.
+        process_index: This process's number.
+        process_count: Number of processes.
+
+    Returns:
+        An iterator over ``{"image": [b, height, width, 3], "label": [b]}`` with
+        b = batch_size // process_count; of masks "label" is [b, height, width].
+
+    Raises:
+        ValueError: If there are no rows, rows or labels lie outside of what there is, images and
+            masks differ in size, masks are not sampled uniformly, or the batch size does not
+            divide.
+    """
+    if len(rows) == 0:
+        raise ValueError("There are no rows to train on.")
+    _check(images, labels, rows, num_classes)
+    mine = block_of(batch_size, process_index, process_count)
+    if isinstance(labels, np.ndarray) and labels.ndim == 1:
+        classes = labels[rows]
+    elif sampling == "uniform":
+        classes = np.zeros(len(rows), np.int64)
+    else:
+        raise ValueError(f"Sampling is {sampling}; masks have no class to draw by: use uniform.")
+    batches = positions(
+        classes,
+        sampling,
+        batch_size=batch_size,
+        seed=seed,
+        effective_number_beta=effective_number_beta,
+    )
+    blocks = batches.map(_TrainBlocks(images, labels, rows, mine))
+    if _decodes(images, labels):
+        # An open file cannot be sent to other processes.
+        cached = isinstance(images, CachedImages) or isinstance(labels, CachedImages)
+        return Stream(blocks, READING, 0 if cached else NUM_PROCESSES)
+    return Stream(blocks, COPYING)
+
+
+@dataclass(frozen=True, eq=False)
+class _TrainBlocks:
+    """From a global batch of positions to this process's block; sent to processes that read."""
+
+    images: Images
+    labels: Targets
+    rows: Int[np.ndarray, " m"]
+    mine: slice
+
+    def __call__(self, batch: Int[np.ndarray, " batch"]) -> TrainBatch:
+        block = self.rows[batch[self.mine]]
+        return {"image": self.images[block], "label": self.labels[block].astype(np.int32)}
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationBatches:
+    """The batches of :func:`evaluation_batches`; every pass over them starts anew."""
+
+    images: Images
+    labels: Targets
+    rows: Int[np.ndarray, " m"]
+    batch_size: int
+    block_start: int
+    block_size: int
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[EvaluationBatch]:
+        batches = grain.MapDataset.range(len(self)).map(self._padded)
+        # No processes: starting them takes longer than most passes.
+        return Stream(batches, READING if _decodes(self.images, self.labels) else COPYING)
+
+    def _padded(self, number: int) -> EvaluationBatch:
+        start = number * self.batch_size + self.block_start
+        rows = self.rows[start : start + self.block_size]
+        image = _filled_up(self.images[rows], self.block_size)
+        label = _filled_up(self.labels[rows].astype(np.int32), self.block_size)
+        return {"image": image, "label": label, "mask": np.arange(self.block_size) < len(rows)}
+
+
+def _filled_up(values: np.ndarray, length: int) -> np.ndarray:
+    """Returns the values with zeros after them; without a copy where nothing is missing."""
+    missing = np.zeros((length - len(values), *values.shape[1:]), values.dtype)
+    return np.concatenate([values, missing]) if len(missing) else values
+
+
+def evaluation_batches(
+    images: Images,
+    labels: Targets,
+    rows: Int[np.ndarray, " m"],
+    *,
+    batch_size: int,
+    num_classes: int | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> EvaluationBatches:
+    """Returns batches that cover every row exactly once over all processes, in row order.
+
+    Global batch i holds ``rows[i * B : (i + 1) * B]``, and process p of P gets examples
+    ``p * B // P`` to ``(p + 1) * B // P`` of it: put the blocks of all processes one after the
+    other, drop what is masked, and the rows are back in order. The last global batch is filled up
+    with zero images of label 0 under ``mask`` False, so every process has equally many batches of
+    equal size; some of its blocks may be padding alone.
+
+    Args:
+        images: All images of the dataset, [n, height, width, 3].
+        labels: Class of every image, [n], or all masks, [n, height, width].
+        rows: Rows to evaluate, [m].
+        batch_size: Global batch size, a multiple of ``process_count``.
+        num_classes: Number of classes, which labels are held to.
+        process_index: This process's number.
+        process_count: Number of processes.
+
+    Returns:
+        ceil(m / batch_size) batches ``{"image": [b, height, width, 3], "label": [b], "mask": [b]}``
+        with b = batch_size // process_count; they can be gone through any number of times. Of masks
+        "label" is [b, height, width], and "mask" still says which images are no padding.
+
+    Raises:
+        ValueError: If rows or labels lie outside of what there is, images and masks differ in size,
+            or the batch size does not divide.
+    """
+    _check(images, labels, rows, num_classes)
+    mine = block_of(batch_size, process_index, process_count)
+    return EvaluationBatches(images, labels, rows, batch_size, mine.start, mine.stop - mine.start)
+
+
+def _decodes(images: Images, labels: Targets) -> bool:
+    """Tells whether reading takes more than copying."""
+    return isinstance(images, DecodedImages) or isinstance(labels, DecodedMasks)
+
+
+def _check(
+    images: Images,
+    labels: Targets,
+    rows: Int[np.ndarray, " m"],
+    num_classes: int | None,
+) -> None:
+    """Raises ValueError for what NumPy and JAX would turn into other numbers without a word."""
+    if isinstance(images, np.ndarray) and images.dtype != np.uint8:
+        raise ValueError(f"Images are {images.dtype}; expected uint8, RGB in 0 to 255.")
+    if labels.shape[0] != images.shape[0]:
+        raise ValueError(f"There are {labels.shape[0]} labels for {images.shape[0]} images.")
+    _check_range("Rows", rows, labels.shape[0])
+    if len(labels.shape) > 1 and labels.shape[1:] != images.shape[1:3]:
+        raise ValueError(
+            f"Masks are {labels.shape[1:]} for images of {images.shape[1:3]}; expected one size."
+        )
+    if isinstance(labels, np.ndarray):  # others hold what was decoded, which is always a class
+        _check_range("Labels", labels[rows], num_classes or 2**31)
+
+
+def _check_range(name: str, numbers: Integer[np.ndarray, "*_"], limit: int) -> None:
+    if not np.issubdtype(numbers.dtype, np.integer):
+        raise ValueError(f"{name} are {numbers.dtype}; expected whole numbers.")
+    outside = numbers[(numbers < 0) | (numbers >= limit)]
+    if len(outside):
+        raise ValueError(f"{name} hold {outside[0]}; expected 0 to {limit - 1}.")

@@ -1,0 +1,1 @@
+"""Builders that turn raw files into prepared datasets."""

@@ -1,0 +1,131 @@
+"""Finds and records the intensity range of a dataset whose images have more than 8 bits.
+
+Scanners give 12 bits, which are kept in files of 16; scaled from the full range, 17 of 4,096 grey
+levels would be left. The range is 0 to ``2**bits - 1``, with the bits that the files declare
+(PNG's sBIT, TIFF's MaxSampleValue or BitsPerSample) where all of them do and no value needs more,
+else the bits in use by the largest value of all images, 8 at least.
+"""
+
+import contextlib
+import struct
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Lock
+
+import numpy as np
+from jaxtyping import Int64
+from PIL import Image, TiffImagePlugin
+
+from data.formats.images import is_deep, open_image, to_rgb
+from data.formats.intensity import (
+    LARGEST_VALUE,
+    Intensities,
+)
+from data.sources import ImageSource
+
+_MAX_SAMPLE_VALUE = 281
+
+
+@dataclass
+class IntensityCounts:
+    """How often each value occurs in the images of more than 8 bits; threads may add to it.
+
+    Attributes:
+        counts: Pixels of each value.
+        images: Number of images.
+        declared: The most bits that a file declares; None as soon as one declares none.
+    """
+
+    counts: Int64[np.ndarray, " values"] = field(
+        default_factory=lambda: np.zeros(LARGEST_VALUE + 1, np.int64)
+    )
+    images: int = 0
+    declared: int | None = 0
+    _lock: Lock = field(default_factory=Lock, repr=False)
+
+    def decode(self, encoded: bytes) -> Image.Image:
+        """Decodes an image to RGB, and counts its values if it has more than 8 bits.
+
+        Args:
+            encoded: The bytes of the file.
+
+        Raises:
+            Exception: Whatever Pillow raises for bytes it cannot decode.
+        """
+        with open_image(encoded) as image:
+            bits = declared_bits(image, encoded)
+            rgb = to_rgb(image)
+            if is_deep(image):
+                self._add(np.asarray(image), bits)
+        return rgb
+
+    def _add(self, values: np.ndarray, bits: int | None) -> None:
+        counts = np.bincount(values.ravel(), minlength=LARGEST_VALUE + 1)
+        with self._lock:
+            self.counts += counts
+            self.images += 1
+            known = bits is not None and self.declared is not None
+            self.declared = max(self.declared or 0, bits or 0) if known else None
+
+    def find(self) -> Intensities | None:
+        """Returns the range and what it comes from; None if no image has more than 8 bits."""
+        if not self.images:
+            return None
+        largest = int(self.counts.nonzero()[0][-1])
+        below = np.cumsum(self.counts)
+        low, high = np.searchsorted(below, [below[-1] * 0.0005, below[-1] * 0.9995]).tolist()
+        bits, source = max(8, largest.bit_length()), "bits in use"
+        if self.declared is not None and bits <= self.declared:
+            bits, source = self.declared, "bits declared by the files"
+        return Intensities(0, 2**bits - 1, source, self.images, largest, (low, high))
+
+
+def declared_bits(image: Image.Image, encoded: bytes) -> int | None:
+    """Returns how many bits of a grey value are in use as its file says; None if it does not.
+
+    Args:
+        image: What Pillow opened.
+        encoded: The bytes of the file.
+    """
+    if image.format == "PNG":
+        bits = _significant_bits(encoded)
+    else:
+        tags = getattr(image, "tag_v2", {})
+        declared = tags.get(_MAX_SAMPLE_VALUE, 0), tags.get(TiffImagePlugin.BITSPERSAMPLE, 0)
+        largest, depth = (int(np.max(value, initial=0)) for value in declared)
+        bits = largest.bit_length() or depth
+    return bits if 8 < bits < 16 else None
+
+
+def _significant_bits(encoded: bytes) -> int:
+    """Returns what the chunk sBIT of a grey PNG says; 0 if there is none."""
+    position = 8
+    while position + 8 < len(encoded):
+        length, kind = struct.unpack_from(">I4s", encoded, position)
+        if kind == b"IDAT":
+            break
+        if kind == b"sBIT":
+            return encoded[position + 8]
+        position += 12 + length
+    return 0
+
+
+def count_intensities(source: ImageSource) -> IntensityCounts:
+    """Counts the values of images; one that cannot be decoded is passed over.
+
+    Args:
+        source: The encoded images.
+    """
+    counts = IntensityCounts()
+
+    def add(row: int) -> None:
+        encoded = source[row]
+        with contextlib.suppress(Exception):  # Pillow's formats raise nearly everything
+            with open_image(encoded) as image:
+                deep = is_deep(image)
+            if deep:
+                counts.decode(encoded)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(add, range(len(source))))
+    return counts

@@ -1,0 +1,142 @@
+"""Files beside the images that nothing reads: counted and named, a line for each kind."""
+
+import os
+import re
+from collections.abc import Collection, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from data.builders.image_folder import is_hidden, is_image
+from data.names import parse_name
+from data.volume_spec import CaseFiles
+from lmf_jax.errors import printable
+
+MOST_LINES = 5
+"""Endings that get a line each; further ones share one."""
+
+
+def file_remarks(name: str) -> list[str]:
+    """Returns a line for each kind of files in the user's own folders that are not used.
+
+    Only ``folder:`` and ``pairs:`` take all that lies in a folder; a manifest says what is used.
+
+    Args:
+        name: Name of the dataset, as typed.
+    """
+    if name.partition(":")[0] not in ("folder", "pairs"):
+        return []
+    parsed = parse_name(name)
+    lines: list[str] = import_module(f"data.datasets.{parsed.kind}.labels").file_remarks(parsed.raw)
+    return lines
+
+
+def files_below(folder: Path, without: Collection[Path] = ()) -> Iterator[Path]:
+    """Yields every file in a folder and its sub-folders, by name; hidden ones are passed over.
+
+    Args:
+        folder: The folder.
+        without: Sub-folders that are passed over too.
+    """
+    for place, folders, files in os.walk(folder):
+        here = Path(place)
+        folders[:] = [
+            name
+            for name in sorted(folders)
+            if not is_hidden(name) and not any(is_same(here / name, other) for other in without)
+        ]
+        yield from (here / name for name in sorted(files) if not is_hidden(name))
+
+
+def entries_beside(folder: Path, used: Collection[Path]) -> tuple[list[Path], list[Path]]:
+    """Returns the files and the folders right in a folder that are none of these, by name.
+
+    Args:
+        folder: The folder.
+        used: Files and folders that are used, or written.
+    """
+    entries = [entry for entry in sorted(folder.iterdir()) if not is_hidden(entry.name)]
+    beside = [entry for entry in entries if not any(is_same(entry, other) for other in used)]
+    return [e for e in beside if not e.is_dir()], [e for e in beside if e.is_dir()]
+
+
+def unused_line(folder: Path, paths: Sequence[Path], noun: str, advice: str) -> str:
+    """Returns how many files there are, the first of them, and what to do.
+
+    Args:
+        folder: Where they lie, in it or below.
+        paths: The files or folders, at least one.
+        noun: What one of them is called.
+        advice: What to do to use them.
+    """
+    verb = "is" if len(paths) == 1 else "are"
+    count = counted(len(paths), noun)
+    return f"{count} in {folder} {verb} not used: {named(folder, paths)}; {advice}"
+
+
+def other_kinds(
+    folder: Path,
+    files: Sequence[Path],
+    advice: str = "images have to be JPEG, PNG, TIFF, WebP, BMP or GIF",
+) -> list[str]:
+    """Returns a line for each ending of files that are no images.
+
+    Args:
+        folder: Where they lie, in it or below.
+        files: The files; images among them are passed over.
+        advice: What to do to use them.
+    """
+    of_kind: dict[str, list[Path]] = {}
+    for file in files:
+        if not is_image(file):
+            of_kind.setdefault(_kind(file), []).append(file)
+    by_count = sorted(of_kind.items(), key=lambda item: (item[0] == _OTHER, -len(item[1]), item[0]))
+    if len(by_count) > MOST_LINES:
+        others = [file for _, paths in by_count[MOST_LINES - 1 :] for file in paths]
+        by_count = [*by_count[: MOST_LINES - 1], (_OTHER, others)]
+    return [unused_line(folder, paths, kind, advice) for kind, paths in by_count]
+
+
+def counted(number: int, noun: str) -> str:
+    """Returns a number with its noun in the singular or plural."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def named(folder: Path, paths: Sequence[Path]) -> str:
+    """Returns the first three of some paths below a folder, and how many more there are."""
+    first = ", ".join(printable(path.relative_to(folder).as_posix()) for path in paths[:3])
+    return first + (f" and {len(paths) - 3:,} more" if len(paths) > 3 else "")
+
+
+_OTHER = "other file"
+
+
+def _kind(file: Path) -> str:
+    """Returns what files of this ending are called; a number, as of DICOM's UIDs, is no ending."""
+    match = re.search(r".(\.nii)?(\.[a-z][a-z0-9]{0,9})$", file.name.lower())
+    return f"{match[0][1:]} file" if match else _OTHER
+
+
+def is_same(path: Path, other: Path) -> bool:
+    """Tells whether two paths lead to one file or folder that is there."""
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False
+
+
+def unused_beside(folder: Path, cases: Sequence[CaseFiles], others: Sequence[Path]) -> list[str]:
+    """Returns a line for each kind of files and folders beside the folders of cases.
+
+    Args:
+        folder: Where the folders of the cases lie.
+        cases: The cases that are used.
+        others: Files and folders that are not told.
+    """
+    used = {case.folder for case in cases}
+    files, folders = entries_beside(folder, others)
+    folders = [below for below in folders if below not in used]
+    lines = other_kinds(folder, files, "a case is a folder with its files")
+    if folders:
+        names = ", ".join((*cases[0].images, cases[0].labels))
+        lines.append(unused_line(folder, folders, "folder", f"a case has the files {names}"))
+    return lines

@@ -1,0 +1,1 @@
+"""Datasets, one folder each: labels, builder, citation and instructions."""

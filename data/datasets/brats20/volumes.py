@@ -1,0 +1,66 @@
+"""BraTS 2020, as its training data come."""
+
+from pathlib import Path
+
+import numpy as np
+
+from data.volume_spec import CaseFiles, VolumeArray, VolumeKind, case_folders
+
+MODALITIES = ("t1", "t1ce", "t2", "flair")
+
+MISNAMED = "W39_1998.09.19_Segm"
+"""The label map of case 355, as it was published."""
+
+
+def find_cases(raw_dir: Path) -> list[CaseFiles]:
+    """Lists the cases.
+
+    Args:
+        raw_dir: The folder of the cases.
+
+    Raises:
+        UserError: If there is none.
+    """
+    name = "BraTS20_Training_001"
+    example = f"{name}/{name}_{{{','.join(MODALITIES)},seg}}.nii"
+    return [case_of(path) for path in case_folders(raw_dir, r"BraTS20_Training_\d{3}", example)]
+
+
+def case_of(folder: Path) -> CaseFiles:
+    """Returns the case in a folder.
+
+    Args:
+        folder: ``BraTS20_Training_001`` or another, whose files begin with its name.
+    """
+    images = tuple(f"{folder.name}_{modality}" for modality in MODALITIES)
+    case = CaseFiles(folder.name, folder, images, f"{folder.name}_seg")
+    if not case.has(case.labels) and case.has(MISNAMED):
+        return CaseFiles(folder.name, folder, images, MISNAMED)
+    return case
+
+
+def normalise(image: VolumeArray) -> VolumeArray:
+    """Scales the brain to mean 0 and variance 1; what was removed around it stays 0.
+
+    Args:
+        image: Values of one modality without the skull; they are overwritten.
+    """
+    brain = image != 0
+    values = image[brain].astype(np.float64)
+    if len(values) and (deviation := values.std()) > 0:
+        image[brain] = (values - values.mean()) / deviation
+    return image
+
+
+KIND = VolumeKind(
+    class_names=("background", "necrotic core", "edema", "enhancing tumour"),
+    label_values=(0, 1, 2, 4),
+    modalities=MODALITIES,
+    spacing=(1.0, 1.0, 1.0),
+    padding=0.0,
+    crop=True,
+    defaults={"patch_size": (128, 128, 128), "batch_size": 2},
+    case_of=case_of,
+    find_cases=find_cases,
+    normalise=normalise,
+)

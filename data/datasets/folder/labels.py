@@ -1,0 +1,91 @@
+"""The labels of a folder of images: the names of its folders."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from data.builders.image_folder import folders_in, images_in, is_image
+from data.builders.unused_files import files_below, other_kinds, unused_line
+from data.file_names import one_form
+from data.labels import PART_NAMES, PARTS, Labels, make_labels
+from lmf_jax.errors import UserError
+
+
+def read_labels(raw: Path) -> Labels:
+    """Reads a folder per class, or a folder per part with a folder per class in each.
+
+    Classes are in alphabetical order. The name of an image is its path below the folder.
+
+    Args:
+        raw: The folder.
+
+    Raises:
+        UserError: If there are not two classes, a class folder holds no image or has folders of its
+            own, or a part has a class that training has not.
+    """
+    parts = _parts(raw)
+    folders = [(part, name, raw / part / name) for part in parts for name in _classes(raw / part)]
+    ids, labels, in_parts = [], [], []
+    classes = _classes(raw / parts[0])
+    spelled = {one_form(name): name for name in classes}
+    for part, class_name, folder in folders:
+        for image in images_in(folder):
+            ids.append((folder / image).relative_to(raw).as_posix())
+            labels.append(spelled.get(one_form(class_name), class_name))
+            in_parts.append(PART_NAMES.get(part.lower(), ""))
+    return make_labels(raw, classes, ids, labels, parts=in_parts if parts != [""] else None)
+
+
+def image_path(raw: Path, name: str) -> Path:
+    """Returns where the image of this name lies."""
+    return raw / name
+
+
+def raw_files(raw: Path) -> Iterator[Path]:
+    """Yields every file that the labels come from."""
+    for name in read_labels(raw).ids.tolist():
+        yield raw / name
+
+
+def file_remarks(raw: Path) -> list[str]:
+    """Returns a line for each kind of files in the folder that are not used.
+
+    Args:
+        raw: The folder.
+    """
+    used = {raw / name for name in read_labels(raw).ids.tolist()}
+    unused = [file for file in files_below(raw) if file not in used]
+    lines = other_kinds(raw, unused)
+    if images := [file for file in unused if is_image(file)]:
+        lines.append(
+            unused_line(raw, images, "image", "move images into the folder of their class")
+        )
+    return lines
+
+
+def _parts(raw: Path) -> list[str]:
+    """Returns the folders of the parts, training first; a single "" if the split is left open."""
+    names = folders_in(raw)
+    parts = [name for name in names if name.lower() in PART_NAMES]
+    if not parts:
+        return [""]
+    if len(parts) < len(names) or len({PART_NAMES[part.lower()] for part in parts}) < len(parts):
+        raise UserError(
+            f"{raw} holds the folders {', '.join(names)}; expected either a folder per class, or "
+            "train, val and test with a folder per class in each."
+        )
+    return sorted(parts, key=lambda part: PARTS.index(PART_NAMES[part.lower()]))
+
+
+def _classes(folder: Path) -> list[str]:
+    classes = folders_in(folder)
+    if len(classes) < 2:
+        raise UserError(
+            f"{folder} holds {len(classes)} folders; expected one for each class, at least two."
+        )
+    for name in classes:
+        if deeper := folders_in(folder / name):
+            raise UserError(
+                f"The class folder {folder / name} holds the folder {deeper[0]}; expected images "
+                "alone. Where images lie otherwise, list them in a file: manifest:FILE.csv."
+            )
+    return classes

@@ -1,0 +1,32 @@
+"""The images and masks of HAM10000, as the Kaggle download holds them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from data.datasets.ham10000 import labels as ham10000
+from data.labels import WHOLE_IMAGE, Labels
+
+MASK_CLASSES: tuple[str, ...] = ("background", "lesion")
+"""Name of every class of pixels."""
+
+image_path = ham10000.image_path
+
+
+def read_labels(raw_dir: Path) -> Labels:
+    """Read the images and their lesions from the files of :mod:`data.datasets.ham10000`.
+
+    Args:
+        raw_dir: The folder of the download.
+
+    Raises:
+        UserError: If a file cannot be read or contradicts itself.
+    """
+    labels = ham10000.read_labels(raw_dir)
+    return replace(labels, class_names=WHOLE_IMAGE, labels=np.zeros_like(labels.labels))
+
+
+def mask_path(raw_dir: Path, name: str) -> Path:
+    """Returns where the mask of the image of this name lies in the download."""
+    return raw_dir / "masks" / f"{name}_segmentation.png"

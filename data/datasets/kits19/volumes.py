@@ -1,0 +1,68 @@
+"""KiTS19, as its own script downloads it."""
+
+from pathlib import Path
+
+import numpy as np
+
+from data.volume_spec import CaseFiles, VolumeArray, VolumeKind, case_folders
+
+CLIP = (-79.0, 304.0)
+"""The Hounsfield units that are told apart; what lies outside is clipped."""
+MEAN, DEVIATION = 101.0, 76.9
+"""What is subtracted afterwards, and divided by. The numbers are fixed, since Hounsfield units mean
+the same in every scanner; statistics of a case would depend on how much air lies around the body.
+
+Isensee and Maier-Hein, An attempt at beating the 3D U-Net, 2019, arXiv:1908.02182.
+"""
+
+LABELLED = 210
+"""Cases 0 to 209 come with a label map; that of the others was kept for the challenge."""
+
+
+def case_of(folder: Path) -> CaseFiles:
+    """Returns the case in a folder.
+
+    Args:
+        folder: ``case_00000`` or another.
+    """
+    return CaseFiles(folder.name, folder, ("imaging",), "segmentation")
+
+
+def find_cases(raw_dir: Path) -> list[CaseFiles]:
+    """Lists the cases; those that were published without a label map are left out.
+
+    Args:
+        raw_dir: The folder of the cases.
+
+    Raises:
+        UserError: If there is none.
+    """
+    folders = case_folders(raw_dir, r"case_\d{5}", "case_00000/{imaging,segmentation}.nii.gz")
+    cases = map(case_of, folders)
+    return [case for case in cases if int(case.id[5:]) < LABELLED or case.has(case.labels)]
+
+
+def normalise(image: VolumeArray) -> VolumeArray:
+    """Clips Hounsfield units, and scales them to about mean 0 and variance 1 within the kidneys.
+
+    Args:
+        image: Hounsfield units; they are overwritten.
+    """
+    np.clip(image, *CLIP, out=image)
+    image -= MEAN
+    image /= DEVIATION
+    return image
+
+
+KIND = VolumeKind(
+    class_names=("background", "kidney", "tumour"),
+    label_values=(0, 1, 2),
+    modalities=("ct",),
+    spacing=(3.22, 1.62, 1.62),
+    padding=float(np.float32((CLIP[0] - MEAN) / DEVIATION)),
+    crop=False,
+    defaults={"patch_size": (80, 160, 160), "batch_size": 2},
+    case_of=case_of,
+    find_cases=find_cases,
+    normalise=normalise,
+)

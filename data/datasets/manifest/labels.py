@@ -1,0 +1,71 @@
+"""The labels of a manifest: a CSV file with a line for every image."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from data.file_names import below
+from data.formats.csv_files import Row, check_values, read_csv
+from data.labels import PART_NAMES, Labels, make_labels
+from lmf_jax.errors import UserError
+
+
+def read_labels(raw: Path) -> Labels:
+    """Reads the columns ``path`` and ``label``, and ``group`` and ``split`` if they are there.
+
+    Classes are in alphabetical order. The name of an image is its path, relative to the folder of
+    the manifest; a path from the root is taken if it leads there. An image with an empty group is a
+    group of its own.
+
+    Args:
+        raw: The CSV file.
+
+    Raises:
+        UserError: If the file cannot be read or contradicts itself, a label is missing, a path
+            leads out of its folder, a split is none of train, val and test, or there are not two
+            classes.
+    """
+    rows = read_csv(raw, ("path", "label"))
+    check_values(raw, rows, "label", may_be_empty=False)
+    labels = [row["label"].strip() for row in rows]
+    classes = sorted(set(labels))
+    if rows and len(classes) < 2:
+        raise UserError(f"{raw} names one class, {classes[0]}; expected at least two.")
+    columns: Mapping[str, str] = rows[0] if rows else {}
+    if "group" in columns:
+        check_values(raw, rows, "group", may_be_empty=True)
+    return make_labels(
+        raw,
+        classes,
+        [_name(raw, row["path"].strip()) for row in rows],
+        labels,
+        groups=[row["group"].strip() for row in rows] if "group" in columns else None,
+        parts=[_part(raw, row) for row in rows] if "split" in columns else None,
+    )
+
+
+def image_path(raw: Path, name: str) -> Path:
+    """Returns where the image of this name lies."""
+    return raw.parent / name
+
+
+def raw_files(raw: Path) -> Iterator[Path]:
+    """Yields every file that the labels come from."""
+    yield raw
+    for name in read_labels(raw).ids.tolist():
+        yield image_path(raw, name)
+
+
+def _name(raw: Path, path: str) -> str:
+    """Returns a path relative to the folder of the manifest, as far as it leads there."""
+    return below(raw.parent, path) if path else path
+
+
+def _part(path: Path, row: Row) -> str:
+    part = PART_NAMES.get(row["split"].strip().lower())
+    if part is None:
+        raise UserError(
+            f"Line {row.line} of {path} puts {row['path']} into the split {row['split']!r}; "
+            f"expected one of "
+            f"{', '.join(PART_NAMES)}."
+        )
+    return part

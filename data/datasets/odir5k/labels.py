@@ -1,0 +1,52 @@
+"""The labels of ODIR-5K, as the Kaggle download holds them."""
+
+import re
+from pathlib import Path
+
+from data.formats.csv_files import Row, check_values, read_csv
+from data.labels import Labels, make_labels
+from lmf_jax.errors import UserError
+
+CLASSES: tuple[str, ...] = ("N", "D", "G", "C", "A", "H", "M", "O")
+"""Class names by class id: normal, diabetes, glaucoma, cataract, age-related macular degeneration,
+hypertension, myopia, other."""
+
+PAPER_COUNTS = {"train": 4474, "validation": 959, "test": 959}
+"""Images per part, from Table 1 of Sadi et al."""
+
+
+def read_labels(raw_dir: Path) -> Labels:
+    """Reads ``full_df.csv``: one line and one label per eye, and the patient as the group.
+
+    The label is the column ``labels``; the columns N to O are the diagnoses of both eyes together.
+
+    Args:
+        raw_dir: The folder of the download.
+
+    Raises:
+        UserError: If the file cannot be read or contradicts itself.
+    """
+    path = raw_dir / "full_df.csv"
+    rows = read_csv(path, ("ID", "labels", "filename"))
+    check_values(path, rows, "ID", may_be_empty=True)
+    ids = [row["filename"].removesuffix(".jpg") for row in rows]
+    labels = [_label(path, row) for row in rows]
+    return make_labels(path, CLASSES, ids, labels, [row["ID"] for row in rows])
+
+
+def image_path(raw_dir: Path, name: str) -> Path:
+    """Returns where the preprocessed image of this name lies, or the original if there is none."""
+    preprocessed = raw_dir / "preprocessed_images"
+    originals = raw_dir / "ODIR-5K" / "ODIR-5K" / "Training Images"
+    folder = preprocessed if preprocessed.is_dir() else originals
+    return folder / f"{name}.jpg"
+
+
+def _label(path: Path, row: Row) -> str:
+    match = re.fullmatch(r"\['(\w+)'\]", row["labels"])
+    if match is None:
+        raise UserError(
+            f"Line {row.line} of {path} gives {row['filename']} the labels "
+            f"{row['labels']!r}; expected one, as ['N']."
+        )
+    return match.group(1)

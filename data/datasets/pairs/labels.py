@@ -1,0 +1,297 @@
+"""Images in one folder and their masks in another, matched by name."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from data.builders.image_folder import folders_in, images_in, is_image
+from data.builders.unused_files import counted, files_below, named, other_kinds, unused_line
+from data.file_names import one_form
+from data.formats.csv_files import check_values, read_csv
+from data.formats.masks import MOST_CLASSES, listed
+from data.labels import (
+    PART_NAMES,
+    PARTS,
+    WHOLE_IMAGE,
+    Labels,
+    check_class_names,
+    make_labels,
+)
+from data.names import FolderPair
+from lmf_jax.errors import UserError
+
+CLASSES_FILE = "classes.txt"
+"""Names of the classes by class id, a line each; in the folder of the masks, if anywhere."""
+
+GROUPS_FILE = "groups.csv"
+"""The patient or lesion (``group``) of every image (``image``); where the other file may lie."""
+
+ENDINGS = ("", "_segmentation", "_mask")
+"""What may stand between the name of an image and the ``.png`` of its mask.
+
+After the last two a number may follow: ``_mask_1`` is one of several masks of an image.
+"""
+
+MOST_UNNAMED = 32
+"""Classes that masks may have without a file that names them; more are likely a picture."""
+
+
+def read_labels(raw: FolderPair) -> Labels:
+    """Lists the images: right in their folder, or in train, val and test there.
+
+    The name of an image is its path below the folder.
+
+    Args:
+        raw: The two folders.
+
+    Raises:
+        UserError: If there is no image, images lie in further folders, a part is missing or there
+            twice, or the file of groups cannot be read or names another image.
+    """
+    ids, in_parts = [], []
+    parts = _parts(raw.images)
+    _refuse_deeper_images(raw, parts)
+    for part in parts:
+        names = images_in(raw.images / part)
+        ids += [(PurePosixPath(part) / name).as_posix() for name in names]
+        in_parts += [PART_NAMES.get(part.lower(), "")] * len(names)
+    return make_labels(
+        raw.images,
+        WHOLE_IMAGE,
+        ids,
+        WHOLE_IMAGE * len(ids),
+        groups=_groups(raw.masks / GROUPS_FILE, ids),
+        parts=in_parts if parts != [""] else None,
+    )
+
+
+def image_path(raw: FolderPair, name: str) -> Path:
+    """Returns where the image of this name lies."""
+    return raw.images / name
+
+
+def raw_files(raw: FolderPair) -> Iterator[Path]:
+    """Yields every file that the labels and masks come from."""
+    ids = read_labels(raw).ids.tolist()
+    for name in ids:
+        yield raw.images / name
+    for files in find_masks(raw, ids).values():
+        yield from files
+    for file in (CLASSES_FILE, GROUPS_FILE):
+        if (raw.masks / file).exists():
+            yield raw.masks / file
+
+
+def file_remarks(raw: FolderPair) -> list[str]:
+    """Returns a line for each kind of files in the folders that are not used, and for joined masks.
+
+    Args:
+        raw: The two folders.
+    """
+    ids = read_labels(raw).ids.tolist()
+    masks = find_masks(raw, ids)
+    used = {raw.images / name for name in ids}.union(*masks.values())
+    used |= {raw.masks / CLASSES_FILE, raw.masks / GROUPS_FILE}
+    unused_images = [file for file in files_below(raw.images, [raw.masks]) if file not in used]
+    unused_masks = [file for file in files_below(raw.masks, [raw.images]) if file not in used]
+    lines = other_kinds(raw.images, unused_images) + other_kinds(raw.masks, unused_masks)
+    if images := [file for file in unused_images if is_image(file)]:
+        advice = "move images into train, val or test"
+        lines.append(unused_line(raw.images, images, "image", advice))
+    if of_none := [file for file in unused_masks if is_image(file)]:
+        advice = "a mask is called as its image, or that and _mask or _segmentation, or _mask_1"
+        lines.append(unused_line(raw.masks, of_none, "mask", advice))
+    if joined := [files for files in masks.values() if len(files) > 1]:
+        files = [file for several in joined for file in several]
+        lines.append(
+            f"{counted(len(joined), 'image')} with several masks each, which are joined: "
+            f"{named(raw.masks, files)}"
+        )
+    return lines
+
+
+def find_masks(raw: FolderPair, ids: Sequence[str]) -> dict[str, tuple[Path, ...]]:
+    """Returns the masks of every image that has one or, told apart by a number, several.
+
+    Args:
+        raw: The two folders.
+        ids: Names of the images.
+
+    Raises:
+        UserError: If an image has two masks that no number tells apart, or two images have the same
+            one.
+    """
+    masks = {part: _by_stem(raw.masks / part) for part in _parts(raw.masks)}
+    found: dict[str, tuple[Path, ...]] = {}
+    image_of: dict[Path, str] = {}
+    for name in ids:
+        path = PurePosixPath(name)
+        part = str(path.parent) if str(path.parent) in masks else ""
+        by_stem = masks.get(part, {})
+        by_ending = [by_stem.get(one_form(path.stem) + ending, {}) for ending in ENDINGS]
+        by_number = [files for numbers in by_ending for files in numbers.values()]
+        fitting = [file for files in by_number for file in files]
+        if sum(map(bool, by_ending)) > 1 or len(fitting) > len(by_number):
+            raise UserError(
+                f"{name} in {raw.images} has {len(fitting)} masks in {raw.masks / part} "
+                f"({', '.join(sorted(fitting))}); expected one, or several such as "
+                f"{path.stem}_mask_1.png."
+            )
+        for mask in (raw.masks / part / file for file in fitting):
+            found[name] = (*found.get(name, ()), mask)
+            other = image_of.setdefault(mask, name)
+            if other != name:
+                raise UserError(
+                    f"{other} and {name} in {raw.images} have the same mask, {mask}; "
+                    "expected one for each."
+                )
+    return found
+
+
+def mask_classes(raw: FolderPair, values: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
+    """Returns the name of every class of pixels, the background first.
+
+    Args:
+        raw: The two folders.
+        values: The values in every mask, by the name of its image; none if no mask is whole.
+
+    Raises:
+        UserError: If the values can be no class ids, or may be meant in two ways, or the file of
+            names cannot be read.
+    """
+    used = sorted({value for of_mask in values.values() for value in of_mask})
+    path = raw.masks / CLASSES_FILE
+    named = _read_names(path) if path.exists() else None
+    if named is not None:
+        expected = f"0 to {len(named) - 1}, the classes in {CLASSES_FILE}"
+        fits = not used or used[-1] < len(named)
+        count = len(named)
+    else:
+        expected = "0 to C - 1 for C classes"
+        fits = not used or (1 <= used[-1] < MOST_UNNAMED and used == list(range(used[-1] + 1)))
+        count = max(2, len(used))
+    if 255 in used and {0, 255}.issuperset(used):
+        fits, count = named is None or len(named) == 2, 2
+    if not fits:
+        wrong = _wrong_mask(values, named)
+        raise UserError(
+            f"The masks in {raw.masks} hold the values {listed(used)}, and the one of {wrong} "
+            f"alone {listed(values[wrong])}; expected {expected}, or 0 and 255 of two."
+        )
+    return named or ("background", *(f"class-{i}" for i in range(1, count)))
+
+
+def _wrong_mask(values: Mapping[str, Sequence[int]], named: Sequence[str] | None) -> str:
+    """Returns the name of a mask that does not fit, of masks that together do not.
+
+    Where some are black and white and others hold class ids, one of the fewer is wrong; masks of
+    background alone are either.
+
+    Args:
+        values: The values in every mask, in ascending order, by the name of its image.
+        named: Names of the classes, if there is a file of them.
+    """
+    limit = MOST_UNNAMED if named is None else len(named)
+    black_and_white, of_ids, wrong = [], [], []
+    for name, of_mask in values.items():
+        if of_mask[-1] == 255 and {0, 255}.issuperset(of_mask) and (named is None or limit == 2):
+            black_and_white.append(name)
+        elif of_mask[-1] >= limit:
+            wrong.append(name)
+        elif of_mask[-1] > 0:
+            of_ids.append(name)
+    used = {value for of_mask in values.values() for value in of_mask}
+    gap = next(value for value in range(257) if value not in used)
+    if not wrong and black_and_white and of_ids:
+        wrong = min(black_and_white, of_ids, key=len)
+    elif not wrong:  # class ids with a gap
+        wrong = [name for name in of_ids if values[name][-1] > gap]
+    return wrong[0] if wrong else next(iter(values))
+
+
+def check_jpeg(encoded: bytes, values: Sequence[int]) -> None:
+    """Refuses what JPEG makes of class ids: it changes values by a little.
+
+    Args:
+        encoded: The bytes of a mask.
+        values: Its values.
+
+    Raises:
+        ValueError: If it is a JPEG of other values than 0 and 255.
+    """
+    if encoded.startswith(b"\xff\xd8") and not {0, 255}.issuperset(values):
+        raise ValueError(
+            f"it is a JPEG, which changes class ids, and holds the values {listed(values)}; "
+            "save masks as PNG"
+        )
+
+
+def _parts(folder: Path) -> list[str]:
+    """Returns the folders of the parts, training first; a single "" if there are none."""
+    parts = [name for name in folders_in(folder) if name.lower() in PART_NAMES]
+    if len({PART_NAMES[part.lower()] for part in parts}) < len(parts):
+        raise UserError(f"{folder} holds a part twice: {', '.join(parts)}; expected {_EXPECTED}.")
+    return sorted(parts, key=lambda part: PARTS.index(PART_NAMES[part.lower()])) or [""]
+
+
+_EXPECTED = "train, val and test, or files alone"
+
+
+def _by_stem(folder: Path) -> dict[str, dict[int, list[str]]]:
+    """Returns the masks in a folder by their name without the ending, and by their number.
+
+    A mask with a number is listed by its whole name too, without a number (-1): that may be the
+    name of an image.
+    """
+    by_stem: dict[str, dict[int, list[str]]] = {}
+    for name in images_in(folder):
+        stem = one_form(PurePosixPath(name).stem)
+        by_stem.setdefault(stem, {}).setdefault(-1, []).append(name)
+        if match := re.fullmatch(r"(.+_(?:mask|segmentation))_([0-9]{1,9})", stem):
+            by_stem.setdefault(match[1], {}).setdefault(int(match[2]), []).append(name)
+    return {stem: dict(sorted(numbers.items())) for stem, numbers in by_stem.items()}
+
+
+def _refuse_deeper_images(raw: FolderPair, parts: Sequence[str]) -> None:
+    """Refuses images that lie in other folders than those of the parts."""
+    folders = [raw.images / part for part in parts if part]
+    for folder in [raw.images, *folders]:
+        below = files_below(folder, [raw.masks, *folders])
+        if deeper := [file for file in below if is_image(file) and file.parent != folder]:
+            raise UserError(
+                f"{folder} holds {counted(len(deeper), 'image')} in further folders "
+                f"({named(folder, deeper)}); expected images right in it, or in train, val and "
+                "test."
+            )
+
+
+def _groups(path: Path, ids: Sequence[str]) -> list[str] | None:
+    """Returns the group of every image, "" where none is given; None without a file of groups."""
+    if not path.exists():
+        return None
+    rows = read_csv(path, ("image", "group"))
+    check_values(path, rows, "group", may_be_empty=True)
+    spelled = {one_form(name): name for name in ids}
+    images = [spelled.get(one_form(row["image"].strip()), row["image"].strip()) for row in rows]
+    groups = dict(zip(images, (row["group"].strip() for row in rows), strict=True))
+    if len(groups) < len(rows):
+        raise UserError(f"{path} names an image twice; every image has one group.")
+    if unknown := set(groups).difference(ids):
+        raise UserError(
+            f"{path} names {min(unknown)}, which is no image; expected names such as {ids[0]}."
+        )
+    return [groups.get(name, "") for name in ids]
+
+
+def _read_names(path: Path) -> tuple[str, ...]:
+    try:
+        names = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as text ({error}).") from error
+    if not 2 <= len(names) <= MOST_CLASSES or "" in names:
+        raise UserError(
+            f"{path} has {len(names)} lines{' and an empty one' if '' in names else ''}; expected "
+            f"the name of a class in each, 2 to {MOST_CLASSES}, the background first."
+        )
+    check_class_names(path, names)
+    return tuple(names)

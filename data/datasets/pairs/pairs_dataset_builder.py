@@ -1,0 +1,54 @@
+"""Prepares a folder of images and one of masks as ArrayRecord."""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from data.builders.masks import MaskBuilder
+from data.datasets.pairs import labels
+from data.datasets.pairs.joined_masks import encode_mask, join_masks
+from data.formats.images import read_encoded
+from data.formats.masks import read_mask
+
+
+class Builder(MaskBuilder):
+    """Builder of pairs:IMAGES,MASKS."""
+
+    files = labels
+
+    @cached_property
+    def mask_paths(self) -> dict[str, tuple[Path, ...]]:
+        """The masks of every image that has one or several."""
+        return labels.find_masks(self.raw, self.labels.ids.tolist())
+
+    @cached_property
+    def values(self) -> dict[str, list[int]]:
+        """The values in every mask, by the name of its image; filled as masks are read."""
+        return {}
+
+    @cached_property
+    def mask_classes(self) -> tuple[str, ...]:
+        """Name of every class of pixels, as all masks together say."""
+        whole = [name for name in self.labels.ids.tolist() if name not in self.faults]
+        return labels.mask_classes(self.raw, {name: self.values[name] for name in whole})
+
+    def encoded_mask(self, name: str) -> bytes:
+        """Returns the bytes of the mask of an image; several masks are joined in a new file."""
+        paths = self._paths_of(name)
+        return read_encoded(paths[0]) if len(paths) == 1 else encode_mask(self.read_mask(name))
+
+    def read_mask(self, name: str) -> UInt8[np.ndarray, "height width"]:
+        """Returns the values of the mask of an image; what they mean is said by all together."""
+        masks = []
+        for path in self._paths_of(name):
+            encoded = read_encoded(path)
+            masks.append(read_mask(encoded))
+            labels.check_jpeg(encoded, np.unique(masks[-1]).tolist())
+        mask = join_masks(masks)
+        self.values[name] = np.unique(mask).tolist()
+        return mask
+
+    def _paths_of(self, name: str) -> tuple[Path, ...]:
+        return self.mask_paths.get(name, (self.raw.masks / f"{Path(name).stem}.png",))

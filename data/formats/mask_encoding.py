@@ -1,0 +1,51 @@
+"""Predicted masks as PNG files of class ids, with a color for each class."""
+
+import colorsys
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer
+from PIL import Image
+
+from data.formats.masks import MOST_CLASSES
+from data.storage import replacing
+
+OKABE_ITO = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+)
+"""Colors of the classes 1 to 7, which the color-blind tell apart."""
+
+
+def _spread_colors(count: int) -> tuple[tuple[int, int, int], ...]:
+    """Returns distinct colors, neither black nor white, with hues a golden angle apart."""
+    hues = [i * 0.618034 % 1 for i in range(count)]
+    colors = [colorsys.hsv_to_rgb(hue, 0.5 + i % 3 / 4, 0.9) for i, hue in enumerate(hues)]
+    return tuple((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in colors)
+
+
+PALETTE = ((0, 0, 0), *OKABE_ITO, *_spread_colors(MOST_CLASSES - 1 - len(OKABE_ITO)))
+"""Color of every class id: black for the background.
+
+Pillow stores as many bits a pixel as the palette needs, so a shorter one would cut class ids off.
+White does not occur: the reader takes a mask in black and white for one of two classes.
+"""
+
+
+def save_mask(ids: Integer[np.ndarray, "height width"], size: tuple[int, int], path: Path) -> None:
+    """Writes class ids as a PNG whose palette indices are the ids.
+
+    Args:
+        ids: Class of every pixel, below :data:`data.formats.masks.MOST_CLASSES`.
+        size: Width and height of the file, those of the image.
+        path: The file to write.
+    """
+    mask = Image.fromarray(ids.astype(np.uint8))
+    mask.putpalette([channel for color in PALETTE for channel in color])
+    with replacing(path) as file:
+        mask.resize(size, Image.Resampling.NEAREST).save(file, format="png")

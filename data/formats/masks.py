@@ -1,0 +1,192 @@
+"""From the bytes of a mask to the class of every pixel.
+
+A mask is a picture of class ids, or of two classes in black and white. It is read as it was meant
+and never as it looks: nothing is interpolated, and no colour is taken for a class.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from jaxtyping import Int64, Shaped, UInt8
+from PIL import Image, ImageOps
+
+from data.formats.images import is_white_zero, open_image, reason
+from data.sources import ImageSource
+from lmf_jax.errors import UserError
+
+MASK_VERSION = 2
+"""Goes up whenever :func:`decode_mask` turns the same bytes into other classes."""
+
+MOST_CLASSES = 256
+"""As many as fit into a byte."""
+
+BLACK, WHITE = (0, 0, 0), (255, 255, 255)
+
+
+def decode_mask(
+    encoded: bytes, image_size: int, num_classes: int
+) -> UInt8[np.ndarray, "image_size image_size"]:
+    """Decode a mask to a square of class ids, aligned with ``decode_image``.
+
+    Every pixel takes the class at its centre; the pixels of the resized image have the same
+    centres.
+
+    Args:
+        encoded: The bytes of a file in one of ``formats.images.FORMATS``; see :func:`read_mask`.
+        image_size: Height and width of the result, in pixels.
+        num_classes: Number of classes; see :func:`class_ids`.
+
+    Returns:
+        uint8 class ids, [image_size, image_size].
+
+    Raises:
+        Exception: Whatever Pillow raises for bytes it cannot decode.
+        ValueError: If the picture is no mask of so many classes.
+    """
+    mask = Image.fromarray(class_ids(read_mask(encoded), num_classes))
+    return np.asarray(mask.resize((image_size, image_size), Image.Resampling.NEAREST))
+
+
+def read_mask(encoded: bytes) -> UInt8[np.ndarray, "height width"]:
+    """Returns the value of every pixel of a mask in its own size, turned as EXIF says.
+
+    The value is the grey as the file stores it, or the index into the palette: a TIFF whose
+    PhotometricInterpretation is WhiteIsZero has the same class ids as any other. Where what is used
+    of a palette, or of the greys, is black and white alone, the colour counts: whether 0 is white
+    or black is then any program's choice.
+
+    Args:
+        encoded: The bytes of a file in one of ``formats.images.FORMATS``, of at most 179 million
+            pixels; of several frames the first is taken.
+
+    Raises:
+        Exception: Whatever Pillow raises for bytes it cannot decode.
+        ValueError: If it is in colour, transparent, or has values above 255.
+    """
+    with open_image(encoded) as opened:
+        step, white_is_zero = _grey_step(opened), is_white_zero(opened)
+        image = ImageOps.exif_transpose(opened)
+        if image.mode == "P":
+            return _indices_or_black_and_white(image)
+        if image.mode.startswith("I"):
+            return _bytes_of(np.asarray(image))
+        if image.mode not in ("1", "L", "RGB", "LA", "RGBA"):
+            found = "F, floating point" if image.mode == "F" else image.mode
+            raise ValueError(f"a mask is grey or has a palette, and this is {found}")
+        if image.mode == "1":
+            return np.asarray(image.convert("L"))
+        if image.mode == "L":
+            return _stored_or_black_and_white(np.asarray(image), step, white_is_zero)
+        channels = np.asarray(image.convert("RGBA"))
+    if np.any(channels[..., 3] != 255):
+        raise ValueError("a mask is opaque, and this is transparent in places")
+    if np.any(channels[..., :1] != channels[..., 1:3]):
+        raise ValueError("a mask is grey or has a palette, and this is in colour")
+    return channels[..., 0].copy()
+
+
+def _grey_step(image: Image.Image) -> int:
+    """Returns by what Pillow multiplies the grey of an image: to 0..255 from fewer bits."""
+    tiles = getattr(image, "tile", ())  # of a file whose pixels are not decoded yet
+    arguments = tiles[0].args if tiles else None
+    rawmode = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return {"L;2": 85, "L;4": 17}.get(str(rawmode)[:3], 1)
+
+
+def _stored_or_black_and_white(
+    shown: UInt8[np.ndarray, "height width"], step: int, white_is_zero: bool
+) -> UInt8[np.ndarray, "height width"]:
+    """Undoes what Pillow does to show grey, unless it is black and white alone.
+
+    Zeros alone are the background, as class ids have it.
+    """
+    stored = (255 - shown if white_is_zero else shown) // step
+    is_black_and_white = np.isin(shown, (0, 255)).all() and stored.any()
+    return shown if is_black_and_white else stored
+
+
+def _indices_or_black_and_white(image: Image.Image) -> UInt8[np.ndarray, "height width"]:
+    indices = np.asarray(image)
+    used = np.unique(indices).tolist()
+    palette = image.getpalette("RGB") or []
+    colours = [tuple(palette[3 * index : 3 * index + 3]) for index in used]
+    if len(set(colours)) < len(used) or not {BLACK, WHITE}.issuperset(colours):
+        return indices
+    table = np.zeros(256, np.uint8)
+    table[used] = [colour[0] for colour in colours]
+    return table[indices]
+
+
+def _bytes_of(values: np.ndarray) -> UInt8[np.ndarray, "height width"]:
+    """Returns deep grey as bytes, as far as it is no deeper than they are."""
+    narrow = np.clip(values, 0, 255).astype(np.uint8)
+    if np.any(narrow != values):
+        raise ValueError(f"its values reach from {values.min()} to {values.max()}, not 0 to 255")
+    return narrow
+
+
+def class_ids(
+    values: UInt8[np.ndarray, "height width"], num_classes: int
+) -> UInt8[np.ndarray, "height width"]:
+    """Returns the class of every pixel of a mask.
+
+    Of two classes a mask may be black and white instead; the lighter half of the greys, 128 and
+    more, is then the foreground, as at the edges of masks that were resized.
+
+    Args:
+        values: From :func:`read_mask`.
+        num_classes: Number of classes.
+
+    Raises:
+        ValueError: If there are values that are no class.
+    """
+    largest = int(values.max())
+    if num_classes == 2 and largest >= 128:
+        return (values >= 128).astype(np.uint8)
+    if largest >= num_classes:
+        black_and_white = ", or 0 and 255" if num_classes == 2 else ""
+        raise ValueError(
+            f"its values are {listed(np.unique(values).tolist())}; expected 0 to "
+            f"{num_classes - 1}{black_and_white}"
+        )
+    return values
+
+
+def pixels_of_masks(
+    masks: ImageSource, ids: Shaped[np.ndarray, " n"], num_classes: int
+) -> Int64[np.ndarray, "n num_classes"]:
+    """Returns how many pixels of every mask, in its own size, each class has.
+
+    Args:
+        masks: The encoded masks.
+        ids: Name of every image, unicode [n].
+        num_classes: Number of classes.
+
+    Raises:
+        UserError: If a mask cannot be read or decoded.
+    """
+
+    def count(row: int) -> Int64[np.ndarray, " num_classes"]:
+        encoded = masks[row]
+        try:
+            pixels = class_ids(read_mask(encoded), num_classes)
+        except Exception as error:  # Pillow's formats raise nearly everything
+            raise UserError(f"Mask {ids[row]} cannot be decoded ({reason(error)}).") from error
+        return np.bincount(pixels.ravel(), minlength=num_classes)
+
+    with ThreadPoolExecutor() as pool:
+        counts = list(pool.map(count, range(len(ids))))
+    return np.array(counts, np.int64).reshape(-1, num_classes)
+
+
+def listed(values: Sequence[int]) -> str:
+    """Returns values for people, the first and the last of many.
+
+    Args:
+        values: In ascending order.
+    """
+    shown = [str(value) for value in values]
+    if len(shown) > 10:
+        shown = [*shown[:4], "...", shown[-1], f"{len(values)} in all"]
+    return ", ".join(shown)

@@ -1,0 +1,1 @@
+"""Inputs of a run or of a prediction."""

@@ -1,0 +1,1 @@
+"""Prepared datasets on disk."""

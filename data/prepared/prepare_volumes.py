@@ -1,0 +1,266 @@
+"""From the NIfTI files of a download to prepared cases, every one checked."""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float32, Shaped
+from tqdm import tqdm
+
+from data.builders.images import SKIPPED_FILE
+from data.formats.nifti import LARGEST_VOLUME, NiftiFile, check_same_space, open_nifti
+from data.prepared.case_file import CaseFile, Volume, open_case, write_case
+from data.prepared.prepare import prepare_command
+from data.prepared.volumes import (
+    METHOD_VERSION,
+    PreparedVolumes,
+    case_path,
+    open_prepared_volumes,
+    open_whole,
+    volumes_folder,
+    write_index,
+)
+from data.storage import building, replacing
+from data.volume_spec import CaseFiles, VolumeKind, volume_kind
+from lmf_jax.errors import UserError
+
+
+def prepare_volumes(
+    name: str, raw_dir: Path, data_dir: Path, *, skip_broken: bool = False
+) -> PreparedVolumes:
+    """Prepares a dataset of volumes, unless that is done already.
+
+    Any number of processes may call this at once: one prepares, the others wait for it. What is
+    interrupted goes on with the case at which it was.
+
+    Args:
+        name: One of :data:`data.names.VOLUMES`.
+        raw_dir: The folder of the download.
+        data_dir: The folder of prepared datasets.
+        skip_broken: Whether to leave out cases that cannot be used.
+
+    Raises:
+        UserError: If a case cannot be used and may not be left out, or ``data_dir`` cannot be
+            written.
+    """
+    folder = volumes_folder(name, data_dir)
+    if (prepared := open_whole(name, folder)) is not None:
+        return prepared
+    with building(folder):
+        if (prepared := open_whole(name, folder)) is not None:
+            return prepared
+        folder.mkdir(exist_ok=True)
+        kind = volume_kind(name)
+        cases = kind.find_cases(raw_dir)
+        files, broken = _prepare_cases(kind, cases, folder)
+        if broken and (not skip_broken or not files):
+            raise UserError(_complaint(broken, len(cases), raw_dir, name, data_dir))
+        if broken:
+            with replacing(folder / SKIPPED_FILE) as file:
+                file.write("".join(f"{case}\n" for case in broken).encode())
+        else:
+            (folder / SKIPPED_FILE).unlink(missing_ok=True)
+        write_index(folder, kind, files)
+    return open_prepared_volumes(name, folder)
+
+
+def _prepare_cases(
+    kind: VolumeKind, cases: Sequence[CaseFiles], folder: Path
+) -> tuple[list[CaseFile], dict[str, str]]:
+    """Writes the file of every case; returns them, and by case why there is none."""
+    files: list[CaseFile] = []
+    broken: dict[str, str] = {}
+    sizes = len(kind.modalities), len(kind.class_names)
+    for case in tqdm(cases, desc="Preparing cases", unit="case", leave=False, disable=None):
+        path, state = case_path(folder, case.id), _state(case)
+        if (finished := _finished(path, sizes, state)) is None:
+            try:
+                volume = prepared_case(kind, case)
+            except UserError as error:
+                broken[case.id] = str(error)
+                continue
+            with building(path), replacing(path) as file:
+                write_case(file, volume, sizes[1], state)
+            finished = open_case(path, *sizes)
+        files.append(finished)
+    return files, broken
+
+
+def _finished(path: Path, sizes: tuple[int, int], state: str) -> CaseFile | None:
+    """Returns the file of a case that an earlier attempt left, if it is of the same raw files."""
+    try:
+        case = open_case(path, *sizes)
+    except UserError:
+        return None
+    return case if case.state == state else None
+
+
+def _state(case: CaseFiles) -> str:
+    """Returns what changes when a raw file does, or the way it is prepared."""
+    try:
+        stats = [path.stat() for path in (*case.image_paths(), case.labels_path())]
+    except (UserError, OSError):
+        return "missing"  # said by name when the case is prepared
+    known = [[stat.st_size, stat.st_mtime_ns] for stat in stats]
+    return hashlib.sha256(json.dumps([METHOD_VERSION, known]).encode()).hexdigest()
+
+
+def _complaint(broken: dict[str, str], total: int, raw_dir: Path, name: str, data_dir: Path) -> str:
+    shown = [f"{case}: {reason.rstrip('.')}" for case, reason in list(broken.items())[:5]]
+    more = "; ..." if len(broken) > 5 else ""
+    given = f"{len(broken)} of {total} cases in {raw_dir} cannot be used "
+    given += f"({'; '.join(shown)}{more})"
+    if len(broken) == total:
+        return f"{given}; nothing is left to prepare."
+    command = prepare_command(name, raw_dir, data_dir)
+    return f"{given}; mend them, or leave them out by {command} --skip-broken"
+
+
+def prepared_case(kind: VolumeKind, case: CaseFiles) -> Volume:
+    """Reads a case: axes turned to z, y, x, normalised, resampled, and cut to what there is.
+
+    Images are interpolated linearly between the centres of voxels; a voxel of the label map is that
+    of the nearest centre. Both are taken at the same places.
+
+    Args:
+        kind: The dataset.
+        case: The files of the case.
+
+    Raises:
+        UserError: If a file is missing, cannot be read or holds what it may not, or the files do
+            not lie at the same place.
+    """
+    files, labels = open_images(case), open_nifti(case.labels_path())
+    check_same_space(files[0], labels)
+    image = read_image(kind, files)
+    label_map = resampled(
+        labels.read_labels(kind.label_values), files[0].spacing, kind.spacing, order=0
+    )
+    box = bounding_box(is_kept(kind, image) | (label_map > 0))
+    return Volume(np.ascontiguousarray(image[box]), np.ascontiguousarray(label_map[box]))
+
+
+def open_images(case: CaseFiles) -> list[NiftiFile]:
+    """Opens the images of a case, one for each modality.
+
+    Args:
+        case: The files of the case.
+
+    Raises:
+        UserError: If one is missing or no possible NIfTI file, or they do not lie at the same
+            place.
+    """
+    files = [open_nifti(path) for path in case.image_paths()]
+    for other in files[1:]:
+        check_same_space(files[0], other)
+    return files
+
+
+def read_image(
+    kind: VolumeKind, files: Sequence[NiftiFile]
+) -> Float32[np.ndarray, "depth height width modalities"]:
+    """Reads the modalities of a case, normalised and resampled.
+
+    Args:
+        kind: The dataset.
+        files: From :func:`open_images`.
+
+    Raises:
+        UserError: If a file is damaged or holds what it may not, or the result would be too large.
+    """
+    shape = _resampled_shape(files[0], kind.spacing)
+    image = np.empty((*shape, len(files)), np.float32)
+    for number, file in enumerate(files):
+        values = kind.normalise(file.read_image())
+        if values.min() == values.max():
+            raise UserError(f"{file.path} holds a single value, {values.flat[0]:g}, everywhere.")
+        image[..., number] = resampled(values, files[0].spacing, kind.spacing, order=1)
+    return image
+
+
+def is_kept(
+    kind: VolumeKind, image: Float32[np.ndarray, "d h w modalities"]
+) -> Bool[np.ndarray, "d h w"]:
+    """Tells which voxels are kept: all, or those that are not what lies outside of a volume.
+
+    Args:
+        kind: The dataset.
+        image: From :func:`read_image`.
+    """
+    if not kind.crop:
+        return np.ones(image.shape[:-1], bool)
+    there: Bool[np.ndarray, "d h w"] = (image != np.float32(kind.padding)).any(axis=-1)
+    return there
+
+
+def _resampled_shape(file: NiftiFile, target: Sequence[float]) -> tuple[int, ...]:
+    shape = _new_shape(file.turned_shape, file.spacing, target)
+    if math.prod(shape) > LARGEST_VOLUME:
+        raise UserError(
+            f"{file.path} would become {' x '.join(map(str, shape))} voxels; expected "
+            f"{LARGEST_VOLUME} in all at most: see whether its header gives the edges in mm."
+        )
+    return shape
+
+
+def _new_shape(
+    shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]
+) -> tuple[int, ...]:
+    if _alike(spacing, target):
+        return tuple(shape)
+    triples = zip(shape, spacing, target, strict=True)
+    return tuple(max(1, round(size * old / new)) for size, old, new in triples)
+
+
+def resampled(
+    values: Shaped[np.ndarray, "depth height width"],
+    spacing: Sequence[float],
+    target: Sequence[float],
+    *,
+    order: int,
+    shape: Sequence[int] | None = None,
+) -> Shaped[np.ndarray, "new_depth new_height new_width"]:
+    """Samples a volume at voxels of another size, around the same centre.
+
+    The result covers the extent of the volume as nearly as whole voxels can, so its edges lie up to
+    half a voxel off, the same on both sides. Spacings that differ by less than 0.1 % are the same.
+
+    Args:
+        values: The volume.
+        spacing: Edges of its voxels, in mm.
+        target: Edges of the new voxels, in mm.
+        order: 1 to interpolate linearly, 0 to take the nearest voxel.
+        shape: Of the new volume, where it is known, as on the way back.
+
+    Returns:
+        The new volume, in the type of the old.
+    """
+    from scipy.ndimage import affine_transform
+
+    if _alike(spacing, target):
+        return values
+    shape = _new_shape(values.shape, spacing, target) if shape is None else tuple(shape)
+    steps = np.divide(target, spacing)
+    start = (np.array(values.shape) - 1 - (np.array(shape) - 1) * steps) / 2
+    return affine_transform(values, np.diag(steps), start, shape, order=order, mode="nearest")
+
+
+def _alike(spacing: Sequence[float], target: Sequence[float]) -> bool:
+    return np.allclose(spacing, target, rtol=1e-3, atol=0)
+
+
+def bounding_box(there: Bool[np.ndarray, "d h w"]) -> tuple[slice, ...]:
+    """Returns the smallest box around what is True.
+
+    Args:
+        there: At least one voxel is True.
+    """
+    box = []
+    for axis in range(3):
+        others = tuple({0, 1, 2} - {axis})
+        (found,) = np.nonzero(there.any(axis=others))
+        box.append(slice(int(found[0]), int(found[-1]) + 1))
+    return tuple(box)

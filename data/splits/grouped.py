@@ -1,0 +1,318 @@
+"""Splits that keep all rows of a patient or lesion in one part.
+
+Version 1 deals the groups into folds that are alike in their classes. With few groups it can leave
+a class out of a part. Version 2 is the same wherever version 1 has every class where it must be;
+elsewhere it moves whole groups.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int, Int64, Shaped
+
+GROUPED_VERSIONS = (2, 1)
+"""Versions of the grouped split, the present one first; a run records the one that it has."""
+
+SERVED_FIRST = ("train", "test", "validation")
+"""Order in which the parts get a class of fewer than three groups: without training it cannot be
+learned, without a test it is not measured."""
+
+SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15}
+"""Share of the rows that every part shall have."""
+
+_FOLDS = ((20, 3), (7, 1))
+"""Folds that the groups are dealt into, and how many of them validate and test: 15 % where there
+are groups enough, else a seventh."""
+
+_ORDER_STREAM = 4  # data/splits/methods.py and data/batches/patches.py have the others
+_MOST_STEPS = 10_000
+"""Choices that the search for a place of every class may take back."""
+_MOST_MOVES = 1_000
+_MOST_SWAPPED = 200
+"""Groups up to which exchanges of two are tried: their number grows with the square."""
+
+
+def can_be_grouped(labels: Int[np.ndarray, " n"], groups: Shaped[np.ndarray, " n"]) -> bool:
+    """Returns whether there are enough groups, and rows of a class, for a grouped split.
+
+    Args:
+        labels: Class of every row, [n].
+        groups: Patient or lesion of every row, unicode [n].
+    """
+    return _folds(labels, groups) is not None
+
+
+def grouped_split(
+    labels: Int[np.ndarray, " n"],
+    groups: Shaped[np.ndarray, " n"],
+    seed: int,
+    version: int = GROUPED_VERSIONS[0],
+) -> dict[str, Int64[np.ndarray, " _"]]:
+    """Splits about 70 : 15 : 15 by class, all rows of a group in the same part.
+
+    scikit-learn deals the groups into twenty folds that are alike in their classes; three validate,
+    three test, the rest train. With fewer than twenty groups it is one of seven each. In version 2,
+    where that leaves a class of three groups or more out of a part, groups are moved until every
+    such class is in all parts and the proportions are as near as moves and exchanges bring them. A
+    class of two groups trains and tests, one of a single group trains.
+
+    Args:
+        labels: Class of every row, [n].
+        groups: Patient or lesion of every row, unicode [n].
+        seed: Decides the split alone; any whole number from 0.
+        version: One of :data:`GROUPED_VERSIONS`.
+
+    Returns:
+        The sorted row numbers of "train", "validation" and "test".
+
+    Raises:
+        ValueError: If there are fewer than seven groups, or no class has seven rows.
+    """
+    validation, test, *train = deal_groups(labels, groups, seed)
+    rows = {"train": np.sort(np.concatenate(train)), "validation": validation, "test": test}
+    return rows if version == 1 else cover_classes(labels, groups, rows, SHARES, seed)
+
+
+def deal_groups(
+    labels: Int[np.ndarray, " n"], groups: Shaped[np.ndarray, " n"], seed: int
+) -> list[Int64[np.ndarray, " _"]]:
+    """Deals groups into parts that are alike in their classes, each about 15 % of the rows.
+
+    Args:
+        labels: Class of every row, [n].
+        groups: Patient or lesion of every row, unicode [n].
+        seed: Decides the parts alone.
+
+    Returns:
+        The sorted row numbers of the first part, of the second, and of the folds of all others.
+
+    Raises:
+        ValueError: If there are fewer than seven groups, or no class has seven rows.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold  # takes a second
+
+    chosen = _folds(labels, groups)
+    if chosen is None:
+        raise ValueError("A grouped split needs seven groups, and seven rows of a class.")
+    num_folds, held_out = chosen
+    with warnings.catch_warnings():
+        # A class may have fewer rows than there are folds.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        folder = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
+        folds = [rows.astype(np.int64) for _, rows in folder.split(labels, labels, groups)]
+    joined = (folds[:held_out], folds[held_out : 2 * held_out])
+    return [*(np.sort(np.concatenate(part)) for part in joined), *folds[2 * held_out :]]
+
+
+def cover_classes(
+    labels: Int[np.ndarray, " n"],
+    groups: Shaped[np.ndarray, " n"],
+    rows: Mapping[str, Int64[np.ndarray, " _"]],
+    shares: Mapping[str, float],
+    seed: int,
+) -> dict[str, Int64[np.ndarray, " _"]]:
+    """Moves whole groups until every class with enough of them is in all parts.
+
+    Args:
+        labels: Class of every row, [n].
+        groups: Patient or lesion of every row, unicode [n].
+        rows: Row numbers of every part, together all [n], no group in two parts.
+        shares: Share of the rows that every part shall have.
+        seed: Decides between groups that serve alike.
+
+    Returns:
+        The sorted row numbers of every part; those given where no class is missing.
+    """
+    order = [part for part in SERVED_FIRST if part in rows]
+    table = _tabulate(labels, groups, rows, order)
+    if not table.unmet(table.parts).any():
+        return {part: rows[part].astype(np.int64) for part in rows}
+    preference = np.argsort(
+        np.random.PCG64([seed, _ORDER_STREAM]).random_raw(len(table.parts)), kind="stable"
+    )
+    parts = table.parts.copy()
+    for group, part in _place_classes(table, preference.tolist()).items():
+        parts[group] = part
+    parts = _balance(table, parts, np.array([shares[part] for part in order]))
+    return {part: np.flatnonzero(parts[table.group_of] == order.index(part)) for part in rows}
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """Rows of each class in every group; the last class stands for all classes together.
+
+    Attributes:
+        group_of: Number of the group of every row, [n].
+        counts: Rows by group and class.
+        parts: Part of every group, as its place in the order in which parts are served.
+        required: Whether a part must have a class, by part and class.
+    """
+
+    group_of: Int64[np.ndarray, " n"]
+    counts: Int64[np.ndarray, "groups classes"]
+    parts: Int64[np.ndarray, " groups"]
+    required: Bool[np.ndarray, "parts classes"]
+
+    def groups_in(self, parts: Int64[np.ndarray, " groups"]) -> Int64[np.ndarray, "parts classes"]:
+        """Returns how many groups with each class every part has."""
+        has = self.counts > 0
+        return np.stack([has[parts == part].sum(axis=0) for part in range(len(self.required))])
+
+    def unmet(self, parts: Int64[np.ndarray, " groups"]) -> Bool[np.ndarray, "parts classes"]:
+        """Returns where a part lacks a class that it must have."""
+        return self.required & (self.groups_in(parts) == 0)
+
+
+def _tabulate(
+    labels: Int[np.ndarray, " n"],
+    groups: Shaped[np.ndarray, " n"],
+    rows: Mapping[str, Int64[np.ndarray, " _"]],
+    order: Sequence[str],
+) -> _Table:
+    names, group_of = np.unique(groups, return_inverse=True)
+    classes, class_of = np.unique(labels, return_inverse=True)
+    counts = np.zeros((len(names), len(classes) + 1), np.int64)
+    np.add.at(counts, (group_of, class_of), 1)
+    counts[:, -1] = counts.sum(axis=1)
+    parts = np.zeros(len(names), np.int64)
+    for number, part in enumerate(order):
+        parts[group_of[rows[part]]] = number
+    num_groups = (counts > 0).sum(axis=0)
+    required = np.arange(len(order))[:, None] < num_groups
+    return _Table(group_of, counts, parts, required)
+
+
+def _place_classes(table: _Table, preference: Sequence[int]) -> dict[int, int]:
+    """Returns parts of some groups with which every part has the classes that it must have.
+
+    Where that cannot be, or is not found, parts go short of a class in the reverse of the order in
+    which they are served, and no part is left empty.
+    """
+    num_groups = (table.counts > 0).sum(axis=0)
+    last = len(num_groups) - 1  # all classes together: no part may be empty
+    needs = [(int(part), int(name)) for part, name in np.argwhere(table.required)]
+    needs.sort(key=lambda need: (num_groups[need[1]], need[1], need[0]))
+    placed = _search(table, needs, preference)
+    if placed is not None:
+        return placed
+    needs.sort(key=lambda need: (need[1] != last, need[0], num_groups[need[1]], need[1]))
+    kept: list[tuple[int, int]] = []
+    found: dict[int, int] = {}
+    for need in needs:
+        placed = _search(table, [*kept, need], preference)
+        if placed is not None:
+            kept.append(need)
+            found = placed
+    return found
+
+
+def _search(
+    table: _Table, needs: Sequence[tuple[int, int]], preference: Sequence[int]
+) -> dict[int, int] | None:
+    """Returns the part of a group for every need; None where there is none or it takes too long."""
+    placed: dict[int, int] = {}
+    choices: list[Iterator[int | None]] = []
+    chosen: list[int | None] = []
+    for _ in range(_MOST_STEPS):
+        if len(chosen) == len(needs):
+            return placed
+        if len(choices) == len(chosen):
+            choices.append(_candidates(table, needs[len(chosen)], placed, preference))
+        try:
+            group = next(choices[-1])
+        except StopIteration:
+            choices.pop()
+            if not chosen:
+                return None
+            undone = chosen.pop()
+            if undone is not None:
+                del placed[undone]
+            continue
+        chosen.append(group)
+        if group is not None:
+            placed[group] = needs[len(chosen) - 1][0]
+    return None
+
+
+def _candidates(
+    table: _Table, need: tuple[int, int], placed: Mapping[int, int], preference: Sequence[int]
+) -> Iterator[int | None]:
+    """Yields the groups that can meet a need, those of the part first; None if one does already."""
+    part, name = need
+    if any(where == part and table.counts[group, name] for group, where in placed.items()):
+        yield None
+        return
+    fitting = [group for group in preference if table.counts[group, name] and group not in placed]
+    yield from sorted(fitting, key=lambda group: table.parts[group] != part)
+
+
+def _balance(
+    table: _Table, parts: Int64[np.ndarray, " groups"], shares: Float64[np.ndarray, " parts"]
+) -> Int64[np.ndarray, " groups"]:
+    """Moves or exchanges groups as long as that brings the proportions nearer.
+
+    What is lowered is chi-squared, over parts and classes, of the rows against the shares. No move
+    takes a class from a part that must have it.
+    """
+    expected = shares[:, None] * table.counts.sum(axis=0)
+    has = table.counts > 0
+    for _ in range(_MOST_MOVES):
+        alone = table.required[parts] & (table.groups_in(parts)[parts] == 1) & has
+        moves = _moves(table, parts, expected)
+        allowed = np.where(alone.any(axis=1)[:, None], np.inf, moves)
+        group, part = np.unravel_index(np.argmin(allowed), allowed.shape)
+        if allowed[group, part] < 0:
+            parts[group] = part
+            continue
+        if len(parts) > _MOST_SWAPPED:
+            break
+        swaps = _swaps(table, parts, expected, moves)
+        swaps[(alone.astype(np.float64) @ ~has.T) > 0] = np.inf
+        swaps = np.maximum(swaps, swaps.T)
+        first, second = np.unravel_index(np.argmin(swaps), swaps.shape)
+        if not swaps[first, second] < 0:
+            break
+        parts[[first, second]] = parts[[second, first]]
+    return parts
+
+
+def _moves(
+    table: _Table,
+    parts: Int64[np.ndarray, " groups"],
+    expected: Float64[np.ndarray, "parts classes"],
+) -> Float64[np.ndarray, "groups parts"]:
+    """Returns by how much chi-squared changes when a group goes to a part."""
+    rows = np.stack([table.counts[parts == part].sum(axis=0) for part in range(len(expected))])
+    counts = table.counts.astype(np.float64)
+    squares = counts**2 @ (1 / expected).T
+    linear = counts @ (2 * (rows - expected) / expected).T
+    groups = np.arange(len(parts))
+    leave = (squares - linear)[groups, parts]
+    changes = leave[:, None] + squares + linear
+    changes[groups, parts] = 0
+    return np.round(changes, 9)  # so that no machine breaks a tie otherwise
+
+
+def _swaps(
+    table: _Table,
+    parts: Int64[np.ndarray, " groups"],
+    expected: Float64[np.ndarray, "parts classes"],
+    moves: Float64[np.ndarray, "groups parts"],
+) -> Float64[np.ndarray, "groups groups"]:
+    """Returns by how much chi-squared changes when two groups change places."""
+    there = moves[:, parts]
+    weights = (1 / expected)[parts]
+    products = (table.counts * weights) @ table.counts.T.astype(np.float64)
+    changes = there + there.T - 2 * (products + products.T)
+    changes[parts[:, None] == parts] = 0
+    return np.round(changes, 9)
+
+
+def _folds(
+    labels: Int[np.ndarray, " n"], groups: Shaped[np.ndarray, " n"]
+) -> tuple[int, int] | None:
+    """Returns how many folds to deal and to hold out twice; None if there is too little to deal."""
+    most = min(len(np.unique(groups)), int(np.bincount(labels).max()))
+    return next((chosen for chosen in _FOLDS if chosen[0] <= most), None)

@@ -1,0 +1,64 @@
+"""Which rows train, which validate and which test."""
+
+import numpy as np
+
+from data.labels import PARTS, Labels, Rows
+from data.splits.grouped import GROUPED_VERSIONS, can_be_grouped, grouped_split
+from data.splits.paper import paper_split
+from data.splits.validation_cut import cut_validation, lacks_validation
+from lmf_jax.errors import UserError
+
+
+def possible_splits(labels: Labels) -> list[str]:
+    """Returns the names of the splits that a dataset can have; the first is its own choice."""
+    official = [] if labels.parts is None else ["official"]
+    known = labels.groups is not None and can_be_grouped(labels.labels, labels.groups)
+    return [*official, "paper", *(["grouped"] if known else [])]
+
+
+def split_versions(split: str) -> tuple[int, ...]:
+    """Returns the versions of a split's method, the present one first.
+
+    Args:
+        split: Name of the split.
+    """
+    return GROUPED_VERSIONS if split == "grouped" else (1,)
+
+
+def make_split(labels: Labels, split: str, seed: int, version: int | None = None) -> Rows:
+    """Splits a dataset.
+
+    Args:
+        labels: The labels of the dataset.
+        split: "official" (as the dataset comes), "paper" (by class, 70 : 15 : 15) or "grouped" (the
+            same, but no patient or lesion in two parts).
+        seed: Decides the split alone; any whole number from 0. The official one has no seed,
+            unless its validation part has to be cut from training.
+        version: One of :func:`split_versions`; None takes the present one.
+
+    Returns:
+        The sorted row numbers of "train", "validation" and "test".
+
+    Raises:
+        UserError: If the dataset cannot be split so.
+    """
+    if split == "official" and labels.parts is not None:
+        if lacks_validation(labels):
+            cut = cut_validation(labels, seed)
+            return {**cut, "test": np.flatnonzero(labels.parts == "test")}
+        return {part: np.flatnonzero(labels.parts == part) for part in PARTS}
+    if split == "paper":
+        return paper_split(labels.labels, seed)
+    if split == "grouped" and "grouped" in possible_splits(labels) and labels.groups is not None:
+        version = version or GROUPED_VERSIONS[0]
+        return grouped_split(labels.labels, labels.groups, seed, version)
+    reasons = {
+        "official": "the dataset does not come with a split",
+        "grouped": "the dataset names no patients or lesions"
+        if labels.groups is None
+        else "it needs 7 patients or lesions and as many images of a class",
+    }
+    raise UserError(
+        f"--split {split} is not possible: {reasons.get(split, 'there is no such split')}; choose "
+        f"{' or '.join(possible_splits(labels))}."
+    )

@@ -1,0 +1,54 @@
+"""Remarks on a split for the terminal, the audit and the report, such as classes a part lacks."""
+
+import numpy as np
+
+from data.labels import PARTS, Labels, Rows
+from data.splits.validation_cut import lacks_validation
+
+VALIDATION_IS_CUT = (
+    "The dataset comes without a validation part: 15 % of its training part is used for "
+    "it, chosen by --split-seed; no patient or lesion is divided."
+)
+"""Remark on a split whose validation part was taken from training."""
+
+
+def split_notes(labels: Labels, rows: Rows, split: str) -> list[str]:
+    """Says how a missing validation part was made, and names every class that a part lacks.
+
+    A line each; a class comes with the reason.
+
+    Args:
+        labels: The labels of a dataset.
+        rows: Row numbers of every part.
+        split: Name of the split.
+    """
+    num_classes = len(labels.class_names)
+    counts = {part: np.bincount(labels.labels[rows[part]], minlength=num_classes) for part in PARTS}
+    lines = [VALIDATION_IS_CUT] if split == "official" and lacks_validation(labels) else []
+    for class_id, name in enumerate(labels.class_names):
+        lacking = [part for part in PARTS if not counts[part][class_id]]
+        if lacking:
+            lines.append(
+                f"No image of the class {name} is in the {' and the '.join(lacking)} part: "
+                f"{_reason(labels, class_id, split)}."
+            )
+    return lines
+
+
+def _reason(labels: Labels, class_id: int, split: str) -> str:
+    of_class = labels.labels == class_id
+    count = int(of_class.sum())
+    if not count:
+        return "the dataset has none"
+    if split == "official" and lacks_validation(labels):
+        return "the dataset's own parts have too few images of it, or none"
+    if split == "official":
+        return "the split that comes with the dataset has none there"
+    if split == "grouped" and labels.groups is not None:
+        num_groups = len(np.unique(labels.groups[of_class]))
+        if num_groups >= len(PARTS):
+            return "the patients or lesions with it were not dealt to all parts"
+        owners = "patient or lesion has" if num_groups == 1 else "patients or lesions have"
+        return f"{num_groups} {owners} it, and a class needs {len(PARTS)} to be in all parts"
+    images = "image" if count == 1 else "images"
+    return f"it has {count} {images}, and --split {split} holds out none of fewer than four"

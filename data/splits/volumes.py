@@ -1,0 +1,215 @@
+"""From the name of a dataset of volumes to its cases, its classes and the rows of its parts."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Int64, Shaped
+
+from data.labels import PARTS, Rows
+from data.names import VOLUMES
+from data.prepared.case_file import CaseFile, open_case
+from data.prepared.case_file import Volume as Volume
+from data.prepared.images import INDEX_FILE
+from data.prepared.prepare import prepare_command
+from data.prepared.volumes import (
+    PreparedVolumes,
+    case_path,
+    open_prepared_volumes,
+    volumes_folder,
+)
+from data.splits.paper import paper_split
+from data.splits.split_file import stored_split
+from lmf_jax.config import DEFAULT_DATA_DIR
+from lmf_jax.errors import UserError
+
+SPLITS = ("paper", "grouped")
+"""Splits of volumes. They are the same: every case is another patient."""
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeDataset:
+    """A dataset of volumes with its split.
+
+    Attributes:
+        name: Its name, as given on the command line.
+        class_names: Name of every class, by class id; the background is the first.
+        modalities: Name of every modality, in the order of the image's last axis.
+        spacing: Edges of a voxel along z, y, x, in mm; the same in all cases.
+        padding: What an image holds outside of its volume.
+        ids: Name of every case, unicode [n].
+        groups: Patient of every case, unicode [n].
+        shapes: Voxels of every case along z, y, x, [n, 3].
+        rows: Sorted row numbers of "train", "validation" and "test".
+        defaults: The dataset's own values for settings that the person left open, and the split.
+        content_fingerprint: SHA-256, in hex, over everything but the split.
+        fingerprint: SHA-256, in hex, over everything and the rows of each part: two runs with the
+            same one saw the same data.
+        prepared: The dataset without its split.
+    """
+
+    notes: ClassVar[tuple[str, ...]] = ()
+    """Nothing: whole cases are split, and every case may hold every class."""
+
+    name: str
+    class_names: tuple[str, ...]
+    modalities: tuple[str, ...]
+    spacing: tuple[float, float, float]
+    padding: float
+    ids: Shaped[np.ndarray, " n"]
+    groups: Shaped[np.ndarray, " n"]
+    shapes: Int64[np.ndarray, "n 3"]
+    rows: dict[str, Int64[np.ndarray, " _"]]
+    defaults: dict[str, Any]
+    content_fingerprint: str
+    fingerprint: str
+    prepared: PreparedVolumes
+    _files: dict[int, CaseFile] = field(default_factory=dict)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a run records of its data: plain values, for JSON."""
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "class_names": list(self.class_names),
+            "modalities": list(self.modalities),
+            "spacing": list(self.spacing),
+            "padding": self.padding,
+        }
+
+    def groups_of(self, part: str) -> Shaped[np.ndarray, " m"]:
+        """Returns the patient of every case of a part.
+
+        Args:
+            part: "train", "validation" or "test".
+        """
+        return self.groups[self.rows[part]]
+
+    def voxel_counts(self, part: str) -> Int64[np.ndarray, " classes"]:
+        """Returns how many voxels of each class a part has, by class id.
+
+        Args:
+            part: "train", "validation" or "test".
+        """
+        counts: Int64[np.ndarray, " classes"] = self.prepared.voxel_counts[self.rows[part]].sum(0)
+        return counts
+
+    def read(self, row: int) -> Volume:
+        """Reads a case.
+
+        Args:
+            row: Its row number.
+
+        Returns:
+            The image float32 [depth, height, width, M], normalised, and the labels uint8 [depth,
+            height, width]: z (upwards), y (to the front), x (to the right).
+
+        Raises:
+            UserError: If its file is missing or no longer what was written.
+            IndexError: If there is no such row.
+        """
+        return self.case(row).read(0, int(self.shapes[row, 0]))
+
+    def case(self, row: int) -> CaseFile:
+        """Returns the file of a case, from which single slices can be read.
+
+        Args:
+            row: Its row number.
+
+        Raises:
+            UserError: If the file is missing or is that of another case.
+            IndexError: If there is no such row.
+        """
+        if row not in self._files:
+            path = case_path(self.prepared.folder, str(self.ids[row]))
+            found = open_case(path, len(self.modalities), len(self.class_names))
+            counts, shape = self.prepared.voxel_counts[row], self.shapes[row]
+            expected = self.prepared.digests[row], *shape.tolist(), *counts.tolist()
+            if (found.digest, *found.shape[:3], *found.voxel_counts.tolist()) != expected:
+                raise found.damaged(f"it is not the one of {INDEX_FILE}")
+            self._files[row] = found
+        return self._files[row]
+
+
+def load_volumes(
+    name: str,
+    *,
+    data_dir: str | Path = DEFAULT_DATA_DIR,
+    split: str | None = None,
+    split_seed: int = 0,
+) -> VolumeDataset:
+    """Opens a prepared dataset of volumes and splits it 70 : 15 : 15, case by case.
+
+    Args:
+        name: Name of the dataset: kits19 or brats20.
+        data_dir: The folder of prepared datasets; "~" is the home folder.
+        split: "paper" or "grouped", which are the same where every case is another patient. None
+            takes the first.
+        split_seed: Decides the split alone; any whole number from 0.
+
+    Returns:
+        The dataset. It depends on nothing but these arguments and the files they name.
+
+    Raises:
+        UserError: If there is no such dataset, it is not prepared, or it cannot be split so.
+    """
+    if name not in VOLUMES:
+        choices = ", ".join(VOLUMES)
+        raise UserError(f"There is no dataset of volumes named {name!r}; choose one of {choices}.")
+    if split_seed < 0:
+        raise UserError(f"--split-seed must be a whole number from 0, got {split_seed}.")
+    split = split or SPLITS[0]
+    if split not in SPLITS:
+        raise UserError(
+            f"--split {split} is not possible for volumes; choose {' or '.join(SPLITS)}."
+        )
+    data_dir = Path(data_dir).expanduser()
+    folder = volumes_folder(name, data_dir)
+    if not (folder / INDEX_FILE).exists():
+        raise UserError(
+            f"{name} is not prepared in {data_dir}; download it and run: "
+            f"{prepare_command(name, 'DIR', data_dir)}"
+        )
+    prepared = open_prepared_volumes(name, folder)
+    rows, fingerprint = stored_split(
+        f"{split}-seed{split_seed}",
+        prepared,
+        lambda: paper_split(np.zeros(len(prepared.ids), np.int64), split_seed),
+    )
+    kind = prepared.kind
+    _check_parts(prepared, rows, split)
+    return VolumeDataset(
+        name=name,
+        class_names=kind.class_names,
+        modalities=kind.modalities,
+        spacing=kind.spacing,
+        padding=kind.padding,
+        ids=prepared.ids,
+        groups=prepared.ids,
+        shapes=prepared.shapes,
+        rows=rows,
+        defaults={**kind.defaults, "split": split},
+        content_fingerprint=prepared.fingerprint,
+        fingerprint=fingerprint,
+        prepared=prepared,
+    )
+
+
+def _check_parts(prepared: PreparedVolumes, rows: Rows, split: str) -> None:
+    """Refuses a split that nothing can be trained or tested on."""
+    for part in PARTS:
+        if not len(rows[part]):
+            raise UserError(
+                f"No case is in the {part} part by --split {split}; prepare four cases or more."
+            )
+    counts = prepared.voxel_counts[rows["train"]].sum(0)
+    missing = [
+        name for name, count in zip(prepared.kind.class_names, counts, strict=True) if not count
+    ]
+    if missing:
+        raise UserError(
+            f"No voxel of the class {', '.join(missing)} is trained on by --split {split}; choose "
+            "another --split-seed, or prepare more cases."
+        )

@@ -1,0 +1,127 @@
+"""What is to be known of a dataset of volumes before any file is opened."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from lmf_jax.errors import UserError
+
+VolumeArray = Float32[np.ndarray, "depth height width"]
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of a case in a download.
+
+    Attributes:
+        id: Name of the case.
+        folder: Where they lie.
+        images: Their names, one for each modality, without ``.nii`` or ``.nii.gz``.
+        labels: Name of the label map, the same way.
+    """
+
+    id: str
+    folder: Path
+    images: tuple[str, ...]
+    labels: str
+
+    def image_paths(self) -> list[Path]:
+        """Returns the paths of the images.
+
+        Raises:
+            UserError: If one is missing.
+        """
+        return [self._path(name) for name in self.images]
+
+    def labels_path(self) -> Path:
+        """Returns the path of the label map.
+
+        Raises:
+            UserError: If it is missing.
+        """
+        return self._path(self.labels)
+
+    def has(self, name: str) -> bool:
+        """Tells whether there is a file of this name, compressed or not."""
+        return any(path.exists() for path in self._candidates(name))
+
+    def existing_paths(self) -> list[Path]:
+        """Returns the files of the case that are there, the label map among them."""
+        names = (*self.images, self.labels)
+        return [path for name in names for path in self._candidates(name) if path.exists()]
+
+    def _path(self, name: str) -> Path:
+        for path in self._candidates(name):
+            if path.exists():
+                return path
+        raise UserError(f"{self.folder} has no {name}.nii.gz or {name}.nii.")
+
+    def _candidates(self, name: str) -> list[Path]:
+        return [self.folder / f"{name}{ending}" for ending in (".nii.gz", ".nii")]
+
+
+@dataclass(frozen=True)
+class VolumeKind:
+    """A dataset of volumes: what its files mean, and how they are prepared.
+
+    Attributes:
+        class_names: Name of every class, by class id; the background is the first.
+        label_values: The label in the files for each class, by class id.
+        modalities: Name of every modality, in the order of the last axis.
+        spacing: Edges of a prepared voxel along z, y, x, in mm.
+        padding: The normalised value of what lies outside of a volume.
+        crop: Whether what is :attr:`padding` on all sides is cut off.
+        defaults: The dataset's own values for settings that the person left open.
+        case_of: From a folder to the case in it.
+        find_cases: Lists the cases of a download, in order.
+        normalise: From the values of one modality to what a model is given; it may change them in
+            place.
+    """
+
+    class_names: tuple[str, ...]
+    label_values: tuple[int, ...]
+    modalities: tuple[str, ...]
+    spacing: tuple[float, float, float]
+    padding: float
+    crop: bool
+    defaults: Mapping[str, Any]
+    case_of: Callable[[Path], CaseFiles]
+    find_cases: Callable[[Path], list[CaseFiles]]
+    normalise: Callable[[VolumeArray], VolumeArray]
+
+
+def volume_kind(name: str) -> VolumeKind:
+    """Returns what is known of a dataset of volumes.
+
+    Args:
+        name: One of :data:`data.names.VOLUMES`.
+    """
+    kind: VolumeKind = import_module(f"data.datasets.{name}.volumes").KIND
+    return kind
+
+
+def case_folders(raw_dir: Path, pattern: str, example: str) -> list[Path]:
+    """Lists the folders of the cases of a download, by name.
+
+    Args:
+        raw_dir: The folder of the download.
+        pattern: What their names match.
+        example: One of them with its files, for the error.
+
+    Raises:
+        UserError: If there is none.
+    """
+    try:
+        found = [path for path in raw_dir.iterdir() if re.fullmatch(pattern, path.name, re.ASCII)]
+        folders = sorted(path for path in found if path.is_dir())
+    except OSError as error:
+        raise UserError(f"{raw_dir} cannot be listed ({error.strerror}).") from error
+    if not folders:
+        raise UserError(f"{raw_dir} holds no case; expected folders such as {example}.")
+    return folders
