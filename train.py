@@ -5,18 +5,20 @@ import jax
 from data.inputs.classification import load_for_classification, open_classification
 from data.inputs.segmentation import describe, load_for_segmentation, open_segmentation
 from data.shard import Share
-from lmf_jax.command_line import parse_config
+from lmf_jax.cli.command_line import parse_config
 from lmf_jax.config import Config
+from lmf_jax.distributed.initialize import start_up
 from lmf_jax.errors import run_command
-from lmf_jax.evaluation.report import format_test_table, write_report
-from lmf_jax.evaluation.segmentation_report import format_segmentation_table
-from lmf_jax.training.classification import make_classification, predict
+from lmf_jax.evaluation.classification.report import format_test_table, write_report
+from lmf_jax.evaluation.classification.run import write_test
+from lmf_jax.evaluation.segmentation.report import format_segmentation_table
+from lmf_jax.inference.classifier import Trained, explain_mistakes
+from lmf_jax.inference.predict import predict
+from lmf_jax.inference.segmenter import TrainedSegmenter, test_segmenter
+from lmf_jax.runs.folder import open_run, read_config, read_fingerprint
+from lmf_jax.training.classification import make_classification
 from lmf_jax.training.loop import fit
-from lmf_jax.training.run_folder import open_run, read_config, read_fingerprint, write_test
 from lmf_jax.training.segmentation import make_segmentation
-from lmf_jax.training.start_up import start_up
-from lmf_jax.training.trained import Trained, explain_mistakes
-from lmf_jax.training.trained_segmenter import TrainedSegmenter, test_segmenter
 
 
 def main() -> None:
@@ -44,10 +46,12 @@ def classify(config: Config, share: Share, fingerprint: str | None) -> None:
     logits, labels = predict(program.predict_step, variables, test, scale=config.logit_scale)
     if share.process_index == 0:
         rows = dataset.rows["test"]
-        of_test = (labels, logits, dataset.class_names, dataset.groups_of("test"))
-        results = write_test(run_dir, dataset.ids[rows], *of_test)
-        what = (config, dataset.description, program.model, variables, program.normalisation)
-        explain_mistakes(run_dir, Trained(*what), inputs.images, rows, labels, logits)
+        names, groups = dataset.class_names, dataset.groups_of("test")
+        results = write_test(run_dir, dataset.ids[rows], labels, logits, names, groups)
+        trained = Trained(
+            config, dataset.description, program.model, variables, program.normalisation
+        )
+        explain_mistakes(run_dir, trained, inputs.images, rows, labels, logits)
         print(format_test_table(results, dataset.class_counts("train").tolist()))
         print(f"report: {write_report(run_dir)}")
 
@@ -68,8 +72,9 @@ def segment(config: Config, share: Share, fingerprint: str | None) -> None:
     program.announce(config, dataset.rows, run_dir, dataset.notes)
     variables = fit(config, program, run_dir, inputs.training(), inputs.validation())
 
-    what = (config, description, program.model, variables, program.settings.normalisation)
-    results = test_segmenter(TrainedSegmenter(*what), run_dir, inputs.cases("test"))
+    normalisation = program.settings.normalisation
+    trained = TrainedSegmenter(config, description, program.model, variables, normalisation)
+    results = test_segmenter(trained, run_dir, inputs.cases("test"))
     if share.process_index == 0:
         print(format_segmentation_table(results))
         print(f"report: {write_report(run_dir)}")

@@ -21,9 +21,9 @@ from jax import lax
 
 from benchmarks.record import record
 from benchmarks.turns import Turns, calls_per_second
+from lmf_jax.distributed.devices import CPU_COMPILER_OPTIONS
+from lmf_jax.distributed.initialize import keep_memory
 from lmf_jax.models.convolution import convolve
-from lmf_jax.training.devices import CPU_COMPILER_OPTIONS
-from lmf_jax.training.start_up import keep_memory
 
 LAYERS = (
     (16, 64, 64, 1, 1),

@@ -21,12 +21,12 @@ from scipy import special
 
 from benchmarks.record import record, table
 from lmf_jax.evaluation.calibration_error import debiased_calibration_error
-from lmf_jax.evaluation.metrics import classification_metrics
+from lmf_jax.evaluation.classification.metrics import classification_metrics
+from lmf_jax.evaluation.classification.scores import calibration, softmax
 from lmf_jax.evaluation.permutation import paired_test
 from lmf_jax.evaluation.posterior import macro_f1_interval, unit_table
 from lmf_jax.evaluation.resampling import percentile_interval
-from lmf_jax.evaluation.scores import calibration, softmax
-from lmf_jax.evaluation.segmentation_summary import bootstrap_means
+from lmf_jax.evaluation.segmentation.summary import bootstrap_means
 from lmf_jax.evaluation.statistics import compare_means
 
 STANDARD_ERROR = 0.007

@@ -27,10 +27,10 @@ from data.batches.image_cache import cached_images
 from data.batches.pipeline import evaluation_batches, train_batches
 from data.splits.dataset import load_dataset
 from lmf_jax.config import DEFAULT_DATA_DIR, Config
+from lmf_jax.distributed.devices import spread_over_devices
+from lmf_jax.distributed.initialize import keep_memory
 from lmf_jax.training.classification import Classification, make_classification
-from lmf_jax.training.devices import spread_over_devices
 from lmf_jax.training.loop import fit
-from lmf_jax.training.start_up import keep_memory
 
 
 @dataclass(frozen=True)

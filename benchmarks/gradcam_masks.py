@@ -27,20 +27,20 @@ from data.formats.images import read_encoded, reason
 from data.formats.masks import decode_mask
 from data.splits.dataset import dataset_of_run
 from lmf_jax.config import Config
+from lmf_jax.distributed.initialize import start_up
 from lmf_jax.errors import UserError, run_command
-from lmf_jax.evaluation.explanation_figures import (
+from lmf_jax.evaluation.classification.explanations import (
     ExplainedImage,
     Explanation,
     draw_explanations,
 )
+from lmf_jax.evaluation.classification.gradcam import energy_inside, pointing_game, resize_heat
+from lmf_jax.evaluation.classification.metrics import predicted_classes
+from lmf_jax.evaluation.classification.run import FinishedRun, read_run
+from lmf_jax.evaluation.classification.scores import softmax
 from lmf_jax.evaluation.figures import save_figure
-from lmf_jax.evaluation.finished_run import FinishedRun, read_run
-from lmf_jax.evaluation.gradcam import energy_inside, pointing_game, resize_heat
-from lmf_jax.evaluation.metrics import predicted_classes
 from lmf_jax.evaluation.resampling import NUM_RESAMPLES, Groups, percentile_interval, resample
-from lmf_jax.evaluation.scores import softmax
-from lmf_jax.training.start_up import start_up
-from lmf_jax.training.trained import Trained, load_trained
+from lmf_jax.inference.classifier import Trained, load_trained
 
 BATCH_SIZE = 32
 

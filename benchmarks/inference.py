@@ -16,8 +16,8 @@ import tyro
 from benchmarks.record import record
 from benchmarks.train_step import CLASS_COUNTS, made_up_batch, program_for
 from benchmarks.turns import Turns, calls_per_second
-from lmf_jax.training.devices import spread_over_devices
-from lmf_jax.training.start_up import keep_memory
+from lmf_jax.distributed.devices import spread_over_devices
+from lmf_jax.distributed.initialize import keep_memory
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ import tyro
 from benchmarks.record import record
 from benchmarks.turns import Turns, calls_per_second
 from lmf_jax import class_margins
+from lmf_jax.distributed.initialize import keep_memory
 from lmf_jax.losses import (
     cross_entropy_loss,
     focal_loss,
@@ -28,7 +29,6 @@ from lmf_jax.losses import (
     lmf_loss,
     make_objective,
 )
-from lmf_jax.training.start_up import keep_memory
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ import tyro
 from benchmarks.paper import printed
 from benchmarks.paper.figures import MacroF1, draw_classes, draw_losses, draw_settings
 from benchmarks.record import RESULTS
-from lmf_jax.errors import UserError, parse_in_one_line, run_command
+from lmf_jax.cli.parser import parse_in_one_line
+from lmf_jax.errors import UserError, run_command
 from lmf_jax.evaluation.figures import save_figure
 
 

@@ -30,7 +30,8 @@ from benchmarks.paper.recipe import (
 from benchmarks.paper.reproduced import Group, read_group
 from benchmarks.paper.rows import Row, percent
 from benchmarks.record import record, table
-from lmf_jax.errors import TrainingStopped, UserError, parse_in_one_line, run_command
+from lmf_jax.cli.parser import parse_in_one_line
+from lmf_jax.errors import TrainingStopped, UserError, run_command
 from lmf_jax.evaluation.figures import save_figure
 
 Weights = tuple[float, float]

@@ -31,9 +31,10 @@ from benchmarks.paper.reproduced import Group, read_group
 from benchmarks.paper.rows import COLUMNS, class_rows, difference_rows, result_rows, split_rows
 from benchmarks.paper.runs import Run, train_missing
 from benchmarks.record import record, table
-from lmf_jax.errors import TrainingStopped, UserError, parse_in_one_line, run_command
-from lmf_jax.evaluation.finished_run import FinishedRun
-from lmf_jax.evaluation.run_files import best_epoch
+from lmf_jax.cli.parser import parse_in_one_line
+from lmf_jax.errors import TrainingStopped, UserError, run_command
+from lmf_jax.evaluation.classification.run import FinishedRun
+from lmf_jax.runs.files import best_epoch
 
 RESULTS = "Results on the test images"
 DIFFERENCES = "Macro F1 of LMF less that of another loss"

@@ -18,10 +18,10 @@ import tyro
 from benchmarks.record import record
 from data.inputs.image_files import LooseImages, image_files
 from lmf_jax.config import Config
+from lmf_jax.distributed.devices import spread_over_devices
+from lmf_jax.distributed.initialize import start_up
 from lmf_jax.errors import run_command
-from lmf_jax.training.devices import spread_over_devices
-from lmf_jax.training.start_up import start_up
-from lmf_jax.training.trained import load_trained
+from lmf_jax.inference.classifier import load_trained
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from lmf_jax.training.run_folder import versions
+from lmf_jax.runs.folder import versions
 
 RESULTS = Path(__file__).parent / "results"
 

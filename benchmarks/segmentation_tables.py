@@ -16,14 +16,15 @@ import tyro
 
 from benchmarks.paper.runs import Run, train_missing
 from benchmarks.record import record, table
+from lmf_jax.cli.parser import parse_in_one_line
 from lmf_jax.config import DEFAULT_DATA_DIR
-from lmf_jax.errors import TrainingStopped, UserError, parse_in_one_line, run_command
-from lmf_jax.evaluation.finished_segmentation import FinishedSegmentation, read_segmentation_run
+from lmf_jax.errors import TrainingStopped, UserError, run_command
 from lmf_jax.evaluation.formatting import format_interval
-from lmf_jax.evaluation.run_files import best_epoch
 from lmf_jax.evaluation.run_groups import format_p
-from lmf_jax.evaluation.segmentation_comparison import compare_segmentation_runs
+from lmf_jax.evaluation.segmentation.comparison import compare_segmentation_runs
+from lmf_jax.evaluation.segmentation.run import FinishedSegmentation, read_segmentation_run
 from lmf_jax.evaluation.statistics import holm
+from lmf_jax.runs.files import best_epoch
 
 LOSSES = (
     "ce",

@@ -18,9 +18,9 @@ import tyro
 from benchmarks.record import record
 from benchmarks.turns import Turns, calls_per_second
 from lmf_jax.config import Config
+from lmf_jax.distributed.devices import spread_over_devices
+from lmf_jax.distributed.initialize import keep_memory
 from lmf_jax.training.classification import Classification, make_classification
-from lmf_jax.training.devices import spread_over_devices
-from lmf_jax.training.start_up import keep_memory
 
 CLASS_COUNTS = [4693, 779, 769, 360, 229, 100, 81]
 """HAM10000's training part."""

@@ -30,8 +30,9 @@ from data.splits.dataset import DEFAULTS, open_split
 from data.splits.methods import make_split, possible_splits
 from data.splits.validation_cut import lacks_validation
 from data.storage import building, replacing
+from lmf_jax.cli.parser import parse_in_one_line
 from lmf_jax.config import DEFAULT_DATA_DIR
-from lmf_jax.errors import UserError, parse_in_one_line, run_command
+from lmf_jax.errors import UserError, run_command
 
 Name = Annotated[
     str,

@@ -1,20 +1,15 @@
 """The exceptions that are written for the person at the command line, and how they get there."""
 
-import contextlib
 import errno
 import io
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
-from typing import NoReturn, TypeVar, get_type_hints
+from collections.abc import Callable
+from typing import NoReturn
 
 import jax
-
-from lmf_jax.parser_messages import plain_message
-
-T = TypeVar("T")
 
 _DISK_REFUSES = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG),
@@ -71,32 +66,6 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def parse_in_one_line(
-    parse: Callable[[], T], sections: Iterable[type] = (), words: Sequence[str] | None = None
-) -> T:
-    """Parse a command line with tyro; what is wrong with it becomes one line.
-
-    Args:
-        parse: calls tyro.
-        sections: the dataclasses whose fields are the flags.
-        words: the command line after the program's name; that of this process if not given.
-
-    Raises:
-        UserError: if tyro refuses the command line.
-        SystemExit: with code 0, after tyro printed its help.
-    """
-    shown = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(shown):
-            return parse()
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        words = sys.argv[1:] if words is None else words
-        kinds = {name: k for section in sections for name, k in get_type_hints(section).items()}
-        raise UserError(plain_message(shown.getvalue(), words, kinds)) from None
 
 
 def run_command(name: str, command: Callable[[], None]) -> None:

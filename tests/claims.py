@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.paper import printed
 from benchmarks.record import table as markdown
-from lmf_jax.command_line import parse_config
+from lmf_jax.cli.command_line import parse_config
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks/results"

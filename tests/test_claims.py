@@ -11,7 +11,7 @@ from benchmarks.paper import printed
 from benchmarks.paper.recipe import differences_from_paper
 from benchmarks.record import table as markdown
 from data.splits.dataset import DEFAULTS, load_dataset
-from lmf_jax.command_line import parse_config
+from lmf_jax.cli.command_line import parse_config
 from tests import claims
 from tests.claims import ROOT, config_of, difference, paper_result, points, result, section
 

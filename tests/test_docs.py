@@ -12,7 +12,7 @@ import pytest
 import tyro
 
 from benchmarks.tpu_compile import Options
-from lmf_jax.command_line import parse_config
+from lmf_jax.cli.command_line import parse_config
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.glob("*.md"))

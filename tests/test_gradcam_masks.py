@@ -26,11 +26,11 @@ from benchmarks.gradcam_masks import (
 from data.formats.mask_encoding import save_mask
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
-from lmf_jax.evaluation.explanation_figures import overlay
-from lmf_jax.evaluation.gradcam import pointing_game, resize_heat
+from lmf_jax.evaluation.classification.explanations import overlay
+from lmf_jax.evaluation.classification.gradcam import pointing_game, resize_heat
+from lmf_jax.inference.classifier import Trained
 from lmf_jax.models.classifier import Classifier, LinearHead
 from lmf_jax.models.normalisation import NORMALISATIONS
-from lmf_jax.training.trained import Trained
 
 SIDE, CELLS = 32, 8
 NAMES = ("red", "green", "blue")

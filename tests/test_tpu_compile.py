@@ -11,9 +11,9 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from benchmarks import roofline
 from benchmarks.tpu_compile import all_reduce_bytes, devices_of, scaling, use_compiler_alone
+from lmf_jax.distributed.devices import AXIS
 from lmf_jax.errors import UserError
 from lmf_jax.losses import make_objective
-from lmf_jax.training.devices import AXIS
 from lmf_jax.training.optimizer import make_optimizer
 from lmf_jax.training.state import StepSettings, create_train_state
 from lmf_jax.training.step import make_train_step

@@ -19,16 +19,16 @@ from benchmarks.fuzzing.harness import Files, Target
 from benchmarks.fuzzing.mutations import changed_bytes, changed_files, changed_json
 from benchmarks.fuzzing.npz import changed_npz
 from lmf_jax.config import Config
-from lmf_jax.evaluation.comparison import compare_runs, format_comparison
-from lmf_jax.evaluation.finished_run import FinishedRun, read_run
+from lmf_jax.evaluation.classification.comparison import compare_runs, format_comparison
+from lmf_jax.evaluation.classification.mistakes import Mistakes, confident_mistakes
+from lmf_jax.evaluation.classification.report import format_test_table, write_report
+from lmf_jax.evaluation.classification.run import FinishedRun, read_run
+from lmf_jax.evaluation.classification.summary import test_summary
 from lmf_jax.evaluation.formatting import format_setting
-from lmf_jax.evaluation.mistakes import Mistakes, confident_mistakes
-from lmf_jax.evaluation.report import format_test_table, write_report
-from lmf_jax.evaluation.summary import test_summary
 from lmf_jax.models.normalisation import Normalisation
-from lmf_jax.training.checkpoint import read_best
-from lmf_jax.training.checksum import record_checksum, tree_checksum
-from lmf_jax.training.run_folder import read_config
+from lmf_jax.runs.best_checkpoint import read_best
+from lmf_jax.runs.checksum import record_checksum, tree_checksum
+from lmf_jax.runs.folder import read_config
 
 CLASSES = ("a", "b", "c")
 LABELS = np.array([0, 0, 0, 1, 1, 2, 0, 1])

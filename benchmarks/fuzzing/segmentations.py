@@ -20,14 +20,14 @@ from benchmarks.fuzzing.runs import (
     npz_of,
     or_bytes,
 )
-from lmf_jax.evaluation.finished_segmentation import read_segmentation_run
-from lmf_jax.evaluation.report import write_report
-from lmf_jax.evaluation.segmentation_comparison import (
+from lmf_jax.evaluation.classification.report import write_report
+from lmf_jax.evaluation.segmentation.comparison import (
     compare_segmentation_runs,
     format_segmentation_comparison,
 )
-from lmf_jax.evaluation.segmentation_report import format_segmentation_table
-from lmf_jax.evaluation.segmentation_summary import segmentation_summary
+from lmf_jax.evaluation.segmentation.report import format_segmentation_table
+from lmf_jax.evaluation.segmentation.run import read_segmentation_run
+from lmf_jax.evaluation.segmentation.summary import segmentation_summary
 
 CASES = 5
 

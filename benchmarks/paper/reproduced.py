@@ -12,13 +12,13 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.paper.runs import Run
-from lmf_jax.command_line import parse_config
+from lmf_jax.cli.command_line import parse_config
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
-from lmf_jax.evaluation.comparison import compare_runs
-from lmf_jax.evaluation.finished_run import FinishedRun, read_run
-from lmf_jax.evaluation.run_files import best_epoch
+from lmf_jax.evaluation.classification.comparison import compare_runs
+from lmf_jax.evaluation.classification.run import FinishedRun, read_run
 from lmf_jax.evaluation.statistics import holm, mean_over_seeds
+from lmf_jax.runs.files import best_epoch
 
 
 @dataclass(frozen=True)

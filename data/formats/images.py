@@ -4,7 +4,6 @@ import io
 import stat
 import warnings
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -12,9 +11,6 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from data.formats.intensity import FULL_RANGE, LARGEST_VALUE, IntensityRange, scale
 from data.formats.unsupported import FLOATING_POINT, why_unknown
-from data.splits.dataset import SplitDataset
-
-AnyDataset = TypeVar("AnyDataset", bound=SplitDataset)
 
 METHOD_VERSION = 2
 """Goes up whenever :func:`decode_image` turns the same bytes into other pixels."""

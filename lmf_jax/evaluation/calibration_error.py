@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from lmf_jax.evaluation.classification.scores import Calibration, expected_calibration_error
 from lmf_jax.evaluation.resampling import LEVEL, Groups, unit_codes
-from lmf_jax.evaluation.scores import Calibration, expected_calibration_error
 
 NUM_DRAWS = 2000
 _BISECTIONS = 24
@@ -37,7 +37,7 @@ def debiased_calibration_error(
     """Estimate the calibration error of the largest probability, with an interval.
 
     Args:
-        calibrated: from :func:`lmf_jax.evaluation.scores.calibration`.
+        calibrated: from :func:`lmf_jax.evaluation.classification.scores.calibration`.
         groups: lesion or patient of each example ``[n]``; None takes all as independent.
         level: nominal coverage of the interval, in (0, 1).
         seed: of the simulated noise; equal seeds give equal results.

@@ -18,8 +18,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from lmf_jax.evaluation.run_files import EpochMetrics, best_epoch
-from lmf_jax.evaluation.scores import ReliabilityBins
+from lmf_jax.evaluation.classification.scores import ReliabilityBins
+from lmf_jax.runs.files import EpochMetrics, best_epoch
 
 # Slate, two blues and vermilion: told apart by people of every colour vision, and by lightness.
 INK, MUTED, GRID = "#1f2933", "#66727f", "#e4e8ec"
@@ -288,7 +288,7 @@ def draw_reliability(bins: ReliabilityBins) -> Figure:
     """Draw how often the model is right against how sure it is, above the images in each bin.
 
     Args:
-        bins: from :func:`lmf_jax.evaluation.scores.reliability_bins`.
+        bins: from :func:`lmf_jax.evaluation.classification.scores.reliability_bins`.
 
     Returns:
         The figure; a calibrated model lies on the diagonal, an overconfident one below it.

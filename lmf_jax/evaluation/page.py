@@ -17,7 +17,7 @@ from lmf_jax.evaluation.formatting import (
     format_ratio,
     format_setting,
 )
-from lmf_jax.evaluation.run_files import Finished
+from lmf_jax.runs.files import Finished
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Integer
 
-from lmf_jax.evaluation.metrics import ClassificationMetrics, classification_metrics
+from lmf_jax.evaluation.classification.metrics import ClassificationMetrics, classification_metrics
 from lmf_jax.evaluation.resampling import LEVEL, Groups, percentile_interval, unit_codes
 
 NUM_DRAWS = 2000

@@ -19,8 +19,8 @@ from lmf_jax.config import Config
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.formatting import format_fraction, format_interval, format_setting
 from lmf_jax.evaluation.resampling import LEVEL, Groups
-from lmf_jax.evaluation.run_files import Finished
 from lmf_jax.evaluation.statistics import SeedMean, mean_over_seeds
+from lmf_jax.runs.files import Finished
 
 WIDTH = 100
 SIGNIFICANT = 0.05

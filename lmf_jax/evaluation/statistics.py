@@ -10,7 +10,17 @@ from jaxtyping import Array, Bool, Float, Integer
 from scipy import special
 
 from lmf_jax.evaluation.calibration_error import debiased_calibration_error
-from lmf_jax.evaluation.metrics import macro_f1, predicted_classes
+from lmf_jax.evaluation.classification.metrics import macro_f1, predicted_classes
+from lmf_jax.evaluation.classification.scores import (
+    RankingMetrics,
+    Rankings,
+    Scores,
+    calibration,
+    log_odds,
+    rank_by_class,
+    ranking_metrics,
+    softmax,
+)
 from lmf_jax.evaluation.permutation import macro_f1_test, mean_test
 from lmf_jax.evaluation.posterior import macro_f1_difference_interval, metric_intervals
 from lmf_jax.evaluation.resampling import (
@@ -22,16 +32,6 @@ from lmf_jax.evaluation.resampling import (
     percentile_interval,
     resample,
     unit_codes,
-)
-from lmf_jax.evaluation.scores import (
-    RankingMetrics,
-    Rankings,
-    Scores,
-    calibration,
-    log_odds,
-    rank_by_class,
-    ranking_metrics,
-    softmax,
 )
 
 FEW_DISCORDANT = 25

@@ -8,8 +8,7 @@ changed it, it is put aside; the one before is as good, since a run repeats itse
 """
 
 import shutil
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,14 +18,20 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
-from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
+from lmf_jax.distributed.devices import Variables
 from lmf_jax.errors import TrainingStopped, UserError
-from lmf_jax.evaluation.run_files import EpochMetrics, best_epoch
 from lmf_jax.models.normalisation import Normalisation
-from lmf_jax.training.checksum import record_checksum, tree_checksum
-from lmf_jax.training.devices import Variables
+from lmf_jax.runs.best_checkpoint import (
+    SilenceClosedLoop,
+    check_checksums,
+    first_line,
+    item_handlers,
+    state_checksums,
+)
+from lmf_jax.runs.checksum import record_checksum
+from lmf_jax.runs.files import EpochMetrics, best_epoch
 from lmf_jax.training.state import TrainState
 
 History = list[EpochMetrics]
@@ -44,7 +49,7 @@ class Checkpoints:
             normalisation: of the images that the model takes; None if they come normalised.
             score: the figure of the history by which the best epoch is chosen.
         """
-        _UnlessLoopIsClosed.install()
+        SilenceClosedLoop.install()
         self._normalisation = normalisation
         self._score = score
         self._policy = _NewestAndBest()
@@ -53,7 +58,7 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             folder.absolute(),
             options=ocp.CheckpointManagerOptions(preservation_policy=self._policy),
-            item_handlers=_handlers(),
+            itemitem_handlers=item_handlers(),
         )
 
     def save(
@@ -100,7 +105,7 @@ class Checkpoints:
             "score": self._score,
         }
         if jax.process_index() == 0:  # who writes it
-            record["checksums"] = _checksums(vars(state))
+            record["checksums"] = state_checksums(vars(state))
             record["checksum"] = record_checksum(record)
         return record
 
@@ -122,7 +127,7 @@ class Checkpoints:
                 restored = self._restore(step, like)
                 reason = ""
             except Exception as error:  # Orbax and TensorStore raise nearly everything
-                reason = _first_line(error)
+                reason = first_line(error)
             if reason := _reason_of_any_process(reason):
                 broken[step] = reason
                 continue
@@ -142,7 +147,7 @@ class Checkpoints:
         arguments = ocp.args.Composite(state=_restore_as(like), record=ocp.args.JsonRestore())
         restored = self._manager.restore(step, args=arguments)
         state, record = restored["state"], restored["record"]
-        _check_whole(record, vars(state))
+        check_checksums(record, vars(state))
         return state, record
 
     def _put_aside(self, broken: Mapping[int, str], whole_step: int) -> None:
@@ -174,7 +179,7 @@ class Checkpoints:
         except Exception as error:  # Orbax and TensorStore raise nearly everything
             raise TrainingStopped(
                 f"The checkpoint of the best epoch, step {step} in {self._manager.directory}, is "
-                f"broken ({_first_line(error)}); nothing is tested without it. Start the run anew."
+                f"broken ({first_line(error)}); nothing is tested without it. Start the run anew."
             ) from error
 
     def close(self) -> None:
@@ -194,100 +199,9 @@ class Checkpoints:
         except (OSError, ValueError) as error:
             raise TrainingStopped(
                 f"A checkpoint cannot be written to {self._manager.directory} "
-                f"({_first_line(error)}); the ones before are kept. Make room, and "
+                f"({first_line(error)}); the ones before are kept. Make room, and "
                 "go on with --resume."
             ) from error
-
-
-def read_best(folder: Path) -> tuple[Variables, Normalisation | None]:
-    """Read the variables of a run's best epoch so far, and how their images are normalised.
-
-    Nothing is written, so the run may still be going on.
-
-    Args:
-        folder: of the checkpoints.
-
-    Raises:
-        UserError: if there is no checkpoint of a finished epoch, or it is broken.
-    """
-    _UnlessLoopIsClosed.install()
-    options = ocp.CheckpointManagerOptions(read_only=True)
-    try:
-        with ocp.CheckpointManager(
-            folder.absolute(), options=options, item_handlers=_handlers()
-        ) as manager:
-            return _read_best(manager, folder)
-    except UserError:
-        raise
-    except Exception as error:  # Orbax and TensorStore raise nearly everything
-        raise UserError(
-            f"A checkpoint in {folder} is broken ({_first_line(error)}); train the run again."
-        ) from error
-
-
-def _read_best(
-    manager: ocp.CheckpointManager, folder: Path
-) -> tuple[Variables, Normalisation | None]:
-    newest = manager.latest_step() if folder.is_dir() else None
-    record = None if newest is None else manager.restore(newest, args=_RECORD)["record"]
-    if record is not None:
-        _check_whole(record, {})
-    if record is None or not record["history"]:
-        raise UserError(
-            f"There is no checkpoint of a finished epoch in {folder}; let the run get so far."
-        )
-    step = best_epoch(record["history"], record["score"])["step"]
-    saved = manager.item_metadata(step)["state"].tree
-    # As NumPy arrays: the devices that it was trained on may not be there.
-    arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
-    arguments = ocp.args.Composite(
-        state=ocp.args.PyTreeRestore(restore_args=arrays), record=ocp.args.JsonRestore()
-    )
-    best = manager.restore(step, args=arguments)
-    state = {name: best["state"][name] for name in ("params", "batch_stats", "ema")}
-    _check_whole(best["record"], state)
-    averaged = state.pop("ema") or state
-    how = record["normalisation"]
-    if how is None:
-        return averaged, None
-    return averaged, Normalisation(tuple(how["mean"]), tuple(how["std"]), how["channel_order"])
-
-
-_RECORD = ocp.args.Composite(record=ocp.args.JsonRestore())
-
-
-def _checksums(state: Mapping[str, PyTree]) -> dict[str, int]:
-    return {name: tree_checksum(values) for name, values in state.items()}
-
-
-def _check_whole(record: Mapping[str, Any], state: Mapping[str, PyTree]) -> None:
-    """Raise ValueError if the record, or a part of the state, is not what was saved."""
-    said = {name: value for name, value in record.items() if name != "checksum"}
-    if record["checksum"] != record_checksum(said):
-        raise ValueError("its record was changed")
-    for name, found in _checksums(state).items():
-        if found != record["checksums"][name]:
-            raise ValueError(f"its {name} were changed")
-
-
-@dataclass(frozen=True)
-class _UnlessLoopIsClosed:
-    """A hook for exceptions that nobody can catch, which hushes one kind.
-
-    Orbax reads or writes all arrays at once and gives up at the first error. What is still going on
-    then finds its event loop closed, and Python would print a traceback for each, now or later.
-    """
-
-    print_others: Callable[[Any], Any]
-
-    def __call__(self, unraisable: Any) -> None:
-        if "Event loop is closed" not in str(unraisable.exc_value):
-            self.print_others(unraisable)
-
-    @classmethod
-    def install(cls) -> None:
-        if not isinstance(sys.unraisablehook, cls):
-            sys.unraisablehook = cls(sys.unraisablehook)
 
 
 def _reason_of_any_process(reason: str) -> str:
@@ -297,16 +211,6 @@ def _reason_of_any_process(reason: str) -> str:
     if multihost_utils.process_allgather(np.asarray(bool(reason))).any():
         return reason or "another process cannot read it"
     return ""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
-
-
-def _handlers() -> dict[str, ocp.CheckpointHandler]:
-    # Random-looking floats shrink by a tenth, and that takes more time than writing them.
-    state = ocp.PyTreeCheckpointHandler(use_compression=False)
-    return {"state": state, "record": ocp.JsonCheckpointHandler()}
 
 
 @dataclass

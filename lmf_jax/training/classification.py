@@ -1,25 +1,28 @@
 """Training of a classifier: its program, its predictions and what they are worth."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
 
 from lmf_jax.config import Config
-from lmf_jax.evaluation.metrics import classification_metrics, confusion_matrix, predicted_classes
+from lmf_jax.distributed.devices import AXIS, Batch, MappedStep, Variables
+from lmf_jax.evaluation.classification.metrics import (
+    classification_metrics,
+    confusion_matrix,
+    predicted_classes,
+)
+from lmf_jax.inference.predict import predict
+from lmf_jax.inference.steps import make_predict_step
 from lmf_jax.losses import TrainingProgress
 from lmf_jax.losses.checks import ClassCounts
 from lmf_jax.models import create_model
 from lmf_jax.models.normalisation import NORMALISATIONS, Normalisation
 from lmf_jax.models.pretrained import load_pretrained
-from lmf_jax.training.devices import AXIS, Batch, MappedStep, Variables, spread_over_devices
-from lmf_jax.training.evaluation_step import make_predict_step
-from lmf_jax.training.gather import gather_batches
 from lmf_jax.training.program import Program, make_parts
 
 
@@ -96,35 +99,6 @@ def make_classification(
         predict_step=make_predict_step(model, normalisation, dtype, devices),
         **parts,
     )
-
-
-def predict(
-    predict_step: Callable[[Variables, Array], Array],
-    variables: Variables,
-    batches: Iterable[Batch],
-    *,
-    scale: float = 1.0,
-) -> tuple[Float[np.ndarray, "n classes"], Int[np.ndarray, " n"]]:
-    """Return logits and labels of every example once, in the order of the batches.
-
-    Args:
-        predict_step: from :func:`lmf_jax.training.evaluation_step.make_predict_step`.
-        variables: ``{"params", "batch_stats"}``.
-        batches: this process's ``{"image", "label", "mask"}``, equally many in every process.
-        scale: what the logits are multiplied by, see :attr:`Config.logit_scale`.
-    """
-    logits: list[Any] = []
-    labels, masks = [], []
-    for batch in batches:
-        logits.append(predict_step(variables, spread_over_devices(batch)["image"]))
-        labels.append(batch["label"])
-        masks.append(batch["mask"])
-        if len(logits) > 2:  # wait for the device now and then, lest all images pile up on it
-            logits[-3] = np.asarray(logits[-3])
-    rows = [np.asarray(x).reshape(len(y), -1) for x, y in zip(logits, labels, strict=True)]
-    everything = gather_batches({"logits": rows, "labels": labels, "masks": masks})
-    mask = everything["masks"]
-    return np.float32(scale) * everything["logits"][mask], everything["labels"][mask]
 
 
 def _starting_point(config: Config, num_classes: int) -> tuple[Variables | None, str]:

@@ -22,16 +22,16 @@ import numpy as np
 from jaxtyping import Array
 
 from lmf_jax.config import Config
+from lmf_jax.distributed.devices import Batch, Variables, spread_over_devices
+from lmf_jax.distributed.preemption import StopRequest, stop_requests
+from lmf_jax.distributed.watchdog import Watchdog
 from lmf_jax.errors import Interrupted, TrainingStopped
+from lmf_jax.runs.folder import check_epochs_done
 from lmf_jax.training.checkpoint import Checkpoints, History
-from lmf_jax.training.devices import Batch, Variables, spread_over_devices
 from lmf_jax.training.optimizer import set_plateau_share
 from lmf_jax.training.program import Program
 from lmf_jax.training.progress import Progress
-from lmf_jax.training.run_folder import check_epochs_done
 from lmf_jax.training.state import TrainState
-from lmf_jax.training.stop_request import StopRequest, stop_requests
-from lmf_jax.training.watchdog import Watchdog
 
 CHECK_EVERY = 50
 """Steps between two looks at the device for a loss that is not finite; each waits for it."""

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import optax
 
 from lmf_jax.config import Config
+from lmf_jax.distributed.devices import Batch, MappedStep, Variables
 from lmf_jax.errors import TrainingStopped, UserError
 from lmf_jax.losses import Objective, make_objective
 from lmf_jax.losses.checks import ClassCounts
 from lmf_jax.losses.options import options_of
 from lmf_jax.models.normalisation import Normalisation
-from lmf_jax.training.devices import Batch, MappedStep, Variables
 from lmf_jax.training.optimizer import (
     PlateauDecay,
     make_optimizer,

@@ -13,9 +13,9 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import scalar
 from tqdm import tqdm
 
-from lmf_jax.evaluation.run_files import EpochMetrics
+from lmf_jax.runs.atomic_files import read_json_lines, write_json_lines
+from lmf_jax.runs.files import EpochMetrics
 from lmf_jax.training.checkpoint import History
-from lmf_jax.training.run_folder import read_json_lines, write_json_lines
 
 _SCORES = {
     "val_accuracy": "val accuracy",

@@ -12,13 +12,13 @@ import numpy as np
 from jaxtyping import Float, Int64, Integer
 
 from lmf_jax.config import Config
-from lmf_jax.evaluation.segmentation_metrics import case_counts, overlap_metrics
+from lmf_jax.distributed.devices import AXIS, Batch, MappedStep, Variables, spread_over_devices
+from lmf_jax.distributed.gather import gather_batches
+from lmf_jax.evaluation.segmentation.metrics import case_counts, overlap_metrics
+from lmf_jax.inference.steps import make_validation_step
 from lmf_jax.losses.checks import ClassCounts
 from lmf_jax.models import create_model
 from lmf_jax.models.normalisation import NORMALISATIONS
-from lmf_jax.training.devices import AXIS, Batch, MappedStep, Variables, spread_over_devices
-from lmf_jax.training.evaluation_step import make_validation_step
-from lmf_jax.training.gather import gather_batches
 from lmf_jax.training.program import Program, make_parts
 
 
@@ -109,7 +109,7 @@ def validate_cases(
     """Return the loss of every image or patch, and what is right and wrong in every case.
 
     Args:
-        validation_step: from :func:`lmf_jax.training.evaluation_step.make_validation_step`.
+        validation_step: from :func:`lmf_jax.inference.steps.make_validation_step`.
         variables: ``{"params", "batch_stats"}``.
         batches: this process's ``{"image", "label", "mask"}``, equally many in every process. Where
             images are parts of cases, ``case`` says of which ``[B]``: their counts are summed.

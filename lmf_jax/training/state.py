@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
+from lmf_jax.distributed.devices import Variables, on_all_devices
 from lmf_jax.models.layers import parameter_dtype
 from lmf_jax.models.normalisation import NORMALISATIONS, Normalisation
 from lmf_jax.training.augment import Augmentation
-from lmf_jax.training.devices import Variables, on_all_devices
 
 
 class TrainState(flax.struct.PyTreeNode):

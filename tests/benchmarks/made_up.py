@@ -8,8 +8,8 @@ from importlib import import_module
 import numpy as np
 
 from benchmarks.paper import printed
-from lmf_jax.command_line import parse_config
-from lmf_jax.evaluation.summary import test_summary as summarise
+from lmf_jax.cli.command_line import parse_config
+from lmf_jax.evaluation.classification.summary import test_summary as summarise
 
 IMAGES_PER_CLASS = 20
 

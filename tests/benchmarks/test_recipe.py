@@ -7,7 +7,7 @@ import pytest
 from benchmarks import paper_sweep, paper_tables
 from benchmarks.paper.recipe import ALWAYS, RECIPE, SWEEP_EPOCHS, differences_from_paper
 from data.splits.dataset import DEFAULTS
-from lmf_jax.command_line import parse_config
+from lmf_jax.cli.command_line import parse_config
 from lmf_jax.config import Config
 
 NOT_TRAINED = {

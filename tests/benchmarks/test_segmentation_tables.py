@@ -4,10 +4,10 @@ import pytest
 
 from benchmarks.paper.runs import Run
 from benchmarks.segmentation_tables import Options, result_rows, run_of
-from lmf_jax.command_line import parse_config
-from lmf_jax.evaluation.finished_segmentation import read_segmentation_run
-from lmf_jax.evaluation.segmentation_comparison import signed_rank_p
-from lmf_jax.evaluation.segmentation_metrics import overlap_metrics
+from lmf_jax.cli.command_line import parse_config
+from lmf_jax.evaluation.segmentation.comparison import signed_rank_p
+from lmf_jax.evaluation.segmentation.metrics import overlap_metrics
+from lmf_jax.evaluation.segmentation.run import read_segmentation_run
 from lmf_jax.evaluation.statistics import holm
 from tests.evaluation.segmented import write_run
 

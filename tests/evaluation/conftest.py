@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from lmf_jax.evaluation.mistakes import Mistakes, confident_mistakes, write_mistakes
-from lmf_jax.evaluation.report import write_report
-from lmf_jax.evaluation.summary import test_summary as summarise
+from lmf_jax.evaluation.classification.mistakes import Mistakes, confident_mistakes, write_mistakes
+from lmf_jax.evaluation.classification.report import write_report
+from lmf_jax.evaluation.classification.summary import test_summary as summarise
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from lmf_jax.config import Config
-from lmf_jax.evaluation.report import format_test_table, write_report
+from lmf_jax.evaluation.classification.report import format_test_table, write_report
+from lmf_jax.evaluation.classification.run import write_test
+from lmf_jax.inference.classifier import Trained, explain_mistakes
 from lmf_jax.models.normalisation import NORMALISATIONS
-from lmf_jax.training.run_folder import open_run, write_json_lines, write_test
-from lmf_jax.training.trained import Trained, explain_mistakes
+from lmf_jax.runs.atomic_files import write_json_lines
+from lmf_jax.runs.folder import open_run
 from tests.evaluation.page import Page
 from tests.training.tiny import tiny_model
 

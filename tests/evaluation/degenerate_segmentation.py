@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from lmf_jax.config import Config
-from lmf_jax.evaluation.segmentation_report import format_segmentation_table
+from lmf_jax.evaluation.segmentation.report import format_segmentation_table
+from lmf_jax.inference.segmenter import TrainedSegmenter, test_segmenter
 from lmf_jax.models.normalisation import NORMALISATIONS
-from lmf_jax.training.run_folder import open_run, write_json_lines
-from lmf_jax.training.trained_segmenter import TrainedSegmenter, test_segmenter
+from lmf_jax.runs.atomic_files import write_json_lines
+from lmf_jax.runs.folder import open_run
 from tests.evaluation.degenerate import LONG_NAMES
 from tests.training.tiny import tiny_unet
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from lmf_jax.evaluation.overlays import Overlays, shown_cases, write_overlays
-from lmf_jax.evaluation.segmentation_metrics import case_counts, hausdorff_95
-from lmf_jax.training.run_folder import write_segmentation_test
+from lmf_jax.evaluation.segmentation.metrics import case_counts, hausdorff_95
+from lmf_jax.evaluation.segmentation.overlays import Overlays, shown_cases, write_overlays
+from lmf_jax.evaluation.segmentation.run import write_segmentation_test
 
 NAMES = ["background", "<b>lesion & skin</b>"]
 EPOCHS = 6

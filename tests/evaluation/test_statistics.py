@@ -9,10 +9,10 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from lmf_jax.evaluation import resampling
-from lmf_jax.evaluation.metrics import macro_f1
+from lmf_jax.evaluation.classification.metrics import macro_f1
+from lmf_jax.evaluation.classification.scores import score, softmax
 from lmf_jax.evaluation.resampling import expanded_level, resample
-from lmf_jax.evaluation.scores import score, softmax
-from lmf_jax.evaluation.segmentation_summary import bootstrap_means
+from lmf_jax.evaluation.segmentation.summary import bootstrap_means
 from lmf_jax.evaluation.statistics import (
     compare_macro_f1,
     compare_means,

@@ -7,8 +7,8 @@ import pytest
 from flax.traverse_util import flatten_dict
 from jaxtyping import config as jaxtyping_config
 
+from lmf_jax.distributed.devices import CPU_COMPILER_OPTIONS
 from lmf_jax.models import create_model
-from lmf_jax.training.devices import CPU_COMPILER_OPTIONS
 from tests.models.tiny import MODELS, NUM_CLASSES, create_tiny_model
 
 every_model = pytest.mark.parametrize("name", MODELS)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from lmf_jax.distributed.devices import CPU_COMPILER_OPTIONS
 from lmf_jax.models import create_model
 from lmf_jax.models.pretrained import from_torchvision
-from lmf_jax.training.devices import CPU_COMPILER_OPTIONS
 from tests.models import make_golden
 from tests.models.make_golden import MODELS, NUM_CLASSES, SIZES, Outputs
 from tests.quick_compilation import AS_RELEASED

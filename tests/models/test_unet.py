@@ -8,9 +8,9 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import config as jaxtyping_config
 
+from lmf_jax.distributed.devices import CPU_COMPILER_OPTIONS
 from lmf_jax.models import create_model
 from lmf_jax.models.unet import ConvBlock, UNet, UpConv
-from lmf_jax.training.devices import CPU_COMPILER_OPTIONS
 
 WIDTH = 4
 DEPTHS = {2: 2, 3: 1}

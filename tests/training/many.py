@@ -125,9 +125,9 @@ def _work(words: list[str], local_devices: int, parts: list[Part], output: Path)
     os.environ["XLA_FLAGS"] = f"{forced} {QUICK_EMITTERS} {FEW_PASSES}"
     import jax
 
-    from lmf_jax.command_line import parse_config
+    from lmf_jax.cli.command_line import parse_config
+    from lmf_jax.distributed.initialize import start_up
     from lmf_jax.training import classification
-    from lmf_jax.training.start_up import start_up
     from tests.training.tiny import tiny_model
 
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -149,10 +149,10 @@ def _train(part: Part, config: Any, programs: dict[str, Any]) -> None:
     import jax
 
     from data.batches.pipeline import evaluation_batches, train_batches
+    from lmf_jax.distributed.preemption import StopRequest
     from lmf_jax.errors import Interrupted
     from lmf_jax.training.classification import make_classification
     from lmf_jax.training.loop import fit
-    from lmf_jax.training.stop_request import StopRequest
 
     jax.config.update("jax_enable_x64", part.precision == "float64")
     going_on = (part.run_dir / "checkpoints").exists()
@@ -185,7 +185,7 @@ class _WatchedStep:
         self._steps: list[dict[str, Any]] = []
 
     def __call__(self, state: Any, batch: Any) -> Any:
-        from lmf_jax.training.classification import predict
+        from lmf_jax.inference.predict import predict
 
         rows = np.asarray(batch["image"])[..., 0, 0, 0].ravel()
         state = self._program.train_step(state, batch)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from data.batches.pipeline import evaluation_batches, train_batches
-from lmf_jax.command_line import parse_config
+from lmf_jax.cli.command_line import parse_config
+from lmf_jax.distributed.initialize import start_up
+from lmf_jax.inference.classifier import Trained, explain_mistakes
 from lmf_jax.training import classification, loop
-from lmf_jax.training.start_up import start_up
-from lmf_jax.training.trained import Trained, explain_mistakes
 from tests.training.tiny import NUM_CLASSES, random_batch, tiny_model
 
 

@@ -6,11 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lmf_jax.distributed.devices import AXIS, spread_over_devices
 from lmf_jax.errors import TrainingStopped, UserError
 from lmf_jax.losses import make_objective
 from lmf_jax.models.normalisation import NORMALISATIONS
-from lmf_jax.training.checkpoint import Checkpoints, read_best
-from lmf_jax.training.devices import AXIS, spread_over_devices
+from lmf_jax.runs.best_checkpoint import read_best
+from lmf_jax.training.checkpoint import Checkpoints
 from lmf_jax.training.optimizer import make_optimizer
 from lmf_jax.training.state import StepSettings, create_train_state
 from lmf_jax.training.step import make_train_step

@@ -11,9 +11,10 @@ import pytest
 
 from lmf_jax.config import Config
 from lmf_jax.errors import Interrupted, Preempted, TrainingStopped, UserError
+from lmf_jax.runs.best_checkpoint import read_best
 from lmf_jax.training import classification, loop
 from lmf_jax.training import program as program_module
-from lmf_jax.training.checkpoint import Checkpoints, read_best
+from lmf_jax.training.checkpoint import Checkpoints
 from lmf_jax.training.classification import Classification
 from lmf_jax.training.optimizer import set_plateau_share, step_decay
 from lmf_jax.training.progress import Progress

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lmf_jax.distributed.devices import AXIS, spread_over_devices
 from lmf_jax.losses import make_objective
-from lmf_jax.training.devices import AXIS, spread_over_devices
 from lmf_jax.training.optimizer import make_optimizer
 from lmf_jax.training.state import StepSettings, create_train_state
 from lmf_jax.training.step import make_train_step

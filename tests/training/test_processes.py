@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lmf_jax.evaluation.mistakes import read_mistakes
+from lmf_jax.evaluation.classification.mistakes import read_mistakes
 from tests.meeting import WITHOUT_CACHE, meeting_flags
 from tests.quick_compilation import QUICK_EMITTERS
 from tests.training.tiny import NUM_CLASSES

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from lmf_jax.config import Config
+from lmf_jax.distributed.devices import spread_over_devices
 from lmf_jax.errors import TrainingStopped
-from lmf_jax.evaluation.segmentation_metrics import case_counts
+from lmf_jax.evaluation.segmentation.metrics import case_counts
 from lmf_jax.losses import make_objective
 from lmf_jax.training import segmentation
-from lmf_jax.training.devices import spread_over_devices
 from lmf_jax.training.loop import prefetch
 from lmf_jax.training.state import StepSettings, create_train_state
 from lmf_jax.training.step import make_train_step

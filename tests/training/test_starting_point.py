@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from lmf_jax.config import Config
+from lmf_jax.distributed.devices import spread_over_devices
 from lmf_jax.errors import UserError
 from lmf_jax.training import classification
-from lmf_jax.training.devices import spread_over_devices
 from tests.training.tiny import random_batch, tiny_model
 
 COUNTS = [24, 18, 6]

@@ -1,0 +1,86 @@
+"""``python -m lmf_jax explain RUN IMAGE --output FOLDER``: Grad-CAM over images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import tyro
+
+from lmf_jax.cli.image_batches import batches_of, check_stems, print_lines, refuse_broken
+from lmf_jax.cli.run_folder import RunDir
+from lmf_jax.evaluation.classification.gradcam import resize_heat
+from lmf_jax.inference.classifier import load_trained
+from lmf_jax.output_files import make_folder, plan_outputs
+
+if TYPE_CHECKING:
+    from data.formats.intensity import IntensityRange
+
+LARGEST_PICTURE = 2000
+"""Pixels on the longer side of an explanation."""
+
+
+@dataclass(frozen=True)
+class Explain:
+    """Show by Grad-CAM where in images a run finds its reasons for the class that it predicts.
+
+    Runs of segmentation are no classifiers: their predictions show themselves.
+    """
+
+    run: RunDir
+    images: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="IMAGE", help="Images, or folders of them."),
+    ]
+    output: str
+    """The folder for the pictures, one PNG an image, named after it and the class."""
+    overwrite: bool = False
+    """Replace pictures of these names that exist; the images that are read are never replaced."""
+
+
+def run_explain(options: Explain) -> None:
+    """Write a picture for each image and print what was predicted.
+
+    All images are predicted first: only then are the names of the pictures known.
+    """
+    from data.inputs.image_files import image_files, skipped_in
+
+    files = [file for path in options.images for file in image_files(path)]
+    check_stems(files)
+    output = Path(options.output).expanduser()
+    make_folder(output)
+    trained = load_trained(options.run)
+    batches = batches_of(files, trained.config, trained.dataset)
+    explained = []
+    for batch in batches:
+        class_ids, probabilities, heats = trained.explain(batch["image"])
+        for i in np.flatnonzero(batch["mask"]):
+            file, name = files[batch["label"][i]], trained.class_names[class_ids[i]]
+            explained.append((file, name, probabilities[i], heats[i]))
+    stems = [f"{file.stem}-{name}" for file, name, *_ in explained]
+    pictures = plan_outputs(stems, ".png", output, inputs=files, overwrite=options.overwrite)
+    for (file, name, probability, heat), picture in zip(explained, pictures, strict=True):
+        _draw_heat(file, heat, picture, batches.intensity_range)
+        print(f"{file}: {name} ({probability:.3f}), {picture}")
+    print_lines(line for path in options.images for line in skipped_in(path, output))
+    print_lines(batches.remarks())
+    refuse_broken(files, batches.broken)
+
+
+def _draw_heat(
+    file: Path, heat: np.ndarray, picture: Path, intensity_range: "IntensityRange | None"
+) -> None:
+    """Lay heat over an image in its own size, or in that of a screen if it is larger."""
+    from PIL import Image
+
+    from data.formats.images import open_rgb, read_encoded
+    from data.formats.intensity import FULL_RANGE
+    from data.storage import replacing
+    from lmf_jax.evaluation.classification.explanations import overlay
+
+    image = open_rgb(read_encoded(file), intensity_range or FULL_RANGE)
+    image.thumbnail((LARGEST_PICTURE, LARGEST_PICTURE))
+    heat = np.asarray(resize_heat(heat[None], image.height, image.width))[0]
+    with replacing(picture) as target:
+        Image.fromarray(overlay(np.asarray(image), heat)).save(target, format="png")

@@ -1,0 +1,1 @@
+"""Devices and processes: sharding, gathering, initialization, preemption, watchdog."""

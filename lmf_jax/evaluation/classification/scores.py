@@ -1,0 +1,293 @@
+"""Metrics of the predicted probabilities: AUROC, average precision and calibration.
+
+Each is computed from arrays that are prepared once and from a weight per example, which says how
+often the example counts. So thousands of resamples share one sort. With NumPy arrays the metrics
+are float64; with JAX arrays they work under ``jit`` and ``vmap``.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Integer
+from scipy import special
+
+from lmf_jax.evaluation.classification.metrics import (
+    ClassificationMetrics,
+    Fraction,
+    FractionPerClass,
+    classification_metrics,
+    confusion_matrix,
+    predicted_classes,
+)
+
+NUM_BINS = 15
+"""Bins of the calibration error, as in Guo et al."""
+
+Weights = Float[Array | np.ndarray, " n"]
+
+
+class Rankings(NamedTuple):
+    """For each class, the examples from the most evidence for it to the least.
+
+    An example's own ranking is that of its true class. Those with equal evidence are a tie,
+    which runs from rank ``tie_first`` to ``tie_last``.
+
+    Attributes:
+        order: the example at each rank of each class.
+        positive: 1 where that example is of the class, else 0.
+        member: 1 where the example is of the class, else 0, by example and not by rank.
+        own: true class of each example.
+        tie_first: first rank, in its own ranking, of the examples that tie with it.
+        tie_last: last rank of them.
+    """
+
+    order: Int[Array | np.ndarray, "classes n"]
+    positive: Float[Array | np.ndarray, "classes n"]
+    member: Float[Array | np.ndarray, "classes n"]
+    own: Integer[Array | np.ndarray, " n"]
+    tie_first: Int[Array | np.ndarray, " n"]
+    tie_last: Int[Array | np.ndarray, " n"]
+
+
+class RankingMetrics(NamedTuple):
+    """AUROC and average precision, one class against the rest; fractions in [0, 1]."""
+
+    macro_auroc: Fraction
+    macro_average_precision: Fraction
+    auroc: FractionPerClass
+    average_precision: FractionPerClass
+
+
+class Calibration(NamedTuple):
+    """The largest probability of each example: its bin, and how far it is from what came true.
+
+    Attributes:
+        in_bin: 1 where the example's largest probability lies in the bin, else 0.
+        confidence: the largest probability.
+        correct: 1 where its class is the true one, else 0.
+    """
+
+    in_bin: Float[Array | np.ndarray, "bins n"]
+    confidence: Float[Array | np.ndarray, " n"]
+    correct: Float[Array | np.ndarray, " n"]
+
+
+class ReliabilityBins(NamedTuple):
+    """What a reliability diagram shows, by bin of the largest probability.
+
+    Attributes:
+        edges: the bins' borders from 0 to 1; a bin holds its upper border.
+        counts: examples in each bin.
+        confidence: their mean largest probability, 0 where the bin is empty.
+        accuracy: the share of them that was right, 0 where the bin is empty.
+    """
+
+    edges: Float[np.ndarray, " edges"]
+    counts: Int[np.ndarray, " bins"]
+    confidence: Float[np.ndarray, " bins"]
+    accuracy: Float[np.ndarray, " bins"]
+
+
+class Scores(NamedTuple):
+    """All metrics of a model on a part of the data."""
+
+    classification: ClassificationMetrics
+    ranking: RankingMetrics
+    ece: Fraction
+
+
+def softmax(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
+    """Return the probabilities of the classes in float64, defined for infinite logits too.
+
+    Args:
+        logits: scores ``[n, C]``, none NaN.
+    """
+    finite = _finite(logits)
+    shares = np.exp(finite - finite.max(axis=1, keepdims=True))
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def log_odds(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
+    """Return ``log(p / (1 - p))`` of each class against the rest, in float64.
+
+    It orders examples as the probability ``p`` does, and goes on where ``p`` rounds to 1.
+
+    Args:
+        logits: scores ``[n, C]``, none NaN.
+    """
+    finite = _finite(logits)
+    odds = np.zeros_like(finite)
+    for class_id in range(finite.shape[1] if finite.shape[1] > 1 else 0):
+        others = np.delete(finite, class_id, axis=1)
+        odds[:, class_id] = finite[:, class_id] - special.logsumexp(others, axis=1)
+    return odds
+
+
+def _finite(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
+    largest = np.finfo(np.float32).max
+    return logits.astype(np.float64).clip(-largest, largest)
+
+
+def score(labels: Integer[np.ndarray, " n"], logits: Float[np.ndarray, "n classes"]) -> Scores:
+    """Compute all metrics, each example once.
+
+    Args:
+        labels: class ids ``[n]``.
+        logits: scores ``[n, C]``.
+
+    Returns:
+        The metrics in float64; see the functions below for what is undefined.
+
+    Raises:
+        ValueError: if a logit is NaN.
+    """
+    once = np.ones(len(labels))
+    confusion = confusion_matrix(labels, predicted_classes(logits), num_classes=logits.shape[-1])
+    probabilities = softmax(logits)
+    return Scores(
+        classification=classification_metrics(np.asarray(confusion)),
+        ranking=ranking_metrics(rank_by_class(labels, log_odds(logits)), once),
+        ece=expected_calibration_error(calibration(labels, probabilities), once),
+    )
+
+
+def has_counterexamples(
+    labels: Integer[np.ndarray, " n"], num_classes: int
+) -> Bool[np.ndarray, " {num_classes}"]:
+    """Return for which classes there are both examples of it and of others.
+
+    For the rest, AUROC and average precision are undefined.
+    """
+    support = np.bincount(labels, minlength=num_classes)
+    return (support > 0) & (support < len(labels))
+
+
+def rank_by_class(
+    labels: Integer[np.ndarray, " n"], evidence: Float[np.ndarray, "n classes"]
+) -> Rankings:
+    """Sort the examples by the evidence for each class, once for all resamples.
+
+    Args:
+        labels: class ids ``[n]``.
+        evidence: log-odds of the classes ``[n, C]``, or whatever else grows with the probability.
+    """
+    num_classes = evidence.shape[-1]
+    order = np.argsort(-evidence.T, axis=1, kind="stable")
+    member = labels == np.arange(num_classes)[:, None]
+    tie_first, tie_last = np.empty(len(labels), int), np.empty(len(labels), int)
+    for class_id, examples in enumerate(member):
+        falling = -evidence[:, class_id]
+        rising = np.sort(falling)
+        tie_first[examples] = np.searchsorted(rising, falling[examples], side="left")
+        tie_last[examples] = np.searchsorted(rising, falling[examples], side="right") - 1
+    return Rankings(
+        order=order,
+        positive=np.take_along_axis(member, order, axis=1).astype(np.float32),
+        member=member.astype(np.float32),
+        own=labels,
+        tie_first=tie_first,
+        tie_last=tie_last,
+    )
+
+
+def ranking_metrics(rankings: Rankings, weights: Weights) -> RankingMetrics:
+    """Compute AUROC and average precision of each class against the rest, ties counted exactly.
+
+    AUROC is the chance that an example of the class has a larger probability of it than one of
+    another class, a tie counting one half (Hanley and McNeil 1982). Average precision is
+    ``sum_k (recall_k - recall_(k-1)) * precision_k`` over the distinct probabilities, largest
+    first, without interpolation, as scikit-learn's. A class without an example, or without one of
+    another class, has neither (see :func:`has_counterexamples`): its values are 0 and the macro
+    means leave it out.
+
+    Args:
+        rankings: from :func:`rank_by_class`.
+        weights: how often each example counts ``[n]``.
+
+    Returns:
+        The metrics; those per class have shape ``[C]``.
+    """
+    own, first, last = rankings.own, rankings.tie_first, rankings.tie_last
+    weights_by_rank = weights[rankings.order]
+    positives_by_rank = weights_by_rank * rankings.positive
+    negatives_by_rank = weights_by_rank - positives_by_rank
+    # Sums of whole numbers, exact in float32 up to 16 million.
+    positives = positives_by_rank.cumsum(axis=1)
+    negatives = negatives_by_rank.cumsum(axis=1)
+    num_positives, num_negatives = positives[:, -1], negatives[:, -1]
+
+    # Seen from each example, in its own ranking.
+    negatives_above = (negatives - negatives_by_rank)[own, first]
+    negatives_through = negatives[own, last]
+    positives_through = positives[own, last]
+    beaten = num_negatives[own] - (negatives_above + negatives_through) / 2
+    chance = beaten / num_negatives[own].clip(min=1)
+    precision = positives_through / (positives_through + negatives_through).clip(min=1)
+
+    # Divided last, so that a faultless ranking is exactly 1.
+    auroc = (rankings.member * (weights * chance)[None]).sum(axis=1) / num_positives.clip(min=1)
+    average_precision = (rankings.member * (weights * precision)[None]).sum(axis=1)
+    average_precision /= num_positives.clip(min=1)
+    defined = (num_positives * num_negatives).clip(max=1)  # 1 or 0
+    num_defined = defined.sum().clip(min=1)
+    return RankingMetrics(
+        macro_auroc=(auroc * defined).sum() / num_defined,
+        macro_average_precision=(average_precision * defined).sum() / num_defined,
+        auroc=auroc * defined,
+        average_precision=average_precision * defined,
+    )
+
+
+def calibration(
+    labels: Integer[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]
+) -> Calibration:
+    """Put the largest probability of each example into one of 15 bins of equal width.
+
+    Args:
+        labels: class ids ``[n]``.
+        probabilities: of the classes ``[n, C]``.
+    """
+    confidence = probabilities.max(axis=-1)
+    # A bin holds its upper border, as in Guo et al.
+    bins = (np.ceil(confidence * NUM_BINS) - 1).clip(0, NUM_BINS - 1)
+    return Calibration(
+        in_bin=(bins == np.arange(NUM_BINS)[:, None]).astype(np.float32),
+        confidence=confidence,
+        correct=(probabilities.argmax(axis=-1) == labels).astype(np.float32),
+    )
+
+
+def expected_calibration_error(calibrated: Calibration, weights: Weights) -> Fraction:
+    """Compute the expected calibration error of the largest probability (ECE).
+
+    ``sum_b (n_b / n) * |accuracy_b - confidence_b|`` over 15 bins of equal width: Guo et al., "On
+    Calibration of Modern Neural Networks", 2017, Eq. 3.
+
+    Args:
+        calibrated: from :func:`calibration`.
+        weights: how often each example counts ``[n]``.
+    """
+    gap = weights * (calibrated.correct - calibrated.confidence)
+    return abs((calibrated.in_bin * gap[None]).sum(axis=1)).sum() / weights.sum()
+
+
+def reliability_bins(
+    labels: Integer[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]
+) -> ReliabilityBins:
+    """Compare how sure a model is with how often it is right, for a reliability diagram.
+
+    Args:
+        labels: class ids ``[n]``.
+        probabilities: of the classes ``[n, C]``.
+
+    Returns:
+        The 15 bins of :func:`expected_calibration_error`.
+    """
+    in_bin, confidence, correct = map(np.asarray, calibration(labels, probabilities))
+    counts = in_bin.sum(axis=1)
+    return ReliabilityBins(
+        edges=np.linspace(0, 1, NUM_BINS + 1),
+        counts=counts.astype(int),
+        confidence=(in_bin * confidence).sum(axis=1) / counts.clip(min=1),
+        accuracy=(in_bin * correct).sum(axis=1) / counts.clip(min=1),
+    )

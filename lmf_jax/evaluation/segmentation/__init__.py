@@ -1,0 +1,1 @@
+"""Metrics, summary, report and comparison of segmentation runs."""

@@ -1,0 +1,155 @@
+"""A trained model as its run left it: what predicts, evaluates and explains."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Integer, UInt8
+
+from lmf_jax.config import Config
+from lmf_jax.distributed.devices import (
+    Batch,
+    MappedStep,
+    Variables,
+    place_on_devices,
+    spread_over_devices,
+)
+from lmf_jax.errors import UserError
+from lmf_jax.evaluation.classification.gradcam import grad_cam
+from lmf_jax.evaluation.classification.metrics import predicted_classes
+from lmf_jax.evaluation.classification.mistakes import Mistakes, confident_mistakes, write_mistakes
+from lmf_jax.evaluation.classification.scores import softmax
+from lmf_jax.inference.predict import predict
+from lmf_jax.inference.steps import make_predict_step
+from lmf_jax.models import create_model
+from lmf_jax.models.classifier import Classifier
+from lmf_jax.models.normalisation import Normalisation, normalise_images
+from lmf_jax.runs.best_checkpoint import read_best
+from lmf_jax.runs.files import CLASSIFICATION, read_record_of
+from lmf_jax.runs.folder import read_config
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The model of a run's best epoch.
+
+    Attributes:
+        config: the settings of the run.
+        dataset: what the run recorded of its data: ``name``, ``fingerprint``, ``class_names``,
+            ``class_counts``.
+        model: the classifier; it takes what :meth:`normalise` returns.
+        variables: ``{"params", "batch_stats"}``, on the devices.
+        normalisation: how its images are normalised.
+    """
+
+    config: Config
+    dataset: Mapping[str, Any]
+    model: Classifier
+    variables: Variables
+    normalisation: Normalisation
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of every class, by class id."""
+        return tuple(self.dataset["class_names"])
+
+    @cached_property
+    def predict_step(self) -> MappedStep:
+        """The mapped forward pass: of ``variables`` and uint8 images on the devices, logits."""
+        return make_predict_step(self.model, self.normalisation, jnp.dtype(self.config.precision))
+
+    def predict(
+        self, batches: Iterable[Batch]
+    ) -> tuple[Float[np.ndarray, "n classes"], Int[np.ndarray, " n"]]:
+        """Return the logits, scaled as their softmax needs it, and the labels of every example."""
+        scale = self.config.logit_scale
+        return predict(self.predict_step, self.variables, batches, scale=scale)
+
+    def normalise(self, images: UInt8[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:
+        """Return RGB images in 0 to 255 as the model takes them."""
+        return normalise_images(images, self.normalisation, jnp.dtype(self.config.precision))
+
+    def explain(
+        self, images: UInt8[np.ndarray, "batch h w 3"]
+    ) -> tuple[
+        Int[np.ndarray, " batch"],
+        Float[np.ndarray, " batch"],
+        Float[np.ndarray, "batch map_height map_width"],
+    ]:
+        """Return the predicted class of each image, its probability and Grad-CAM for it."""
+        batch = spread_over_devices({"image": images})
+        logits = np.asarray(self.predict_step(self.variables, batch["image"]))
+        probabilities = softmax(self.config.logit_scale * logits.reshape(len(images), -1))
+        class_ids = probabilities.argmax(axis=1)
+        return class_ids, probabilities.max(axis=1), self.heat(images, class_ids)
+
+    def heat(
+        self,
+        images: UInt8[np.ndarray, "batch height width 3"],
+        class_ids: Int[np.ndarray, " batch"],
+    ) -> Float[np.ndarray, "batch map_height map_width"]:
+        """Return Grad-CAM of one class in each image, see :func:`grad_cam`."""
+        inputs = self.normalise(jnp.asarray(images))
+        return np.asarray(
+            grad_cam(self.model, self.variables, inputs, jnp.asarray(class_ids.astype(np.int32)))
+        )
+
+
+def load_trained(run_dir: str | Path) -> Trained:
+    """Read the model of a run's best epoch.
+
+    Args:
+        run_dir: the folder that ``train.py`` wrote.
+
+    Raises:
+        UserError: if it holds no run, or one that finished no epoch.
+    """
+    record = read_record_of(run_dir, CLASSIFICATION)
+    config = read_config(run_dir)
+    if config.image_size is None or config.batch_size is None:  # only by a hand in config.json
+        raise UserError(f"The run in {run_dir} does not say its image_size and batch_size.")
+    variables, normalisation = read_best(Path(run_dir) / "checkpoints")
+    model = create_model(
+        config.model,
+        num_classes=len(record["dataset"]["class_names"]),
+        dtype=jnp.dtype(config.precision),
+        head=config.head,
+    )
+    return Trained(
+        config=config,
+        dataset=record["dataset"],
+        model=model,
+        variables=place_on_devices(variables),
+        normalisation=normalisation,
+    )
+
+
+def explain_mistakes(
+    run_dir: Path,
+    trained: Trained,
+    images: Any,
+    rows: Int[np.ndarray, " n"],
+    labels: Integer[np.ndarray, " n"],
+    logits: Float[np.ndarray, "n classes"],
+) -> None:
+    """Keep the most confident mistakes of a test, and what spoke for them and for the truth.
+
+    Args:
+        run_dir: the folder of the run.
+        trained: what made the predictions.
+        images: all images of the dataset, uint8 RGB, to be indexed by rows.
+        rows: those of the test part ``[n]``.
+        labels: their class ids.
+        logits: what the model said of them.
+    """
+    places = confident_mistakes(labels, logits)
+    pictures = images[rows[places]]
+    heats = (
+        trained.heat(pictures, class_ids[places])
+        for class_ids in (predicted_classes(logits), labels)
+    )
+    write_mistakes(run_dir, Mistakes(places, pictures, *heats))

@@ -1,0 +1,39 @@
+"""Logits of every example of a part of the data."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from lmf_jax.distributed.devices import Batch, Variables, spread_over_devices
+from lmf_jax.distributed.gather import gather_batches
+
+
+def predict(
+    predict_step: Callable[[Variables, Array], Array],
+    variables: Variables,
+    batches: Iterable[Batch],
+    *,
+    scale: float = 1.0,
+) -> tuple[Float[np.ndarray, "n classes"], Int[np.ndarray, " n"]]:
+    """Return logits and labels of every example once, in the order of the batches.
+
+    Args:
+        predict_step: from :func:`lmf_jax.inference.steps.make_predict_step`.
+        variables: ``{"params", "batch_stats"}``.
+        batches: this process's ``{"image", "label", "mask"}``, equally many in every process.
+        scale: what the logits are multiplied by, see :attr:`Config.logit_scale`.
+    """
+    logits: list[Any] = []
+    labels, masks = [], []
+    for batch in batches:
+        logits.append(predict_step(variables, spread_over_devices(batch)["image"]))
+        labels.append(batch["label"])
+        masks.append(batch["mask"])
+        if len(logits) > 2:  # wait for the device now and then, lest all images pile up on it
+            logits[-3] = np.asarray(logits[-3])
+    rows = [np.asarray(x).reshape(len(y), -1) for x, y in zip(logits, labels, strict=True)]
+    everything = gather_batches({"logits": rows, "labels": labels, "masks": masks})
+    mask = everything["masks"]
+    return np.float32(scale) * everything["logits"][mask], everything["labels"][mask]

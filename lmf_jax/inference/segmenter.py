@@ -1,0 +1,276 @@
+"""A trained segmenter as its run left it: what predicts and tests whole cases."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, Integer, Shaped, UInt8
+
+from lmf_jax.config import Config
+from lmf_jax.distributed.devices import MappedStep, Variables, place_on_devices, spread_over_devices
+from lmf_jax.distributed.gather import gather_rows
+from lmf_jax.evaluation.segmentation.metrics import case_counts, hausdorff_95
+from lmf_jax.evaluation.segmentation.overlays import Overlays, shown_cases, write_overlays
+from lmf_jax.evaluation.segmentation.run import write_segmentation_test
+from lmf_jax.evaluation.segmentation.summary import Hd95Unit, segmentation_summary
+from lmf_jax.inference.sliding_window import segment_volume, volume_probabilities
+from lmf_jax.inference.steps import make_predict_step, make_segment_step
+from lmf_jax.models import create_model
+from lmf_jax.models.normalisation import Normalisation
+from lmf_jax.runs.best_checkpoint import read_best
+from lmf_jax.runs.files import SEGMENTATION, read_record_of
+from lmf_jax.runs.folder import read_config
+
+Images = Shaped[np.ndarray, "batch *space channels"]
+LabelMaps = Integer[np.ndarray, "batch *space"]
+
+
+@runtime_checkable
+class Cases(Protocol):
+    """A part of the data, case by case."""
+
+    @property
+    def ids(self) -> Shaped[np.ndarray, " n"]:
+        """Name of every case."""
+
+    @property
+    def groups(self) -> Shaped[np.ndarray, " n"] | None:
+        """Patient or lesion of every case; None where they are not known."""
+
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Edges of a voxel in mm; None of images, where they are not known."""
+
+    def __iter__(self) -> Iterator[tuple[Int[np.ndarray, " batch"], Images, LabelMaps]]:
+        """Yield this process's cases: their places in the part, images and labels.
+
+        Places of -1 are padding.
+        """
+
+    def read(
+        self, place: int
+    ) -> tuple[Shaped[np.ndarray, "*space channels"], Integer[np.ndarray, "*space"]]:
+        """Return the image and the labels of one case."""
+
+
+@dataclass(frozen=True)
+class TrainedSegmenter:
+    """The model of a run's best epoch.
+
+    Attributes:
+        config: the settings of the run; with a patch size it is of volumes.
+        dataset: what the run recorded of its data, ``name``, ``fingerprint``, ``class_names``, ...
+        model: the segmenter.
+        variables: ``{"params", "batch_stats"}``, on the devices.
+        normalisation: of images; None if they come normalised, as volumes do.
+    """
+
+    config: Config
+    dataset: Mapping[str, Any]
+    model: nn.Module
+    variables: Variables
+    normalisation: Normalisation | None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of every class, by class id, the background first."""
+        return tuple(self.dataset["class_names"])
+
+    @cached_property
+    def _segment_step(self) -> MappedStep:
+        return make_segment_step(self.model, self.normalisation, self._dtype, jax.local_devices())
+
+    @cached_property
+    def _predict_step(self) -> MappedStep:
+        return make_predict_step(self.model, self.normalisation, self._dtype, jax.local_devices())
+
+    @property
+    def _dtype(self) -> jnp.dtype:
+        return jnp.dtype(self.config.precision)
+
+    def segment(self, images: Images) -> LabelMaps:
+        """Return the class of every pixel; of volumes through windows that overlap.
+
+        Args:
+            images: a batch that the devices of this process can share; of volumes any.
+        """
+        if self.config.patch_size is not None:
+            return np.stack([segment_volume(**self._windows(image)) for image in images])
+        on_devices = spread_over_devices({"image": images})["image"]
+        predictions = np.asarray(self._segment_step(self.variables, on_devices))
+        return predictions.reshape(images.shape[:-1])
+
+    def probabilities(
+        self, volume: Float[np.ndarray, "d h w modalities"]
+    ) -> Float[np.ndarray, "d h w classes"]:
+        """Return the probability of each class in every voxel, through windows that overlap.
+
+        Args:
+            volume: normalised, of a run of volumes.
+        """
+        return volume_probabilities(**self._windows(volume))
+
+    def _windows(self, volume: Float[np.ndarray, "d h w modalities"]) -> dict[str, Any]:
+        """Return how windows are laid over a volume."""
+        devices = jax.local_device_count()
+        return {
+            "predict": self._predict_windows,
+            "volume": volume,
+            "patch_size": self.config.patch_size,
+            "num_classes": len(self.class_names),
+            "batch_size": devices * max(1, self.config.batch_size // devices),
+            "overlap": self.config.overlap,
+            "padding": self.dataset["padding"],
+        }
+
+    def _predict_windows(
+        self, windows: Float[np.ndarray, "batch d h w modalities"]
+    ) -> Float[np.ndarray, "batch d h w classes"]:
+        on_devices = spread_over_devices({"image": windows})["image"]
+        logits = np.asarray(self._predict_step(self.variables, on_devices))
+        return logits.reshape(*windows.shape[:-1], -1)
+
+
+def load_segmenter(run_dir: str | Path) -> TrainedSegmenter:
+    """Read the model of a segmentation run's best epoch.
+
+    Args:
+        run_dir: the folder that ``train.py`` wrote.
+
+    Raises:
+        UserError: if it holds no such run, or one that finished no epoch.
+    """
+    record = read_record_of(run_dir, SEGMENTATION)
+    config = read_config(run_dir)
+    variables, normalisation = read_best(Path(run_dir) / "checkpoints")
+    return TrainedSegmenter(
+        config=config,
+        dataset=record["dataset"],
+        model=create_model(
+            config.model,
+            num_classes=len(record["dataset"]["class_names"]),
+            dtype=jnp.dtype(config.precision),
+            spatial_dims=3 if config.patch_size else 2,
+        ),
+        variables=place_on_devices(variables),
+        normalisation=normalisation,
+    )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found in every case of a part, in its order.
+
+    Attributes:
+        counts: true positives, false positives and false negatives ``[n, C, 3]``.
+        hd95: 95 % Hausdorff distances ``[n, C]``, in mm or, without a spacing, in pixels.
+    """
+
+    counts: Int[np.ndarray, "n classes 3"]
+    hd95: Float[np.ndarray, "n classes"]
+
+
+def measure_cases(trained: TrainedSegmenter, cases: Cases) -> Measured:
+    """Segment every case, each in one of the processes, and compare it with the truth.
+
+    Args:
+        trained: what segments.
+        cases: this process's share of a part of the data.
+    """
+    num_classes = len(trained.class_names)
+    spacing = cases.spacing or (1.0, 1.0)
+    places: list[int] = []
+    counts: list[np.ndarray] = []
+    distances: list[np.ndarray] = []
+    for of_batch, images, labels in cases:
+        predictions = trained.segment(images)
+        for place, truth, prediction in zip(of_batch, labels, predictions, strict=True):
+            if place < 0:
+                continue
+            places.append(place)
+            counts.append(case_counts(truth, prediction, num_classes))
+            distances.append(hausdorff_95(truth, prediction, num_classes, spacing))
+    shape = (len(places), num_classes)
+    found = {
+        "counts": np.array(counts, np.int64).reshape(*shape, 3),
+        "hd95": np.array(distances, np.float64).reshape(shape),
+    }
+    return Measured(**gather_rows(np.array(places, np.int64), found, len(cases.ids)))
+
+
+def summarise_cases(trained: TrainedSegmenter, cases: Cases) -> dict[str, Any]:
+    """Return the figures of a part of the data, see :func:`segmentation_summary`."""
+    measured = measure_cases(trained, cases)
+    return segmentation_summary(
+        cases.ids, measured.counts, measured.hd95, trained.class_names, cases.groups, _unit(cases)
+    )
+
+
+def test_segmenter(trained: TrainedSegmenter, run_dir: Path, cases: Cases) -> dict[str, Any]:
+    """Test the model; the first process writes ``cases.npz``, ``test.json`` and ``overlays.npz``.
+
+    Args:
+        trained: what is tested.
+        run_dir: the folder of the run.
+        cases: this process's share of the test part.
+
+    Returns:
+        What ``test.json`` holds; nothing in the other processes.
+    """
+    measured = measure_cases(trained, cases)
+    if jax.process_index() > 0:
+        return {}
+    found = (cases.ids, measured.counts, measured.hd95)
+    known = (trained.class_names, cases.groups, _unit(cases))
+    results = write_segmentation_test(run_dir, *found, *known)
+    dsc = np.array([case["dsc"] for case in results["per_case"].values()])
+    write_overlays(run_dir, _overlays(trained, cases, shown_cases(dsc)))
+    return results
+
+
+def _unit(cases: Cases) -> Hd95Unit:
+    return "pixels" if cases.spacing is None else "mm"
+
+
+def _overlays(trained: TrainedSegmenter, cases: Cases, places: Int[np.ndarray, " k"]) -> Overlays:
+    """Segment a few cases once more, to be looked at."""
+    shown = []
+    for place in places.tolist():
+        image, labels = cases.read(place)
+        batch = np.stack([image] * jax.local_device_count())
+        prediction = trained.segment(batch if trained.config.patch_size is None else batch[:1])[0]
+        shown.append((image, labels.astype(np.uint8), prediction))
+    if trained.config.patch_size is not None:
+        shown = [_fullest_slice(*case) for case in shown]
+    sides = np.max([labels.shape for _, labels, _ in shown], axis=0)
+    images, labels, predictions = zip(
+        *(tuple(_padded(x, sides) for x in case) for case in shown), strict=True
+    )
+    return Overlays(places, np.stack(images), np.stack(labels), np.stack(predictions))
+
+
+def _fullest_slice(
+    image: Float[np.ndarray, "d h w modalities"],
+    labels: UInt8[np.ndarray, "d h w"],
+    prediction: UInt8[np.ndarray, "d h w"],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the slice with the most foreground, of the first modality in greys; its foot below."""
+    z = int((labels > 0).sum((1, 2)).argmax())
+    values = image[z, ..., 0]
+    low, high = np.percentile(values, (1, 99))
+    shares = np.clip((values - low) / max(high - low, 1e-6), 0, 1)
+    grey = (255 * shares).astype(np.uint8)
+    picture = np.repeat(grey[..., None], 3, axis=-1)
+    return picture[::-1], labels[z, ::-1], prediction[z, ::-1]
+
+
+def _padded(values: np.ndarray, sides: Int[np.ndarray, "2"]) -> np.ndarray:
+    """Return an image or a label map with zeros below and to the right, up to these sides."""
+    missing = [(0, int(side) - length) for side, length in zip(sides, values.shape, strict=False)]
+    return np.pad(values, [*missing, *[(0, 0)] * (values.ndim - 2)])

@@ -1,0 +1,1 @@
+"""Run folders: config.json, metrics and test results, checksums."""

@@ -1,0 +1,57 @@
+"""Write files of a run so that each is complete or absent."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from lmf_jax.errors import UserError
+from lmf_jax.json_text import parse_json
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def write_results(
+    run_dir: Path,
+    name: str,
+    arrays: Mapping[str, np.ndarray],
+    groups: Shaped[np.ndarray, " n"] | None,
+    results: Mapping[str, Any],
+) -> None:
+    """Write arrays, and groups where they are known, and then ``test.json``."""
+    known: dict[str, Any] = {**arrays} if groups is None else {**arrays, "groups": groups}
+    temporary = run_dir / f"{name}.tmp.npz"
+    np.savez(temporary, **known)
+    os.replace(temporary, run_dir / f"{name}.npz")
+    write_atomically(run_dir / "test.json", json.dumps(results, indent=2) + "\n")
+
+
+def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Replace a file by these rows, one JSON object a line."""
+    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file, none if there is no file.
+
+    Raises:
+        UserError: if the file is not what :func:`write_json_lines` writes.
+    """
+    if not path.exists():
+        return []
+    try:
+        rows = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise UserError(f"{path} is broken ({error}); remove it, and go on.") from error
+    if not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{path} is broken (a line is no object); remove it, and go on.")
+    return rows

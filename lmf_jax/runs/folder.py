@@ -1,0 +1,245 @@
+"""The folder of a run: its name, its settings and the files that grow while it runs."""
+
+import dataclasses
+import errno
+import importlib.metadata
+import json
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+import lmf_jax
+from lmf_jax.config import Config
+from lmf_jax.errors import JointError, UserError
+from lmf_jax.models.weight_files import describe_weights
+from lmf_jax.output_files import file_name
+from lmf_jax.runs.atomic_files import read_json_lines, write_atomically
+from lmf_jax.runs.files import read_record
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+SHARED_DISK_SECONDS = 60
+"""As long as NFS, by itself, may go on saying that a folder is not there."""
+
+
+def open_run(config: Config, dataset: Mapping[str, Any]) -> Path:
+    """Make the folder of a new run, or check that a resumed run is the same run.
+
+    A resumed run may have another number of epochs, where those so far do not depend on it; its
+    ``config.json`` then holds that.
+
+    Args:
+        config: resolved settings.
+        dataset: ``name``, ``fingerprint``, ``class_names`` and ``class_counts`` by part.
+
+    Returns:
+        The folder, with ``config.json`` in it.
+
+    Raises:
+        UserError: if a given folder exists and is not resumed, or is resumed with other settings
+            or data, cannot be written, or is not seen by all processes; or if the pretrained
+            weights cannot be read.
+    """
+    if config.resume:
+        folder = Path(config.run_dir)
+        record = read_record(folder)
+        _check_same_run(record, config, dataset)
+        if record["config"]["epochs"] != config.epochs and jax.process_index() == 0:
+            _write_record(folder, record | {"config": record["config"] | {"epochs": config.epochs}})
+        return folder
+    if jax.process_count() > 1 and not config.run_dir:
+        raise UserError("Several processes train together; give them one --run-dir, that all see.")
+    record = {
+        "config": dataclasses.asdict(config),
+        "dataset": dict(dataset),
+        "weights": describe_weights(config.pretrained, config.model),
+        "versions": versions(),
+        "git_commit": _git_commit(),
+        "device": {
+            "platform": jax.devices()[0].platform,
+            "kind": jax.devices()[0].device_kind,
+            "count": jax.device_count(),
+            "process_count": jax.process_count(),
+        },
+    }
+    if not config.run_dir:
+        return next(folder for folder in _default_folders(config) if _made(folder, record))
+    folder = Path(config.run_dir)
+    if not _for_all_processes(jax.process_index() > 0 or _made(folder, record)):
+        raise JointError(
+            f"The run folder {folder} exists; give another --run-dir, or --resume to go on with it."
+        )
+    if not _for_all_processes(_is_seen(folder / "config.json")):
+        raise JointError(
+            f"The run folder {folder}, made by the first process, is not seen by all others; give "
+            "a --run-dir on a disk that every host has mounted."
+        )
+    return folder
+
+
+def read_config(run_dir: str | Path) -> Config:
+    """Return the settings that a run was started with.
+
+    Raises:
+        UserError: if the folder holds no run, or one of another version.
+    """
+    record = read_record(run_dir)
+    try:
+        settings: dict[str, Any] = {  # JSON has no tuples
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in record["config"].items()
+        }
+        return Config(**settings)
+    except TypeError as error:
+        raise UserError(
+            f"The run in {run_dir} was started by another version ({error}); resume it with "
+            f"lmf-jax {record['versions'].get('lmf_jax')}."
+        ) from error
+
+
+def read_fingerprint(run_dir: str | Path) -> str:
+    """Return the fingerprint of the data that a run was started with.
+
+    Raises:
+        UserError: if the folder holds no run.
+    """
+    return str(read_record(run_dir)["dataset"]["fingerprint"])
+
+
+def _default_folders(config: Config) -> Iterator[Path]:
+    kind, _, path = config.dataset.partition(":")  # a path is shortened to its last part
+    dataset = "-".join(filter(None, (kind, Path(path).stem)))
+    name = file_name(f"{dataset}-{config.model}-{config.loss}-{config.seed}", longest=200)
+    return (Path("runs", f"{name}-{number}" if number > 1 else name) for number in count(1))
+
+
+def _made(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Make the folder with its ``config.json``; return whether it was not there before.
+
+    Both come at once, so that whatever kills the run, it can be resumed or is not there.
+    """
+    if folder.exists():
+        return False
+    record = {**record, "config": record["config"] | {"run_dir": str(folder)}}
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{file_name(folder.name, longest=200)}.", dir=folder.parent
+        ) as place:
+            made = Path(place) / folder.name
+            made.mkdir()
+            _write_record(made, record)
+            made.rename(folder)
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:  # another run was quicker
+            return False
+        raise UserError(f"The run folder {folder} cannot be made: {error.strerror}.") from error
+    return True
+
+
+def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    write_atomically(folder / "config.json", json.dumps(record, indent=2) + "\n")
+
+
+def _is_seen(path: Path) -> bool:
+    """Wait until a file that another process made is seen here; return False if it never is.
+
+    A network disk may remember for a while that it was not there. A run whose folder only the first
+    process sees would train an epoch and then wait for ever in its first checkpoint.
+    """
+    end = time.monotonic() + SHARED_DISK_SECONDS
+    while not path.exists():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def _for_all_processes(holds: bool) -> bool:
+    """Return whether something holds for every process, to each of them."""
+    if jax.process_count() == 1:
+        return holds
+    return bool(multihost_utils.process_allgather(np.asarray(holds)).all())
+
+
+def _check_same_run(record: Mapping[str, Any], config: Config, dataset: Mapping[str, Any]) -> None:
+    saved, now = record["config"], json.loads(json.dumps(dataclasses.asdict(config)))
+    differences = [
+        f"{field.name} {saved.get(field.name)} (now {now[field.name]})"
+        for field in dataclasses.fields(config)
+        if field.name != "epochs"
+        and not field.metadata.get("run_only")
+        and saved.get(field.name) != now[field.name]
+    ]
+    if record["dataset"]["fingerprint"] != dataset["fingerprint"]:
+        differences.append("the images, labels or split of the dataset")
+    if differences:
+        raise UserError(
+            f"The run in {config.run_dir} was started with other settings: "
+            f"{', '.join(differences)}; resume with the same, or start a new run."
+        )
+    if saved.get("epochs") != config.epochs:
+        _check_epochs(saved.get("epochs"), config)
+
+
+def _check_epochs(before: int | None, config: Config) -> None:
+    """Refuse another number of epochs where the epochs so far would have been others with it."""
+    if config.loss == "ldam-drw" and 0 < config.drw_start < 1:
+        raise UserError(
+            f"The run in {config.run_dir} was started with --epochs {before}, and ldam-drw "
+            f"re-weights after a share of them (--drw-start {config.drw_start}), so with --epochs "
+            f"{config.epochs} its past would be another; resume with --epochs {before}, or start a "
+            "new run."
+        )
+    check_epochs_done(len(read_json_lines(Path(config.run_dir) / "metrics.jsonl")), config)
+
+
+def check_epochs_done(done: int, config: Config) -> None:
+    """Refuse to resume a run for fewer epochs than it has done.
+
+    Args:
+        done: number of finished epochs.
+        config: of the resumed run.
+
+    Raises:
+        UserError: if there are more finished epochs than are asked for.
+    """
+    if done > config.epochs:
+        raise UserError(
+            f"The run in {config.run_dir} has done {done} epochs, and --epochs {config.epochs} is "
+            f"fewer; resume with --epochs {done} or more, or start a new run."
+        )
+
+
+def versions() -> dict[str, str]:
+    """Return the version of every package that a result may depend on, and of Python."""
+    found = {"lmf_jax": lmf_jax.__version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the checkout that this code runs from, with ``+`` if it was changed."""
+    where = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(where), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,197 @@
+"""``python -m lmf_jax``: what a person does with a run after training, with a tiny model."""
+
+import csv
+import json
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lmf_jax.training import classification, trained
+from tests.coloured_images import draw_images
+from tests.training.tiny import tiny_model
+
+TRAIN = str(Path(__file__).parents[2] / "train.py")
+
+
+COUNTS = (60, 30, 20)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny():
+    """Runs of this module, and whoever reads them, build the tiny model."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (classification, trained):
+            patch.setattr(module, "create_model", lambda name, **settings: tiny_model(**settings))
+        yield
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """Images, and two runs on them."""
+    root = tmp_path_factory.mktemp("commands")
+    images = draw_images(root / "images", COUNTS)
+    with pytest.MonkeyPatch.context() as patch:
+        for loss in ("lmf", "ce"):
+            words = ["--dataset", f"folder:{images}", "--data-dir", f"{root}/data", "--loss", loss]
+            words += ["--image-size", "32", "--epochs", "3", "--batch-size", "8"]
+            words += ["--learning-rate", "0.01", "--normalisation", "unit"]
+            patch.setattr(sys, "argv", ["train.py", *words, "--run-dir", f"{root}/{loss}"])
+            runpy.run_path(TRAIN, run_name="__main__")
+    return root
+
+
+def type_in(monkeypatch, *words):
+    """Run ``python -m lmf_jax`` with these words in this process; return the exit code."""
+    monkeypatch.setattr(sys, "argv", ["lmf_jax", *map(str, words)])
+    try:
+        runpy.run_module("lmf_jax", run_name="__main__")
+    except SystemExit as stop:
+        return stop.code
+    return 0
+
+
+def read_test(run):
+    return json.loads((run / "test.json").read_text())
+
+
+def test_evaluating_a_run_again_gives_its_test(places, monkeypatch, capsys, tmp_path):
+    run = shutil.copytree(places / "lmf", tmp_path / "run")
+    for name in ("test.json", "predictions.npz", "report.html", "mistakes.npz"):
+        (run / name).unlink()
+    assert type_in(monkeypatch, "evaluate", run) == 0
+    assert read_test(run) == read_test(places / "lmf")
+    printed = capsys.readouterr().out
+    assert f"macro F1                 {read_test(run)['macro_f1']:.3f}" in printed
+    assert (run / "report.html").read_text() == (places / "lmf" / "report.html").read_text()
+
+
+def test_evaluating_the_validation_part_gives_the_score_of_the_best_epoch(
+    places, monkeypatch, capsys
+):
+    before = read_test(places / "lmf")
+    assert type_in(monkeypatch, "evaluate", places / "lmf", "--split", "validation") == 0
+    lines = (places / "lmf" / "metrics.jsonl").read_text().splitlines()
+    best = max(json.loads(line)["val_macro_f1"] for line in lines)
+    assert f"macro F1                 {best:.3f}" in capsys.readouterr().out
+    assert read_test(places / "lmf") == before
+
+
+def test_other_images_than_those_of_the_run_are_refused(places, monkeypatch, capsys, tmp_path):
+    run = shutil.copytree(places / "lmf", tmp_path / "run")
+    record = json.loads((run / "config.json").read_text())
+    record["config"]["dataset"] = f"folder:{draw_images(tmp_path / 'others', COUNTS, seed=1)}"
+    (run / "config.json").write_text(json.dumps(record))
+    assert type_in(monkeypatch, "evaluate", run) == 2
+    assert "are not those that the run was trained with" in capsys.readouterr().err
+
+
+def predictions_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_predictions_of_files_are_those_of_the_test(places, monkeypatch, tmp_path):
+    output = tmp_path / "red.csv"
+    folder = places / "images" / "red"
+    assert type_in(monkeypatch, "predict", places / "lmf", folder, "--output", output) == 0
+    rows = predictions_of(output)
+    assert [row["path"] for row in rows] == sorted(str(path) for path in folder.iterdir())
+    with np.load(places / "lmf" / "predictions.npz") as file:
+        tested = dict(zip(file["ids"], file["logits"].argmax(-1), strict=True))
+    names = ["blue", "green", "red"]
+    seen = 0
+    for row in rows:
+        shares = [float(row[f"p({name})"]) for name in names]
+        assert sum(shares) == pytest.approx(1, abs=1e-5)
+        assert row["prediction"] == names[int(np.argmax(shares))]
+        assert float(row["probability"]) == max(shares)
+        class_id = tested.get(f"red/{Path(row['path']).name}")
+        if class_id is not None:
+            assert row["prediction"] == names[class_id]
+            seen += 1
+    assert seen == 9
+
+
+def test_a_broken_image_is_named_and_the_others_are_done(places, monkeypatch, capsys, tmp_path):
+    shutil.copy(places / "images" / "red" / "0.png", tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    output = tmp_path / "out.csv"
+    assert type_in(monkeypatch, "predict", places / "ce", tmp_path, "--output", output) == 2
+    assert [Path(row["path"]).name for row in predictions_of(output)] == ["good.png"]
+    printed = capsys.readouterr()
+    assert "1 of 2 images predicted" in printed.out
+    assert "Cannot decode" in printed.err and "bad.png (no known format)" in printed.err
+
+
+def test_an_explanation_is_a_picture_of_the_size_of_the_image(
+    places, monkeypatch, capsys, tmp_path
+):
+    image = places / "images" / "green" / "3.png"
+    assert type_in(monkeypatch, "explain", places / "lmf", image, "--output", tmp_path) == 0
+    (picture,) = tmp_path.iterdir()
+    name = picture.stem.removeprefix("3-")
+    assert name in ("blue", "green", "red")
+    assert f"{image}: {name} (" in capsys.readouterr().out
+    with Image.open(picture) as explained:
+        assert explained.size == (16, 12)
+
+
+def test_a_comparison_names_both_runs_and_says_what_holds(places, monkeypatch, capsys):
+    assert type_in(monkeypatch, "compare", places / "lmf", places / "ce") == 0
+    printed = capsys.readouterr().out
+    assert "lmf" in printed and "ce" in printed and "McNemar" in printed
+
+
+WRONG = {
+    "no such run": ("evaluate {root}/none", "There is no run in {root}/none"),
+    "a run without checkpoints": ("evaluate {empty}", "no checkpoint of a finished epoch"),
+    "no such image": ("predict {root}/lmf {root}/none --output {root}/x.csv", "There is no "),
+    "no folder to write to": (
+        "predict {root}/lmf {root}/images/red --output {root}/none/x.csv",
+        "There is no folder {root}/none",
+    ),
+    "an unknown command": (
+        "evaluat {root}/lmf",
+        "There is no command evaluat; expected one of evaluate, predict, explain, compare.",
+    ),
+    "a picture for a table": (
+        "predict {root}/lmf {root}/images/red --output {root}/images/red/0.png",
+        "is no CSV file",
+    ),
+    "pictures of one name": (
+        "explain {root}/lmf {root}/images/red {root}/images/blue --output {empty}",
+        "Several images are called 0",
+    ),
+    "nothing to explain": ("explain {root}/lmf --output {empty}", "No image was given"),
+    "a file for a folder": (
+        "explain {root}/lmf {root}/images/red --output {root}/images/red/0.png",
+        "0.png cannot be made",
+    ),
+    "a broken checkpoint": (
+        "predict {torn} {root}/images/red --output {root}/x.csv",
+        "is broken",
+    ),
+    "one run to compare": ("compare {root}/lmf", "two"),
+    "an unknown part": ("evaluate {root}/lmf --split all", "--split"),
+}
+
+
+@pytest.mark.parametrize(("line", "message"), WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_command_line_gets_one_clear_line(
+    line, message, places, monkeypatch, capsys, tmp_path
+):
+    (tmp_path / "empty").mkdir()
+    shutil.copy(places / "lmf" / "config.json", tmp_path / "empty")
+    torn = shutil.copytree(places / "lmf", tmp_path / "torn")
+    for record in torn.rglob("checkpoints/*/record/*"):
+        record.write_text('{"input"')
+    names = {"root": places, "empty": tmp_path / "empty", "torn": torn}
+    assert type_in(monkeypatch, *line.format(**names).split()) == 2
+    printed = capsys.readouterr().err.strip()
+    assert printed.startswith("lmf_jax: ") and "\n" not in printed
+    assert message.format(**names) in printed

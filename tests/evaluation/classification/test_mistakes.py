@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from lmf_jax.errors import UserError
+from lmf_jax.evaluation.classification.mistakes import (
+    MOST_SHOWN,
+    Mistakes,
+    confident_mistakes,
+    read_mistakes,
+    write_mistakes,
+)
+
+LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1])
+LOGITS = np.zeros((8, 3), np.float32)
+LOGITS[np.arange(8), [0, 0, 1, 2, 0, 1, 1, 2]] = [9, 1, 4, 2, 5, 3, 6, 7]  # only the first is right
+
+
+def test_the_most_confident_wrong_ones_come_first():
+    np.testing.assert_array_equal(confident_mistakes(LABELS, LOGITS), [7, 6, 4, 2, 5])
+    assert MOST_SHOWN == 5
+
+
+def test_a_faultless_model_makes_none():
+    assert confident_mistakes(LABELS, np.eye(3)[LABELS]).shape == (0,)
+
+
+def make_mistakes():
+    heat = np.random.default_rng(0).random((2, 5, 2, 2), np.float32)
+    places = confident_mistakes(LABELS, LOGITS)
+    return Mistakes(places, np.zeros((5, 8, 8, 3), np.uint8), *heat)
+
+
+def test_what_was_written_is_read(tmp_path):
+    write_mistakes(tmp_path, make_mistakes())
+    read = read_mistakes(tmp_path, 9)
+    for name, array in vars(make_mistakes()).items():
+        np.testing.assert_array_equal(getattr(read, name), array)
+    assert [path.name for path in tmp_path.iterdir()] == ["mistakes.npz"]
+
+
+def test_nothing_written_is_none(tmp_path):
+    assert read_mistakes(tmp_path, 9) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive"])
+def test_a_broken_file_is_named(tmp_path, content):
+    (tmp_path / "mistakes.npz").write_bytes(content)
+    with pytest.raises(UserError, match=r"mistakes.npz is damaged or no npz"):
+        read_mistakes(tmp_path, 9)
