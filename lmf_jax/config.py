@@ -8,15 +8,15 @@ open, the model or the dataset fill with a value of their own, or else the paper
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
 
 from lmf_jax.errors import UserError
-from lmf_jax.losses.objective import COSINE_LOSSES, LOSSES, Form, HeadName, default_scale
-from lmf_jax.losses.segmentation import SEGMENTATION_LOSSES
+from lmf_jax.losses.loss_config import HeadName, LossConfig
+from lmf_jax.losses.registry import cosine_losses, get_loss, loss_names, registered_losses
 from lmf_jax.setting_kinds import fits, shown
 
 DEFAULT_DATA_DIR = "~/.cache/lmf-jax/data"
@@ -43,12 +43,6 @@ TASK_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """What is trained on what where the command line does not say; no dataset has a say in it."""
 
-ALL_LOSSES = LOSSES | SEGMENTATION_LOSSES
-_LOSS_HELP = "The loss:\n" + "\n".join(
-    f"{name}: {text}{' (--task segmentation)' if name in SEGMENTATION_LOSSES else ''}."
-    for name, text in ALL_LOSSES.items()
-)
-
 Task = Literal["classification", "segmentation"]
 ModelName = Literal["resnet50", "resnet50_v1", "densenet121", "efficientnet_v2_s", "unet"]
 Split = Literal["paper", "grouped", "official"]
@@ -67,6 +61,26 @@ else:
     OpenModel = ModelName | None
     OpenAugmentation, OpenSplit = Augmentation | None, Split | None
     OpenNormalisation = NormalisationName | None
+
+
+def _from_registry(make_argument: Callable[[], Any]) -> Any:
+    """Return a marker of a flag whose choices and help are read when a command line is parsed.
+
+    Losses and models may be registered until then, and importing the models would load Flax.
+    """
+
+    def constructor() -> Any:
+        return Annotated[str, make_argument()]
+
+    return tyro.conf.arg(
+        constructor_factory=constructor,
+        # Such a flag's default comes as a list of one word.
+        help_behavior_hint=lambda default: f"(default: {default.strip(_BRACKETS)})",
+    )
+
+
+_BRACKETS = "[']"
+
 
 RUN_ONLY = {"run_only": True}
 """Marks a field that says where and how to run, not what: a resumed run may change it."""
@@ -133,42 +147,20 @@ class Model:
     """Compute the blocks again in the backward pass: less memory, more time, the same result."""
 
 
-@dataclass(frozen=True)
-class Loss:
-    """What is minimised."""
+def _loss_flag() -> Any:
+    names = ",".join(loss_names())
+    lines = ["The loss:"]
+    for spec in registered_losses():
+        task = " (--task segmentation)" if spec.task == "segmentation" else ""
+        lines.append(f"{spec.name}: {spec.summary} ({spec.paper}){task}.")
+    return tyro.conf.arg(help="\n".join(lines), metavar=f"{{{names}}}")
 
-    loss: Annotated[
-        str, tyro.conf.arg(help=_LOSS_HELP, metavar="{" + ",".join(ALL_LOSSES) + "}")
-    ] = "lmf"
-    form: Form = "released"
-    """How the losses of the LMF paper are averaged: as its code does, as it is printed, or as its
-    first version is printed."""
-    alpha: float = 1.0
-    """lmf: weight of the LDAM part."""
-    beta: float = 1.0
-    """lmf: weight of the focal part."""
-    gamma: float | None = None
-    """Focusing parameter (by itself: 1.5 of focal and lmf, and of the losses of segmentation that
-    of their papers)."""
-    delta: float | None = None
-    """Losses of segmentation: weight of false negatives against false positives, or of the
-    foreground against the background (by itself: that of their papers)."""
-    weight: float | None = None
-    """combo, mixed-focal and unified focal losses: share of their first part (by itself: that of
-    their papers)."""
-    background_weight: float | None = None
-    """combo, modified-focal, mixed-focal: weight of the background against the other classes."""
-    scale: float | None = None
-    """ldam, ldam-drw, lmf: scale of the logits (by itself: 30 as released, and with the cosine
-    head; 1 as printed)."""
-    max_margin: float = 0.5
-    """ldam, ldam-drw, focal, lmf: margin of the rarest class."""
-    tau: float = 1.0
-    """logit-adjustment: strength."""
-    effective_number_beta: float = 0.9999
-    """class-balanced, ldam-drw and --sampling effective-number: beta of the effective number."""
-    drw_start: float = 0.8
-    """ldam-drw: share of the training after which classes are re-weighted."""
+
+@dataclass(frozen=True)
+class Loss(LossConfig):
+    """What is minimized."""
+
+    loss: Annotated[str, _from_registry(_loss_flag)] = "lmf"
 
 
 @dataclass(frozen=True)
@@ -252,14 +244,9 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
 
     @property
     def logit_scale(self) -> float:
-        """What the model's logits are multiplied by before the softmax that its loss trains.
-
-        It is LDAM's scale, for LDAM and for cosines. The two parts of LMF on a linear head train
-        softmaxes of two scales: there it is 1, the focal part's.
-        """
-        if self.head == "cosine" or self.loss in ("ldam", "ldam-drw"):
-            return self.scale or default_scale(self.loss, self.form, self.head)
-        return 1.0
+        """The factor of the model's logits in the softmax that its loss trains."""
+        logit_scale = get_loss(self.loss).logit_scale
+        return 1.0 if logit_scale is None else logit_scale(self, self.head)
 
     def __post_init__(self) -> None:
         """Fill in what the task decides, and refuse values that no run can have, by flag."""
@@ -268,7 +255,8 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
                 object.__setattr__(self, name, value)
         for name, kind in _kinds().items():
             _check(self, name, fits(getattr(self, name), kind), shown(kind))
-        losses = LOSSES if self.task == "classification" else ALL_LOSSES
+        # Label maps are trained by the losses of both tasks.
+        losses = loss_names("classification" if self.task == "classification" else None)
         _check(self, "loss", self.loss in losses, f"one of {', '.join(losses)}")
         _check(self, "gamma", self.gamma is None or 0 <= self.gamma < math.inf, "at least 0")
         at_least_0 = ("alpha", "beta", "tau", "weight_decay", "mixup", "cutmix")
@@ -316,10 +304,10 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
             self._check_segmentation()
         elif self.model == "unet":
             raise UserError("--model unet is for --task segmentation; choose another model.")
-        if self.head == "cosine" and self.loss not in COSINE_LOSSES:
+        if self.head == "cosine" and self.loss not in cosine_losses():
             raise UserError(
                 f"--head cosine does not go with --loss {self.loss}; "
-                f"use one of {', '.join(sorted(COSINE_LOSSES))}, or --head linear."
+                f"use one of {', '.join(cosine_losses())}, or --head linear."
             )
         if self.freeze_backbone and self.pretrained == "none":
             raise UserError(

@@ -9,15 +9,11 @@ from dataclasses import fields
 
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
-from lmf_jax.losses.options import losses_with, options_of
+from lmf_jax.losses.loss_config import LOSS_OPTIONS
+from lmf_jax.losses.registry import get_loss, losses_with
 
 VOLUME_DATASETS = ("brats20", "kits19")
 """The datasets whose cases are volumes, of which patches are trained on."""
-
-_LOSS_OPTIONS = (
-    *("alpha", "beta", "gamma", "delta", "weight", "background_weight", "scale", "max_margin"),
-    *("tau", "effective_number_beta", "drw_start"),
-)
 
 
 def given_flags(words: Sequence[str]) -> set[str]:
@@ -49,10 +45,11 @@ def check_given(config: Config, given: Collection[str]) -> None:
 
 def _without_effect(config: Config) -> Iterator[tuple[str, str, str]]:
     """Yield each setting without effect, beside what, and what to do for it to have one."""
-    for option in _LOSS_OPTIONS:
+    loss = get_loss(config.loss)
+    for option in LOSS_OPTIONS:
         is_sampled = option == "effective_number_beta" and config.sampling == "effective-number"
-        if option not in options_of(config.loss, config.form) and not is_sampled:
-            of_form = f" --form {config.form}" if option in options_of(config.loss) else ""
+        if option not in loss.options_in(config.form) and not is_sampled:
+            of_form = f" --form {config.form}" if option in loss.options else ""
             losses = losses_with(option, config.form)
             yield option, f"with --loss {config.loss}{of_form}", f"use --loss {_one_of(losses)}"
     if config.optimizer != "sgd":

@@ -9,6 +9,8 @@ from jaxtyping import Array, Bool, Float, Integer
 
 from lmf_jax.losses.checks import Scalar, check_fraction, check_maps
 from lmf_jax.losses.label_maps import (
+    MIXED_FOCAL,
+    UNIFIED_FOCAL,
     Overlap,
     PerClass,
     PublishedForm,
@@ -25,6 +27,7 @@ from lmf_jax.losses.overlap_losses import (
     focal_overlap,
     symmetric_overlap,
 )
+from lmf_jax.losses.registry import register_segmentation_loss
 from lmf_jax.losses.voxel_losses import (
     asymmetric_parameters,
     channel_weights,
@@ -33,6 +36,11 @@ from lmf_jax.losses.voxel_losses import (
 )
 
 
+@register_segmentation_loss(
+    "combo",
+    summary="weighted cross entropy - Dice",
+    paper="Taghanaki et al. 2019, arXiv 1805.02798",
+)
 def combo_loss(
     logits: Float[ArrayLike, "batch *space classes"],
     labels: Integer[ArrayLike, "batch *space"],
@@ -75,6 +83,11 @@ def combo_loss(
     return map_samples(_combo, logits, labels, where, 1 - weight, overlap, weight, voxel_loss)
 
 
+@register_segmentation_loss(
+    "mixed-focal",
+    summary="modified focal Dice + modified focal",
+    paper=MIXED_FOCAL,
+)
 def mixed_focal_loss(
     logits: Float[ArrayLike, "batch *space classes"],
     labels: Integer[ArrayLike, "batch *space"],
@@ -132,6 +145,11 @@ def mixed_focal_loss(
     return _map_compounds(logits, labels, weight, overlap, voxel_loss, form, where)
 
 
+@register_segmentation_loss(
+    "symmetric-unified-focal",
+    summary="symmetric focal Tversky + symmetric focal",
+    paper=UNIFIED_FOCAL,
+)
 def symmetric_unified_focal_loss(
     logits: Float[ArrayLike, "batch *space classes"],
     labels: Integer[ArrayLike, "batch *space"],
@@ -175,6 +193,11 @@ def symmetric_unified_focal_loss(
     return _map_compounds(logits, labels, weight, overlap, voxel_loss, form, where)
 
 
+@register_segmentation_loss(
+    "asymmetric-unified-focal",
+    summary="asymmetric focal Tversky + asymmetric focal",
+    paper=UNIFIED_FOCAL,
+)
 def asymmetric_unified_focal_loss(
     logits: Float[ArrayLike, "batch *space classes"],
     labels: Integer[ArrayLike, "batch *space"],

@@ -1,6 +1,6 @@
 r"""What the losses of segmentation are made of: the voxels of one sample, and the way to a batch.
 
-As in :mod:`lmf_jax.losses.classification`, a voxel is described by the log odds against its label,
+As in :mod:`lmf_jax.losses.log_odds`, a voxel is described by the log odds against its label,
 :math:`d = \log \sum_{j \ne y} e^{z_j} - z_y`, so that :math:`-\log p_y`, :math:`1 - p_y` and
 :math:`\log(1 - p_y)` keep their digits where :math:`p_y` rounds to 0 or 1. A pixel of an image is
 called a voxel too.
@@ -19,6 +19,9 @@ from lmf_jax.losses.softplus import softplus_both
 
 PublishedForm = Literal["released", "paper"]
 """As the code of Yeung et al. computes a loss, or as their paper prints it."""
+
+MIXED_FOCAL = "Yeung et al. 2021, arXiv 2102.04525v1"
+UNIFIED_FOCAL = "Yeung et al. 2022, arXiv 2102.04525"
 
 
 class PerClass(NamedTuple):

@@ -1,17 +1,16 @@
-"""The scalar that training minimises: a loss, its weights and how a batch is averaged.
+"""The scalar that training minimizes: a loss, its weights and how a batch is averaged.
 
 An objective is a sum of terms ``coefficient * sum(weight * value) / sum(weight)``. The numerators
-add up over devices and micro-batches; the denominators need the labels alone, so they are summed
-over the whole batch first. That is why N devices give exactly what one device gives.
+add up over devices and micro-batches. The denominators depend on the labels alone, so they are
+summed over the whole batch first: N devices give exactly what one device gives.
 
-A value is that of a label, so of a voxel in a label map, or of a whole sample where the loss is one
-of segmentation; the weight of a sample is 1, or 0 where it is masked.
+A value belongs to a label, so to a voxel in a label map; or, in a segmentation loss, to a whole
+sample, whose weight is 1, or 0 where it is masked.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -22,78 +21,14 @@ from lmf_jax.losses.checks import (
     check_batch,
     check_choice,
     check_class_counts,
-    check_fraction,
     check_label_maps,
     check_labels,
     check_maps,
-    check_not_negative,
-    check_positive,
 )
-from lmf_jax.losses.class_weights import (
-    balanced_weights,
-    class_margins,
-    effective_number_weights,
-    inverse_frequency_weights,
-)
-from lmf_jax.losses.classification import (
-    cross_entropy_loss,
-    focal_loss,
-    ldam_loss,
-    logit_adjusted_loss,
-)
-from lmf_jax.losses.options import check_options
-from lmf_jax.losses.segmentation import SEGMENTATION_LOSSES, segmentation_loss
-from lmf_jax.losses.training_progress import Progress, has_reached
-
-Form = Literal["released", "paper", "paper-v1"]
-HeadName = Literal["linear", "cosine"]
-
-LOSSES = {
-    "ce": "cross entropy (CCE; Sadi et al. 2022, Eq. 1)",
-    "wcce": "cross entropy weighted by inverse class frequency (Sadi et al. 2022, Eq. 2)",
-    "bwcce": "balanced weighted cross entropy, weights sum to 1 (Sadi et al. 2022, Eq. 3)",
-    "focal": "focal loss weighted by the margins (Lin et al. 2017; Sadi et al. 2022, Eq. 7)",
-    "ldam": "label-distribution-aware margins (Cao et al. 2019; Sadi et al. 2022, Eq. 5)",
-    "ldam-drw": "LDAM with deferred re-weighting by effective number (Cao et al. 2019)",
-    "lmf": "alpha * LDAM + beta * focal (Sadi et al. 2022, Eq. 8)",
-    "balanced-softmax": "softmax that knows the class counts (Ren et al. 2020)",
-    "logit-adjustment": "logits shifted by tau * log prior (Menon et al. 2021)",
-    "class-balanced": "cross entropy weighted by effective number (Cui et al. 2019)",
-}
-"""Every loss of classification by its name in :func:`make_objective`, with its source; they work on
-label maps too, voxel by voxel. Those of segmentation are in ``SEGMENTATION_LOSSES``."""
-
-COSINE_LOSSES = frozenset({"ldam", "ldam-drw", "lmf"})
-"""The losses with a scale of their own, without which cosines in [-1, 1] cannot be learnt from."""
-
-
-@dataclass(frozen=True, eq=False)  # by identity, so that jit can hash it
-class Term:
-    """One weighted mean, ``coefficient * sum(weight * value) / sum(weight)``."""
-
-    coefficient: float
-    loss: Callable[..., Float[Array, "..."]]
-    """``loss(logits, labels, where=where)``: one value per example, or per sample."""
-    class_weights: Float[Array, " classes"] | None = None
-    """The weight of an example is that of its class; 1 if not given."""
-    weights_from: float = 0.0
-    """Share of the training, in [0, 1], that is over before the class weights apply."""
-    per_sample: bool = False
-    """Whether the loss gives one value per sample ``[B]``, and not one per label."""
-
-    def weights(
-        self,
-        labels: Integer[Array, "..."],
-        where: Bool[Array, "..."] | None,
-        progress: Progress,
-    ) -> Float[Array, "..."]:
-        """Return the weight of each value, in the shape of the values and of the mask."""
-        shape = labels.shape[:1] if self.per_sample else labels.shape
-        weights = jnp.ones(shape, jnp.result_type(float))
-        if self.class_weights is not None:
-            of_label = self.class_weights[jnp.where(labels < 0, 0, labels)]
-            weights = jnp.where(has_reached(progress, self.weights_from), of_label, weights)
-        return weights if where is None else jnp.where(where, weights, 0)
+from lmf_jax.losses.loss_config import Form, HeadName, LossConfig
+from lmf_jax.losses.registry import LossSpec, cosine_losses, get_loss, losses_with
+from lmf_jax.losses.term import Term
+from lmf_jax.losses.training_progress import Progress
 
 
 @dataclass(frozen=True, eq=False)  # by identity, so that jit can hash it
@@ -211,14 +146,14 @@ def make_objective(
     - ``"paper-v1"``: as ``"paper"``, but the focal part has no class weights (Eq. 1 and 3 of the
       first version).
 
-    A loss of segmentation is averaged over the samples; in the paper's forms it is what its paper
-    prints, see :mod:`lmf_jax.losses.segmentation`. A loss that has one form has it in each.
+    A segmentation loss is averaged over the samples; in the paper's forms it is what its paper
+    prints. A loss that has one form has it in each.
 
     An option that is None has its default; one that the loss does not have is refused, so that
     nobody believes that it changed the loss.
 
     Args:
-        name: one of :data:`LOSSES` or of :data:`SEGMENTATION_LOSSES`.
+        name: one of :func:`lmf_jax.losses.loss_names`.
         class_counts: training examples per class, ``[C]``, by class id; voxels in label maps.
         form: see above.
         head: ``"cosine"`` if the logits are cosines: the focal part then sees ``scale`` times them.
@@ -246,7 +181,6 @@ def make_objective(
             an option is given that the loss does not have.
         TypeError: if an option is no number.
     """
-    _check_names(name, form, head)
     options = {
         "alpha": alpha,
         "beta": beta,
@@ -261,102 +195,62 @@ def make_objective(
         "drw_start": drw_start,
     }
     given = {option: value for option, value in options.items() if value is not None}
-    check_options(name, form, given)
-    class_counts = check_class_counts(class_counts).copy()  # an array may change after this call
-    num_classes = len(class_counts)
-    if name in SEGMENTATION_LOSSES:
-        as_printed: Literal["released", "paper"] = "released" if form == "released" else "paper"
-        loss = segmentation_loss(name, num_classes, form=as_printed, **given)
-        return Objective((Term(1.0, loss, per_sample=True),), num_classes)
-    return Objective(_terms(name, class_counts, form, head, **given), num_classes)
+    spec = _find_loss(name, form, head)
+    for option in given:
+        if option not in spec.options_in(form):
+            in_form = f" in form {form!r}" if option in spec.options else ""
+            raise ValueError(
+                f"{option} was given with loss {name!r}{in_form}, which does not have it; leave it "
+                f"out, or choose a loss that has it: {', '.join(losses_with(option, form))}."
+            )
+    return build_objective(LossConfig(name, form, **given), class_counts, head=head)
 
 
-def _terms(
-    name: str,
-    class_counts: ClassCounts,
-    form: Form,
-    head: HeadName,
-    *,
-    alpha: float = 1.0,
-    beta: float = 1.0,
-    gamma: float = 1.5,
-    scale: float | None = None,
-    max_margin: float = 0.5,
-    tau: float = 1.0,
-    effective_number_beta: float = 0.9999,
-    drw_start: float = 0.8,
-) -> tuple[Term, ...]:
-    """Return the terms of a classification loss, see :func:`make_objective`."""
-    scale = default_scale(name, form, head) if scale is None else scale
-    check_not_negative(alpha=alpha, beta=beta, gamma=gamma, tau=tau)
-    check_fraction(drw_start=drw_start)
-    check_positive(scale=scale, max_margin=max_margin)
-    margins = class_margins(class_counts, max_margin=max_margin)
-    margin_loss = partial(ldam_loss, margins=margins, scale=scale)
-    effective_weights = partial(
-        effective_number_weights, class_counts, effective_number_beta=effective_number_beta
-    )
+def build_objective(
+    config: LossConfig, class_counts: ClassCounts, *, head: HeadName = "linear"
+) -> Objective:
+    """Return the objective that a configuration describes.
 
-    def weighted(class_weights: Float[Array, " classes"]) -> Term:
-        if form == "released":
-            return Term(1.0, cross_entropy_loss, class_weights)
-        return Term(1.0, partial(cross_entropy_loss, class_weights=class_weights))
-
-    def ldam(coefficient: float) -> Term:
-        return Term(coefficient, margin_loss, margins if form == "released" else None)
-
-    def focal(coefficient: float) -> Term:
-        class_weights = None if form == "paper-v1" else margins
-        loss = partial(focal_loss, class_weights=class_weights, gamma=gamma)
-        return Term(coefficient, partial(_scaled, loss, scale) if head == "cosine" else loss)
-
-    def adjusted(tau: float) -> Term:
-        return Term(1.0, partial(logit_adjusted_loss, class_counts=class_counts, tau=tau))
-
-    terms: dict[str, Callable[[], list[Term]]] = {
-        "ce": lambda: [Term(1.0, cross_entropy_loss)],
-        "wcce": lambda: [weighted(inverse_frequency_weights(class_counts))],
-        "bwcce": lambda: [weighted(balanced_weights(class_counts))],
-        "focal": lambda: [focal(1.0)],
-        "ldam": lambda: [ldam(1.0)],
-        "ldam-drw": lambda: [Term(1.0, margin_loss, effective_weights(), weights_from=drw_start)],
-        "lmf": lambda: [ldam(alpha), focal(beta)],
-        "balanced-softmax": lambda: [adjusted(tau=1.0)],
-        "logit-adjustment": lambda: [adjusted(tau)],
-        "class-balanced": lambda: [Term(1.0, cross_entropy_loss, effective_weights())],
-    }
-    return tuple(terms[name]())
-
-
-def default_scale(name: str, form: Form, head: HeadName) -> float:
-    """Return the scale of the logits in LDAM where none is given.
+    Options that the loss does not have are ignored; :func:`make_objective` refuses them.
 
     Args:
-        name: a loss with LDAM in it.
-        form: see :func:`make_objective`.
-        head: of the model.
+        config: The loss and a value for every option.
+        class_counts: Training examples per class, ``[C]``, by class id; voxels in label maps.
+        head: As in :func:`make_objective`.
+
+    Raises:
+        ValueError: If a name is unknown or a number is out of its range.
+        TypeError: If an option is not a number.
     """
-    as_printed = form != "released" and name != "ldam-drw" and head == "linear"
-    return 1.0 if as_printed else 30.0
+    spec = _find_loss(config.loss, config.form, head)
+    counts = check_class_counts(class_counts).copy()  # the caller may change the array later
+    terms = tuple(spec.build(counts, config, head))
+    for term in terms:
+        _check_term(spec, term, len(counts))
+    return Objective(terms, len(counts))
 
 
-def _check_names(name: str, form: str, head: str) -> None:
-    check_choice("loss", name, (*LOSSES, *SEGMENTATION_LOSSES))
+def _find_loss(name: str, form: str, head: str) -> LossSpec:
+    spec = get_loss(name)
     check_choice("form", form, get_args(Form))
     check_choice("head", head, get_args(HeadName))
-    if head == "cosine" and name not in COSINE_LOSSES:
+    if head == "cosine" and spec.logit_scale is None:
         raise ValueError(
             f"The cosine head was given with loss {name!r}; its logits need the scale that only "
-            f"{', '.join(sorted(COSINE_LOSSES))} have: choose one of them or the linear head."
+            f"{', '.join(cosine_losses())} have: choose one of them or the linear head."
         )
+    return spec
 
 
-def _scaled(
-    loss: Callable[..., Array],
-    scale: float,
-    logits: Float[Array, "*batch classes"],
-    labels: Integer[Array, "*batch"],
-    *,
-    where: Bool[Array, "..."] | None = None,
-) -> Float[Array, "*batch"]:
-    return loss(scale * logits, labels, where=where)
+def _check_term(spec: LossSpec, term: Term, num_classes: int) -> None:
+    """Trace a loss once: it then checks its options now, and not in the first training step."""
+    shape = (2, 3, 3) if spec.task == "segmentation" else (2,)
+    logits = jax.ShapeDtypeStruct((*shape, num_classes), jnp.float32)
+    labels = jax.ShapeDtypeStruct(shape, jnp.int32)
+    values = jax.eval_shape(partial(term.loss, where=None), logits, labels)
+    expected = shape[:1] if term.per_sample else shape
+    if values.shape != expected:
+        raise ValueError(
+            f"The loss {spec.name!r} gives values of shape {values.shape} for labels of shape "
+            f"{shape}; expected {expected}."
+        )

@@ -27,6 +27,8 @@ from lmf_jax.losses.checks import (
     check_whole,
 )
 from lmf_jax.losses.label_maps import (
+    MIXED_FOCAL,
+    UNIFIED_FOCAL,
     Overlap,
     PerClass,
     PublishedForm,
@@ -35,8 +37,14 @@ from lmf_jax.losses.label_maps import (
     mean_overlap_loss,
     overlap_complements,
 )
+from lmf_jax.losses.registry import register_segmentation_loss
 
 
+@register_segmentation_loss(
+    "dice",
+    summary="1 - soft Dice",
+    paper="Milletari et al. 2016, arXiv 1606.04797",
+)
 def dice_loss(
     logits: Float[ArrayLike, "batch *space classes"],
     labels: Integer[ArrayLike, "batch *space"],
@@ -69,6 +77,11 @@ def dice_loss(
     return tversky_loss(logits, labels, delta=0.5, smooth=smooth, where=where)
 
 
+@register_segmentation_loss(
+    "tversky",
+    summary="1 - Tversky index",
+    paper="Salehi et al. 2017, arXiv 1706.05721",
+)
 def tversky_loss(
     logits: Float[ArrayLike, "batch *space classes"],
     labels: Integer[ArrayLike, "batch *space"],
@@ -99,6 +112,11 @@ def tversky_loss(
     return _map_overlaps(logits, labels, Overlap(delta, smooth, PerClass(1, 1)), "released", where)
 
 
+@register_segmentation_loss(
+    "focal-tversky",
+    summary="(1 - Tversky index)^gamma",
+    paper="Abraham and Khan 2019, arXiv 1810.07842",
+)
 def focal_tversky_loss(
     logits: Float[ArrayLike, "batch *space classes"],
     labels: Integer[ArrayLike, "batch *space"],
@@ -135,6 +153,11 @@ def focal_tversky_loss(
     return _map_overlaps(logits, labels, focal_overlap(delta, gamma, smooth), form, where)
 
 
+@register_segmentation_loss(
+    "modified-focal-dice",
+    summary="focal Tversky by its name in Mixed Focal",
+    paper=MIXED_FOCAL,
+)
 def modified_focal_dice_loss(
     logits: Float[ArrayLike, "batch *space classes"],
     labels: Integer[ArrayLike, "batch *space"],
@@ -170,6 +193,11 @@ def modified_focal_dice_loss(
     )
 
 
+@register_segmentation_loss(
+    "cosine-tversky",
+    summary="1 - cos(pi * Tversky index), with its sign as published, which looks wrong",
+    paper=MIXED_FOCAL,
+)
 def cosine_tversky_loss(
     logits: Float[ArrayLike, "batch *space classes"],
     labels: Integer[ArrayLike, "batch *space"],
@@ -210,6 +238,11 @@ def cosine_tversky_loss(
     return map_samples(_cosine, logits, labels, where, delta, smooth, gamma)
 
 
+@register_segmentation_loss(
+    "symmetric-focal-tversky",
+    summary="(1 - Tversky index)^(1 - gamma)",
+    paper=UNIFIED_FOCAL,
+)
 def symmetric_focal_tversky_loss(
     logits: Float[ArrayLike, "batch *space classes"],
     labels: Integer[ArrayLike, "batch *space"],
@@ -246,6 +279,11 @@ def symmetric_focal_tversky_loss(
     return _map_overlaps(logits, labels, overlap, form, where)
 
 
+@register_segmentation_loss(
+    "asymmetric-focal-tversky",
+    summary="symmetric focal Tversky, but the background has no exponent",
+    paper=UNIFIED_FOCAL,
+)
 def asymmetric_focal_tversky_loss(
     logits: Float[ArrayLike, "batch *space classes"],
     labels: Integer[ArrayLike, "batch *space"],

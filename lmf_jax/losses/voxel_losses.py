@@ -19,14 +19,22 @@ from lmf_jax.losses.checks import (
     check_not_negative,
 )
 from lmf_jax.losses.label_maps import (
+    MIXED_FOCAL,
+    UNIFIED_FOCAL,
     PerClass,
     PublishedForm,
     VoxelLoss,
     map_samples,
     mean_voxel_loss,
 )
+from lmf_jax.losses.registry import register_segmentation_loss
 
 
+@register_segmentation_loss(
+    "segmentation-focal",
+    summary="focal loss, the mean over the voxels of a sample",
+    paper="Lin et al. 2017, arXiv 1708.02002",
+)
 def segmentation_focal_loss(
     logits: Float[ArrayLike, "batch *space classes"],
     labels: Integer[ArrayLike, "batch *space"],
@@ -58,6 +66,11 @@ def segmentation_focal_loss(
     return modified_focal_loss(logits, labels, class_weights, gamma=gamma, where=where)
 
 
+@register_segmentation_loss(
+    "modified-focal",
+    summary="focal loss with the background weighted",
+    paper=MIXED_FOCAL,
+)
 def modified_focal_loss(
     logits: Float[ArrayLike, "batch *space classes"],
     labels: Integer[ArrayLike, "batch *space"],
@@ -98,6 +111,11 @@ def modified_focal_loss(
     return map_samples(mean_voxel_loss, logits, labels, where, parameters)
 
 
+@register_segmentation_loss(
+    "symmetric-focal",
+    summary="focal loss weighted by delta",
+    paper=UNIFIED_FOCAL,
+)
 def symmetric_focal_loss(
     logits: Float[ArrayLike, "batch *space classes"],
     labels: Integer[ArrayLike, "batch *space"],
@@ -138,6 +156,11 @@ def symmetric_focal_loss(
     return map_samples(mean_voxel_loss, logits, labels, where, parameters)
 
 
+@register_segmentation_loss(
+    "asymmetric-focal",
+    summary="symmetric focal, but only the background is focused",
+    paper=UNIFIED_FOCAL,
+)
 def asymmetric_focal_loss(
     logits: Float[ArrayLike, "batch *space classes"],
     labels: Integer[ArrayLike, "batch *space"],

@@ -14,9 +14,8 @@ import optax
 from lmf_jax.config import Config
 from lmf_jax.distributed.devices import Batch, MappedStep, Variables
 from lmf_jax.errors import TrainingStopped, UserError
-from lmf_jax.losses import Objective, make_objective
+from lmf_jax.losses import Objective, build_objective
 from lmf_jax.losses.checks import ClassCounts
-from lmf_jax.losses.options import options_of
 from lmf_jax.models.normalisation import Normalisation
 from lmf_jax.training.optimizer import (
     PlateauDecay,
@@ -194,11 +193,7 @@ def _learning(
 
 
 def _objective(config: Config, class_counts: ClassCounts) -> Objective:
-    # A config holds a value for every option, those of other losses too.
-    options = {option: getattr(config, option) for option in options_of(config.loss, config.form)}
     try:
-        return make_objective(
-            config.loss, class_counts, form=config.form, head=config.head, **options
-        )
+        return build_objective(config, class_counts, head=config.head)
     except ValueError as error:
         raise UserError(str(error)) from error

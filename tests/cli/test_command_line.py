@@ -14,7 +14,7 @@ from lmf_jax.cli.command_line import parse_config
 from lmf_jax.cli.given_flags import VOLUME_DATASETS
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError, run_command
-from lmf_jax.losses import LOSSES
+from lmf_jax.losses.registry import registered_losses
 from lmf_jax.runs.folder import open_run
 
 TRAIN = str(Path(__file__).parents[2] / "train.py")
@@ -79,7 +79,7 @@ WRONG = {
     "a beta that nothing weighs": (
         "--effective_number_beta 0.9",
         "--effective-number-beta has no effect with --loss lmf; leave it out, or use --loss "
-        "ldam-drw or class-balanced.",
+        "class-balanced or ldam-drw.",
     ),
     "a momentum that adam lacks": (
         "--momentum 0.5",
@@ -173,8 +173,9 @@ def test_help_names_every_loss_with_its_source(places, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "90")
     assert type_in("--help", places, monkeypatch) == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for name, description in LOSSES.items():
-        assert f"{name}: {description}." in text
+    for spec in registered_losses():
+        task = " (--task segmentation)" if spec.task == "segmentation" else ""
+        assert f"{spec.name}: {spec.summary} ({spec.paper}){task}." in text
 
 
 def test_every_flag_is_a_field_and_has_a_help_text(places, monkeypatch, capsys):

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from jax.test_util import check_grads
 from jaxtyping import config as jaxtyping_config
 
-import lmf_jax.losses.classification
+import lmf_jax.losses.margin_losses
 from lmf_jax import class_margins, cross_entropy_loss, focal_loss, ldam_loss, lmf_loss
 from lmf_jax.losses import balanced_softmax_loss, logit_adjusted_loss
 
@@ -248,7 +248,7 @@ def test_bad_input_is_named_before_anything_runs(call, error, message, monkeypat
 
 
 def test_the_examples_in_the_docstrings_hold():
-    failed, tried = doctest.testmod(lmf_jax.losses.classification)
+    failed, tried = doctest.testmod(lmf_jax.losses.margin_losses)
     assert tried > 0
     assert failed == 0
 

@@ -9,15 +9,16 @@ from jaxtyping import config as jaxtyping_config
 
 from lmf_jax import class_margins, focal_loss, ldam_loss, losses
 from lmf_jax.losses import (
-    LOSSES,
-    SEGMENTATION_LOSSES,
     TrainingProgress,
     effective_number_weights,
+    loss_names,
     make_objective,
 )
-from lmf_jax.losses.objective import COSINE_LOSSES
+from lmf_jax.losses.registry import cosine_losses
 from lmf_jax.losses.training_progress import first_step, has_reached
 
+LOSSES = loss_names("classification")
+SEGMENTATION_LOSSES = loss_names("segmentation")
 COUNTS = [100, 20, 5]
 LOGITS = jnp.array([[2, 0.5, -1], [0.1, 0.3, 0.2], [-0.4, 1.2, 0.9], [1, -1, 0.8]])
 LABELS = jnp.array([0, 1, 2, 2])
@@ -213,7 +214,7 @@ def test_with_the_cosine_head_the_focal_part_sees_scaled_cosines():
     np.testing.assert_allclose(objective(cosines, LABELS), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(set(LOSSES) - COSINE_LOSSES))
+@pytest.mark.parametrize("name", sorted(set(LOSSES) - set(cosine_losses())))
 def test_the_cosine_head_is_refused_by_losses_without_a_scale(name):
     with pytest.raises(ValueError, match=r"cosine head.*ldam, ldam-drw, lmf"):
         make_objective(name, COUNTS, head="cosine")

@@ -14,10 +14,10 @@ from jaxtyping import config as jaxtyping_config
 
 import lmf_jax.losses.compound_losses
 from lmf_jax import losses
-from lmf_jax.losses import SEGMENTATION_LOSSES
+from lmf_jax.losses import loss_names
 
 WEIGHTS = (0.5, 1.0, 2.0, 0.25, 3.0)  # by class id, as many as there are classes
-DEFAULTS = {name: (name, {}) for name in SEGMENTATION_LOSSES}
+DEFAULTS = {name: (name, {}) for name in loss_names("segmentation")}
 VARIANTS = {
     **DEFAULTS,
     "dice, smooth": ("dice", {"smooth": 0.5}),
