@@ -103,7 +103,7 @@ def measure(model: str, topology: str) -> dict[str, Any]:
     started = time.perf_counter()
     compiled = compile_step(
         Config(
-            model=model,  # type: ignore[arg-type]
+            model=model,
             precision="bfloat16",
             image_size=SIDE,
             batch_size=IMAGES_PER_CHIP * len(devices),

@@ -108,7 +108,7 @@ def program_for(
 ) -> Classification:
     """Return the compiled parts of a run of ``train.py`` on such images."""
     config = Config(
-        model=model,  # type: ignore[arg-type]
+        model=model,
         precision=precision,
         image_size=images.shape[1],
         batch_size=len(images),

@@ -44,7 +44,6 @@ TASK_DEFAULTS: dict[str, dict[str, Any]] = {
 """What is trained on what where the command line does not say; no dataset has a say in it."""
 
 Task = Literal["classification", "segmentation"]
-ModelName = Literal["resnet50", "resnet50_v1", "densenet121", "efficientnet_v2_s", "unet"]
 Split = Literal["paper", "grouped", "official"]
 Augmentation = Literal["none", "shift", "flip", "dihedral", "mirror"]
 PatchSize = tuple[int, int, int]
@@ -52,13 +51,13 @@ NormalisationName = Literal["imagenet", "unit", "caffe"]
 OPEN: Any = None
 """Left to the dataset or, where it says nothing, to the paper."""
 if TYPE_CHECKING:  # a run reads resolved settings, in which nothing is open any more
+    from lmf_jax.models.registry import ModelSpec
+
     OpenInt, OpenFloat = int, float
     OpenStr = str
-    OpenModel = ModelName
     OpenAugmentation, OpenSplit, OpenNormalisation = Augmentation, Split, NormalisationName
 else:
     OpenInt, OpenFloat, OpenStr = int | None, float | None, str | None
-    OpenModel = ModelName | None
     OpenAugmentation, OpenSplit = Augmentation | None, Split | None
     OpenNormalisation = NormalisationName | None
 
@@ -121,13 +120,20 @@ class Data:
     image is read, for sets larger than the disk."""
 
 
+def _model_flag() -> Any:
+    from lmf_jax.models.registry import registered_models  # loads Flax
+
+    names = ",".join(spec.name for spec in registered_models())
+    lines = ["The architecture (default: resnet50, or unet for segmentation):"]
+    lines += [f"{spec.name}: {spec.summary}, as in {spec.source}." for spec in registered_models()]
+    return tyro.conf.arg(help="\n".join(lines), metavar=f"{{{names}}}")
+
+
 @dataclass(frozen=True)
 class Model:
     """What is trained."""
 
-    model: OpenModel = OPEN
-    """The architecture, as in torchvision; resnet50_v1 as in Keras; unet for segmentation (by
-    itself: resnet50 or unet)."""
+    model: Annotated[OpenStr, _from_registry(_model_flag)] = OPEN
     pretrained: str = "none"
     """What the weights start from: none, imagenet (torchvision's, downloaded once), or a file:
     .safetensors (torchvision's or timm's names), .npz or .h5 (Keras' names), or .pth (paper:
@@ -237,7 +243,7 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
 
     def resolve(self, dataset_defaults: Mapping[str, Any]) -> "Config":
         """Return the settings with what is open filled in: by model, dataset or else the paper."""
-        normalisation = "caffe" if self.model == "resnet50_v1" else "imagenet"
+        normalisation = self._model_spec.normalisation
         values = {"normalisation": normalisation, **PAPER_DEFAULTS, **dataset_defaults}
         missing = {name: value for name, value in values.items() if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)
@@ -253,7 +259,10 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
         for name, value in TASK_DEFAULTS.get(self.task, {}).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        for name, kind in _kinds().items():
+        from lmf_jax.models.registry import model_names  # loads Flax
+
+        kinds = _kinds() | {"model": Literal[model_names()] | None}
+        for name, kind in kinds.items():
             _check(self, name, fits(getattr(self, name), kind), shown(kind))
         # Label maps are trained by the losses of both tasks.
         losses = loss_names("classification" if self.task == "classification" else None)
@@ -302,8 +311,10 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
     def _check_combinations(self) -> None:
         if self.task == "segmentation":
             self._check_segmentation()
-        elif self.model == "unet":
-            raise UserError("--model unet is for --task segmentation; choose another model.")
+        elif self._model_spec.task == "segmentation":
+            raise UserError(
+                f"--model {self.model} is for --task segmentation; choose another model."
+            )
         if self.head == "cosine" and self.loss not in cosine_losses():
             raise UserError(
                 f"--head cosine does not go with --loss {self.loss}; "
@@ -320,7 +331,7 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
                 f"--accumulate {self.accumulate} does not divide --batch-size {self.batch_size}; "
                 "choose a divisor."
             )
-        if self._has_batch_norm and (self.batch_size or math.inf) < 2 * self.accumulate:
+        if self._model_spec.has_batch_norm and (self.batch_size or math.inf) < 2 * self.accumulate:
             raise UserError(
                 f"--batch-size {self.batch_size} in {self.accumulate} micro-batches leaves one "
                 "image, and batch norm needs two; choose a larger batch or fewer micro-batches."
@@ -330,13 +341,17 @@ class Config(Run, Training, Loss, Model, Data):  # a dataclass lists the last ba
         self._check_processes()
 
     @property
-    def _has_batch_norm(self) -> bool:
-        return self.model != "unet"
+    def _model_spec(self) -> "ModelSpec":
+        from lmf_jax.models.registry import get_model  # loads Flax
+
+        return get_model(self.model)
 
     def _check_segmentation(self) -> None:
-        """Refuse what is said of images that have one class."""
-        only = {
-            "model": ("unet",),
+        """Refuse settings of images that have one class."""
+        from lmf_jax.models.registry import model_names  # loads Flax
+
+        only: dict[str, tuple[Any, ...]] = {
+            "model": model_names("segmentation"),
             "head": ("linear",),
             "pretrained": ("none",),
             "sampling": ("uniform",),

@@ -1,6 +1,6 @@
 """A backbone and a head make a classifier; the two heads."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,8 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from lmf_jax.models.layers import Dropout, Initializer, parameter_dtype
-
-HeadName = Literal["linear", "cosine"]
+from lmf_jax.models.registry import HeadName, ModelOptions
 
 
 class LinearHead(nn.Module):
@@ -74,33 +73,6 @@ def _unit_vectors(vectors: Float[Array, "rows columns"], axis: int) -> Float[Arr
     squares = jnp.square(vectors).sum(axis, keepdims=True)
     has_direction = squares > jnp.finfo(vectors.dtype).tiny
     return vectors * lax.rsqrt(jnp.where(has_direction, squares, 1))
-
-
-def make_head(
-    name: HeadName,
-    num_classes: int,
-    dtype: DTypeLike,
-    *,
-    kernel_init: Initializer,
-    bias_init: Initializer = nn.initializers.zeros,
-) -> nn.Module:
-    """The head of that name, for a model that computes in `dtype`.
-
-    Args:
-        name: "linear" or "cosine".
-        num_classes: number of classes.
-        dtype: dtype of the model's computation; the head computes in at least float32.
-        kernel_init: initialiser of the linear head's weights.
-        bias_init: initialiser of the linear head's bias.
-
-    Raises:
-        ValueError: if there is no head of that name.
-    """
-    if name == "linear":
-        return LinearHead(num_classes, kernel_init, bias_init, parameter_dtype(dtype))
-    if name == "cosine":
-        return CosineHead(num_classes, parameter_dtype(dtype))
-    raise ValueError(f"Unknown head {name!r}; expected one of {', '.join(get_args(HeadName))}.")
 
 
 class Classifier(nn.Module):
@@ -169,3 +141,42 @@ class Classifier(nn.Module):
         """Logits from the backbone's last map."""
         pooled = features.astype(parameter_dtype(features.dtype)).mean((1, 2))
         return self.head(self.dropout(pooled, train))
+
+
+def make_classifier(
+    backbone: nn.Module,
+    options: ModelOptions,
+    *,
+    kernel_init: Initializer,
+    bias_init: Initializer = nn.initializers.zeros,
+    dropout_rate: float = 0.0,
+) -> Classifier:
+    """Return a classifier with the head that the options ask for.
+
+    Args:
+        backbone: As in :class:`Classifier`.
+        options: Those of the model; the head computes in at least float32.
+        kernel_init: Initializer of the linear head's weights.
+        bias_init: Initializer of the linear head's bias.
+        dropout_rate: As in :class:`Classifier`.
+
+    Raises:
+        ValueError: If there is no head of that name.
+    """
+    dtype = parameter_dtype(options.dtype)
+    head: nn.Module
+    if options.head == "linear":
+        head = LinearHead(options.num_classes, kernel_init, bias_init, dtype)
+    elif options.head == "cosine":
+        head = CosineHead(options.num_classes, dtype)
+    else:
+        raise ValueError(
+            f"Unknown head {options.head!r}; expected one of {', '.join(get_args(HeadName))}."
+        )
+    return Classifier(
+        backbone,
+        head,
+        dropout_rate=dropout_rate,
+        axis_name=options.axis_name,
+        freeze_backbone=options.freeze_backbone,
+    )

@@ -16,7 +16,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lmf_jax.errors import UserError
-from lmf_jax.models.registry import create_model
+from lmf_jax.models.registry import Renames, create_model, registered_models
 from lmf_jax.models.weight_files import Tensors, read_tensors, weights_path
 
 Variables = dict[str, dict[str, Any]]
@@ -49,39 +49,6 @@ def load_pretrained(source: str, model: str) -> Variables:
         raise UserError(f"The weights in {path} cannot be used: {error}") from error
 
 
-# How torchvision names the modules of our trees: regular expressions, applied one after the other
-# to paths such as "backbone/layer1_0/conv1/norm".
-_RENAMES: dict[str, list[tuple[str, str]]] = {
-    "resnet50": [
-        ("^head$", "fc"),
-        ("^backbone/", ""),
-        (r"layer(\d)_(\d+)", r"layer\1/\2"),
-        ("downsample/conv", "downsample/0"),
-        ("downsample/norm", "downsample/1"),
-        (r"conv(\d)/conv", r"conv\1"),
-        (r"conv(\d)/norm", r"bn\1"),
-    ],
-    "densenet121": [
-        ("^head$", "classifier"),
-        ("^backbone/", "features/"),
-        (r"denseblock(\d)_(\d+)", r"denseblock\1/denselayer\2"),
-        (r"conv(\d)/(conv|norm)", r"\2\1"),
-    ],
-    "efficientnet_v2_s": [
-        ("^head$", "classifier/1"),
-        ("^backbone/", "features/"),
-        ("first/", "0/"),
-        ("last/", "7/"),
-        (r"stage([1-3]_\d+)/project", r"stage\1/1"),
-        (r"stage([4-6]_\d+)/project", r"stage\1/3"),
-        ("depthwise/", "1/"),
-        ("gate/", "2/"),
-        ("expand/", "0/"),
-        (r"stage(\d)_(\d+)", r"\1/\2/block"),
-        ("conv$", "0"),
-        ("norm$", "1"),
-    ],
-}
 _LEAVES = {
     "kernel": "weight",
     "scale": "weight",
@@ -112,10 +79,13 @@ def from_torchvision(
         ValueError: if torchvision has no model of that name, or if tensors are missing, unknown or
             of the wrong shape.
     """
-    if name not in _RENAMES:
+    published = {spec.name: spec.torchvision for spec in registered_models() if spec.torchvision}
+    if name not in published:
         raise ValueError(
-            f"There are no torchvision weights for {name!r}; expected one of {', '.join(_RENAMES)}."
+            f"There are no torchvision weights for {name!r}; expected one of "
+            f"{', '.join(published)}."
         )
+    renames = published[name].renames
     if "blocks.0.0.conv.weight" in state_dict:
         raise ValueError(
             "they are timm's, whose tf_efficientnetv2_s pads unevenly, as TensorFlow's SAME does, "
@@ -127,10 +97,10 @@ def from_torchvision(
         for torch_name, tensor in state_dict.items()
         if not torch_name.endswith("num_batches_tracked")
     }
-    head_weight = tensors.get(_torchvision_name(name, ("params", "head", "kernel")), np.ones(1))
+    head_weight = tensors.get(_torchvision_name(renames, ("params", "head", "kernel")), np.ones(1))
     head_weight = np.atleast_1d(head_weight)
     shapes = _variable_shapes(name, num_classes=len(head_weight))
-    names = {path: _torchvision_name(name, path) for path in shapes}
+    names = {path: _torchvision_name(renames, path) for path in shapes}
     in_our_layout = {key: _to_flax_layout(tensor) for key, tensor in tensors.items()}
     variables = _collect(f"torchvision's {name}", in_our_layout, names, shapes)
     if num_classes not in (None, len(head_weight)):
@@ -240,11 +210,11 @@ def _current_name(torch_name: str) -> str:
     return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", torch_name)
 
 
-def _torchvision_name(name: str, path: VariablePath) -> str:
+def _torchvision_name(renames: Renames, path: VariablePath) -> str:
     """The name that torchvision gives the variable at `path`."""
     _, *modules, leaf = path
     module = "/".join(modules)
-    for pattern, replacement in _RENAMES[name]:
+    for pattern, replacement in renames:
         module = re.sub(pattern, replacement, module)
     return f"{module.replace('/', '.')}.{_LEAVES[leaf]}"
 

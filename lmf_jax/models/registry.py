@@ -1,65 +1,142 @@
-"""Models by name."""
+"""The registry of models: each is registered beside its architecture, by its name in ``--model``.
 
-from collections.abc import Callable
-from typing import Literal, overload
+``--model``, its help, the checks of other flags and :func:`create_model` all read the registry, and
+every file in ``lmf_jax/models/architectures`` is imported: a new architecture is one file.
+"""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from lmf_jax.models.classifier import Classifier, HeadName
-from lmf_jax.models.densenet import densenet121
-from lmf_jax.models.efficientnet_v2 import efficientnet_v2_s
-from lmf_jax.models.resnet import resnet50, resnet50_v1
-from lmf_jax.models.unet import SpatialDims, UNet
-
-CLASSIFIERS: dict[str, Callable[..., Classifier]] = {
-    "resnet50": resnet50,
-    "resnet50_v1": resnet50_v1,
-    "densenet121": densenet121,
-    "efficientnet_v2_s": efficientnet_v2_s,
-}
+HeadName = Literal["linear", "cosine"]
+Task = Literal["classification", "segmentation"]
+SpatialDims = Literal[2, 3]
+Renames = Sequence[tuple[str, str]]
+"""Regular expressions and replacements, applied one after the other."""
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-@overload
-def create_model(
-    name: Literal["resnet50", "resnet50_v1", "densenet121", "efficientnet_v2_s"],
-    *,
-    num_classes: int,
-    dtype: DTypeLike = ...,
-    axis_name: str | None = ...,
-    head: HeadName = ...,
-    remat: bool = ...,
-    freeze_backbone: bool = ...,
-    spatial_dims: SpatialDims = ...,
-) -> Classifier: ...
+@dataclass(frozen=True)
+class ModelOptions:
+    """The arguments of :func:`create_model`, for the builder of a model."""
+
+    num_classes: int
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
+    head: HeadName = "linear"
+    remat: bool = False
+    freeze_backbone: bool = False
+    spatial_dims: SpatialDims = 2
 
 
-@overload
-def create_model(
-    name: Literal["unet"],
-    *,
-    num_classes: int,
-    dtype: DTypeLike = ...,
-    axis_name: str | None = ...,
-    head: HeadName = ...,
-    remat: bool = ...,
-    freeze_backbone: bool = ...,
-    spatial_dims: SpatialDims = ...,
-) -> UNet: ...
+@dataclass(frozen=True)
+class TorchvisionWeights:
+    """The weights that torchvision publishes for a model, and its names of our modules."""
+
+    imagenet_file: str
+    """The file that Sadi et al. start from; the digits in its name begin its SHA-256."""
+    renames: Renames
+    """How the path of a module, such as ``"backbone/layer1_0/conv1/norm"``, becomes its name."""
 
 
-@overload
-def create_model(
+@dataclass(frozen=True)
+class ModelSpec:
+    """A registered model."""
+
+    name: str
+    """The name that ``--model`` and :func:`create_model` take."""
+    task: Task
+    summary: str
+    """One line for the help."""
+    source: str
+    """Where the architecture, its constants and its initializers come from."""
+    build: Callable[[ModelOptions], nn.Module]
+    normalisation: str
+    """The default of ``--normalisation``, the one that published weights were trained with."""
+    has_classifier_head: bool
+    """Whether there are a backbone that can be frozen and a head that can be cosine."""
+    has_batch_norm: bool
+    """Whether a batch of one image cannot be trained."""
+    spatial_dims: tuple[SpatialDims, ...]
+    torchvision: TorchvisionWeights | None
+
+
+_MODELS: dict[str, ModelSpec] = {}
+
+
+def register_model(
     name: str,
     *,
-    num_classes: int,
-    dtype: DTypeLike = ...,
-    axis_name: str | None = ...,
-    head: HeadName = ...,
-    remat: bool = ...,
-    freeze_backbone: bool = ...,
-    spatial_dims: SpatialDims = ...,
-) -> Classifier | UNet: ...
+    task: Task,
+    summary: str,
+    source: str,
+    normalisation: str = "imagenet",
+    has_classifier_head: bool = True,
+    has_batch_norm: bool = True,
+    spatial_dims: Sequence[SpatialDims] = (2,),
+    torchvision: TorchvisionWeights | None = None,
+) -> Callable[[Function], Function]:
+    """Return a decorator that registers the builder of a model and leaves it as it is.
+
+    The builder is called with :class:`ModelOptions`. The other arguments are the fields of
+    :class:`ModelSpec`.
+
+    Raises:
+        ValueError: If the name is taken by another builder.
+    """
+
+    def register(build: Function) -> Function:
+        known = _MODELS.get(name)
+        # A module that is loaded again registers the same function once more.
+        if known is not None and _origin(known.build) != _origin(build):
+            raise ValueError(
+                f"A model named {name!r} is registered by {_origin(known.build)}; choose another "
+                "name."
+            )
+        _MODELS[name] = ModelSpec(
+            name=name,
+            task=task,
+            summary=summary,
+            source=source,
+            build=build,
+            normalisation=normalisation,
+            has_classifier_head=has_classifier_head,
+            has_batch_norm=has_batch_norm,
+            spatial_dims=tuple(spatial_dims),
+            torchvision=torchvision,
+        )
+        return build
+
+    return register
+
+
+def _origin(build: Callable[..., Any]) -> str:
+    return f"{build.__module__}.{build.__qualname__}"
+
+
+def get_model(name: str) -> ModelSpec:
+    """Return the registered model of a name.
+
+    Raises:
+        ValueError: If no model has the name.
+    """
+    if name not in _MODELS:
+        raise ValueError(f"Unknown model {name!r}; expected one of {', '.join(model_names())}.")
+    return _MODELS[name]
+
+
+def registered_models() -> tuple[ModelSpec, ...]:
+    """Return all models, those of classification first."""
+    return tuple(sorted(_MODELS.values(), key=lambda spec: (spec.task, spec.name)))
+
+
+def model_names(task: Task | None = None) -> tuple[str, ...]:
+    """Return the names of the models of a task, or of all."""
+    return tuple(spec.name for spec in registered_models() if task in (None, spec.task))
 
 
 def create_model(
@@ -72,56 +149,55 @@ def create_model(
     remat: bool = False,
     freeze_backbone: bool = False,
     spatial_dims: SpatialDims = 2,
-) -> Classifier | UNet:
-    """Makes an image classifier or a U-Net.
+) -> nn.Module:
+    """Create an image classifier or a U-Net.
 
-    A classifier has torchvision's architecture, constants and initialisers.
-    `model.init(key, images)` gives the variables `{"params", "batch_stats"}`;
-    `model.apply(variables, images)` the logits in evaluation, and
-    `model.apply(variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key})` the
-    logits in training and the new batch statistics. Images are float `[batch, height, width, 3]`,
-    already normalised; logits are `[batch, num_classes]`.
+    ``model.init(key, images)`` gives the variables of a classifier,
+    ``{"params", "batch_stats"}``; ``model.apply(variables, images)`` the logits in evaluation, and
+    ``model.apply(variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key})``
+    the logits in training and the new batch statistics. Images are float
+    ``[batch, height, width, 3]``, already normalized; logits are ``[batch, num_classes]``.
 
-    The U-Net has the variables `{"params"}` alone, takes `[batch, *space, channels]` with any
-    number of channels and gives `[batch, *space, num_classes]`, in training and in evaluation.
+    The U-Net has the variables ``{"params"}`` alone, takes ``[batch, *space, channels]`` with any
+    number of channels and gives ``[batch, *space, num_classes]``, in training and in evaluation.
 
     Args:
-        name: "resnet50", "densenet121" or "efficientnet_v2_s"; "resnet50_v1", with Keras'
-            architecture and constants; or "unet", see :class:`lmf_jax.models.unet.UNet`.
-        num_classes: number of classes.
-        dtype: dtype of the computation. Parameters, statistics and logits stay float32 at
-            `jnp.bfloat16`, and are float64 at `jnp.float64`.
-        axis_name: name of the `jax.pmap` axis over whose devices each batch is spread: batch
+        name: ``"resnet50"``, ``"densenet121"`` or ``"efficientnet_v2_s"``, with torchvision's
+            architecture, constants and initializers; ``"resnet50_v1"``, with those of Keras; or
+            ``"unet"``, see :class:`lmf_jax.models.architectures.unet.UNet`.
+        num_classes: Number of classes.
+        dtype: Dtype of the computation. Parameters, statistics and logits stay float32 at
+            ``jnp.bfloat16``, and are float64 at ``jnp.float64``.
+        axis_name: Name of the ``jax.pmap`` axis over whose devices each batch is spread: batch
             statistics and random draws are then those of the whole batch. None: no such axis. The
-            U-Net needs neither, and nothing of it crosses devices.
-        head: "linear", or "cosine" for cosines in [-1, 1] between features and class directions;
-            the U-Net has the linear one.
-        remat: whether blocks are computed again in the backward pass: less memory, more time, the
+            U-Net needs none, because its samples do not depend on each other.
+        head: ``"linear"``, or ``"cosine"`` for cosines in [-1, 1] between features and class
+            directions; the U-Net has the linear one.
+        remat: Whether blocks are computed again in the backward pass: less memory, more time, the
             same variables.
-        freeze_backbone: whether a classifier's backbone is a fixed function in training too: it
-            normalises by its running statistics, keeps them, and passes no gradient.
-        spatial_dims: of the U-Net, 2 for images or 3 for volumes; classifiers take images.
+        freeze_backbone: Whether a classifier's backbone is a fixed function in training too: it
+            normalizes by its running statistics, keeps them, and passes no gradient.
+        spatial_dims: 2 for images, or 3 for volumes, which only the U-Net takes.
+
+    Returns:
+        The Flax module, a :class:`lmf_jax.models.classifier.Classifier` or a U-Net.
 
     Raises:
-        ValueError: if there is no model or no head of that name, or the model has no such variant.
+        ValueError: If there is no model or no head of that name, or the model has no such variant.
     """
-    if name == "unet":
-        if head != "linear" or freeze_backbone:
-            raise ValueError(
-                f"Cannot make a unet with head={head!r} and freeze_backbone={freeze_backbone}; "
-                "it has the linear head, and no backbone to freeze."
-            )
-        return UNet(num_classes, spatial_dims, dtype=dtype, remat=remat)
-    if name not in CLASSIFIERS:
+    spec = get_model(name)
+    if not spec.has_classifier_head and (head != "linear" or freeze_backbone):
         raise ValueError(
-            f"Unknown model {name!r}; expected one of {', '.join((*CLASSIFIERS, 'unet'))}."
+            f"Cannot create {name} with head={head!r} and freeze_backbone={freeze_backbone}; "
+            "it has the linear head, and no backbone to freeze."
         )
-    if spatial_dims != 2:
+    if spatial_dims not in spec.spatial_dims:
+        verb = "classifies" if spec.task == "classification" else "segments"
+        others = [other.name for other in registered_models() if spatial_dims in other.spatial_dims]
         raise ValueError(
-            f"{name} classifies images and takes no spatial_dims={spatial_dims}; unet does."
+            f"{name} {verb} images and takes no spatial_dims={spatial_dims}; choose one of "
+            f"{', '.join(others)}."
         )
-    make_classifier = CLASSIFIERS[name]
-    model = make_classifier(
-        num_classes=num_classes, dtype=dtype, axis_name=axis_name, head=head, remat=remat
+    return spec.build(
+        ModelOptions(num_classes, dtype, axis_name, head, remat, freeze_backbone, spatial_dims)
     )
-    return model.clone(freeze_backbone=freeze_backbone)

@@ -16,19 +16,13 @@ import numpy as np
 
 from lmf_jax.errors import UserError
 from lmf_jax.models import keras_file
+from lmf_jax.models.registry import registered_models
 from lmf_jax.npz import read_arrays
 
 Tensors = dict[str, np.ndarray]
 """Tensors by the name that the file gives them."""
 
 IMAGENET_URL = "https://download.pytorch.org/models"
-IMAGENET_FILES = {
-    "resnet50": "resnet50-11ad3fa6.pth",  # IMAGENET1K_V2
-    "densenet121": "densenet121-a639ec97.pth",  # IMAGENET1K_V1
-    "efficientnet_v2_s": "efficientnet_v2_s-dd5fe13b.pth",  # IMAGENET1K_V1
-}
-"""The files of torchvision that Sadi et al. start from; the digits begin the SHA-256 of each."""
-
 LARGEST_WEIGHTS = 2**30
 """Bytes that the tensors of a file may take: five times the largest model in float64."""
 
@@ -88,12 +82,13 @@ def fetch_imagenet_weights(
         UserError: if there are none for the model, they cannot be read here or fetched, or the file
             is not what its name says.
     """
-    if model not in IMAGENET_FILES:
+    published = {spec.name: spec.torchvision for spec in registered_models() if spec.torchvision}
+    if model not in published:
         raise UserError(
             f"There are no torchvision weights for {model}; give --pretrained FILE, or --model "
-            f"{', '.join(IMAGENET_FILES)}."
+            f"{', '.join(published)}."
         )
-    name = IMAGENET_FILES[model]
+    name = published[model].imagenet_file
     _require_torch(name)
     path = Path(folder).expanduser() / name
     if path.exists():

@@ -78,7 +78,7 @@ def make_segmentation(
         config.model,
         num_classes=len(class_counts),
         dtype=dtype,
-        spatial_dims=len(space),
+        spatial_dims=3 if config.patch_size else 2,
     )
     model = make_model(axis_name=AXIS, remat=config.remat)
     parts = make_parts(

@@ -60,7 +60,7 @@ WRONG = {
     "a seed of too many bits": ("--seed 4294967296", "--seed is 4294967296; expected a whole"),
     "an average that never moves": ("--ema-decay 1", "--ema-decay is 1.0"),
     "a start after the end": ("--drw-start 2", "--drw-start is 2.0; expected a number in [0, 1]"),
-    "an unknown model": ("--model vgg16", "--model is vgg16; expected one of resnet50, resnet50_"),
+    "an unknown model": ("--model vgg16", "--model is vgg16; expected one of densenet121, ef"),
     "an unknown optimizer": ("--optimizer rmsprop", "rmsprop"),
     "an unknown dataset": ("--dataset imagenet", "no dataset named 'imagenet'"),
     "images too small": ("--image-size 8", "--image-size is 8; expected at least 32 pixels"),
@@ -246,7 +246,7 @@ def test_settings_are_checked_wherever_they_come_from():
         Config(alpha=-1.0)
 
 
-MODELS = "one of resnet50, resnet50_v1, densenet121, efficientnet_v2_s, unet or nothing."
+MODELS = "one of densenet121, efficientnet_v2_s, resnet50, resnet50_v1, unet or nothing."
 WRONG_TYPES = [
     ("alpha", "1", "a number."),
     ("alpha", True, "a number."),

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lmf_jax.command_line import parse_config
+from lmf_jax.cli.command_line import parse_config
 from lmf_jax.losses import (
     LossConfig,
     Term,

@@ -117,7 +117,9 @@ def test_state_dicts_that_do_not_fit_are_refused(state_dict, change, complaint):
 
 
 def test_models_that_torchvision_does_not_have_are_refused(state_dict):
-    with pytest.raises(ValueError, match=r"'unet'; expected one of resnet50, densenet121"):
+    with pytest.raises(
+        ValueError, match=r"'unet'; expected one of densenet121, efficientnet_v2_s, resnet50"
+    ):
         from_torchvision("unet", state_dict)
 
 

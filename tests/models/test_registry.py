@@ -1,5 +1,6 @@
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +8,10 @@ import pytest
 from flax.traverse_util import flatten_dict
 from jaxtyping import config as jaxtyping_config
 
+from lmf_jax.cli.command_line import parse_config
 from lmf_jax.distributed.devices import CPU_COMPILER_OPTIONS
-from lmf_jax.models import create_model
+from lmf_jax.errors import UserError
+from lmf_jax.models import create_model, register_model, registry
 from tests.models.tiny import MODELS, NUM_CLASSES, create_tiny_model
 
 every_model = pytest.mark.parametrize("name", MODELS)
@@ -64,11 +67,34 @@ def test_number_of_parameters_at_1000_classes(name, count):
 
 
 def test_unknown_names_are_answered_with_the_known_ones(monkeypatch):
-    with pytest.raises(ValueError, match=r"'resnet51'.*resnet50, resnet50_v1, densenet121, eff"):
+    with pytest.raises(ValueError, match=r"'resnet51'.*densenet121, eff.*, resnet50, resnet50_v1"):
         create_model("resnet51", num_classes=2)
     monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
     with pytest.raises(ValueError, match=r"'round'.*linear, cosine"):
         create_model("resnet50", num_classes=2, head="round")
+
+
+@pytest.fixture
+def own_registry(monkeypatch):
+    monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
+
+
+def test_a_registered_model_is_built_and_checked_like_any_other(own_registry):
+    @register_model("one-layer", task="segmentation", summary="a layer", source="no paper")
+    def one_layer(options):
+        return nn.Dense(options.num_classes)
+
+    model = create_model("one-layer", num_classes=3)
+    assert model.init_with_output(jax.random.key(0), jnp.zeros((2, 5)))[0].shape == (2, 3)
+    assert registry.model_names("segmentation") == ("one-layer", "unet")
+    config = parse_config(["--task", "segmentation", "--model", "one-layer"])
+    assert config.resolve({}).normalisation == "imagenet"
+    with pytest.raises(UserError, match="--model one-layer is for --task segmentation"):
+        parse_config(["--model", "one-layer"])
+    with pytest.raises(ValueError, match=r"one-layer segments images.*spatial_dims=3.*unet"):
+        create_model("one-layer", num_classes=3, spatial_dims=3)
+    with pytest.raises(ValueError, match=r"named 'unet' is registered by lmf_jax\..*\.unet\.unet;"):
+        register_model("unet", task="segmentation", summary="", source="")(one_layer)
 
 
 @functools.cache

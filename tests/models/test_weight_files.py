@@ -1,5 +1,6 @@
 """Files of weights: each kind is read as it was written, and nothing else is."""
 
+import dataclasses
 import gc
 import hashlib
 import http.server
@@ -14,7 +15,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from lmf_jax.errors import UserError
-from lmf_jax.models import weight_files
+from lmf_jax.models import registry, weight_files
 from lmf_jax.models.weight_files import describe_weights, fetch_imagenet_weights, read_tensors
 
 # The HTTP client leaves its connections to the garbage collector.
@@ -112,7 +113,10 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     content = b"made-up weights"
     name = f"resnet50-{hashlib.sha256(content).hexdigest()[:8]}.pth"
-    monkeypatch.setitem(weight_files.IMAGENET_FILES, "resnet50", name)
+    spec = registry.get_model("resnet50")
+    published = dataclasses.replace(spec.torchvision, imagenet_file=name)
+    spec = dataclasses.replace(spec, torchvision=published)
+    monkeypatch.setitem(registry._MODELS, "resnet50", spec)
     folder = tmp_path / "server"
     folder.mkdir()
     (folder / name).write_bytes(content)

@@ -1,8 +1,8 @@
 """Small variants of the models, which compile in a second or two."""
 
 from lmf_jax.models import create_model
+from lmf_jax.models.architectures.efficientnet_v2 import Stage
 from lmf_jax.models.classifier import Classifier
-from lmf_jax.models.efficientnet_v2 import Stage
 
 MODELS = ("resnet50", "densenet121", "efficientnet_v2_s")
 NUM_CLASSES = 5

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lmf_jax.models.architectures.resnet import ResNet
+from lmf_jax.models.architectures.unet import SpatialDims, UNet
 from lmf_jax.models.classifier import Classifier, LinearHead
 from lmf_jax.models.layers import parameter_dtype
-from lmf_jax.models.resnet import ResNet
-from lmf_jax.models.unet import SpatialDims, UNet
 
 NUM_CLASSES = 3
 SIDE = 16

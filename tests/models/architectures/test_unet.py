@@ -10,7 +10,7 @@ from jaxtyping import config as jaxtyping_config
 
 from lmf_jax.distributed.devices import CPU_COMPILER_OPTIONS
 from lmf_jax.models import create_model
-from lmf_jax.models.unet import ConvBlock, UNet, UpConv
+from lmf_jax.models.architectures.unet import ConvBlock, UNet, UpConv
 
 WIDTH = 4
 DEPTHS = {2: 2, 3: 1}

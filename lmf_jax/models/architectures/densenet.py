@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from lmf_jax.models.classifier import Classifier, HeadName, make_head
+from lmf_jax.models.classifier import Classifier, make_classifier
 from lmf_jax.models.layers import BatchNorm, Conv, average_pool, max_pool, rematerialised
+from lmf_jax.models.registry import ModelOptions, TorchvisionWeights, register_model
 
 _KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
@@ -130,13 +131,25 @@ class DenseNet(nn.Module):
         return nn.relu(norm(name="norm5")(x, train))
 
 
-def densenet121(
-    *, num_classes: int, dtype: DTypeLike, axis_name: str | None, head: HeadName, remat: bool
-) -> Classifier:
-    """DenseNet-121; the arguments are those of `lmf_jax.models.create_model`."""
-    uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-    return Classifier(
-        DenseNet(dtype=dtype, axis_name=axis_name, remat=remat),
-        make_head(head, num_classes, dtype, kernel_init=uniform),
-        axis_name=axis_name,
+@register_model(
+    "densenet121",
+    task="classification",
+    summary="DenseNet-121",
+    source="torchvision",
+    torchvision=TorchvisionWeights(
+        "densenet121-a639ec97.pth",  # IMAGENET1K_V1
+        (
+            ("^head$", "classifier"),
+            ("^backbone/", "features/"),
+            (r"denseblock(\d)_(\d+)", r"denseblock\1/denselayer\2"),
+            (r"conv(\d)/(conv|norm)", r"\2\1"),
+        ),
+    ),
+)
+def densenet121(options: ModelOptions) -> Classifier:
+    """Return DenseNet-121."""
+    return make_classifier(
+        DenseNet(dtype=options.dtype, axis_name=options.axis_name, remat=options.remat),
+        options,
+        kernel_init=nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
     )

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from lmf_jax.models.classifier import Classifier, HeadName, make_head
+from lmf_jax.models.classifier import Classifier, make_classifier
 from lmf_jax.models.layers import Conv, ConvNorm, Dropout, rematerialised
+from lmf_jax.models.registry import ModelOptions, TorchvisionWeights, register_model
 
 EPSILON = 1e-3
 """Of every batch norm; torchvision sets it for this family alone."""
@@ -165,14 +166,34 @@ class EfficientNetV2(nn.Module):
         return nn.silu(conv(self.num_features, name="last")(x, train))
 
 
-def efficientnet_v2_s(
-    *, num_classes: int, dtype: DTypeLike, axis_name: str | None, head: HeadName, remat: bool
-) -> Classifier:
-    """EfficientNetV2-S; the arguments are those of `lmf_jax.models.create_model`."""
-    uniform = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
-    return Classifier(
-        EfficientNetV2(dtype=dtype, axis_name=axis_name, remat=remat),
-        make_head(head, num_classes, dtype, kernel_init=uniform),
+@register_model(
+    "efficientnet_v2_s",
+    task="classification",
+    summary="EfficientNetV2-S",
+    source="torchvision",
+    torchvision=TorchvisionWeights(
+        "efficientnet_v2_s-dd5fe13b.pth",  # IMAGENET1K_V1
+        (
+            ("^head$", "classifier/1"),
+            ("^backbone/", "features/"),
+            ("first/", "0/"),
+            ("last/", "7/"),
+            (r"stage([1-3]_\d+)/project", r"stage\1/1"),
+            (r"stage([4-6]_\d+)/project", r"stage\1/3"),
+            ("depthwise/", "1/"),
+            ("gate/", "2/"),
+            ("expand/", "0/"),
+            (r"stage(\d)_(\d+)", r"\1/\2/block"),
+            ("conv$", "0"),
+            ("norm$", "1"),
+        ),
+    ),
+)
+def efficientnet_v2_s(options: ModelOptions) -> Classifier:
+    """Return EfficientNetV2-S."""
+    return make_classifier(
+        EfficientNetV2(dtype=options.dtype, axis_name=options.axis_name, remat=options.remat),
+        options,
+        kernel_init=nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform"),
         dropout_rate=0.2,
-        axis_name=axis_name,
     )

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from lmf_jax.models.classifier import Classifier, HeadName, make_head
+from lmf_jax.models.classifier import Classifier, make_classifier
 from lmf_jax.models.layers import ConvNorm, max_pool, rematerialised
+from lmf_jax.models.registry import ModelOptions, TorchvisionWeights, register_model
 
 
 class Bottleneck(nn.Module):
@@ -100,35 +101,53 @@ class ResNet(nn.Module):
         return x
 
 
-def resnet50(
-    *, num_classes: int, dtype: DTypeLike, axis_name: str | None, head: HeadName, remat: bool
-) -> Classifier:
-    """ResNet-50 v1.5; the arguments are those of `lmf_jax.models.create_model`."""
-    backbone = ResNet(dtype=dtype, axis_name=axis_name, remat=remat)
-    return _classifier(backbone, num_classes, head)
-
-
-def resnet50_v1(
-    *, num_classes: int, dtype: DTypeLike, axis_name: str | None, head: HeadName, remat: bool
-) -> Classifier:
-    """ResNet-50 v1 with Keras' constants; the arguments are those of `create_model`."""
-    backbone = ResNet(
-        stride_first=True, epsilon=1e-3, dtype=dtype, axis_name=axis_name, remat=remat
-    )
-    return _classifier(backbone, num_classes, head)
-
-
-def _classifier(backbone: ResNet, num_classes: int, head: HeadName) -> Classifier:
-    limit = backbone.num_features**-0.5
-    uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # within +-limit
-    return Classifier(
-        backbone,
-        make_head(
-            head,
-            num_classes,
-            backbone.dtype,
-            kernel_init=uniform,
-            bias_init=partial(jax.random.uniform, minval=-limit, maxval=limit),
+@register_model(
+    "resnet50",
+    task="classification",
+    summary="ResNet-50 v1.5",
+    source="torchvision",
+    torchvision=TorchvisionWeights(
+        "resnet50-11ad3fa6.pth",  # IMAGENET1K_V2
+        (
+            ("^head$", "fc"),
+            ("^backbone/", ""),
+            (r"layer(\d)_(\d+)", r"layer\1/\2"),
+            ("downsample/conv", "downsample/0"),
+            ("downsample/norm", "downsample/1"),
+            (r"conv(\d)/conv", r"conv\1"),
+            (r"conv(\d)/norm", r"bn\1"),
         ),
-        axis_name=backbone.axis_name,
+    ),
+)
+def resnet50(options: ModelOptions) -> Classifier:
+    """Return ResNet-50 v1.5."""
+    return _classifier(options, stride_first=False, epsilon=1e-5)
+
+
+@register_model(
+    "resnet50_v1",
+    task="classification",
+    summary="ResNet-50 v1",
+    source="Keras",
+    normalisation="caffe",
+)
+def resnet50_v1(options: ModelOptions) -> Classifier:
+    """Return ResNet-50 v1 with Keras' constants."""
+    return _classifier(options, stride_first=True, epsilon=1e-3)
+
+
+def _classifier(options: ModelOptions, *, stride_first: bool, epsilon: float) -> Classifier:
+    backbone = ResNet(
+        stride_first=stride_first,
+        epsilon=epsilon,
+        dtype=options.dtype,
+        axis_name=options.axis_name,
+        remat=options.remat,
+    )
+    limit = backbone.num_features**-0.5
+    return make_classifier(
+        backbone,
+        options,
+        kernel_init=nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),  # within +-limit
+        bias_init=partial(jax.random.uniform, minval=-limit, maxval=limit),
     )

@@ -5,7 +5,6 @@ Three dimensions: Cicek et al., "3D U-Net", 2016, arXiv 1606.06650. As in Isense
 """
 
 from functools import partial
-from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -15,8 +14,7 @@ from jaxtyping import Array, Float
 
 from lmf_jax.models.convolution import convolve
 from lmf_jax.models.layers import Conv, InstanceNorm, halving_max_pool, parameter_dtype
-
-SpatialDims = Literal[2, 3]
+from lmf_jax.models.registry import ModelOptions, SpatialDims, register_model
 
 _KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
@@ -156,3 +154,17 @@ class UNet(nn.Module):
                 f"Images of {size} leave one pixel after {self.depth} halvings, which instance "
                 f"norm makes constant; expected a side of more than {2**self.depth}."
             )
+
+
+@register_model(
+    "unet",
+    task="segmentation",
+    summary="U-Net of images or volumes, with instance norm",
+    source="nnU-Net",
+    has_classifier_head=False,
+    has_batch_norm=False,
+    spatial_dims=(2, 3),
+)
+def unet(options: ModelOptions) -> UNet:
+    """Return a U-Net with 32 channels at the top and 4 halvings."""
+    return UNet(options.num_classes, options.spatial_dims, dtype=options.dtype, remat=options.remat)
