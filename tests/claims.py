@@ -12,7 +12,7 @@ from lmf_jax.cli.command_line import parse_config
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks/results"
 PAIR = "\N{GREEK SMALL LETTER ALPHA}={:g}, β={:g}"
-"""How the README writes weights of LMF."""
+"""How the documents write weights of LMF."""
 
 
 def result(pattern):
@@ -66,7 +66,7 @@ PAPER_ROWS = {
     f"LMF, {PAIR.format(1, 0.5)}": ("lmf 1,0.5", "LMF 1,0.5", (1.0, 0.5)),
     f"LMF, {PAIR.format(0.5, 1)}": ("lmf 0.5,1", "LMF 0.5,1", (0.5, 1.0)),
 }
-"""Row of the README, and the run, row and weights of the same result in the files."""
+"""Row of the table, and the run, row and weights of the same result in the files."""
 
 
 def points(result, name, of="ce"):
@@ -146,7 +146,7 @@ def segmentation_rows(epochs):
 
 
 def segmentation_table():
-    """Losses of segmentation after eight epochs, and their DSC after one."""
+    """Segmentation losses after eight epochs, and their DSC after one."""
     heading = ["loss", "DSC", "IoU", "hd95, pixels", "DSC less CE", "p", "DSC after one epoch"]
     after_8, after_1, found = segmentation_rows(8), segmentation_rows(1), [heading]
     for title, loss in SEGMENTATION_ROWS.items():
@@ -160,12 +160,12 @@ def segmentation_table():
     return found
 
 
-README_TABLES = {
+RESULT_TABLES = {
     "Results on the default data": [digits_table],
     "The paper's tables": [paper_table, gradcam_table],
-    "Losses of segmentation, side by side": [segmentation_table],
+    "Segmentation losses side by side": [segmentation_table],
 }
-"""By section of the README, what its tables are computed by."""
+"""The functions that compute the tables of each section of ``docs/results.md``."""
 
 
 def train_step_table():

@@ -1,4 +1,4 @@
-"""The commands of the pages in docs/: parsed by what will parse them, and the scripts run."""
+"""The commands of the pages: parsed by what will parse them, and the scripts and examples run."""
 
 import importlib
 import os
@@ -8,19 +8,42 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 import tyro
 
 from benchmarks.tpu_compile import Options
 from lmf_jax.cli.command_line import parse_config
+from tests.models.make_golden import seeded_state_dict
+from tests.models.test_torchvision_parity import stored_shapes
 
-DOCS = Path(__file__).parent.parent / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(
+    page
+    for pattern in ("*.md", "docs/*.md", "benchmarks/README.md", "data/**/README.md")
+    for page in ROOT.glob(pattern)
+    if page.name != "CHANGELOG.md"  # names what there was
+)
 SCRIPTS = {"train.sbatch": "slurm.md", "train.sh": "tpu_pod.md"}
+OTHER_TOOLS = ("-c", "venv", "uv", "sphinx")
+"""After ``python`` or ``python -m``: what is not part of this project."""
+OF_OTHER_TOOLS = ("slurm.md", "tpu_pod.md", "reliability.md", "CONTRIBUTING.md")
+"""Pages that speak of flags of Slurm, gcloud, git and the benchmarks."""
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
-def blocks(page: Path) -> list[str]:
-    return re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)
+def blocks(page: Path, language: str = "bash") -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def inline_commands(page: Path) -> list[list[str]]:
+    """Return the words after ``python`` of the commands that stand in a sentence."""
+    sentences = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    found = re.findall(r"`python ([^`]+)`", sentences)
+    return [shlex.split(words) for words in found if "<name>" not in words]
 
 
 def script(name: str) -> str:
@@ -35,8 +58,9 @@ def commands(text: str, *program: str) -> list[list[str]]:
         text: shell code.
         program: with what these words begin, which is left out; what begins otherwise is not told.
     """
+    text = re.sub(r"(^|\s)#.*$", "", text, flags=re.MULTILINE)
     words = shlex.shlex(text.replace("\\\n", " "), posix=True, punctuation_chars=";&|<>()\n")
-    words.whitespace, words.whitespace_split = " ", True
+    words.whitespace, words.whitespace_split, words.commenters = " ", True, ""
     found, current = [], None
     for word in [*words, ";"]:
         if current is not None and re.fullmatch(r"[;&|<>()\n]+", word):
@@ -46,7 +70,7 @@ def commands(text: str, *program: str) -> list[list[str]]:
             current.append(word)
         elif " " in word:
             found += commands(word)
-        elif word.endswith("python") or word == "sbatch":
+        elif re.fullmatch(r"(.*/)?python|sbatch", word):
             current = []
     return [words[len(program) :] for words in found if words[: len(program)] == list(program)]
 
@@ -56,10 +80,113 @@ def without_expansions(words: list[str]) -> list[str]:
     return [word for word in words if word not in ("$@", "${resume[@]}")]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+class Parsed(Exception):
+    """The command line was taken; the command is not run."""
+
+
+@pytest.fixture
+def parse(monkeypatch):
+    """Return a function that has a command line parsed, and no more, by the program it names."""
+
+    def only_parse(cli):
+        def parsed(*args, **kwargs):
+            cli(*args, **kwargs)
+            raise Parsed
+
+        return parsed
+
+    def run(words):
+        if words[0] == "train.py":
+            parse_config([word.replace("$number", "1") for word in without_expansions(words[1:])])
+            return
+        with monkeypatch.context() as patch, pytest.raises(Parsed):
+            program = importlib.import_module(words[1])
+            if hasattr(program, "__path__"):
+                program = importlib.import_module(f"{words[1]}.__main__")
+            patch.setattr(sys, "argv", words[1:])
+            patch.setattr(tyro, "cli", only_parse(tyro.cli))
+            several = tyro.extras.subcommand_cli_from_dict
+            patch.setattr(tyro.extras, "subcommand_cli_from_dict", only_parse(several))
+            try:
+                program.main()
+            finally:
+                sys.modules.pop(f"{words[1]}.__main__", None)  # runpy warns of what is imported
+
+    return run
+
+
+def is_ours(words: list[str]) -> bool:
+    return words[0] not in OTHER_TOOLS and (words[0] != "-m" or words[1] not in OTHER_TOOLS)
+
+
+@every_page
 def test_the_shell_can_read_every_command(page):
     for block in blocks(page):
         subprocess.run(["bash", "-n"], input=block, text=True, check=True)
+
+
+@every_page
+def test_every_command_in_a_block_is_parsed_by_its_program(page, parse):
+    found = commands("\n".join(blocks(page)))
+    for words in found:
+        if words[0] in ("train.py", "-m") and is_ours(words):
+            parse(words)
+        else:
+            assert not is_ours(words) or "train.sbatch" in words, words
+
+
+@every_page
+def test_every_command_in_a_sentence_has_only_flags_of_its_program(page, parse, capsys):
+    for words in filter(is_ours, inline_commands(page)):
+        program = words[: 3 if words[0] == "-m" and words[1] in ("data", "lmf_jax") else 2]
+        if words[0] == "train.py":
+            program = words[:1]
+        with pytest.raises(SystemExit) as stop:
+            parse([*program, "--help"])
+        assert not stop.value.code
+        flags = [word for word in words if re.fullmatch(r"--[a-z-]+", word)]
+        shown = capsys.readouterr().out
+        assert [flag for flag in flags if not re.search(rf"{flag}\b", shown)] == [], words
+
+
+def test_every_flag_in_a_sentence_is_one_of_the_programs(parse, capsys):
+    programs = [["train.py"], ["-m", "data", "prepare"], ["-m", "data", "audit"]]
+    programs += [["-m", "lmf_jax", name] for name in ("evaluate", "predict", "explain", "compare")]
+    for program in programs:
+        with pytest.raises(SystemExit):
+            parse([*program, "--help"])
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    for page in PAGES:
+        sentences = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        spans = " ".join(re.findall(r"`[^`]*`", sentences))
+        if page.name not in OF_OTHER_TOOLS and page.parent.name != "benchmarks":
+            assert set(re.findall(r"(?<![\w-])--[a-z-]+", spans)) <= known, page
+
+
+def names_of_examples():
+    """Return what the examples in Python do not define themselves."""
+    rng = np.random.default_rng(0)
+    weights = seeded_state_dict(stored_shapes("resnet50"))
+    return {
+        "logits": jnp.asarray(rng.normal(size=(4, 7))),
+        "labels": jnp.array([0, 3, 6, 6]),
+        "test_labels": np.array([0, 3, 6, 6]),
+        "predictions_a": np.array([0, 3, 6, 5]),
+        "predictions_b": np.array([0, 3, 1, 5]),
+        "lesions": np.array(["a", "b", "c", "c"]),
+        "class_counts": [4693, 779, 769, 360, 229, 100, 81],
+        "map_logits": jnp.asarray(rng.normal(size=(2, 8, 8, 3))),
+        "label_maps": jnp.asarray(rng.integers(3, size=(2, 8, 8))),
+        "state_dict": {name: np.float32(tensor) for name, tensor in weights.items()},
+    }
+
+
+@every_page
+def test_every_example_in_python_runs(page):
+    examples = blocks(page, "python")
+    given = names_of_examples() if examples else {}
+    for block in examples:
+        exec(block, dict(given))
 
 
 @pytest.mark.parametrize(("page", "count"), [("slurm.md", 5), ("tpu_pod.md", 1)])

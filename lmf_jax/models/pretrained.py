@@ -61,19 +61,19 @@ _LEAVES = {
 def from_torchvision(
     name: str, state_dict: Mapping[str, Any], *, num_classes: int | None = None
 ) -> Variables:
-    """Turns the state dict of a torchvision model into Flax variables.
+    """Turn the state dict of a torchvision model into Flax variables.
 
     Args:
-        name: name of the model for `lmf_jax.models.create_model`.
+        name: name of the model for ``lmf_jax.models.create_model``.
         state_dict: torchvision's tensor names and the tensors as numpy arrays (or anything that
-            `numpy.asarray` takes). Counters (`num_batches_tracked`) are ignored.
+            ``numpy.asarray`` takes). Counters (``num_batches_tracked``) are ignored.
         num_classes: number of classes of the model that the variables are for. If the head in
-            `state_dict` has another number, it is left out: "params" then has no "head", and the
-            caller keeps the one that `model.init` made. None: the head always comes along.
+            ``state_dict`` has another number, it is left out: "params" then has no "head", and the
+            caller keeps the one that ``model.init`` made. None: the head always comes along.
 
     Returns:
-        `{"params": ..., "batch_stats": ...}` with numpy arrays in the dtypes of `state_dict`, for
-        a model with a linear head. They are copies.
+        ``{"params": ..., "batch_stats": ...}`` with numpy arrays in the dtypes of ``state_dict``,
+        for a model with a linear head. They are copies.
 
     Raises:
         ValueError: if torchvision has no model of that name, or if tensors are missing, unknown or
@@ -109,17 +109,17 @@ def from_torchvision(
 
 
 def from_keras(name: str, tensors: Tensors) -> Variables:
-    """Turns the weights of Keras' first ResNet-50 into Flax variables.
+    """Turn the weights of Keras' first ResNet-50 into Flax variables.
 
     Keras' convolutions have a bias where ours have none, since batch norm takes it away again: it
     is subtracted from the running mean, which computes the same.
 
     Args:
         name: "resnet50_v1".
-        tensors: the weights as `<layer>/<weight>`, such as "res2a_branch2a/kernel".
+        tensors: the weights as ``<layer>/<weight>``, such as "res2a_branch2a/kernel".
 
     Returns:
-        `{"params": ..., "batch_stats": ...}`, with the head if there is one; copies.
+        ``{"params": ..., "batch_stats": ...}``, with the head if there is one; copies.
 
     Raises:
         ValueError: if it is another model, or tensors are missing, unknown or of the wrong shape.
