@@ -210,7 +210,7 @@ def test_a_recorded_page_has_the_tables_of_the_file_beside_it(path):
 
 def test_the_tables_of_speed_are_those_of_the_files():
     computed = [claims.train_step_table(), claims.losses_table(), claims.start_up_table()]
-    assert claims.tables(section(BENCHMARKS, "Two cores of a CPU, beside PyTorch")) == computed
+    assert claims.tables(section(BENCHMARKS, "Two CPU cores, compared with PyTorch")) == computed
     compiled, _, modelled = claims.tables(
         section(BENCHMARKS, "The train step on a TPU pod, compiled")
     )
@@ -219,14 +219,16 @@ def test_the_tables_of_speed_are_those_of_the_files():
 
 
 def test_the_sentences_about_speed_are_those_of_the_files():
-    text = prose(section(BENCHMARKS, "Two cores of a CPU, beside PyTorch"))
+    text = prose(section(BENCHMARKS, "Two CPU cores, compared with PyTorch"))
     epoch = result("epoch-cpu-*.json")
     turns = " and ".join(f"{ratio:.3f}" for ratio in epoch["loop_over_bare_step"])
     assert f"turn by turn: {turns} of its rate" in text
     assert f"steps fill {100 * epoch['rows'][-1]['all steps']:.1f} % of an epoch" in text
     [row] = result("predict-cpu-*.json")["rows"]
     files, bare, ratio = (row[k] for k in ("from files, s", "forward passes, s", "ratio"))
-    expected = f"{files:.2f} s, beside {bare:.2f} s of bare forward passes: {ratio:.2f} times"
+    expected = (
+        f"{files:.2f} s, compared with {bare:.2f} s of forward passes alone: {ratio:.2f} times"
+    )
     assert f"{row['images']:,} images of HAM10000" in text
     assert expected in text
 
