@@ -148,7 +148,7 @@ def two_checkpoints(train_step, tmp_path_factory):
 
 @pytest.mark.fault(
     "a file of the newest checkpoint is missing, cut in half, or has one bit flipped",
-    "noticed and named, put aside, and the checkpoint before was used (or the file was not needed)",
+    "noticed and named, renamed, and the checkpoint before was used (or the file was not needed)",
 )
 @pytest.mark.parametrize("kind", ["missing", "truncated", "flipped"])
 @pytest.mark.parametrize("name", ["state/d/*", "state/*/d/*", "record/metadata", "state/_METADATA"])

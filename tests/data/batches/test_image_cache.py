@@ -66,7 +66,7 @@ def test_a_finished_cache_is_opened_and_not_decoded_again(digits: Dataset, tmp_p
 
 @pytest.mark.fault(
     "the image cache was cut short before a run",
-    "made anew",
+    "rebuilt",
 )
 @pytest.mark.parametrize("size", [0, 40, 128, 130, -4, -1])  # -4: as it was without checksums
 def test_a_cache_that_was_cut_short_is_rebuilt(digits: Dataset, tmp_path: Path, size: int) -> None:
