@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lmf_jax.training import classification, trained
+from lmf_jax.inference import classifier
+from lmf_jax.training import classification
 from tests.coloured_images import draw_images
 from tests.evaluation.degenerate import check_test_file, nonsense_in
 from tests.training.tiny import tiny_model
@@ -51,7 +52,7 @@ def run(monkeypatch, module, *words):
 
 
 def test_a_class_without_test_images_is_named_all_the_way(manifest, monkeypatch, tmp_path, capsys):
-    for module in (classification, trained):
+    for module in (classification, classifier):
         monkeypatch.setattr(module, "create_model", lambda name, **values: tiny_model(**values))
     words = ["--dataset", f"manifest:{manifest}", "--data-dir", tmp_path / "data"]
     words += ["--image-size", "32", "--epochs", "1", "--batch-size", "8"]

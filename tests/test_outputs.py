@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lmf_jax.training import classification, segmentation, trained, trained_segmenter
+from lmf_jax.inference import classifier, segmenter
+from lmf_jax.training import classification, segmentation
 from tests.coloured_images import draw_images
 from tests.data.made_up_pairs import draw_pairs
 from tests.training.tiny import tiny_model, tiny_unet
@@ -42,9 +43,9 @@ def root(tmp_path_factory):
     common = ["--data-dir", root / "data", "--epochs", "3", "--batch-size", "8"]
     common += ["--image-size", "32", "--learning-rate", "0.01", "--normalisation", "unit"]
     with pytest.MonkeyPatch.context() as patch:
-        for module in (classification, trained):
+        for module in (classification, classifier):
             patch.setattr(module, "create_model", lambda name, **kw: tiny_model(**kw))
-        for module in (segmentation, trained_segmenter):
+        for module in (segmentation, segmenter):
             patch.setattr(module, "create_model", lambda name, **kw: tiny_unet(**kw))
         words = ["--dataset", f"folder:{root / 'images'}", "--run-dir", root / "classes"]
         assert run_script(TRAIN, *words, *common) == 0

@@ -33,7 +33,7 @@ def read_best(folder: Path) -> tuple[Variables, Normalisation | None]:
     options = ocp.CheckpointManagerOptions(read_only=True)
     try:
         with ocp.CheckpointManager(
-            folder.absolute(), options=options, itemitem_handlers=item_handlers()
+            folder.absolute(), options=options, item_handlers=item_handlers()
         ) as manager:
             return _read_best(manager, folder)
     except UserError:

@@ -58,7 +58,7 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             folder.absolute(),
             options=ocp.CheckpointManagerOptions(preservation_policy=self._policy),
-            itemitem_handlers=item_handlers(),
+            item_handlers=item_handlers(),
         )
 
     def save(

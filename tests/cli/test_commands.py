@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lmf_jax.training import classification, trained
+from lmf_jax.inference import classifier
+from lmf_jax.training import classification
 from tests.coloured_images import draw_images
 from tests.training.tiny import tiny_model
 
@@ -25,7 +26,7 @@ COUNTS = (60, 30, 20)
 def tiny():
     """Runs of this module, and whoever reads them, build the tiny model."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (classification, trained):
+        for module in (classification, classifier):
             patch.setattr(module, "create_model", lambda name, **settings: tiny_model(**settings))
         yield
 

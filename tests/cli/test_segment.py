@@ -18,8 +18,9 @@ from data.formats.nifti import open_nifti
 from data.prepared.prepare_volumes import bounding_box, prepare_volumes
 from data.splits.volumes import load_volumes
 from data.volume_spec import volume_kind
+from lmf_jax.inference import segmenter
 from lmf_jax.inference.segmenter import load_segmenter
-from lmf_jax.training import segmentation, trained_segmenter
+from lmf_jax.training import segmentation
 from lmf_jax.training.progress import Progress
 from tests.data.made_volumes import make_brats20, make_kits19
 from tests.training.tiny import tiny_unet
@@ -33,7 +34,7 @@ VOLUMES = ["--patch-size", "8", "16", "16", "--batch-size", "4", "--augment", "m
 def tiny():
     """Runs of this module build the tiny model."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (segmentation, trained_segmenter):
+        for module in (segmentation, segmenter):
             patch.setattr(module, "create_model", lambda name, **settings: tiny_unet(**settings))
         yield
 

@@ -100,7 +100,8 @@ def _train(words: list[str], started: Path, output: Path) -> None:
     import jax
 
     import train
-    from lmf_jax.training import classification, segmentation, trained_segmenter
+    from lmf_jax.inference import segmenter
+    from lmf_jax.training import classification, segmentation
     from lmf_jax.training.progress import Progress
     from tests.training.tiny import tiny_model, tiny_unet
 
@@ -108,7 +109,7 @@ def _train(words: list[str], started: Path, output: Path) -> None:
     if "--num-processes" in words:
         jax.config.update("jax_enable_compilation_cache", False)  # as meeting.WITHOUT_CACHE says
     classification.create_model = lambda name, **settings: tiny_model(**settings)
-    for module in (segmentation, trained_segmenter):
+    for module in (segmentation, segmenter):
         module.create_model = lambda name, **settings: tiny_unet(**settings)
     # They take half of the time, and are drawn from the files that are compared.
     train.explain_mistakes = lambda *_: None
