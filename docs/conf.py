@@ -18,7 +18,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 # The source is the whole checkout, so that links between README.md, docs/ and the pages of the
 # datasets are the same on the site and in the repository, and a broken one is a warning.
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/*.md", "docs/api/*", "data/**/README.md", "benchmarks/README.md"]
+include_patterns = ["*.md", "docs/*.md", "docs/api/*", "data/**/README.md"]
+include_patterns += ["benchmarks/README.md", "benchmarks/paper/tables/README.md"]
 exclude_patterns = [".venv", "venv", "runs", "docs/_build"]
 myst_heading_anchors = 3
 napoleon_google_docstring = True

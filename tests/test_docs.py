@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(
     page
-    for pattern in ("*.md", "docs/*.md", "benchmarks/README.md", "data/**/README.md")
+    for pattern in ("*.md", "docs/*.md", "benchmarks/**/README.md", "data/**/README.md")
     for page in ROOT.glob(pattern)
     if page.name != "CHANGELOG.md"  # names what there was
 )
