@@ -4,7 +4,7 @@ import jax
 
 from data.inputs.classification import load_for_classification, open_classification
 from data.inputs.segmentation import describe, load_for_segmentation, open_segmentation
-from data.shard import Share
+from data.shard import Shard
 from lmf_jax.cli.command_line import parse_config
 from lmf_jax.config import Config
 from lmf_jax.distributed.initialize import start_up
@@ -28,23 +28,23 @@ def main() -> None:
         fingerprint = read_fingerprint(config.run_dir)
         config = parse_config(defaults=read_config(config.run_dir))
     start_up(config)
-    share = Share(jax.process_index(), jax.process_count())
-    {"classification": classify, "segmentation": segment}[config.task](config, share, fingerprint)
+    shard = Shard(jax.process_index(), jax.process_count())
+    {"classification": classify, "segmentation": segment}[config.task](config, shard, fingerprint)
 
 
-def classify(config: Config, share: Share, fingerprint: str | None) -> None:
+def classify(config: Config, shard: Shard, fingerprint: str | None) -> None:
     """Train a classifier, test it and report; of a run to resume, on the data it recorded."""
     dataset = load_for_classification(config, fingerprint)
     config = config.resolve(dataset.defaults)
     program = make_classification(config, dataset.class_counts("train"))
     run_dir = open_run(config, dataset.description)
     program.announce(config, dataset.rows, run_dir, dataset.notes)
-    inputs = open_classification(dataset, config, share)
+    inputs = open_classification(dataset, config, shard)
     variables = fit(config, program, run_dir, inputs.training(), inputs.batches("validation"))
 
     test = inputs.batches("test")
     logits, labels = predict(program.predict_step, variables, test, scale=config.logit_scale)
-    if share.process_index == 0:
+    if shard.process_index == 0:
         rows = dataset.rows["test"]
         names, groups = dataset.class_names, dataset.groups_of("test")
         results = write_test(run_dir, dataset.ids[rows], labels, logits, names, groups)
@@ -56,11 +56,11 @@ def classify(config: Config, share: Share, fingerprint: str | None) -> None:
         print(f"report: {write_report(run_dir)}")
 
 
-def segment(config: Config, share: Share, fingerprint: str | None) -> None:
+def segment(config: Config, shard: Shard, fingerprint: str | None) -> None:
     """Train a segmenter, test it on whole cases and report; see :func:`classify`."""
     dataset = load_for_segmentation(config, fingerprint)
     config = config.resolve(dataset.defaults)
-    inputs = open_segmentation(dataset, config, share)
+    inputs = open_segmentation(dataset, config, shard)
     description = describe(inputs)
     program = make_segmentation(
         config,
@@ -75,7 +75,7 @@ def segment(config: Config, share: Share, fingerprint: str | None) -> None:
     normalisation = program.settings.normalisation
     trained = TrainedSegmenter(config, description, program.model, variables, normalisation)
     results = test_segmenter(trained, run_dir, inputs.cases("test"))
-    if share.process_index == 0:
+    if shard.process_index == 0:
         print(format_segmentation_table(results))
         print(f"report: {write_report(run_dir)}")
 

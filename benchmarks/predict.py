@@ -16,7 +16,7 @@ import numpy as np
 import tyro
 
 from benchmarks.record import record
-from data.inputs.image_files import LooseImages, image_files
+from data.inputs.image_files import InferenceImages, image_files
 from lmf_jax.config import Config
 from lmf_jax.distributed.devices import spread_over_devices
 from lmf_jax.distributed.initialize import start_up
@@ -52,7 +52,7 @@ def main() -> None:
     prepared = time.perf_counter() - started
 
     def from_files() -> None:
-        trained.predict(LooseImages(files, side, batch_size))
+        trained.predict(InferenceImages(files, side, batch_size))
 
     def bare() -> None:
         for _ in range(0, len(files), batch_size):

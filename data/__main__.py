@@ -13,23 +13,23 @@ from jaxtyping import Int64
 
 from data.audit.audit import audit_split, format_audit
 from data.audit.class_distribution import save_class_figure
-from data.audit.duplicates import Looks, look_at
+from data.audit.duplicates import ImageHashes, hash_images
 from data.audit.label_conflicts import conflict_lines, image_digests, label_conflicts
 from data.audit.published import differences, overlaps
 from data.builders.images import SKIPPED_FILE
-from data.builders.unused_files import file_remarks
+from data.builders.unused_files import unused_file_lines
 from data.file_names import on_disk
 from data.formats.intensity import parse_range
-from data.formats.masks import pixels_of_masks
+from data.formats.masks import count_mask_pixels
 from data.labels import Labels, Rows
 from data.names import DOWNLOADS, EMBEDDED, OWN, VOLUMES, parse_name
 from data.prepared.images import Prepared, open_prepared
 from data.prepared.prepare import is_prepared, open_dataset, prepare
-from data.prepared.recorded_range import record_again
+from data.prepared.recorded_range import update_recorded_range
 from data.splits.dataset import DEFAULTS, open_split
 from data.splits.methods import make_split, possible_splits
 from data.splits.validation_cut import lacks_validation
-from data.storage import building, replacing
+from data.storage import build_lock, replacing
 from lmf_jax.cli.parser import parse_in_one_line
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError, run_command
@@ -56,7 +56,7 @@ class Prepare:
     skip_broken: bool = False
     """Leave out images that are missing or cannot be decoded, and write down which."""
     intensity_range: Annotated[str | None, tyro.conf.arg(metavar="LOW,HIGH")] = None
-    """The values that become black and white in grey images of more than 8 bits (default: 0 to the
+    """The values that become black and white in gray images of more than 8 bits (default: 0 to the
     largest value of the bits in use)."""
 
 
@@ -90,7 +90,7 @@ def run_prepare(options: Prepare) -> None:
         options.name, raw_dir, data_dir, skip_broken=options.skip_broken, intensity_range=given
     )
     if was_prepared:
-        record_again(prepared, options.name, given)
+        update_recorded_range(prepared, options.name, given)
         prepared = open_prepared(prepared.folder)
     print(_class_table(prepared))
     for line in [
@@ -98,7 +98,7 @@ def run_prepare(options: Prepare) -> None:
         *overlaps(options.name, prepared, data_dir),
         *conflict_lines(label_conflicts(prepared, image_digests(prepared.source))),
         *_remarks(prepared),
-        *file_remarks(options.name),
+        *unused_file_lines(options.name),
     ]:
         print(line)
     if was_prepared:
@@ -107,23 +107,23 @@ def run_prepare(options: Prepare) -> None:
 
 def _prepare_volumes(options: Prepare, data_dir: Path) -> None:
     """Prepare a dataset of volumes, and print how many voxels of each class it has."""
-    from data.builders.unused_files import unused_beside
+    from data.builders.unused_files import non_case_lines
     from data.prepared.prepare_volumes import prepare_volumes
     from data.prepared.volumes import (
-        open_whole,
+        open_complete,
         volumes_folder,
     )  # these need SciPy, and nibabel for raw files
 
     if options.raw_dir is None:
         raise UserError(_needs_raw_dir(options.name))
     folder = volumes_folder(options.name, data_dir)
-    was_prepared = open_whole(options.name, folder) is not None
+    was_prepared = open_complete(options.name, folder) is not None
     raw_dir = Path(options.raw_dir).expanduser()
     prepared = prepare_volumes(options.name, raw_dir, data_dir, skip_broken=options.skip_broken)
-    width = max(map(len, prepared.kind.class_names))
+    width = max(map(len, prepared.spec.class_names))
     counts = prepared.voxel_counts
     for name, voxels, cases in zip(
-        prepared.kind.class_names, counts.sum(0), (counts > 0).sum(0), strict=True
+        prepared.spec.class_names, counts.sum(0), (counts > 0).sum(0), strict=True
     ):
         print(f"{name:{width}}{voxels:14d} voxels in {cases} of {len(counts)} cases")
     skipped = prepared.folder / SKIPPED_FILE
@@ -132,7 +132,7 @@ def _prepare_volumes(options: Prepare, data_dir: Path) -> None:
     if was_prepared:
         print(_prepared_before(prepared.folder))
     else:
-        for line in unused_beside(raw_dir, prepared.kind.find_cases(raw_dir), []):
+        for line in non_case_lines(raw_dir, prepared.spec.find_cases(raw_dir), []):
             print(line)
 
 
@@ -173,21 +173,21 @@ def _class_table(labels: Labels) -> str:
 def run_audit(options: Audit) -> None:
     """Print a table for each split, and write ``audit.json`` and ``classes.png``."""
     data_dir = Path(options.data_dir).expanduser()
-    labels, splits, looks = material(options, data_dir)
+    labels, splits, hashes = load_for_audit(options, data_dir)
     pixels = _pixels(labels)
     audits = [
-        audit_split(labels, split, rows, options.split_seed, looks, pixels)
+        audit_split(labels, split, rows, options.split_seed, hashes, pixels)
         for split, rows in splits.items()
     ]
-    broken = [] if looks is None else labels.ids[looks.broken].tolist()
-    conflicts = [] if looks is None else label_conflicts(labels, looks.digests)
+    broken = [] if hashes is None else labels.ids[hashes.broken].tolist()
+    conflicts = [] if hashes is None else label_conflicts(labels, hashes.digests)
     print("\n\n".join(map(format_audit, audits)))
     if broken:
         print(f"{len(broken)} images cannot be decoded: {', '.join(broken)}")
     for line in [
         *conflict_lines(conflicts),
         *overlaps(options.name, labels, data_dir),
-        *file_remarks(options.name),
+        *unused_file_lines(options.name),
     ]:
         print(line)
     name = parse_name(options.name)
@@ -198,7 +198,7 @@ def run_audit(options: Audit) -> None:
         "broken": broken,
         "label_conflicts": list(map(asdict, conflicts)),
     }
-    with building(folder / "audit.json"), replacing(folder / "audit.json") as file:
+    with build_lock(folder / "audit.json"), replacing(folder / "audit.json") as file:
         file.write(json.dumps(results, indent=1, allow_nan=False).encode() + b"\n")
     title = name.kind if name.path is None else name.path.absolute().name
     save_class_figure(audits, title, folder / "classes.png")
@@ -209,11 +209,13 @@ def _pixels(labels: Labels) -> dict[str, Int64[np.ndarray, " n"]] | None:
     """Return the pixels of each class in every mask, by class name; None without masks."""
     if not isinstance(labels, Prepared) or labels.masks is None:
         return None
-    counts = pixels_of_masks(labels.masks, labels.ids, len(labels.mask_classes))
+    counts = count_mask_pixels(labels.masks, labels.ids, len(labels.mask_classes))
     return dict(zip(labels.mask_classes, counts.T, strict=True))
 
 
-def material(options: Audit, data_dir: Path) -> tuple[Labels, dict[str, Rows], Looks | None]:
+def load_for_audit(
+    options: Audit, data_dir: Path
+) -> tuple[Labels, dict[str, Rows], ImageHashes | None]:
     """Return the labels, the splits and, unless labels are enough, what the images look like.
 
     Raises:
@@ -230,7 +232,7 @@ def material(options: Audit, data_dir: Path) -> tuple[Labels, dict[str, Rows], L
     prepared = open_dataset(options.name, data_dir)
     ratio = DEFAULTS.get(options.name, {}).get("imbalance_ratio")
     splits = {s: open_split(prepared, s, seed, ratio).rows for s in possible_splits(prepared)}
-    return prepared, splits, look_at(prepared.source, prepared.intensity_range)
+    return prepared, splits, hash_images(prepared.source, prepared.intensity_range)
 
 
 def _labels_of_files(options: Audit) -> Labels:

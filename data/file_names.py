@@ -11,8 +11,8 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 
-def one_form(name: str) -> str:
-    """Returns a name in one Unicode form, to compare names that look alike.
+def to_nfc(name: str) -> str:
+    """Return a name in one Unicode form, to compare names that look alike.
 
     Args:
         name: In any form.
@@ -21,7 +21,7 @@ def one_form(name: str) -> str:
 
 
 def on_disk(path: Path) -> Path:
-    """Returns a path as the disk spells it; the path itself if nothing there looks alike.
+    """Return a path as the disk spells it; the path itself if nothing there looks alike.
 
     Args:
         path: A file or folder, in any Unicode form.
@@ -31,12 +31,12 @@ def on_disk(path: Path) -> Path:
     if os.path.lexists(path) or path == path.parent:
         return path
     parent = on_disk(path.parent)
-    alike = _names_in(parent).get(one_form(path.name), path.name)
+    alike = _names_in(parent).get(to_nfc(path.name), path.name)
     return parent / alike
 
 
 def below(folder: Path, path: str) -> str:
-    """Returns a path relative to a folder if it leads there, by whatever link; else the path.
+    """Return a path relative to a folder if it leads there, by whatever link; else the path.
 
     Args:
         folder: The folder.
@@ -53,7 +53,7 @@ def below(folder: Path, path: str) -> str:
 
 
 def _names_in(folder: Path) -> Mapping[str, str]:
-    """Returns the names in a folder by their one form; of several alike, none."""
+    """Return the names in a folder by their one form; of several alike, none."""
     try:
         changed = folder.stat().st_mtime_ns
         return _listed(str(folder), changed)
@@ -66,7 +66,7 @@ def _listed(folder: str, changed: int) -> Mapping[str, str]:
     del changed  # a folder that changed is listed again
     names: dict[str, list[str]] = {}
     for name in os.listdir(folder):
-        names.setdefault(one_form(name), []).append(name)
+        names.setdefault(to_nfc(name), []).append(name)
     return {form: alike[0] for form, alike in names.items() if len(alike) == 1}
 
 

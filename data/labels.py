@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
-from data.file_names import one_form
-from data.formats.csv_files import Row, check_values, is_missing, read_csv, spelled_once
+from data.file_names import to_nfc
+from data.formats.csv_files import Row, check_values, is_missing, read_csv, without_decimals
 from lmf_jax.errors import UserError
 
 PARTS = ("train", "validation", "test")
@@ -64,7 +64,7 @@ class Labels:
     parts: Shaped[np.ndarray, " n"] | None = None
 
     def without(self, names: Collection[str]) -> "Labels":
-        """Returns the labels of all images but these.
+        """Return the labels of all images but these.
 
         Args:
             names: Their ids.
@@ -87,7 +87,7 @@ def make_labels(
     groups: Sequence[str] | None = None,
     parts: Sequence[str] | None = None,
 ) -> Labels:
-    """Puts labels together, once what they say is possible.
+    """Put labels together, once what they say is possible.
 
     Args:
         path: The label file, for the errors.
@@ -112,9 +112,9 @@ def make_labels(
     numbers = {name: number for number, name in enumerate(class_names)}
     seen: set[str] = set()
     for name, label in zip(ids, labels, strict=True):
-        if one_form(name) in seen:
+        if to_nfc(name) in seen:
             raise UserError(f"{path} names {name} twice; every image has one label.")
-        seen.add(one_form(name))
+        seen.add(to_nfc(name))
         if not _stays_in_folder(name):
             raise UserError(
                 f"{path} names {name!r}; expected a path below one folder: relative, with / "
@@ -151,7 +151,7 @@ def read_one_hot(
     groups_path: Path,
     groups_column: str,
 ) -> Labels:
-    """Reads a CSV file with a column for every class, and the lesions from another beside it.
+    """Read a CSV file with a column for every class, and the lesions from another beside it.
 
     Args:
         path: The file, with the column ``image``.
@@ -170,14 +170,14 @@ def read_one_hot(
     if groups_path.exists():
         lines = read_csv(groups_path, ("lesion_id", groups_column))
         check_values(groups_path, lines, "lesion_id", may_be_empty=True)
-        lesions = {one_form(line[groups_column]): line["lesion_id"] for line in lines}
-        groups = [lesions.get(one_form(name), "") for name in ids]
+        lesions = {to_nfc(line[groups_column]): line["lesion_id"] for line in lines}
+        groups = [lesions.get(to_nfc(name), "") for name in ids]
     labels = [_one_hot(path, row, row["image"], columns) for row in rows]
     return make_labels(path, class_names, ids, labels, groups)
 
 
 def _one_hot(path: Path, row: Row, name: str, class_names: Sequence[str]) -> str:
-    """Returns the class whose column holds 1, where all others hold 0."""
+    """Return the class whose column holds 1, where all others hold 0."""
     values = {class_name: row[class_name].strip() for class_name in class_names}
     known = all(value in ("0", "0.0", "1", "1.0") for value in values.values())
     hot = [class_name for class_name, value in values.items() if value.startswith("1")]
@@ -199,7 +199,7 @@ def _check_lengths(path: Path, names: Sequence[str]) -> None:
 
 
 def check_class_names(path: Path, class_names: Sequence[str]) -> None:
-    """Refuses names that would be changed when they are stored, or look alike when printed.
+    """Refuse names that would be changed when they are stored, or look alike when printed.
 
     Args:
         path: Where they come from, for the errors.
@@ -215,12 +215,12 @@ def check_class_names(path: Path, class_names: Sequence[str]) -> None:
                 f"{path} names the class {name!r}; expected a name without line breaks, control "
                 "characters and space around it."
             )
-    if len({one_form(name) for name in class_names}) < len(class_names):
+    if len({to_nfc(name) for name in class_names}) < len(class_names):
         raise UserError(f"{path} names two classes that print alike: {', '.join(class_names)}.")
 
 
 def _check_spellings(path: Path, class_names: Sequence[str]) -> None:
-    """Refuses a class that is a missing value, and two that are one number."""
+    """Refuse a class that is a missing value, and two that are one number."""
     for name in class_names:
         if is_missing(name):
             raise UserError(
@@ -229,7 +229,7 @@ def _check_spellings(path: Path, class_names: Sequence[str]) -> None:
             )
     spellings: dict[str, str] = {}
     for name in class_names:
-        other = spellings.setdefault(spelled_once(name), name)
+        other = spellings.setdefault(without_decimals(name), name)
         if other != name:
             raise UserError(
                 f"{path} names one class as {other} and as {name}; spell it in one way."
@@ -237,7 +237,7 @@ def _check_spellings(path: Path, class_names: Sequence[str]) -> None:
 
 
 def _stays_in_folder(name: str) -> bool:
-    """Tells whether a relative path stays below its folder and can be printed on one line."""
+    """Tell whether a relative path stays below its folder and can be printed on one line."""
     path = PurePosixPath(name)
     plain = str(path) == name and not path.is_absolute() and ".." not in path.parts
     one_line = not any(

@@ -97,12 +97,12 @@ class DatasetName:
 
 
 def readable(path: Path) -> str:
-    """Returns the last part of a path in letters, digits and underscores."""
+    """Return the last part of a path in letters, digits and underscores."""
     return re.sub(r"\W+", "_", path.absolute().name.lower(), flags=re.ASCII)[:40]
 
 
 def parse_name(name: str) -> DatasetName:
-    """Takes a dataset's name apart.
+    """Take a dataset's name apart.
 
     Args:
         name: As typed: one of :data:`EMBEDDED` or :data:`DOWNLOADS`, or a kind and a path, of

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Share:
+class Shard:
     """Which process this is, of how many.
 
     Attributes:
@@ -17,7 +17,7 @@ class Share:
 
 
 def block_of(batch_size: int, process_index: int, process_count: int) -> slice:
-    """Returns which examples of a global batch are a process's: one of equal blocks.
+    """Return which examples of a global batch are a process's: one of equal blocks.
 
     Args:
         batch_size: Global batch size, a multiple of ``process_count``.

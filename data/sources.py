@@ -39,7 +39,7 @@ class EncodedImages:
         return len(self.ids)
 
     def __getitem__(self, row: int) -> bytes:
-        """Returns the bytes of one image file, as they were given to the builder.
+        """Return the bytes of one image file, as they were given to the builder.
 
         Raises:
             UserError: If they cannot be read, or are not what was written: ArrayRecord hashes them.

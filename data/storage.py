@@ -15,8 +15,8 @@ from lmf_jax.output_files import file_name
 
 
 @contextlib.contextmanager
-def building(path: Path) -> Iterator[None]:
-    """Holds the right to build ``path``; a second process waits here until the first is done.
+def build_lock(path: Path) -> Iterator[None]:
+    """Hold the right to build ``path``; a second process waits here until the first is done.
 
     The lock goes with its holder, so a killed process blocks nobody. Where a disk knows no locks,
     nobody waits; then what is built has to take its place in one step, and the last one wins.
@@ -49,7 +49,7 @@ def building(path: Path) -> Iterator[None]:
 
 
 def _locked(lock: TextIO) -> bool:
-    """Waits for the lock; returns whether the disk knows locks at all."""
+    """Wait for the lock; returns whether the disk knows locks at all."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
     except OSError:
@@ -58,7 +58,7 @@ def _locked(lock: TextIO) -> bool:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Removes what :func:`replacing` and TensorFlow Datasets name while they build ``path``."""
+    """Remove what :func:`replacing` and TensorFlow Datasets name while they build ``path``."""
     for leftover in path.parent.glob(f"{glob.escape(_prefix(path))}{'[0-9a-f]' * 32}"):
         leftover.unlink(missing_ok=True)
     for folder in path.parent.glob(f"incomplete.*_{glob.escape(path.name)}"):
@@ -67,7 +67,7 @@ def _remove_leftovers(path: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Opens a temporary file that takes the place of ``path`` when the block ends without error.
+    """Open a temporary file that takes the place of ``path`` when the block ends without error.
 
     Args:
         path: The file to write, in an existing folder.
@@ -87,5 +87,5 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def _prefix(path: Path) -> str:
-    """Returns how the temporary files of ``path`` begin; they fit where its own name fits."""
+    """Return how the temporary files of ``path`` begin; they fit where its own name fits."""
     return f".{file_name(path.name, longest=200)}."

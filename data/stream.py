@@ -25,7 +25,7 @@ Element = TypeVar("Element")
 
 
 def _num_cores() -> int:
-    """Returns how many cores this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
@@ -33,11 +33,11 @@ NUM_PROCESSES = _num_cores() // 8 if _num_cores() >= 16 else 0
 """Processes that read a stream beside this one; 0 leaves it to threads of this one."""
 
 _NUM_THREADS = min(_num_cores() + 1, 32) if NUM_PROCESSES == 0 else 9
-READING = grain.ReadOptions(num_threads=_NUM_THREADS, prefetch_buffer_size=_NUM_THREADS)
+DECODE_OPTIONS = grain.ReadOptions(num_threads=_NUM_THREADS, prefetch_buffer_size=_NUM_THREADS)
 """How one process decodes blocks of images side by side: a thread more than cores, so that all are
 busy."""
 
-COPYING = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+IN_MEMORY_OPTIONS = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
 """How blocks are copied out of memory: threads would only add overhead."""
 
 
@@ -63,7 +63,7 @@ class Stream(Generic[Element]):
         return self
 
     def __next__(self) -> Element:
-        """Returns the next element.
+        """Return the next element.
 
         Raises:
             TrainingStopped: If a process that reads was killed.
@@ -83,11 +83,11 @@ class Stream(Generic[Element]):
         return element
 
     def get_state(self) -> dict[str, Any]:
-        """Returns the position after the elements handed out so far."""
+        """Return the position after the elements handed out so far."""
         return {"next_index": self._next_index}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on from this position."""
+        """Continue from this position."""
         self._next_index = state["next_index"]
         rest = self._elements[self._next_index :].to_iter_dataset(self._options)
         if self._num_processes:
@@ -101,7 +101,7 @@ class Stream(Generic[Element]):
 
 
 def _live_and_die_with_parent(number: int, count: int) -> None:
-    """Leaves Ctrl-C to the process that trains, and ends with it even if that is killed."""
+    """Leave Ctrl-C to the process that trains, and ends with it even if that is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None

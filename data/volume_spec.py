@@ -32,7 +32,7 @@ class CaseFiles:
     labels: str
 
     def image_paths(self) -> list[Path]:
-        """Returns the paths of the images.
+        """Return the paths of the images.
 
         Raises:
             UserError: If one is missing.
@@ -40,7 +40,7 @@ class CaseFiles:
         return [self._path(name) for name in self.images]
 
     def labels_path(self) -> Path:
-        """Returns the path of the label map.
+        """Return the path of the label map.
 
         Raises:
             UserError: If it is missing.
@@ -48,11 +48,11 @@ class CaseFiles:
         return self._path(self.labels)
 
     def has(self, name: str) -> bool:
-        """Tells whether there is a file of this name, compressed or not."""
+        """Tell whether there is a file of this name, compressed or not."""
         return any(path.exists() for path in self._candidates(name))
 
     def existing_paths(self) -> list[Path]:
-        """Returns the files of the case that are there, the label map among them."""
+        """Return the files of the case that are there, the label map among them."""
         names = (*self.images, self.labels)
         return [path for name in names for path in self._candidates(name) if path.exists()]
 
@@ -67,7 +67,7 @@ class CaseFiles:
 
 
 @dataclass(frozen=True)
-class VolumeKind:
+class VolumeSpec:
     """A dataset of volumes: what its files mean, and how they are prepared.
 
     Attributes:
@@ -75,12 +75,12 @@ class VolumeKind:
         label_values: The label in the files for each class, by class id.
         modalities: Name of every modality, in the order of the last axis.
         spacing: Edges of a prepared voxel along z, y, x, in mm.
-        padding: The normalised value of what lies outside of a volume.
+        padding: The normalized value of what lies outside of a volume.
         crop: Whether what is :attr:`padding` on all sides is cut off.
         defaults: The dataset's own values for settings that the person left open.
         case_of: From a folder to the case in it.
         find_cases: Lists the cases of a download, in order.
-        normalise: From the values of one modality to what a model is given; it may change them in
+        normalize: From the values of one modality to what a model is given; it may change them in
             place.
     """
 
@@ -93,21 +93,21 @@ class VolumeKind:
     defaults: Mapping[str, Any]
     case_of: Callable[[Path], CaseFiles]
     find_cases: Callable[[Path], list[CaseFiles]]
-    normalise: Callable[[VolumeArray], VolumeArray]
+    normalize: Callable[[VolumeArray], VolumeArray]
 
 
-def volume_kind(name: str) -> VolumeKind:
-    """Returns what is known of a dataset of volumes.
+def volume_spec(name: str) -> VolumeSpec:
+    """Return what is known of a dataset of volumes.
 
     Args:
         name: One of :data:`data.names.VOLUMES`.
     """
-    kind: VolumeKind = import_module(f"data.datasets.{name}.volumes").KIND
-    return kind
+    spec: VolumeSpec = import_module(f"data.datasets.{name}.volumes").SPEC
+    return spec
 
 
 def case_folders(raw_dir: Path, pattern: str, example: str) -> list[Path]:
-    """Lists the folders of the cases of a download, by name.
+    """List the folders of the cases of a download, by name.
 
     Args:
         raw_dir: The folder of the download.

@@ -20,11 +20,11 @@ from PIL import Image
 
 from benchmarks.fuzzing.harness import Files, Target, no_memory_error
 from benchmarks.fuzzing.mutations import changed_bytes
-from data.audit.duplicates import look_at
+from data.audit.duplicates import hash_images
 from data.batches.decoded import DecodedImages, DecodedMasks
 from data.batches.image_cache import cached_images
 from data.formats.images import METHOD_VERSION, decode_image
-from data.inputs.image_files import LooseImages, image_files
+from data.inputs.image_files import InferenceImages, image_files
 from data.splits.dataset import Dataset
 from data.splits.segmentation import SegmentationDataset
 
@@ -216,7 +216,7 @@ def _read_mask(folder: Path) -> None:
 @_with_small_limit
 def _read_loose(folder: Path) -> None:
     """Read as a prediction does: one that cannot be decoded is masked and named."""
-    images = LooseImages(image_files(folder), SIDE, 1)
+    images = InferenceImages(image_files(folder), SIDE, 1)
     (batch,) = images
     _check_images(batch["image"])
     assert batch["mask"].tolist() == [0 not in images.broken]
@@ -233,7 +233,7 @@ def _read_loose(folder: Path) -> None:
 @_with_small_limit
 def _look(folder: Path) -> None:
     """Look as an audit does: nothing is raised."""
-    looks = look_at([(folder / IMAGE).read_bytes()])
+    looks = hash_images([(folder / IMAGE).read_bytes()])
     assert looks.hashes.shape == (1, 8)
     assert len(looks.digests[0]) == 64
 

@@ -199,7 +199,7 @@ def _read_pairs(folder: Path) -> None:
     masks = [path for paths in found.values() for path in paths]
     assert len(set(masks)) == len(masks)
     assert all(".." not in path.relative_to(folder).parts for path in masks)
-    assert all(isinstance(line, str) for line in pairs.file_remarks(raw))
+    assert all(isinstance(line, str) for line in pairs.unused_file_lines(raw))
     names = pairs.mask_classes(raw, {name: [0, 1] for name in found})
     assert 2 <= len(names) <= 256
     assert all(name.isprintable() for name in names)

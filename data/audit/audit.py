@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Int64
 
-from data.audit.duplicates import Looks, Overlap, Pair, across_parts, count_overlaps
+from data.audit.duplicates import ImageHashes, Overlap, Pair, count_overlaps, find_duplicate_pairs
 from data.labels import PARTS, Labels, Rows
 from data.splits.notes import VALIDATION_IS_CUT, split_notes
 
@@ -59,7 +59,7 @@ class SplitAudit:
     notes: list[str] = field(default_factory=list)
 
     def total(self, part: str) -> int:
-        """Returns the number of images of a part."""
+        """Return the number of images of a part."""
         return sum(self.class_counts[part].values())
 
 
@@ -68,17 +68,17 @@ def audit_split(
     split: str,
     rows: Rows,
     split_seed: int,
-    looks: Looks | None = None,
+    hashes: ImageHashes | None = None,
     pixels: Mapping[str, Int64[np.ndarray, " n"]] | None = None,
 ) -> SplitAudit:
-    """Counts the images of each part and class, and those that leak.
+    """Count the images of each part and class, and those that leak.
 
     Args:
         labels: The labels of a dataset.
         split: Name of the split.
         rows: Row numbers of its parts.
         split_seed: The seed it was made with.
-        looks: What the images look like, to find the same picture in two parts; None leaves it out.
+        hashes: Hashes of the images, to find the same picture in two parts; None skips this.
         pixels: Pixels of each class in the mask of every image, [n], by class name; None where
             there are no masks.
     """
@@ -88,7 +88,7 @@ def audit_split(
     if labels.groups is not None:
         also_trained_on = np.isin(labels.groups[rows["test"]], labels.groups[rows["train"]])
         leaked = _per_class(labels, rows["test"][also_trained_on])
-    pairs = None if looks is None else across_parts(looks, rows)
+    pairs = None if hashes is None else find_duplicate_pairs(hashes, rows)
     return SplitAudit(
         split=split,
         split_seed=split_seed,
@@ -127,7 +127,7 @@ def _named(pair: Pair, labels: Labels) -> SamePicture:
 
 
 def format_audit(audit: SplitAudit) -> str:
-    """Returns a table for people: a line per class, the counts of each part, and what leaks.
+    """Return a table for people: a line per class, the counts of each part, and what leaks.
 
     Args:
         audit: From :func:`audit_split`.
@@ -167,7 +167,7 @@ def _same_pictures(overlap: Overlap) -> str:
 
 
 def format_ratio(imbalance_ratio: float | None) -> str:
-    """Returns an imbalance ratio for people."""
+    """Return an imbalance ratio for people."""
     return "endless" if imbalance_ratio is None else f"{imbalance_ratio:.1f}"
 
 

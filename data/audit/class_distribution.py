@@ -36,7 +36,7 @@ BAR = 0.135
 
 @style.context(STYLE)
 def save_class_figure(audits: Sequence[SplitAudit], title: str, path: Path) -> None:
-    """Draws the images per class and part, a panel for each split, and writes them as PNG.
+    """Draw the images per class and part, a panel for each split, and writes them as PNG.
 
     The classes stand in the order of their training images in the first split. The axis is
     logarithmic where the largest count is more than ten times the smallest. Equal audits give equal
@@ -53,7 +53,7 @@ def save_class_figure(audits: Sequence[SplitAudit], title: str, path: Path) -> N
 
 @style.context(STYLE)
 def draw_class_figure(audits: Sequence[SplitAudit], title: str) -> Figure:
-    """Returns the figure that :func:`save_class_figure` writes.
+    """Return the figure that :func:`save_class_figure` writes.
 
     Args:
         audits: The splits of one dataset.
@@ -101,7 +101,7 @@ def _all_counts(audit: SplitAudit) -> list[int]:
 
 
 def _scale(counts: Sequence[int], axes: Axes) -> None:
-    """Sets the axis of the counts, with room for a number at the end of the longest bar."""
+    """Set the axis of the counts, with room for a number at the end of the longest bar."""
     smallest, largest = min(filter(None, counts), default=1), max(*counts, 1)
     if largest > 10 * smallest:
         left = 0.5 * smallest  # the smallest class still gets a bar to be seen

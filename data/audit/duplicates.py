@@ -2,7 +2,7 @@
 
 Two images are near-identical if their perceptual hashes differ in at most :data:`MAX_DISTANCE` of
 512 bits. Half of the bits describe the whole image and half its central part, for each alone is
-fooled: whole fundus photographs share their black border, and the centres of many dermoscopic
+fooled: whole fundus photographs share their black border, and the centers of many dermoscopic
 images are one small dark spot.
 """
 
@@ -43,22 +43,22 @@ With 8 bits a side, thousands of pairs of different lesions in HAM10000 lie with
 bits, more than there are pairs of one lesion.
 """
 
-CENTRE = 0.7
+CENTER = 0.7
 """Side of the central part: the largest square within a round fundus image."""
 
 FLAT = 1.0
-"""Standard deviation of the grey levels, 0 to 255, below which a hash only describes noise."""
+"""Standard deviation of the gray levels, 0 to 255, below which a hash only describes noise."""
 
 
 @dataclass(frozen=True, eq=False)
-class Looks:
+class ImageHashes:
     """What tells whether two images are the same, for every image of a dataset.
 
     Attributes:
         digests: SHA-256 of the encoded bytes in hex, unicode [n].
         hashes: Perceptual hash, [n, 8]; zeros where there is none.
         broken: Whether the image cannot be decoded, [n].
-        flat: Whether it is one even colour, [n]; its hash then says nothing.
+        flat: Whether it is one even color, [n]; its hash then says nothing.
     """
 
     digests: Shaped[np.ndarray, " n"]
@@ -102,19 +102,19 @@ class Overlap:
     images: int
 
 
-def look_at(source: ImageSource, intensity_range: IntensityRange = FULL_RANGE) -> Looks:
-    """Hashes every image; one that cannot be decoded is marked as broken.
+def hash_images(source: ImageSource, intensity_range: IntensityRange = FULL_RANGE) -> ImageHashes:
+    """Hash every image; one that cannot be decoded is marked as broken.
 
     Args:
         source: The encoded images.
-        intensity_range: What becomes black and white of grey of more than 8 bits.
+        intensity_range: What becomes black and white of gray of more than 8 bits.
     """
     rows = range(len(source))
     with ThreadPoolExecutor() as pool:
-        looks = pool.map(lambda row: _look(source[row], intensity_range), rows)
+        hashes = pool.map(lambda row: _hash_image(source[row], intensity_range), rows)
         seen = list(
             tqdm(
-                looks,
+                hashes,
                 total=len(rows),
                 desc="Hashing images",
                 unit="image",
@@ -123,7 +123,7 @@ def look_at(source: ImageSource, intensity_range: IntensityRange = FULL_RANGE) -
                 disable=None,
             )
         )
-    return Looks(
+    return ImageHashes(
         digests=np.array([look.digest for look in seen], "U64"),
         hashes=np.array([look.hash for look in seen], np.uint64).reshape(-1, 8),
         broken=np.array([look.broken for look in seen], bool),
@@ -131,20 +131,22 @@ def look_at(source: ImageSource, intensity_range: IntensityRange = FULL_RANGE) -
     )
 
 
-def across_parts(looks: Looks, rows: Mapping[str, Int64[np.ndarray, " _"]]) -> list[Pair]:
-    """Finds every picture that stands in two parts, by parts and rows in ascending order.
+def find_duplicate_pairs(
+    hashes: ImageHashes, rows: Mapping[str, Int64[np.ndarray, " _"]]
+) -> list[Pair]:
+    """Find every picture that stands in two parts, by parts and rows in ascending order.
 
     Broken and flat images are only compared byte for byte.
 
     Args:
-        looks: From :func:`look_at`.
+        hashes: From :func:`hash_images`.
         rows: Row numbers of "train", "validation" and "test".
     """
     pairs = []
     for parts in itertools.combinations(PARTS, 2):
         first, second = rows[parts[0]], rows[parts[1]]
-        distances = dict(_near(looks, first, second))
-        identical = set(_identical(looks, first, second))
+        distances = dict(_near(hashes, first, second))
+        identical = set(_identical(hashes, first, second))
         pairs += [
             Pair(parts, both, both in identical, distances.get(both, 0))
             for both in sorted(distances.keys() | identical)
@@ -153,10 +155,10 @@ def across_parts(looks: Looks, rows: Mapping[str, Int64[np.ndarray, " _"]]) -> l
 
 
 def count_overlaps(pairs: Iterable[Pair]) -> list[Overlap]:
-    """Counts the pairs of every two parts, and the images of the second that occur in them.
+    """Count the pairs of every two parts, and the images of the second that occur in them.
 
     Args:
-        pairs: From :func:`across_parts`.
+        pairs: From :func:`find_duplicate_pairs`.
     """
     pairs = list(pairs)
     return [
@@ -176,62 +178,62 @@ def _overlap(parts: tuple[str, str], pairs: list[Pair]) -> Overlap:
     )
 
 
-class _Look(NamedTuple):
+class _ImageHash(NamedTuple):
     digest: str
     hash: UInt64[np.ndarray, " 8"]
     broken: bool = False
     flat: bool = False
 
 
-def _look(encoded: bytes, intensity_range: IntensityRange) -> _Look:
+def _hash_image(encoded: bytes, intensity_range: IntensityRange) -> _ImageHash:
     digest = hashlib.sha256(encoded).hexdigest()
     nothing = np.zeros(8, np.uint64)
     try:
         with open_image(encoded) as image:
             image.draft(None, (256, 256))  # a large JPEG is decoded at a fraction of its size
-            grey = to_rgb(image, intensity_range).convert("L")
+            gray = to_rgb(image, intensity_range).convert("L")
     except Exception:  # Pillow's formats raise nearly everything
-        return _Look(digest, nothing, broken=True)
-    whole = _thumbnail(grey, 1.0)
+        return _ImageHash(digest, nothing, broken=True)
+    whole = _thumbnail(gray, 1.0)
     if np.std(np.asarray(whole)) < FLAT:
-        return _Look(digest, nothing, flat=True)
-    bits = [imagehash.phash(part, HASH_SIZE).hash for part in (whole, _thumbnail(grey, CENTRE))]
-    return _Look(digest, np.packbits(bits).view(np.uint64))
+        return _ImageHash(digest, nothing, flat=True)
+    bits = [imagehash.phash(part, HASH_SIZE).hash for part in (whole, _thumbnail(gray, CENTER))]
+    return _ImageHash(digest, np.packbits(bits).view(np.uint64))
 
 
-def _thumbnail(grey: Image.Image, share: float) -> Image.Image:
-    """Returns the central part at the size that the hash looks at, cut at fractions of a pixel."""
+def _thumbnail(gray: Image.Image, share: float) -> Image.Image:
+    """Return the central part at the size that the hash looks at, cut at fractions of a pixel."""
     side = 4 * HASH_SIZE
     low, high = (1 - share) / 2, (1 + share) / 2
-    box = (low * grey.width, low * grey.height, high * grey.width, high * grey.height)
-    return grey.resize((side, side), Image.Resampling.BILINEAR, box=box)
+    box = (low * gray.width, low * gray.height, high * gray.width, high * gray.height)
+    return gray.resize((side, side), Image.Resampling.BILINEAR, box=box)
 
 
 def _identical(
-    looks: Looks, first: Int64[np.ndarray, " _"], second: Int64[np.ndarray, " _"]
+    hashes: ImageHashes, first: Int64[np.ndarray, " _"], second: Int64[np.ndarray, " _"]
 ) -> Iterator[tuple[int, int]]:
     holders: dict[str, list[int]] = {}
     for row in first.tolist():
-        holders.setdefault(looks.digests[row], []).append(row)
+        holders.setdefault(hashes.digests[row], []).append(row)
     for row in second.tolist():
-        for holder in holders.get(looks.digests[row], ()):
+        for holder in holders.get(hashes.digests[row], ()):
             yield holder, row
 
 
 def _near(
-    looks: Looks, first: Int64[np.ndarray, " _"], second: Int64[np.ndarray, " _"]
+    hashes: ImageHashes, first: Int64[np.ndarray, " _"], second: Int64[np.ndarray, " _"]
 ) -> Iterator[tuple[tuple[int, int], int]]:
-    """Yields the rows and the distance of every two that are near, a block of rows at a time."""
-    usable = ~(looks.broken | looks.flat)
+    """Yield the rows and the distance of every two that are near, a block of rows at a time."""
+    usable = ~(hashes.broken | hashes.flat)
     first, second = first[usable[first]], second[usable[second]]
-    half = looks.hashes.shape[1] // 2
+    half = hashes.hashes.shape[1] // 2
     for start in range(0, len(second), 128):
         block = second[start : start + 128]
-        # Few pass the whole image's bits, so that the centre's cost nothing.
-        passed = _distances(looks.hashes[block, None, :half], looks.hashes[None, first, :half])
+        # Few pass the whole image's bits, so that the center's cost nothing.
+        passed = _distances(hashes.hashes[block, None, :half], hashes.hashes[None, first, :half])
         in_block, in_first = np.nonzero(passed <= MAX_DISTANCE)
         a, b = first[in_first], block[in_block]
-        distances = _distances(looks.hashes[a], looks.hashes[b])
+        distances = _distances(hashes.hashes[a], hashes.hashes[b])
         near = distances <= MAX_DISTANCE
         found = zip(a[near].tolist(), b[near].tolist(), strict=True)
         yield from zip(found, distances[near].tolist(), strict=True)
@@ -240,7 +242,7 @@ def _near(
 def _distances(
     a: UInt64[np.ndarray, "*#a words"], b: UInt64[np.ndarray, "*#a words"]
 ) -> UInt16[np.ndarray, "*_"]:
-    """Counts differing bits word by word: a sum over a short last axis would be slow."""
+    """Count differing bits word by word: a sum over a short last axis would be slow."""
     total = np.bitwise_count(a[..., 0] ^ b[..., 0]).astype(np.uint16)
     for word in range(1, a.shape[-1]):
         total += np.bitwise_count(a[..., word] ^ b[..., word])

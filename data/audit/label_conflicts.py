@@ -28,7 +28,7 @@ class LabelConflict:
 
 
 def image_digests(source: ImageSource) -> Shaped[np.ndarray, " n"]:
-    """Returns the SHA-256, in hex, of the encoded bytes of every image.
+    """Return the SHA-256, in hex, of the encoded bytes of every image.
 
     Args:
         source: The encoded images.
@@ -39,7 +39,7 @@ def image_digests(source: ImageSource) -> Shaped[np.ndarray, " n"]:
 
 
 def label_conflicts(labels: Labels, digests: Shaped[np.ndarray, " n"]) -> list[LabelConflict]:
-    """Finds every picture that has several labels, in the order of the images.
+    """Find every picture that has several labels, in the order of the images.
 
     Args:
         labels: The labels of a dataset.
@@ -59,7 +59,7 @@ def label_conflicts(labels: Labels, digests: Shaped[np.ndarray, " n"]) -> list[L
 
 
 def conflict_lines(conflicts: list[LabelConflict]) -> list[str]:
-    """Returns a line for each of the first conflicts, and one for all others.
+    """Return a line for each of the first conflicts, and one for all others.
 
     Args:
         conflicts: From :func:`label_conflicts`.

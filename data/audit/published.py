@@ -13,7 +13,7 @@ from data.splits.methods import make_split, possible_splits
 
 
 def differences(name: str, prepared: Prepared) -> list[str]:
-    """Says, part by part, whether a dataset is as large as published.
+    """Say, part by part, whether a dataset is as large as published.
 
     Args:
         name: Name of the dataset, as typed.
@@ -34,7 +34,7 @@ def differences(name: str, prepared: Prepared) -> list[str]:
 
 
 def _published_counts(name: DatasetName) -> tuple[Mapping[str, int] | None, str]:
-    """Returns the published images per part, None if there are none, and who says so."""
+    """Return the published images per part, None if there are none, and who says so."""
     if name.kind not in (*DOWNLOADS, "medmnist"):
         return None, ""
     labels = import_module(f"data.datasets.{name.kind}.labels")
@@ -46,7 +46,7 @@ def _published_counts(name: DatasetName) -> tuple[Mapping[str, int] | None, str]
 
 
 def overlaps(name: str, labels: Labels, data_dir: Path) -> list[str]:
-    """Says which other prepared datasets to learn the same hold some of the same images.
+    """Say which other prepared datasets to learn the same hold some of the same images.
 
     Args:
         name: Name of the dataset, as typed.

@@ -37,14 +37,14 @@ class Decoded(ABC, Generic[AnyDataset]):
 
     @abstractmethod
     def encoded(self, row: int) -> bytes:
-        """Returns the bytes of the file of this row."""
+        """Return the bytes of the file of this row."""
 
     @abstractmethod
     def decode(self, encoded: bytes) -> UInt8[np.ndarray, "height width ..."]:
-        """Decodes one file; raises whatever Pillow does."""
+        """Decode one file; raises whatever Pillow does."""
 
     def __getitem__(self, rows: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m height width ..."]:
-        """Returns the pictures of these rows, uint8.
+        """Return the pictures of these rows, uint8.
 
         Raises:
             UserError: If one cannot be read or decoded.
@@ -73,11 +73,11 @@ class DecodedImages(Decoded[SplitDataset]):
         return (len(self.dataset.ids), self.image_size, self.image_size, 3)
 
     def encoded(self, row: int) -> bytes:
-        """Returns the bytes of the image of this row."""
+        """Return the bytes of the image of this row."""
         return self.dataset.source[row]
 
     def decode(self, encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
-        """Decodes one image, see :func:`decode_image`."""
+        """Decode one image, see :func:`decode_image`."""
         return decode_image(encoded, self.image_size, self.dataset.intensity_range)
 
 
@@ -92,9 +92,9 @@ class DecodedMasks(Decoded[SegmentationDataset]):
         return (len(self.dataset.ids), self.image_size, self.image_size)
 
     def encoded(self, row: int) -> bytes:
-        """Returns the bytes of the mask of this row."""
+        """Return the bytes of the mask of this row."""
         return self.dataset.masks[row]
 
     def decode(self, encoded: bytes) -> UInt8[np.ndarray, "height width"]:
-        """Decodes one mask, see :func:`decode_mask`."""
+        """Decode one mask, see :func:`decode_mask`."""
         return decode_mask(encoded, self.image_size, len(self.dataset.class_names))

@@ -20,8 +20,8 @@ from data.formats.images import METHOD_VERSION
 from data.formats.masks import MASK_VERSION
 from data.splits.dataset import SplitDataset
 from data.splits.segmentation import SegmentationDataset
-from data.storage import building, replacing
-from data.stream import READING
+from data.storage import build_lock, replacing
+from data.stream import DECODE_OPTIONS
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError
 
@@ -61,7 +61,7 @@ class CachedImages:
     noun: str = "Image"
 
     def __getitem__(self, rows: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m height width *_"]:
-        """Returns the images of these rows, uint8 RGB, or the masks, uint8 class ids.
+        """Return the images of these rows, uint8 RGB, or the masks, uint8 class ids.
 
         Raises:
             UserError: If the file is no longer what was written.
@@ -108,7 +108,7 @@ def open_images(
     cache: Literal["disk", "none"] = "disk",
     data_dir: str | Path = DEFAULT_DATA_DIR,
 ) -> Images:
-    """Returns all images of a dataset, decoded and resized.
+    """Return all images of a dataset, decoded and resized.
 
     Args:
         dataset: The dataset.
@@ -128,7 +128,7 @@ def open_masks(
     cache: Literal["disk", "none"] = "disk",
     data_dir: str | Path = DEFAULT_DATA_DIR,
 ) -> Masks:
-    """Returns all masks of a dataset, decoded and resized like :func:`open_images`.
+    """Return all masks of a dataset, decoded and resized like :func:`open_images`.
 
     Args:
         dataset: The dataset.
@@ -138,7 +138,7 @@ def open_masks(
 
     Returns:
         What is indexed by rows and gives uint8 class ids, [m, image_size, image_size], every pixel
-        with the class at its centre.
+        with the class at its center.
 
     Raises:
         UserError: If a mask cannot be decoded, or ``data_dir`` cannot be written.
@@ -153,7 +153,7 @@ def open_masks(
 def pixel_counts(
     masks: Masks, rows: Int[np.ndarray, " m"], num_classes: int
 ) -> Int64[np.ndarray, " num_classes"]:
-    """Returns how many pixels each class has in these masks; few are in memory at a time.
+    """Return how many pixels each class has in these masks; few are in memory at a time.
 
     Args:
         masks: All masks of a dataset, [n, height, width].
@@ -170,7 +170,7 @@ def pixel_counts(
         return np.bincount(masks[block].ravel(), minlength=num_classes)
 
     blocks = grain.MapDataset.source(rows).batch(BLOCK).map(count)
-    for found in blocks.to_iter_dataset(READING):
+    for found in blocks.to_iter_dataset(DECODE_OPTIONS):
         if len(found) > num_classes:
             raise ValueError(f"Masks hold {len(found) - 1}; expected 0 to {num_classes - 1}.")
         counts += found
@@ -180,7 +180,7 @@ def pixel_counts(
 def cached_images(
     dataset: SplitDataset, image_size: int, data_dir: str | Path = DEFAULT_DATA_DIR
 ) -> CachedImages:
-    """Returns all images of a dataset, decoded and resized, to be read from a file.
+    """Return all images of a dataset, decoded and resized, to be read from a file.
 
     The first call for a dataset and size writes the file; later ones open it, whatever the split.
     Any number of processes may call this at once: one decodes, the others wait for it.
@@ -202,14 +202,14 @@ def cached_images(
 
 
 def _cached(images: Decoded, key: str, data_dir: str | Path) -> CachedImages:
-    """Opens the file of these images or masks; makes it the first time."""
+    """Open the file of these images or masks; makes it the first time."""
     if images.image_size < 1:
         raise ValueError(f"image_size must be at least 1 pixel, got {images.image_size}.")
     name = f"{images.dataset.content_fingerprint[:32]}-{key}.npy"
     path = Path(data_dir).expanduser() / "images" / name
     if (cached := _open_whole(path, images)) is not None:
         return cached
-    with building(path):
+    with build_lock(path):
         if (cached := _open_whole(path, images)) is not None:
             return cached
         _write(path, images)
@@ -217,7 +217,7 @@ def _cached(images: Decoded, key: str, data_dir: str | Path) -> CachedImages:
 
 
 def _open_whole(path: Path, images: Decoded) -> CachedImages | None:
-    """Opens a finished cache; returns None if it is absent or not whole."""
+    """Open a finished cache; returns None if it is absent or not whole."""
     try:
         return _open(path, images)
     except (OSError, ValueError):
@@ -225,7 +225,7 @@ def _open_whole(path: Path, images: Decoded) -> CachedImages | None:
 
 
 def _open(path: Path, images: Decoded) -> CachedImages:
-    """Opens a finished cache; raises ValueError if it is not one of these images."""
+    """Open a finished cache; raises ValueError if it is not one of these images."""
     header = _header(images.shape)
     num_images, start = images.shape[0], len(header)
     end = start + math.prod(images.shape)
@@ -244,7 +244,7 @@ def _open(path: Path, images: Decoded) -> CachedImages:
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
-    """Returns how a file of these images begins."""
+    """Return how a file of these images begins."""
     file = io.BytesIO()
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
@@ -265,7 +265,7 @@ def _write(path: Path, images: Decoded) -> None:
     with replacing(path) as file, progress:
         file.write(_header(images.shape))
         blocks = grain.MapDataset.range(num_images).batch(BLOCK).map(images.__getitem__)
-        for block in blocks.to_iter_dataset(READING):
+        for block in blocks.to_iter_dataset(DECODE_OPTIONS):
             file.write(block.tobytes())
             checksums += map(zlib.crc32, block)
             progress.update(len(block))

@@ -19,7 +19,7 @@ from data.splits.volumes import Volume, VolumeDataset
 from data.stream import Stream
 
 FOREGROUND_SHARE = 1 / 3
-"""Patches that are centred on a voxel of a structure, as in nnU-Net.
+"""Patches that are centerd on a voxel of a structure, as in nnU-Net.
 
 Isensee et al., nnU-Net: a self-configuring method for deep learning-based biomedical image
 segmentation, Nature Methods 18, 2021.
@@ -29,7 +29,7 @@ segmentation, Nature Methods 18, 2021.
 _PATCH_STREAM = 2
 _ORDER_STREAM = 3
 
-READING_PATCHES = grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
+PATCH_OPTIONS = grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
 """How blocks of patches are read side by side: by few threads, since a batch of patches can take
 100 MB and is mostly copied, which lets go of Python's lock."""
 
@@ -64,12 +64,12 @@ def patch_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Stream[PatchBatch]:
-    """Returns an endless stream of full batches of patches.
+    """Return an endless stream of full batches of patches.
 
     Every pass over the cases has an order of its own, and takes one patch of each. A patch is
-    centred, with the chance ``foreground_share``, on a random voxel of a random class of those that
+    centerd, with the chance ``foreground_share``, on a random voxel of a random class of those that
     the case has beside the background; else, and in a case of background alone, all places within
-    the volume are equally likely. Where a centre is too near to the border, the patch is shifted
+    the volume are equally likely. Where a center is too near to the border, the patch is shifted
     inside. A case that is smaller than the patch along an axis lies in its middle, between the
     dataset's padding and labels 0.
 
@@ -82,7 +82,7 @@ def patch_batches(
         patch_size: Voxels of a patch along z, y, x.
         batch_size: Global batch size, a multiple of ``process_count``.
         seed: Decides cases and places; any whole number from 0.
-        foreground_share: Share of patches on a structure, in [0, 1].
+        foreground_share: Fraction of patches on a structure, in [0, 1].
         process_index: This process's number.
         process_count: Number of processes.
 
@@ -103,7 +103,7 @@ def patch_batches(
         foreground_share=foreground_share,
     )
     blocks = places.map(lambda patches: read_patches(dataset, patches[mine], patch_size))
-    return Stream(blocks, READING_PATCHES)
+    return Stream(blocks, PATCH_OPTIONS)
 
 
 def patch_places(
@@ -115,7 +115,7 @@ def patch_places(
     seed: int,
     foreground_share: float = FOREGROUND_SHARE,
 ) -> grain.MapDataset:
-    """Returns the endless order of patches, as global batches, before any is read.
+    """Return the endless order of patches, as global batches, before any is read.
 
     Args:
         dataset: The dataset.
@@ -123,7 +123,7 @@ def patch_places(
         patch_size: Voxels of a patch along z, y, x.
         batch_size: Global batch size.
         seed: Decides cases and places; any whole number from 0.
-        foreground_share: Share of patches on a structure, in [0, 1].
+        foreground_share: Fraction of patches on a structure, in [0, 1].
 
     Returns:
         Element i is global batch i: a list of ``batch_size`` :class:`Patch`.
@@ -151,7 +151,7 @@ def volume_cases(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[tuple[int, Volume]]:
-    """Reads whole cases one after the other, every one in one of the processes.
+    """Read whole cases one after the other, every one in one of the processes.
 
     Process p of P gets rows p, p + P, p + 2P, ... of those given, so one process may get a case
     more than another: nothing that all processes do together may stand in the loop.
@@ -190,23 +190,23 @@ class _Draw:
         shape = self.dataset.shapes[row].tolist()
         counts = self.dataset.prepared.voxel_counts[row]
         classes = 1 + np.flatnonzero(counts[1:])
-        centre = None
+        center = None
         if way < self.foreground_share and len(classes):
             positions = self.dataset.case(row).positions[classes[int(which * len(classes))]]
-            centre = np.unravel_index(positions[int(voxel * len(positions))], shape)
+            center = np.unravel_index(positions[int(voxel * len(positions))], shape)
         starts = []
         for axis, (voxels, edge) in enumerate(zip(shape, self.patch_size, strict=True)):
             room = voxels - edge
             if room < 0:
                 starts.append(-(-room // 2))
-            elif centre is None:
+            elif center is None:
                 starts.append(int(places[axis] * (room + 1)))
             else:
-                starts.append(min(max(int(centre[axis]) - edge // 2, 0), room))
+                starts.append(min(max(int(center[axis]) - edge // 2, 0), room))
         return Patch(row, (starts[0], starts[1], starts[2]))
 
     def _case(self, passes: int, place: int) -> int:
-        """Returns the row at a place of the order of a pass; Grain's own is slow for few cases."""
+        """Return the row at a place of the order of a pass; Grain's own is slow for few cases."""
         keys = np.random.PCG64([self.seed, _ORDER_STREAM, passes]).random_raw(len(self.rows))
         return int(self.rows[np.argsort(keys, kind="stable")[place]])
 
@@ -214,7 +214,7 @@ class _Draw:
 def read_patches(
     dataset: VolumeDataset, patches: Sequence[Patch], size: Sequence[int]
 ) -> PatchBatch:
-    """Reads patches of equal size.
+    """Read patches of equal size.
 
     Args:
         dataset: The dataset.

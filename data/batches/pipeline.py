@@ -18,7 +18,7 @@ from data.batches.decoded import DecodedImages, DecodedMasks
 from data.batches.image_cache import CachedImages, Images, Masks
 from data.batches.sampling import Sampling, positions
 from data.shard import block_of
-from data.stream import COPYING, NUM_PROCESSES, READING, Stream
+from data.stream import DECODE_OPTIONS, IN_MEMORY_OPTIONS, NUM_PROCESSES, Stream
 
 Targets = Int[np.ndarray, " n"] | Masks
 """What is learned of all images: a class for each, [n], or for every pixel, [n, height, width]."""
@@ -52,7 +52,7 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Stream[TrainBatch]:
-    """Returns an endless stream of full training batches.
+    """Return an endless stream of full training batches.
 
     With uniform sampling every pass over the rows has an order of its own, and batches are cut from
     the stream of all passes: one may span two passes, none is short, and the batch may be larger
@@ -104,8 +104,8 @@ def train_batches(
     if _decodes(images, labels):
         # An open file cannot be sent to other processes.
         cached = isinstance(images, CachedImages) or isinstance(labels, CachedImages)
-        return Stream(blocks, READING, 0 if cached else NUM_PROCESSES)
-    return Stream(blocks, COPYING)
+        return Stream(blocks, DECODE_OPTIONS, 0 if cached else NUM_PROCESSES)
+    return Stream(blocks, IN_MEMORY_OPTIONS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +139,9 @@ class EvaluationBatches:
     def __iter__(self) -> Iterator[EvaluationBatch]:
         batches = grain.MapDataset.range(len(self)).map(self._padded)
         # No processes: starting them takes longer than most passes.
-        return Stream(batches, READING if _decodes(self.images, self.labels) else COPYING)
+        return Stream(
+            batches, DECODE_OPTIONS if _decodes(self.images, self.labels) else IN_MEMORY_OPTIONS
+        )
 
     def _padded(self, number: int) -> EvaluationBatch:
         start = number * self.batch_size + self.block_start
@@ -150,7 +152,7 @@ class EvaluationBatches:
 
 
 def _filled_up(values: np.ndarray, length: int) -> np.ndarray:
-    """Returns the values with zeros after them; without a copy where nothing is missing."""
+    """Return the values with zeros after them; without a copy where nothing is missing."""
     missing = np.zeros((length - len(values), *values.shape[1:]), values.dtype)
     return np.concatenate([values, missing]) if len(missing) else values
 
@@ -165,7 +167,7 @@ def evaluation_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> EvaluationBatches:
-    """Returns batches that cover every row exactly once over all processes, in row order.
+    """Return batches that cover every row exactly once over all processes, in row order.
 
     Global batch i holds ``rows[i * B : (i + 1) * B]``, and process p of P gets examples
     ``p * B // P`` to ``(p + 1) * B // P`` of it: put the blocks of all processes one after the
@@ -197,7 +199,7 @@ def evaluation_batches(
 
 
 def _decodes(images: Images, labels: Targets) -> bool:
-    """Tells whether reading takes more than copying."""
+    """Tell whether reading takes more than copying."""
     return isinstance(images, DecodedImages) or isinstance(labels, DecodedMasks)
 
 
@@ -207,7 +209,7 @@ def _check(
     rows: Int[np.ndarray, " m"],
     num_classes: int | None,
 ) -> None:
-    """Raises ValueError for what NumPy and JAX would turn into other numbers without a word."""
+    """Raise ValueError for what NumPy and JAX would turn into other numbers without a word."""
     if isinstance(images, np.ndarray) and images.dtype != np.uint8:
         raise ValueError(f"Images are {images.dtype}; expected uint8, RGB in 0 to 255.")
     if labels.shape[0] != images.shape[0]:

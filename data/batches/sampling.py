@@ -19,7 +19,7 @@ def positions(
     seed: int,
     effective_number_beta: float = 0.9999,
 ) -> grain.MapDataset:
-    """Returns the endless order of training images, as global batches of positions.
+    """Return the endless order of training images, as global batches of positions.
 
     "uniform" goes through all images in an order that is new for every pass; batches are cut from
     the stream of all passes. The other two draw every image of a batch at random, with replacement:
@@ -54,7 +54,7 @@ def positions(
 def _image_weights(
     labels: Int[np.ndarray, " m"], effective_number_beta: float | None
 ) -> Float64[np.ndarray, " m"]:
-    """Returns the weight of every image; without a beta, every class has 1 in all."""
+    """Return the weight of every image; without a beta, every class has 1 in all."""
     _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if effective_number_beta is None or len(counts) < 2:
         return 1.0 / counts[classes]

@@ -9,7 +9,7 @@ import grain
 import numpy as np
 from jaxtyping import Bool, Int, Int64
 
-from data.batches.patches import READING_PATCHES, Patch, PatchBatch, read_patches
+from data.batches.patches import PATCH_OPTIONS, Patch, PatchBatch, read_patches
 from data.shard import block_of
 from data.splits.volumes import VolumeDataset
 from data.stream import Stream
@@ -37,7 +37,7 @@ class TileBatches:
         return -(-len(self.tiles) // self.batch_size)
 
     def __iter__(self) -> Iterator[TileBatch]:
-        return Stream(grain.MapDataset.range(len(self)).map(self._padded), READING_PATCHES)
+        return Stream(grain.MapDataset.range(len(self)).map(self._padded), PATCH_OPTIONS)
 
     def _padded(self, number: int) -> TileBatch:
         start = number * self.batch_size + self.block_start
@@ -57,7 +57,7 @@ def tile_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> TileBatches:
-    """Returns batches of patches that together cover every voxel of these cases.
+    """Return batches of patches that together cover every voxel of these cases.
 
     The patches of a case lie side by side; the last along an axis is shifted inside, and so covers
     some voxels twice. A case that is smaller than the patch lies in its middle, as in training, and
@@ -92,7 +92,7 @@ def tile_batches(
 def num_tiles(
     dataset: VolumeDataset, rows: Int[np.ndarray, " m"], patch_size: Sequence[int]
 ) -> int:
-    """Returns how many patches cover these cases once.
+    """Return how many patches cover these cases once.
 
     Args:
         dataset: The dataset.
@@ -106,7 +106,7 @@ def num_tiles(
 
 
 def _starts(voxels: int, edge: int) -> list[int]:
-    """Returns where patches start along an axis; before the volume if that is shorter than one."""
+    """Return where patches start along an axis; before the volume if that is shorter than one."""
     if voxels <= edge:
         return [-((edge - voxels) // 2)]
     return [min(start, voxels - edge) for start in range(0, voxels, edge)]

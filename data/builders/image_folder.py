@@ -9,7 +9,7 @@ SUFFIXES = frozenset((".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", 
 
 
 def images_in(folder: Path) -> list[str]:
-    """Returns the names of the images right in a folder, sorted; hidden files are passed over.
+    """Return the names of the images right in a folder, sorted; hidden files are passed over.
 
     Args:
         folder: The folder.
@@ -30,7 +30,7 @@ def images_in(folder: Path) -> list[str]:
 
 
 def folders_in(folder: Path) -> list[str]:
-    """Returns the names of the folders right in a folder, sorted; hidden ones are passed over.
+    """Return the names of the folders right in a folder, sorted; hidden ones are passed over.
 
     Args:
         folder: The folder.
@@ -47,12 +47,12 @@ def folders_in(folder: Path) -> list[str]:
 
 
 def is_image(path: Path) -> bool:
-    """Tells by its name whether a file is taken for an image."""
+    """Tell by its name whether a file is taken for an image."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def is_hidden(name: str) -> bool:
-    """Tells whether a file or folder is hidden, or one that operating systems add."""
+    """Tell whether a file or folder is hidden, or one that operating systems add."""
     return name.startswith(".") or name in _SYSTEM_FILES
 
 
@@ -60,7 +60,7 @@ _SYSTEM_FILES = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
 def _contents(folder: Path) -> str:
-    """Returns what a folder without images holds instead, in brackets."""
+    """Return what a folder without images holds instead, in brackets."""
     names = sorted(entry.name for entry in folder.iterdir() if not is_hidden(entry.name))
     more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
     return f" (it holds {', '.join(names[:3])}{more})" if names else ""

@@ -52,27 +52,27 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
         return self.read_labels()
 
     def read_labels(self) -> Labels:
-        """Returns the labels of all images."""
+        """Return the labels of all images."""
         raise NotImplementedError
 
     def read_images(self) -> Iterator[bytes]:
-        """Yields the encoded images, those of :attr:`skipped` left out, in the labels' order."""
+        """Yield the encoded images, those of :attr:`skipped` left out, in the labels' order."""
         raise NotImplementedError
 
     def broken_images(self) -> list[str]:
-        """Returns the names of the images that are missing or cannot be decoded, in order."""
+        """Return the names of the images that are missing or cannot be decoded, in order."""
         raise NotImplementedError
 
     def describe_broken(self, name: str) -> str:
-        """Returns a broken image's name with what is wrong."""
+        """Return a broken image's name with what is wrong."""
         raise NotImplementedError
 
     def find_intensities(self) -> Intensities | None:
-        """Returns the intensity range of the images, once they are checked."""
+        """Return the intensity range of the images, once they are checked."""
         return None
 
     def targets(self) -> dict[str, tuple[Any, Iterable[Any]]]:
-        """Returns what is learned, by name: its TFDS feature, and a value for every image."""
+        """Return what is learned, by name: its TFDS feature, and a value for every image."""
         labels = self.labels.without(self.skipped)
         feature = tfds.features.ClassLabel(names=list(labels.class_names))
         return {"label": (feature, labels.labels.tolist())}
@@ -122,10 +122,10 @@ class RawFiles(Protocol):
     """What ``data/<name>/labels.py`` says of a dataset that has a file for every image."""
 
     def read_labels(self, raw: Any) -> Labels:
-        """Returns the labels; raises UserError where the files contradict themselves."""
+        """Return the labels; raises UserError where the files contradict themselves."""
 
     def image_path(self, raw: Any, name: str) -> Path:
-        """Returns where the image of this name lies."""
+        """Return where the image of this name lies."""
 
 
 class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -138,7 +138,7 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
     files: RawFiles
 
     def image_path(self, name: str) -> Path:
-        """Returns where the image of this name lies, as the disk spells it."""
+        """Return where the image of this name lies, as the disk spells it."""
         return on_disk(self.files.image_path(self.raw, name))
 
     @cached_property
@@ -147,24 +147,24 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
         return IntensityCounts()
 
     def find_intensities(self) -> Intensities | None:
-        """Returns the intensity range of the images, once they are checked."""
+        """Return the intensity range of the images, once they are checked."""
         return self.counts.find()
 
     def read_labels(self) -> Labels:
-        """Returns the labels of all images."""
+        """Return the labels of all images."""
         return self.files.read_labels(self.raw)
 
     def read_images(self) -> Iterator[bytes]:
-        """Yields the bytes of the files, in the labels' order."""
+        """Yield the bytes of the files, in the labels' order."""
         for name in self.labels.without(self.skipped).ids.tolist():
             yield read_encoded(self.image_path(name))
 
     def broken_images(self) -> list[str]:
-        """Returns the names of the images that cannot be used, in order."""
+        """Return the names of the images that cannot be used, in order."""
         return list(self.faults)
 
     def describe_broken(self, name: str) -> str:
-        """Returns a broken image's name with what is wrong."""
+        """Return a broken image's name with what is wrong."""
         return f"{name}: {self.faults[name]}"
 
     @cached_property
@@ -175,7 +175,7 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
         return {name: fault for name, fault in found if fault is not None}
 
     def find_fault(self, name: str) -> str | None:
-        """Returns what is wrong with an image, in few words; None if it can be used."""
+        """Return what is wrong with an image, in few words; None if it can be used."""
         try:
             self.counts.decode(read_encoded(self.image_path(name)))
         except Exception as error:  # Pillow's formats raise nearly everything
@@ -184,7 +184,7 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
 
 
 def check_all(check: Callable[[str], Result], names: list[str]) -> list[Result]:
-    """Returns what a check says of every image; threads run it side by side.
+    """Return what a check says of every image; threads run it side by side.
 
     Args:
         check: What is called with a name.

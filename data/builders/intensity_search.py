@@ -1,6 +1,6 @@
 """Finds and records the intensity range of a dataset whose images have more than 8 bits.
 
-Scanners give 12 bits, which are kept in files of 16; scaled from the full range, 17 of 4,096 grey
+Scanners give 12 bits, which are kept in files of 16; scaled from the full range, 17 of 4,096 gray
 levels would be left. The range is 0 to ``2**bits - 1``, with the bits that the files declare
 (PNG's sBIT, TIFF's MaxSampleValue or BitsPerSample) where all of them do and no value needs more,
 else the bits in use by the largest value of all images, 8 at least.
@@ -44,7 +44,7 @@ class IntensityCounts:
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def decode(self, encoded: bytes) -> Image.Image:
-        """Decodes an image to RGB, and counts its values if it has more than 8 bits.
+        """Decode an image to RGB, and counts its values if it has more than 8 bits.
 
         Args:
             encoded: The bytes of the file.
@@ -68,7 +68,7 @@ class IntensityCounts:
             self.declared = max(self.declared or 0, bits or 0) if known else None
 
     def find(self) -> Intensities | None:
-        """Returns the range and what it comes from; None if no image has more than 8 bits."""
+        """Return the range and what it comes from; None if no image has more than 8 bits."""
         if not self.images:
             return None
         largest = int(self.counts.nonzero()[0][-1])
@@ -81,7 +81,7 @@ class IntensityCounts:
 
 
 def declared_bits(image: Image.Image, encoded: bytes) -> int | None:
-    """Returns how many bits of a grey value are in use as its file says; None if it does not.
+    """Return how many bits of a gray value are in use as its file says; None if it does not.
 
     Args:
         image: What Pillow opened.
@@ -98,7 +98,7 @@ def declared_bits(image: Image.Image, encoded: bytes) -> int | None:
 
 
 def _significant_bits(encoded: bytes) -> int:
-    """Returns what the chunk sBIT of a grey PNG says; 0 if there is none."""
+    """Return what the chunk sBIT of a gray PNG says; 0 if there is none."""
     position = 8
     while position + 8 < len(encoded):
         length, kind = struct.unpack_from(">I4s", encoded, position)
@@ -111,7 +111,7 @@ def _significant_bits(encoded: bytes) -> int:
 
 
 def count_intensities(source: ImageSource) -> IntensityCounts:
-    """Counts the values of images; one that cannot be decoded is passed over.
+    """Count the values of images; one that cannot be decoded is passed over.
 
     Args:
         source: The encoded images.

@@ -29,19 +29,19 @@ class MaskBuilder(ImageFilesBuilder, skip_registration=True):  # type: ignore[ca
         raise NotImplementedError
 
     def mask_path(self, name: str) -> Path:
-        """Returns where the mask of the image of this name lies."""
+        """Return where the mask of the image of this name lies."""
         raise NotImplementedError
 
     def encoded_mask(self, name: str) -> bytes:
-        """Returns the bytes of the mask of the image of this name."""
+        """Return the bytes of the mask of the image of this name."""
         return read_encoded(self.mask_path(name))
 
     def read_mask(self, name: str) -> UInt8[np.ndarray, "height width"]:
-        """Returns a decoded mask; raises an exception if it is none of these classes."""
+        """Return a decoded mask; raises an exception if it is none of these classes."""
         return class_ids(read_mask(read_encoded(self.mask_path(name))), len(self.mask_classes))
 
     def targets(self) -> dict[str, tuple[Any, Iterable[Any]]]:
-        """Returns the masks and their feature."""
+        """Return the masks and their feature."""
         feature = tfds.features.LabeledImage(
             labels=list(self.mask_classes), shape=(None, None, 1), encoding_format="png"
         )
@@ -52,7 +52,7 @@ class MaskBuilder(ImageFilesBuilder, skip_registration=True):  # type: ignore[ca
             yield self.encoded_mask(name)
 
     def find_fault(self, name: str) -> str | None:
-        """Returns what is wrong with an image or its mask, in few words; None for nothing."""
+        """Return what is wrong with an image or its mask, in few words; None for nothing."""
         checked = "image"
         try:
             encoded = read_encoded(self.image_path(name))
@@ -75,7 +75,7 @@ class MaskFiles(RawFiles, Protocol):
     """Name of every class of pixels, the background first."""
 
     def mask_path(self, raw: Any, name: str) -> Path:
-        """Returns where the mask of the image of this name lies."""
+        """Return where the mask of the image of this name lies."""
 
 
 class MaskFilesBuilder(MaskBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -93,5 +93,5 @@ class MaskFilesBuilder(MaskBuilder, skip_registration=True):  # type: ignore[cal
         return self.files.MASK_CLASSES
 
     def mask_path(self, name: str) -> Path:
-        """Returns where the mask of the image of this name lies."""
+        """Return where the mask of the image of this name lies."""
         return on_disk(self.files.mask_path(self.raw, name))

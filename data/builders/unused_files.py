@@ -15,8 +15,8 @@ MOST_LINES = 5
 """Endings that get a line each; further ones share one."""
 
 
-def file_remarks(name: str) -> list[str]:
-    """Returns a line for each kind of files in the user's own folders that are not used.
+def unused_file_lines(name: str) -> list[str]:
+    """Return a line for each kind of files in the user's own folders that are not used.
 
     Only ``folder:`` and ``pairs:`` take all that lies in a folder; a manifest says what is used.
 
@@ -26,12 +26,14 @@ def file_remarks(name: str) -> list[str]:
     if name.partition(":")[0] not in ("folder", "pairs"):
         return []
     parsed = parse_name(name)
-    lines: list[str] = import_module(f"data.datasets.{parsed.kind}.labels").file_remarks(parsed.raw)
+    lines: list[str] = import_module(f"data.datasets.{parsed.kind}.labels").unused_file_lines(
+        parsed.raw
+    )
     return lines
 
 
 def files_below(folder: Path, without: Collection[Path] = ()) -> Iterator[Path]:
-    """Yields every file in a folder and its sub-folders, by name; hidden ones are passed over.
+    """Yield every file in a folder and its sub-folders, by name; hidden ones are passed over.
 
     Args:
         folder: The folder.
@@ -47,8 +49,8 @@ def files_below(folder: Path, without: Collection[Path] = ()) -> Iterator[Path]:
         yield from (here / name for name in sorted(files) if not is_hidden(name))
 
 
-def entries_beside(folder: Path, used: Collection[Path]) -> tuple[list[Path], list[Path]]:
-    """Returns the files and the folders right in a folder that are none of these, by name.
+def unused_entries(folder: Path, used: Collection[Path]) -> tuple[list[Path], list[Path]]:
+    """Return the files and the folders right in a folder that are none of these, by name.
 
     Args:
         folder: The folder.
@@ -60,7 +62,7 @@ def entries_beside(folder: Path, used: Collection[Path]) -> tuple[list[Path], li
 
 
 def unused_line(folder: Path, paths: Sequence[Path], noun: str, advice: str) -> str:
-    """Returns how many files there are, the first of them, and what to do.
+    """Return how many files there are, the first of them, and what to do.
 
     Args:
         folder: Where they lie, in it or below.
@@ -73,12 +75,12 @@ def unused_line(folder: Path, paths: Sequence[Path], noun: str, advice: str) -> 
     return f"{count} in {folder} {verb} not used: {named(folder, paths)}; {advice}"
 
 
-def other_kinds(
+def non_image_lines(
     folder: Path,
     files: Sequence[Path],
     advice: str = "images have to be JPEG, PNG, TIFF, WebP, BMP or GIF",
 ) -> list[str]:
-    """Returns a line for each ending of files that are no images.
+    """Return a line for each ending of files that are no images.
 
     Args:
         folder: Where they lie, in it or below.
@@ -97,12 +99,12 @@ def other_kinds(
 
 
 def counted(number: int, noun: str) -> str:
-    """Returns a number with its noun in the singular or plural."""
+    """Return a number with its noun in the singular or plural."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def named(folder: Path, paths: Sequence[Path]) -> str:
-    """Returns the first three of some paths below a folder, and how many more there are."""
+    """Return the first three of some paths below a folder, and how many more there are."""
     first = ", ".join(printable(path.relative_to(folder).as_posix()) for path in paths[:3])
     return first + (f" and {len(paths) - 3:,} more" if len(paths) > 3 else "")
 
@@ -111,21 +113,21 @@ _OTHER = "other file"
 
 
 def _kind(file: Path) -> str:
-    """Returns what files of this ending are called; a number, as of DICOM's UIDs, is no ending."""
+    """Return what files of this ending are called; a number, as of DICOM's UIDs, is no ending."""
     match = re.search(r".(\.nii)?(\.[a-z][a-z0-9]{0,9})$", file.name.lower())
     return f"{match[0][1:]} file" if match else _OTHER
 
 
 def is_same(path: Path, other: Path) -> bool:
-    """Tells whether two paths lead to one file or folder that is there."""
+    """Tell whether two paths lead to one file or folder that is there."""
     try:
         return path.samefile(other)
     except OSError:
         return False
 
 
-def unused_beside(folder: Path, cases: Sequence[CaseFiles], others: Sequence[Path]) -> list[str]:
-    """Returns a line for each kind of files and folders beside the folders of cases.
+def non_case_lines(folder: Path, cases: Sequence[CaseFiles], others: Sequence[Path]) -> list[str]:
+    """Return a line for each kind of files and folders beside the folders of cases.
 
     Args:
         folder: Where the folders of the cases lie.
@@ -133,9 +135,9 @@ def unused_beside(folder: Path, cases: Sequence[CaseFiles], others: Sequence[Pat
         others: Files and folders that are not told.
     """
     used = {case.folder for case in cases}
-    files, folders = entries_beside(folder, others)
+    files, folders = unused_entries(folder, others)
     folders = [below for below in folders if below not in used]
-    lines = other_kinds(folder, files, "a case is a folder with its files")
+    lines = non_image_lines(folder, files, "a case is a folder with its files")
     if folders:
         names = ", ".join((*cases[0].images, cases[0].labels))
         lines.append(unused_line(folder, folders, "folder", f"a case has the files {names}"))

@@ -22,7 +22,7 @@ class Row(dict[str, str]):
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> list[Row]:
-    """Reads a CSV file with a header that has these columns, and perhaps others.
+    """Read a CSV file with a header that has these columns, and perhaps others.
 
     Args:
         path: The file, in UTF-8.
@@ -71,7 +71,7 @@ def _header(path: Path, fieldnames: Sequence[str], columns: Sequence[str]) -> li
 
 
 def check_values(path: Path, rows: Sequence[Row], column: str, *, may_be_empty: bool) -> None:
-    """Refuses values that stand for a missing one, and a number that is spelled in two ways.
+    """Refuse values that stand for a missing one, and a number that is spelled in two ways.
 
     Args:
         path: The file, for the errors.
@@ -92,7 +92,7 @@ def check_values(path: Path, rows: Sequence[Row], column: str, *, may_be_empty: 
     spellings: dict[str, Row] = {}
     for row in rows:
         value = row[column].strip()
-        other = spellings.setdefault(spelled_once(value), row)
+        other = spellings.setdefault(without_decimals(value), row)
         if other[column].strip() != value:
             raise UserError(
                 f"{path} spells one {column} as {other[column].strip()} (line {other.line}) and as "
@@ -101,7 +101,7 @@ def check_values(path: Path, rows: Sequence[Row], column: str, *, may_be_empty: 
 
 
 def is_missing(value: str, *, may_be_empty: bool = False) -> bool:
-    """Returns whether a text stands for a missing value.
+    """Return whether a text stands for a missing value.
 
     Args:
         value: The text.
@@ -111,14 +111,14 @@ def is_missing(value: str, *, may_be_empty: bool = False) -> bool:
     return text in _MISSING and not (may_be_empty and not text)
 
 
-def spelled_once(value: str) -> str:
-    """Returns a whole number without the decimal places that a program added, as 0 for 0.0."""
+def without_decimals(value: str) -> str:
+    """Return a whole number without the decimal places that a program added, as 0 for 0.0."""
     number = re.fullmatch(r"([+-]?[0-9]+)\.0*", value)
     return number[1] if number else value
 
 
 def _lines(numbers: Sequence[int]) -> str:
-    """Returns the first line numbers, and how many more there are."""
+    """Return the first line numbers, and how many more there are."""
     first = ", ".join(map(str, numbers[:5]))
     more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
     return f"line{'s' if len(numbers) > 1 else ''} {first}{more}"

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from data.formats.intensity import FULL_RANGE, LARGEST_VALUE, IntensityRange, scale
-from data.formats.unsupported import FLOATING_POINT, why_unknown
+from data.formats.unsupported import FLOATING_POINT, describe_unknown_format
 
 METHOD_VERSION = 2
 """Goes up whenever :func:`decode_image` turns the same bytes into other pixels."""
@@ -30,10 +30,10 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 def decode_image(
     encoded: bytes, image_size: int, intensity_range: IntensityRange = FULL_RANGE
 ) -> UInt8[np.ndarray, "image_size image_size 3"]:
-    """Decodes one image to square RGB, as a viewer would show it.
+    """Decode one image to square RGB, as a viewer would show it.
 
-    The EXIF rotation is applied; grey and palette become RGB; transparent parts are laid on white;
-    grey of more than 8 bits is scaled from its intensity range. The image is resized to a square
+    The EXIF rotation is applied; gray and palette become RGB; transparent parts are laid on white;
+    gray of more than 8 bits is scaled from its intensity range. The image is resized to a square
     with antialiased bilinear interpolation, whatever its aspect ratio.
 
     Args:
@@ -41,7 +41,7 @@ def decode_image(
             is taken. It has at most 179 million pixels (twice Pillow's limit), each of which takes
             up to 25 bytes of memory meanwhile.
         image_size: Height and width of the result, in pixels.
-        intensity_range: What becomes black and white of grey of more than 8 bits.
+        intensity_range: What becomes black and white of gray of more than 8 bits.
 
     Returns:
         uint8 RGB, [image_size, image_size, 3].
@@ -55,11 +55,11 @@ def decode_image(
 
 
 def open_rgb(encoded: bytes, intensity_range: IntensityRange = FULL_RANGE) -> Image.Image:
-    """Decodes one image to RGB in its own size, as :func:`decode_image` does before it resizes.
+    """Decode one image to RGB in its own size, as :func:`decode_image` does before it resizes.
 
     Args:
         encoded: The bytes of an image file in one of :data:`FORMATS`.
-        intensity_range: What becomes black and white of grey of more than 8 bits.
+        intensity_range: What becomes black and white of gray of more than 8 bits.
 
     Raises:
         Exception: Whatever Pillow raises for bytes it cannot decode.
@@ -69,7 +69,7 @@ def open_rgb(encoded: bytes, intensity_range: IntensityRange = FULL_RANGE) -> Im
 
 
 def reason(error: Exception) -> str:
-    """Returns why an image cannot be read or decoded, in few words: the same wherever that is said.
+    """Return why an image cannot be read or decoded, in few words: the same wherever that is said.
 
     Args:
         error: From :func:`read_encoded`, or what Pillow raised.
@@ -82,7 +82,7 @@ def reason(error: Exception) -> str:
 
 
 def open_image(encoded: bytes) -> Image.Image:
-    """Opens an image by its first bytes; its pixels are not decoded yet.
+    """Open an image by its first bytes; its pixels are not decoded yet.
 
     Args:
         encoded: The bytes of an image file in one of :data:`FORMATS`.
@@ -94,11 +94,11 @@ def open_image(encoded: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(encoded), formats=FORMATS)
     except UnidentifiedImageError:  # its message only names a Python object
-        raise UnidentifiedImageError(why_unknown(encoded)) from None
+        raise UnidentifiedImageError(describe_unknown_format(encoded)) from None
 
 
 def read_encoded(path: Path) -> bytes:
-    """Returns the bytes of an image file.
+    """Return the bytes of an image file.
 
     Args:
         path: The file; of :data:`LARGEST_FILE` bytes at most.
@@ -116,11 +116,11 @@ def read_encoded(path: Path) -> bytes:
 
 
 def to_rgb(image: Image.Image, intensity_range: IntensityRange = FULL_RANGE) -> Image.Image:
-    """Returns an opened image as a viewer would show it, in RGB and in its own size.
+    """Return an opened image as a viewer would show it, in RGB and in its own size.
 
     Args:
         image: What Pillow opened; see :func:`decode_image`.
-        intensity_range: What becomes black and white of grey of more than 8 bits.
+        intensity_range: What becomes black and white of gray of more than 8 bits.
 
     Raises:
         Exception: Whatever Pillow raises for bytes it cannot decode.
@@ -138,22 +138,22 @@ def to_rgb(image: Image.Image, intensity_range: IntensityRange = FULL_RANGE) -> 
 
 
 def is_white_zero(image: Image.Image) -> bool:
-    """Tells whether an image that was opened is a TIFF in which 0 is white."""
+    """Tell whether an image that was opened is a TIFF in which 0 is white."""
     tags = getattr(image, "tag_v2", {})
     return tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Tells whether an image is grey of more than 8 bits."""
+    """Tell whether an image is gray of more than 8 bits."""
     return image.mode.startswith("I")
 
 
 def _deep_to_rgb(
     image: Image.Image, intensity_range: IntensityRange, white_is_zero: bool
 ) -> Image.Image:
-    """Scales a range to 0..255, where Pillow itself would clip at 255.
+    """Scale a range to 0..255, where Pillow itself would clip at 255.
 
-    Pillow inverts greys of up to 8 bits where white is zero, and no deeper ones.
+    Pillow inverts grays of up to 8 bits where white is zero, and no deeper ones.
     """
     values = np.asarray(image)
     if values.min() < 0 or values.max() > LARGEST_VALUE:

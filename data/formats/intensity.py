@@ -1,4 +1,4 @@
-"""Intensity range of grey images of more than 8 bits: from their values to 0..255."""
+"""Intensity range of gray images of more than 8 bits: from their values to 0..255."""
 
 import functools
 import hashlib
@@ -22,7 +22,7 @@ INTENSITY_FILE = "intensity.json"
 """The range of a prepared dataset, in its folder; ``null`` if no image has more than 8 bits."""
 
 FEW_LEVELS = 64
-"""Of 256 grey levels; fewer are said to be few."""
+"""Of 256 gray levels; fewer are said to be few."""
 
 _FIELDS = ("low", "high", "source", "images", "largest", "used")
 _SOURCES = ("bits in use", "bits declared by the files", "given")
@@ -48,7 +48,7 @@ FULL_RANGE = IntensityRange(0, LARGEST_VALUE)
 
 
 def checked_range(low: int, high: int) -> IntensityRange:
-    """Returns a range, once it is possible.
+    """Return a range, once it is possible.
 
     Args:
         low: What becomes black.
@@ -63,7 +63,7 @@ def checked_range(low: int, high: int) -> IntensityRange:
 
 
 def parse_range(text: str) -> IntensityRange:
-    """Reads ``LOW,HIGH``.
+    """Read ``LOW,HIGH``.
 
     Args:
         text: As typed.
@@ -84,7 +84,7 @@ def parse_range(text: str) -> IntensityRange:
 
 
 def recorded_range(value: object) -> IntensityRange | None:
-    """Returns the range that a run recorded of its data; None where it recorded none.
+    """Return the range that a run recorded of its data; None where it recorded none.
 
     Args:
         value: From JSON: None, or low and high.
@@ -102,7 +102,7 @@ def recorded_range(value: object) -> IntensityRange | None:
 def scale(
     values: Shaped[np.ndarray, "*shape"], intensity_range: IntensityRange
 ) -> UInt8[np.ndarray, "*shape"]:
-    """Scales intensities to 0..255: ``round(255 * (value - low) / (high - low))``, clipped.
+    """Scale intensities to 0..255: ``round(255 * (value - low) / (high - low))``, clipped.
 
     Args:
         values: Whole numbers of 0 to :data:`LARGEST_VALUE`, of any integer type.
@@ -119,7 +119,7 @@ def _table(intensity_range: IntensityRange) -> UInt8[np.ndarray, " values"]:
 
 
 def fingerprint_with_range(fingerprint: str, intensity_range: IntensityRange) -> str:
-    """Returns the fingerprint of data that are read by an intensity range.
+    """Return the fingerprint of data that are read by an intensity range.
 
     Args:
         fingerprint: SHA-256, in hex, over the data; it stays for :data:`FULL_RANGE`.
@@ -169,7 +169,7 @@ class Intensities:
         if levels < min(FEW_LEVELS, self.used[1] - self.used[0] + 1):
             text += (
                 f"; 99.9 % of the pixels lie in {self.used[0]} to {self.used[1]} and share "
-                f"{levels} of 256 grey levels; python -m data prepare keeps more of them by "
+                f"{levels} of 256 gray levels; python -m data prepare keeps more of them by "
                 f"--intensity-range {self.used[0]},{self.used[1]}"
             )
         return text
@@ -178,7 +178,7 @@ class Intensities:
 def with_range(
     found: Intensities | None, given: IntensityRange | None, name: str
 ) -> Intensities | None:
-    """Returns intensities with the range that a person gave, if one was given.
+    """Return intensities with the range that a person gave, if one was given.
 
     Args:
         found: What was found in the images.
@@ -198,7 +198,7 @@ def with_range(
 
 
 def write_intensities(folder: Path, found: Intensities | None) -> None:
-    """Writes the record into the folder of a prepared dataset.
+    """Write the record into the folder of a prepared dataset.
 
     Args:
         folder: The folder.
@@ -210,7 +210,7 @@ def write_intensities(folder: Path, found: Intensities | None) -> None:
 
 
 def read_intensities(folder: Path) -> Intensities | None:
-    """Returns what is recorded in a folder; None if that is nothing.
+    """Return what is recorded in a folder; None if that is nothing.
 
     Args:
         folder: The folder of a prepared dataset.

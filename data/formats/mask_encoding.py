@@ -23,7 +23,7 @@ OKABE_ITO = (
 
 
 def _spread_colors(count: int) -> tuple[tuple[int, int, int], ...]:
-    """Returns distinct colors, neither black nor white, with hues a golden angle apart."""
+    """Return distinct colors, neither black nor white, with hues a golden angle apart."""
     hues = [i * 0.618034 % 1 for i in range(count)]
     colors = [colorsys.hsv_to_rgb(hue, 0.5 + i % 3 / 4, 0.9) for i, hue in enumerate(hues)]
     return tuple((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in colors)
@@ -38,7 +38,7 @@ White does not occur: the reader takes a mask in black and white for one of two 
 
 
 def save_mask(ids: Integer[np.ndarray, "height width"], size: tuple[int, int], path: Path) -> None:
-    """Writes class ids as a PNG whose palette indices are the ids.
+    """Write class ids as a PNG whose palette indices are the ids.
 
     Args:
         ids: Class of every pixel, below :data:`data.formats.masks.MOST_CLASSES`.

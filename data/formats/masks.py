@@ -1,7 +1,7 @@
 """From the bytes of a mask to the class of every pixel.
 
 A mask is a picture of class ids, or of two classes in black and white. It is read as it was meant
-and never as it looks: nothing is interpolated, and no colour is taken for a class.
+and never as it looks: nothing is interpolated, and no color is taken for a class.
 """
 
 from collections.abc import Sequence
@@ -29,8 +29,8 @@ def decode_mask(
 ) -> UInt8[np.ndarray, "image_size image_size"]:
     """Decode a mask to a square of class ids, aligned with ``decode_image``.
 
-    Every pixel takes the class at its centre; the pixels of the resized image have the same
-    centres.
+    Every pixel takes the class at its center; the pixels of the resized image have the same
+    centers.
 
     Args:
         encoded: The bytes of a file in one of ``formats.images.FORMATS``; see :func:`read_mask`.
@@ -49,11 +49,11 @@ def decode_mask(
 
 
 def read_mask(encoded: bytes) -> UInt8[np.ndarray, "height width"]:
-    """Returns the value of every pixel of a mask in its own size, turned as EXIF says.
+    """Return the value of every pixel of a mask in its own size, turned as EXIF says.
 
-    The value is the grey as the file stores it, or the index into the palette: a TIFF whose
+    The value is the gray as the file stores it, or the index into the palette: a TIFF whose
     PhotometricInterpretation is WhiteIsZero has the same class ids as any other. Where what is used
-    of a palette, or of the greys, is black and white alone, the colour counts: whether 0 is white
+    of a palette, or of the grays, is black and white alone, the color counts: whether 0 is white
     or black is then any program's choice.
 
     Args:
@@ -62,10 +62,10 @@ def read_mask(encoded: bytes) -> UInt8[np.ndarray, "height width"]:
 
     Raises:
         Exception: Whatever Pillow raises for bytes it cannot decode.
-        ValueError: If it is in colour, transparent, or has values above 255.
+        ValueError: If it is in color, transparent, or has values above 255.
     """
     with open_image(encoded) as opened:
-        step, white_is_zero = _grey_step(opened), is_white_zero(opened)
+        step, white_is_zero = _gray_step(opened), is_white_zero(opened)
         image = ImageOps.exif_transpose(opened)
         if image.mode == "P":
             return _indices_or_black_and_white(image)
@@ -73,7 +73,7 @@ def read_mask(encoded: bytes) -> UInt8[np.ndarray, "height width"]:
             return _bytes_of(np.asarray(image))
         if image.mode not in ("1", "L", "RGB", "LA", "RGBA"):
             found = "F, floating point" if image.mode == "F" else image.mode
-            raise ValueError(f"a mask is grey or has a palette, and this is {found}")
+            raise ValueError(f"a mask is gray or has a palette, and this is {found}")
         if image.mode == "1":
             return np.asarray(image.convert("L"))
         if image.mode == "L":
@@ -82,12 +82,12 @@ def read_mask(encoded: bytes) -> UInt8[np.ndarray, "height width"]:
     if np.any(channels[..., 3] != 255):
         raise ValueError("a mask is opaque, and this is transparent in places")
     if np.any(channels[..., :1] != channels[..., 1:3]):
-        raise ValueError("a mask is grey or has a palette, and this is in colour")
+        raise ValueError("a mask is gray or has a palette, and this is in color")
     return channels[..., 0].copy()
 
 
-def _grey_step(image: Image.Image) -> int:
-    """Returns by what Pillow multiplies the grey of an image: to 0..255 from fewer bits."""
+def _gray_step(image: Image.Image) -> int:
+    """Return by what Pillow multiplies the gray of an image: to 0..255 from fewer bits."""
     tiles = getattr(image, "tile", ())  # of a file whose pixels are not decoded yet
     arguments = tiles[0].args if tiles else None
     rawmode = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
@@ -97,7 +97,7 @@ def _grey_step(image: Image.Image) -> int:
 def _stored_or_black_and_white(
     shown: UInt8[np.ndarray, "height width"], step: int, white_is_zero: bool
 ) -> UInt8[np.ndarray, "height width"]:
-    """Undoes what Pillow does to show grey, unless it is black and white alone.
+    """Undo what Pillow does to show gray, unless it is black and white alone.
 
     Zeros alone are the background, as class ids have it.
     """
@@ -110,16 +110,16 @@ def _indices_or_black_and_white(image: Image.Image) -> UInt8[np.ndarray, "height
     indices = np.asarray(image)
     used = np.unique(indices).tolist()
     palette = image.getpalette("RGB") or []
-    colours = [tuple(palette[3 * index : 3 * index + 3]) for index in used]
-    if len(set(colours)) < len(used) or not {BLACK, WHITE}.issuperset(colours):
+    colors = [tuple(palette[3 * index : 3 * index + 3]) for index in used]
+    if len(set(colors)) < len(used) or not {BLACK, WHITE}.issuperset(colors):
         return indices
     table = np.zeros(256, np.uint8)
-    table[used] = [colour[0] for colour in colours]
+    table[used] = [color[0] for color in colors]
     return table[indices]
 
 
 def _bytes_of(values: np.ndarray) -> UInt8[np.ndarray, "height width"]:
-    """Returns deep grey as bytes, as far as it is no deeper than they are."""
+    """Return deep gray as bytes, as far as it is no deeper than they are."""
     narrow = np.clip(values, 0, 255).astype(np.uint8)
     if np.any(narrow != values):
         raise ValueError(f"its values reach from {values.min()} to {values.max()}, not 0 to 255")
@@ -129,9 +129,9 @@ def _bytes_of(values: np.ndarray) -> UInt8[np.ndarray, "height width"]:
 def class_ids(
     values: UInt8[np.ndarray, "height width"], num_classes: int
 ) -> UInt8[np.ndarray, "height width"]:
-    """Returns the class of every pixel of a mask.
+    """Return the class of every pixel of a mask.
 
-    Of two classes a mask may be black and white instead; the lighter half of the greys, 128 and
+    Of two classes a mask may be black and white instead; the lighter half of the grays, 128 and
     more, is then the foreground, as at the edges of masks that were resized.
 
     Args:
@@ -147,16 +147,16 @@ def class_ids(
     if largest >= num_classes:
         black_and_white = ", or 0 and 255" if num_classes == 2 else ""
         raise ValueError(
-            f"its values are {listed(np.unique(values).tolist())}; expected 0 to "
+            f"its values are {format_values(np.unique(values).tolist())}; expected 0 to "
             f"{num_classes - 1}{black_and_white}"
         )
     return values
 
 
-def pixels_of_masks(
+def count_mask_pixels(
     masks: ImageSource, ids: Shaped[np.ndarray, " n"], num_classes: int
 ) -> Int64[np.ndarray, "n num_classes"]:
-    """Returns how many pixels of every mask, in its own size, each class has.
+    """Return how many pixels of every mask, in its own size, each class has.
 
     Args:
         masks: The encoded masks.
@@ -180,8 +180,8 @@ def pixels_of_masks(
     return np.array(counts, np.int64).reshape(-1, num_classes)
 
 
-def listed(values: Sequence[int]) -> str:
-    """Returns values for people, the first and the last of many.
+def format_values(values: Sequence[int]) -> str:
+    """Return values for people, the first and the last of many.
 
     Args:
         values: In ascending order.

@@ -72,7 +72,7 @@ class NiftiFile:
         return z, y, x
 
     def read_image(self) -> Float32[np.ndarray, "depth height width"]:
-        """Reads the values.
+        """Read the values.
 
         Returns:
             Float32, its axes z (upwards), y (to the front) and x (to the right).
@@ -91,7 +91,7 @@ class NiftiFile:
         return self._turned(image)
 
     def read_labels(self, values: Sequence[int]) -> UInt8[np.ndarray, "depth height width"]:
-        """Reads a label map.
+        """Read a label map.
 
         Args:
             values: The label that stands for each class, by class id.
@@ -119,7 +119,7 @@ class NiftiFile:
         return self._turned(ids)
 
     def _chunks(self) -> Iterator[tuple[slice, Shaped[np.ndarray, " _"]]]:
-        """Yields the values piece by piece, in the order of the file, and where they belong."""
+        """Yield the values piece by piece, in the order of the file, and where they belong."""
         from nibabel.volumeutils import apply_read_scaling
 
         count = math.prod(self.shape)
@@ -146,7 +146,7 @@ class NiftiFile:
 
 
 def open_nifti(path: Path) -> NiftiFile:
-    """Reads the header of a NIfTI file, compressed by gzip or not.
+    """Read the header of a NIfTI file, compressed by gzip or not.
 
     Args:
         path: The file.
@@ -182,7 +182,7 @@ def open_nifti(path: Path) -> NiftiFile:
 def write_label_map(
     path: Path, values: UInt8[np.ndarray, "depth height width"], like: NiftiFile
 ) -> None:
-    """Writes a label map voxel by voxel over a volume, in the order of that volume's file.
+    """Write a label map voxel by voxel over a volume, in the order of that volume's file.
 
     Args:
         path: The file, compressed by gzip.
@@ -205,7 +205,7 @@ def write_label_map(
 
 
 def check_same_space(file: NiftiFile, other: NiftiFile) -> None:
-    """Refuses two volumes whose voxels do not lie at the same places.
+    """Refuse two volumes whose voxels do not lie at the same places.
 
     The corners may be half a voxel apart: headers are rounded, and a rotation is written in two
     ways.
@@ -232,7 +232,7 @@ def check_same_space(file: NiftiFile, other: NiftiFile) -> None:
 
 
 def _parse_header(stream: io.BufferedIOBase) -> Any:
-    """Returns nibabel's header of a single file; raises anything if there is none."""
+    """Return nibabel's header of a single file; raises anything if there is none."""
     import nibabel
 
     kinds = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
@@ -295,7 +295,7 @@ def _by(shape: Sequence[int]) -> str:
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[io.BufferedIOBase]:
-    """Opens a file, through gzip if it is compressed; what goes wrong becomes one sentence."""
+    """Open a file, through gzip if it is compressed; what goes wrong becomes one sentence."""
     try:
         with path.open("rb") as file:
             is_compressed = file.read(2) == b"\x1f\x8b"

@@ -18,8 +18,8 @@ SIGNATURES = (
 """Offset and magic bytes of file types often mistaken for images."""
 
 
-def why_unknown(encoded: bytes) -> str:
-    """Returns why a file has no known format, in few words.
+def describe_unknown_format(encoded: bytes) -> str:
+    """Return why a file has no known format, in few words.
 
     Args:
         encoded: The bytes of the file.
@@ -39,7 +39,7 @@ def why_unknown(encoded: bytes) -> str:
 
 
 def _why_unknown_tiff(encoded: bytes) -> str:
-    """Returns which pixels of a TIFF Pillow cannot read."""
+    """Return which pixels of a TIFF Pillow cannot read."""
     try:
         stream = io.BytesIO(encoded)
         with warnings.catch_warnings(action="ignore"):

@@ -5,14 +5,14 @@ from typing import Any
 
 from data.batches.image_cache import Images, open_images
 from data.batches.pipeline import EvaluationBatches, evaluation_batches, train_batches
-from data.shard import Share
+from data.shard import Shard
 from data.splits.dataset import Dataset, load_dataset
 from data.stream import Stream
 from lmf_jax.config import Config
 
 
 def load_for_classification(config: Config, fingerprint: str | None = None) -> Dataset:
-    """Opens the dataset of a classification run and splits it.
+    """Open the dataset of a classification run and splits it.
 
     Args:
         config: The settings, resolved or not.
@@ -38,17 +38,17 @@ class ClassificationInputs:
     Attributes:
         dataset: The dataset with its split.
         config: Resolved settings.
-        share: Of this process.
+        shard: Of this process.
         images: All images.
     """
 
     dataset: Dataset
     config: Config
-    share: Share
+    shard: Shard
     images: Images
 
     def training(self) -> Stream[Any]:
-        """Returns the endless stream of training batches."""
+        """Return the endless stream of training batches."""
         return train_batches(
             self.images,
             self.dataset.labels,
@@ -57,11 +57,11 @@ class ClassificationInputs:
             seed=self.config.seed,
             sampling=self.config.sampling,
             effective_number_beta=self.config.effective_number_beta,
-            **vars(self.share),
+            **vars(self.shard),
         )
 
     def batches(self, part: str) -> EvaluationBatches:
-        """Returns the batches that cover every image of a part.
+        """Return the batches that cover every image of a part.
 
         Args:
             part: "train", "validation" or "test".
@@ -71,21 +71,21 @@ class ClassificationInputs:
             self.dataset.labels,
             self.dataset.rows[part],
             batch_size=self.config.batch_size,
-            **vars(self.share),
+            **vars(self.shard),
         )
 
 
-def open_classification(dataset: Dataset, config: Config, share: Share) -> ClassificationInputs:
-    """Opens the images that a run reads.
+def open_classification(dataset: Dataset, config: Config, shard: Shard) -> ClassificationInputs:
+    """Open the images that a run reads.
 
     Args:
         dataset: From :func:`load_for_classification`.
         config: Resolved settings.
-        share: Of this process.
+        shard: Of this process.
 
     Raises:
         UserError: If an image cannot be decoded, or ``data_dir`` cannot be written.
     """
     size, cache, data_dir = config.image_size, config.cache, config.data_dir
     images = open_images(dataset, size, cache=cache, data_dir=data_dir)
-    return ClassificationInputs(dataset, config, share, images)
+    return ClassificationInputs(dataset, config, shard, images)

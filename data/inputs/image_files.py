@@ -10,15 +10,15 @@ from jaxtyping import UInt8
 
 from data.batches.pipeline import EvaluationBatch
 from data.builders.image_folder import images_in
-from data.builders.unused_files import entries_beside, other_kinds, unused_line
+from data.builders.unused_files import non_image_lines, unused_entries, unused_line
 from data.formats.images import decode_image, is_deep, open_image, read_encoded, reason
 from data.formats.intensity import FULL_RANGE, IntensityRange
-from data.stream import READING, Stream
+from data.stream import DECODE_OPTIONS, Stream
 from lmf_jax.errors import UserError
 
 
 def image_files(path: str | Path) -> list[Path]:
-    """Returns an image file alone, or the image files right in a folder, by name.
+    """Return an image file alone, or the image files right in a folder, by name.
 
     Args:
         path: The file or the folder.
@@ -34,8 +34,8 @@ def image_files(path: str | Path) -> list[Path]:
     return [path / name for name in images_in(path)]
 
 
-def skipped_in(path: str | Path, output: Path) -> list[str]:
-    """Returns a line for each kind of files and folders that :func:`image_files` passes over.
+def skipped_lines(path: str | Path, output: Path) -> list[str]:
+    """Return a line for each kind of files and folders that :func:`image_files` passes over.
 
     Args:
         path: An image file, which passes over nothing, or a folder.
@@ -44,15 +44,15 @@ def skipped_in(path: str | Path, output: Path) -> list[str]:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         return []
-    files, folders = entries_beside(folder, [output])
-    lines = other_kinds(folder, files)
+    files, folders = unused_entries(folder, [output])
+    lines = non_image_lines(folder, files)
     if folders:
         lines.append(unused_line(folder, folders, "folder", "name a folder to use its images"))
     return lines
 
 
 @dataclass(eq=False)
-class LooseImages:
+class InferenceImages:
     """Batches of image files, decoded and resized ahead by threads.
 
     A file that cannot be decoded stops nothing: its place in the batch is masked.
@@ -61,11 +61,11 @@ class LooseImages:
         files: The image files.
         image_size: Height and width of the images, in pixels.
         batch_size: Images in a batch; the last is filled up.
-        intensity_range: What becomes black and white of grey of more than 8 bits: that of the
+        intensity_range: What becomes black and white of gray of more than 8 bits: that of the
             images which the model was trained on. None where no such image was among them.
         broken: Why a file could not be decoded, by its place among the files; complete after a
             pass over the batches.
-        deep: Places of the files that are grey of more than 8 bits; complete as well.
+        deep: Places of the files that are gray of more than 8 bits; complete as well.
     """
 
     files: Sequence[Path]
@@ -76,9 +76,9 @@ class LooseImages:
     deep: set[int] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
-        """Yields ``{"image", "label", "mask"}``; the label is the place among the files."""
+        """Yield ``{"image", "label", "mask"}``; the label is the place among the files."""
         starts = grain.MapDataset.range(0, len(self.files), self.batch_size)
-        return Stream(starts.map(self._batch), READING)
+        return Stream(starts.map(self._batch), DECODE_OPTIONS)
 
     def _batch(self, start: int) -> EvaluationBatch:
         places = range(start, min(start + self.batch_size, len(self.files)))
@@ -105,7 +105,7 @@ class LooseImages:
         return decode_image(encoded, self.image_size, self.intensity_range or FULL_RANGE)
 
     def remarks(self) -> list[str]:
-        """Returns a line if images were scaled without knowing how; after a pass."""
+        """Return a line if images were scaled without knowing how; after a pass."""
         if not self.deep or self.intensity_range is not None:
             return []
         return [

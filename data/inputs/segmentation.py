@@ -14,7 +14,7 @@ from data.batches.patches import patch_batches, volume_cases
 from data.batches.pipeline import EvaluationBatches, evaluation_batches, train_batches
 from data.batches.tiles import TileBatches, num_tiles, tile_batches
 from data.names import VOLUMES
-from data.shard import Share
+from data.shard import Shard
 from data.splits.dataset import check_is_of_run
 from data.splits.segmentation import SegmentationDataset, load_segmentation_dataset
 from data.splits.volumes import VolumeDataset, load_volumes
@@ -24,31 +24,31 @@ from lmf_jax.errors import UserError
 
 
 def open_segmentation(
-    dataset: SegmentationDataset | VolumeDataset, config: Config, share: Share | None = None
+    dataset: SegmentationDataset | VolumeDataset, config: Config, shard: Shard | None = None
 ) -> "ImageInputs | VolumeInputs":
-    """Opens the images and masks, or the volumes, that a run reads.
+    """Open the images and masks, or the volumes, that a run reads.
 
     Args:
         dataset: From :func:`load_for_segmentation`.
         config: Resolved settings.
-        share: Of this process; by itself everything.
+        shard: Of this process; by itself everything.
 
     Raises:
         UserError: If an image or a mask cannot be decoded, or ``data_dir`` cannot be written.
     """
-    share = share or Share()
+    shard = shard or Shard()
     if isinstance(dataset, VolumeDataset):
-        return VolumeInputs(dataset, config, share, len(dataset.modalities))
+        return VolumeInputs(dataset, config, shard, len(dataset.modalities))
     size, cache, data_dir = config.image_size, config.cache, config.data_dir
     images = open_images(dataset, size, cache=cache, data_dir=data_dir)
     masks = open_masks(dataset, size, cache=cache, data_dir=data_dir)
-    return ImageInputs(dataset, config, share, images, masks)
+    return ImageInputs(dataset, config, shard, images, masks)
 
 
 def load_for_segmentation(
     config: Config, fingerprint: str | None = None
 ) -> SegmentationDataset | VolumeDataset:
-    """Opens the dataset of a segmentation run and splits it.
+    """Open the dataset of a segmentation run and splits it.
 
     Args:
         config: The settings, resolved or not.
@@ -70,7 +70,7 @@ def load_for_segmentation(
 def inputs_of_run(
     config: Config, fingerprint: str, batch_size: int, data_dir: str | Path | None = None
 ) -> "ImageInputs | VolumeInputs":
-    """Opens what a segmentation run was trained with.
+    """Open what a segmentation run was trained with.
 
     Args:
         config: The settings of the run.
@@ -90,7 +90,7 @@ def inputs_of_run(
 
 
 def describe(inputs: "ImageInputs | VolumeInputs") -> dict[str, Any]:
-    """Returns what a run records of its data: plain values, for JSON.
+    """Return what a run records of its data: plain values, for JSON.
 
     Args:
         inputs: What it reads.
@@ -110,7 +110,7 @@ class ImageInputs:
     Attributes:
         dataset: The dataset with its split.
         config: Resolved settings.
-        share: Of this process.
+        shard: Of this process.
         images: All images.
         masks: All masks.
         num_channels: Channels of an image.
@@ -118,13 +118,13 @@ class ImageInputs:
 
     dataset: SegmentationDataset
     config: Config
-    share: Share
+    shard: Shard
     images: Images
     masks: Masks
     num_channels: int = 3
 
     def class_counts(self, part: str) -> Int64[np.ndarray, " classes"]:
-        """Returns how many pixels of each class a part has.
+        """Return how many pixels of each class a part has.
 
         Args:
             part: "train", "validation" or "test".
@@ -138,22 +138,22 @@ class ImageInputs:
         return len(self.dataset.rows["train"])
 
     def training(self) -> Stream[Any]:
-        """Returns the endless stream of training batches."""
+        """Return the endless stream of training batches."""
         return train_batches(
             self.images,
             self.masks,
             self.dataset.rows["train"],
             batch_size=self.config.batch_size,
             seed=self.config.seed,
-            **vars(self.share),
+            **vars(self.shard),
         )
 
     def validation(self) -> EvaluationBatches:
-        """Returns the batches that cover every validation image."""
+        """Return the batches that cover every validation image."""
         return self.batches(self.dataset.rows["validation"])
 
     def cases(self, part: str) -> "ImageCases":
-        """Returns this process's share of the images of a part.
+        """Return this process's share of the images of a part.
 
         Args:
             part: "train", "validation" or "test".
@@ -162,13 +162,13 @@ class ImageInputs:
         return ImageCases(self, rows, self.dataset.ids[rows], self.dataset.groups_of(part))
 
     def batches(self, rows: Int[np.ndarray, " n"]) -> EvaluationBatches:
-        """Returns the batches that cover every one of these rows."""
+        """Return the batches that cover every one of these rows."""
         return evaluation_batches(
             self.images,
             self.masks,
             rows,
             batch_size=self.config.batch_size,
-            **vars(self.share),
+            **vars(self.shard),
         )
 
 
@@ -191,7 +191,7 @@ class ImageCases:
     spacing: None = None
 
     def __iter__(self) -> Iterator[tuple[Int[np.ndarray, " b"], np.ndarray, np.ndarray]]:
-        """Yields places, images uint8 [b, h, w, 3] and labels; places of -1 are padding."""
+        """Yield places, images uint8 [b, h, w, 3] and labels; places of -1 are padding."""
         batches = self.inputs.batches(self.rows)
         for number, batch in enumerate(batches):
             start = number * batches.batch_size + batches.block_start
@@ -199,7 +199,7 @@ class ImageCases:
             yield np.where(batch["mask"], places, -1), batch["image"], batch["label"]
 
     def read(self, place: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the image and the labels of one case."""
+        """Return the image and the labels of one case."""
         row = self.rows[[place]]
         return self.inputs.images[row][0], self.inputs.masks[row][0]
 
@@ -211,17 +211,17 @@ class VolumeInputs:
     Attributes:
         dataset: The dataset with its split.
         config: Resolved settings.
-        share: Of this process.
+        shard: Of this process.
         num_channels: Modalities of a volume.
     """
 
     dataset: VolumeDataset
     config: Config
-    share: Share
+    shard: Shard
     num_channels: int
 
     def class_counts(self, part: str) -> Int64[np.ndarray, " classes"]:
-        """Returns how many voxels of each class a part has.
+        """Return how many voxels of each class a part has.
 
         Args:
             part: "train", "validation" or "test".
@@ -234,7 +234,7 @@ class VolumeInputs:
         return num_tiles(self.dataset, self.dataset.rows["train"], self._patch_size)
 
     def training(self) -> Stream[Any]:
-        """Returns the endless stream of training batches."""
+        """Return the endless stream of training batches."""
         return patch_batches(
             self.dataset,
             self.dataset.rows["train"],
@@ -242,21 +242,21 @@ class VolumeInputs:
             batch_size=self.config.batch_size,
             seed=self.config.seed,
             foreground_share=self.config.foreground_share,
-            **vars(self.share),
+            **vars(self.shard),
         )
 
     def validation(self) -> TileBatches:
-        """Returns the batches of patches that cover every validation volume."""
+        """Return the batches of patches that cover every validation volume."""
         return tile_batches(
             self.dataset,
             self.dataset.rows["validation"],
             patch_size=self._patch_size,
             batch_size=self.config.batch_size,
-            **vars(self.share),
+            **vars(self.shard),
         )
 
     def cases(self, part: str) -> "VolumeCases":
-        """Returns this process's share of the volumes of a part.
+        """Return this process's share of the volumes of a part.
 
         Args:
             part: "train", "validation" or "test".
@@ -290,13 +290,13 @@ class VolumeCases:
     spacing: tuple[float, float, float]
 
     def __iter__(self) -> Iterator[tuple[Int[np.ndarray, " 1"], np.ndarray, np.ndarray]]:
-        """Yields place, image float32 [1, d, h, w, M] and labels of one case after the other."""
-        share = self.inputs.share
-        places = range(share.process_index, len(self.rows), share.process_count)
-        cases = volume_cases(self.inputs.dataset, self.rows, **vars(share))
+        """Yield place, image float32 [1, d, h, w, M] and labels of one case after the other."""
+        shard = self.inputs.shard
+        places = range(shard.process_index, len(self.rows), shard.process_count)
+        cases = volume_cases(self.inputs.dataset, self.rows, **vars(shard))
         for place, (_, volume) in zip(places, cases, strict=True):
             yield np.array([place]), volume.image[None], volume.labels[None]
 
     def read(self, place: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the image and the labels of one case."""
+        """Return the image and the labels of one case."""
         return self.inputs.dataset.read(int(self.rows[place]))

@@ -25,7 +25,7 @@ from lmf_jax.errors import UserError
 from lmf_jax.npz import read_arrays
 
 MOST_POSITIONS = 4096
-"""Voxels of a class whose places are kept: enough that patches are centred anywhere in it."""
+"""Voxels of a class whose places are kept: enough that patches are centerd anywhere in it."""
 
 _LARGEST_DESCRIPTION = 2**26
 _FIELDS = {
@@ -75,7 +75,7 @@ class CaseFile:
     unread: Bool[np.ndarray, " depth"]
 
     def read(self, first: int, last: int) -> Volume:
-        """Reads slices ``first`` to ``last - 1``.
+        """Read slices ``first`` to ``last - 1``.
 
         Args:
             first: From 0.
@@ -106,7 +106,7 @@ class CaseFile:
             self.unread[z] = False
 
     def damaged(self, reason: str) -> UserError:
-        """Returns the error that names the case.
+        """Return the error that names the case.
 
         Args:
             reason: What is wrong with its file.
@@ -122,7 +122,7 @@ def _damaged(path: Path, reason: str) -> UserError:
 
 
 def write_case(file: BinaryIO, volume: Volume, num_classes: int, state: str) -> None:
-    """Writes a prepared case.
+    """Write a prepared case.
 
     Args:
         file: Where to, empty and open for writing.
@@ -154,7 +154,7 @@ def write_case(file: BinaryIO, volume: Volume, num_classes: int, state: str) -> 
 
 
 def _some_positions(labels: UInt8[np.ndarray, "d h w"], number: int) -> Int32[np.ndarray, " _"]:
-    """Returns places of a class in the flat label map, spread evenly over it but for chance."""
+    """Return places of a class in the flat label map, spread evenly over it but for chance."""
     there = np.flatnonzero(labels == number)
     count = min(len(there), MOST_POSITIONS)
     raw = np.random.PCG64([number, len(there)]).random_raw(count)
@@ -165,7 +165,7 @@ def _some_positions(labels: UInt8[np.ndarray, "d h w"], number: int) -> Int32[np
 
 
 def open_case(path: Path, num_modalities: int, num_classes: int) -> CaseFile:
-    """Opens a prepared case; its slices are not read.
+    """Open a prepared case; its slices are not read.
 
     Args:
         path: The file.
@@ -198,7 +198,7 @@ def open_case(path: Path, num_modalities: int, num_classes: int) -> CaseFile:
 
 
 def _fits(path: Path, found: Mapping[str, np.ndarray], num_modalities: int, classes: int) -> bool:
-    """Tells whether what stands in the file is possible, and as large as the file."""
+    """Tell whether what stands in the file is possible, and as large as the file."""
     kinds = {name: array.dtype for name, array in found.items()}
     if any(kinds[name].kind != np.dtype(_FIELDS[name]).kind for name in found):
         return False

@@ -21,7 +21,7 @@ from data.formats.intensity import FULL_RANGE, Intensities, IntensityRange, read
 from data.labels import PARTS, WHOLE_IMAGE, Labels, check_class_names
 from data.names import DatasetName, readable
 from data.sources import EncodedImages, ImageSource, error_name
-from data.storage import building, replacing
+from data.storage import build_lock, replacing
 from lmf_jax.errors import UserError
 from lmf_jax.json_text import parse_json
 from lmf_jax.npz import read_arrays
@@ -59,7 +59,7 @@ class Prepared(Labels):
 
 
 def prepared_folder(name: DatasetName, data_dir: Path) -> Path:
-    """Returns where a dataset lies, once it is prepared.
+    """Return where a dataset lies, once it is prepared.
 
     A dataset that is named by its files has a folder that depends on their names, sizes and times
     of change: changed files are another dataset.
@@ -76,7 +76,7 @@ def prepared_folder(name: DatasetName, data_dir: Path) -> Path:
 
 
 def _state_of_files(name: DatasetName) -> str:
-    """Returns a name for the files as they are now: short, readable and theirs alone."""
+    """Return a name for the files as they are now: short, readable and theirs alone."""
     bases = [path if path.is_dir() else path.parent for path in name.paths]
     digest = hashlib.sha256()
     for path in import_module(f"data.datasets.{name.kind}.labels").raw_files(name.raw):
@@ -87,7 +87,7 @@ def _state_of_files(name: DatasetName) -> str:
 
 
 def open_prepared(folder: Path) -> Prepared:
-    """Opens a prepared dataset.
+    """Open a prepared dataset.
 
     Any number of processes may call this at once: one makes the index, the others wait for it.
 
@@ -126,7 +126,7 @@ def open_prepared(folder: Path) -> Prepared:
 
 
 def _open_examples(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...], Any]:
-    """Returns the classes of images and of pixels, and TFDS's data source of all examples."""
+    """Return the classes of images and of pixels, and TFDS's data source of all examples."""
     import tensorflow_datasets as tfds
 
     dataset = tfds.builder_from_directory(folder)
@@ -144,7 +144,7 @@ def _open_examples(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...], Any]
 
 
 def _check_features(folder: Path) -> None:
-    """Refuses what would make TFDS import any module: it does as ``features.json`` says."""
+    """Refuse what would make TFDS import any module: it does as ``features.json`` says."""
     kinds = list(_feature_kinds(parse_json((folder / "features.json").read_bytes())))
     ours = re.compile(r"tensorflow_datasets\.core\.features\.[\w.]+")
     if not all(ours.fullmatch(kind) for kind in kinds):
@@ -152,7 +152,7 @@ def _check_features(folder: Path) -> None:
 
 
 def _feature_kinds(value: Any) -> Iterator[str]:
-    """Yields what TFDS takes for the name of a class, in today's form of the file and in older."""
+    """Yield what TFDS takes for the name of a class, in today's form of the file and in older."""
     for key, item in value.items() if isinstance(value, dict) else ():
         if key in ("pythonClassName", "python_class_name", "type"):
             yield str(item)
@@ -164,11 +164,11 @@ def _feature_kinds(value: Any) -> Iterator[str]:
 def _read_index(
     path: Path, examples: Any, class_names: tuple[str, ...], mask_classes: tuple[str, ...]
 ) -> Mapping[str, Any]:
-    """Returns what is needed of all examples at once; reads every image only the first time."""
+    """Return what is needed of all examples at once; reads every image only the first time."""
     sizes = len(examples), len(class_names)
     if (index := _stored_index(path, *sizes)) is not None:
         return index
-    with building(path):
+    with build_lock(path):
         if (index := _stored_index(path, *sizes)) is None:
             index = _make_index(examples, mask_classes or class_names)
             if not _fits(index, *sizes):
@@ -179,7 +179,7 @@ def _read_index(
 
 
 def _stored_index(path: Path, num_examples: int, num_classes: int) -> Mapping[str, Any] | None:
-    """Returns the index if it is there, whole, and of so many examples."""
+    """Return the index if it is there, whole, and of so many examples."""
     names = ("ids", "labels", "fingerprint")
     try:
         index = read_arrays(path, largest=LARGEST_INDEX, names=names, optional=("groups", "parts"))
@@ -203,7 +203,7 @@ def _fits(index: Mapping[str, np.ndarray], num_examples: int, num_classes: int) 
 
 
 def _make_index(examples: Any, class_names: tuple[str, ...]) -> dict[str, Any]:
-    """Collects what is known of every example, and hashes it together with the encoded bytes."""
+    """Collect what is known of every example, and hash it together with the encoded bytes."""
     labels: list[int] = []
     ids: list[str] = []
     groups: list[str] = []
@@ -228,7 +228,7 @@ def _make_index(examples: Any, class_names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _state(path: Path) -> bytes:
-    """Returns what changes when a file does, without reading it."""
+    """Return what changes when a file does, without reading it."""
     try:
         stat = path.stat()
     except OSError:
@@ -237,7 +237,7 @@ def _state(path: Path) -> bytes:
 
 
 def _hash_fields(digest: Any, *fields: bytes) -> None:
-    """Adds each field with its length, so that no two lists of fields hash alike."""
+    """Add each field with its length, so that no two lists of fields hash alike."""
     for field in fields:
         digest.update(len(field).to_bytes(8, "little"))
         digest.update(field)

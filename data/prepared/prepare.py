@@ -11,13 +11,13 @@ from typing import Any
 from data.formats.intensity import IntensityRange, with_range
 from data.names import DOWNLOADS, RawFolder, parse_name
 from data.prepared.images import Prepared, open_prepared, prepared_folder
-from data.storage import building
+from data.storage import build_lock
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError
 
 
 def open_dataset(name: str, data_dir: Path) -> Prepared:
-    """Opens a dataset; prepares it first if it needs no download.
+    """Open a dataset; prepares it first if it needs no download.
 
     Args:
         name: Name of the dataset, as typed.
@@ -36,7 +36,7 @@ def open_dataset(name: str, data_dir: Path) -> Prepared:
 
 
 def is_prepared(name: str, data_dir: Path) -> bool:
-    """Tells whether a dataset is prepared, with its files as they are now if it is named by them.
+    """Tell whether a dataset is prepared, with its files as they are now if it is named by them.
 
     Args:
         name: Name of the dataset, as typed.
@@ -56,7 +56,7 @@ def prepare(
     skip_broken: bool = False,
     intensity_range: IntensityRange | None = None,
 ) -> Prepared:
-    """Prepares a dataset, unless that is done already.
+    """Prepare a dataset, unless that is done already.
 
     Any number of processes may call this at once: one prepares, the others wait for it.
 
@@ -76,7 +76,7 @@ def prepare(
     folder = prepared_folder(parsed, data_dir)
     if folder.exists():  # perhaps where nothing can be written
         return open_prepared(folder)
-    with building(folder):
+    with build_lock(folder):
         if not folder.exists():
             raw = parsed.raw or raw_dir
             builder = _make_builder(parsed.kind, raw, folder)
@@ -92,14 +92,14 @@ def prepare(
 
 
 def _make_builder(kind: str, raw: RawFolder | None, folder: Path) -> Any:
-    """Returns the TFDS builder of ``data/<kind>/``, which puts the dataset into this folder."""
+    """Return the TFDS builder of ``data/<kind>/``, which puts the dataset into this folder."""
     module = import_module(f"data.datasets.{kind}.{kind}_dataset_builder")
     options = {"data_dir": folder.parents[1], "file_format": "array_record"}
     return module.Builder(**options) if raw is None else module.Builder(raw=raw, **options)
 
 
 def _to_skip(builder: Any, skip_broken: bool, command: str) -> list[str]:
-    """Returns the names of the images to leave out; raises UserError if there may be none."""
+    """Return the names of the images to leave out; raises UserError if there may be none."""
     broken, total = builder.broken_images(), len(builder.labels.ids)
     if not broken:
         return []
@@ -114,7 +114,7 @@ def _to_skip(builder: Any, skip_broken: bool, command: str) -> list[str]:
 
 
 def prepare_command(name: str, raw_dir: Path | str | None, data_dir: Path) -> str:
-    """Returns the command that prepares a dataset, to be copied.
+    """Return the command that prepares a dataset, to be copied.
 
     Args:
         name: Name of the dataset, as typed.
@@ -130,7 +130,7 @@ def prepare_command(name: str, raw_dir: Path | str | None, data_dir: Path) -> st
 
 
 def _build(builder: Any) -> None:
-    """Writes the dataset's files; they take their place in one step."""
+    """Write the dataset's files; they take their place in one step."""
     import tensorflow_datasets as tfds
 
     tfds.display_progress_bar(sys.stderr.isatty())

@@ -18,20 +18,20 @@ from data.prepared.volumes import (
     METHOD_VERSION,
     PreparedVolumes,
     case_path,
+    open_complete,
     open_prepared_volumes,
-    open_whole,
     volumes_folder,
     write_index,
 )
-from data.storage import building, replacing
-from data.volume_spec import CaseFiles, VolumeKind, volume_kind
+from data.storage import build_lock, replacing
+from data.volume_spec import CaseFiles, VolumeSpec, volume_spec
 from lmf_jax.errors import UserError
 
 
 def prepare_volumes(
     name: str, raw_dir: Path, data_dir: Path, *, skip_broken: bool = False
 ) -> PreparedVolumes:
-    """Prepares a dataset of volumes, unless that is done already.
+    """Prepare a dataset of volumes, unless that is done already.
 
     Any number of processes may call this at once: one prepares, the others wait for it. What is
     interrupted goes on with the case at which it was.
@@ -47,15 +47,15 @@ def prepare_volumes(
             written.
     """
     folder = volumes_folder(name, data_dir)
-    if (prepared := open_whole(name, folder)) is not None:
+    if (prepared := open_complete(name, folder)) is not None:
         return prepared
-    with building(folder):
-        if (prepared := open_whole(name, folder)) is not None:
+    with build_lock(folder):
+        if (prepared := open_complete(name, folder)) is not None:
             return prepared
         folder.mkdir(exist_ok=True)
-        kind = volume_kind(name)
-        cases = kind.find_cases(raw_dir)
-        files, broken = _prepare_cases(kind, cases, folder)
+        spec = volume_spec(name)
+        cases = spec.find_cases(raw_dir)
+        files, broken = _prepare_cases(spec, cases, folder)
         if broken and (not skip_broken or not files):
             raise UserError(_complaint(broken, len(cases), raw_dir, name, data_dir))
         if broken:
@@ -63,26 +63,26 @@ def prepare_volumes(
                 file.write("".join(f"{case}\n" for case in broken).encode())
         else:
             (folder / SKIPPED_FILE).unlink(missing_ok=True)
-        write_index(folder, kind, files)
+        write_index(folder, spec, files)
     return open_prepared_volumes(name, folder)
 
 
 def _prepare_cases(
-    kind: VolumeKind, cases: Sequence[CaseFiles], folder: Path
+    spec: VolumeSpec, cases: Sequence[CaseFiles], folder: Path
 ) -> tuple[list[CaseFile], dict[str, str]]:
-    """Writes the file of every case; returns them, and by case why there is none."""
+    """Write the file of every case; returns them, and by case why there is none."""
     files: list[CaseFile] = []
     broken: dict[str, str] = {}
-    sizes = len(kind.modalities), len(kind.class_names)
+    sizes = len(spec.modalities), len(spec.class_names)
     for case in tqdm(cases, desc="Preparing cases", unit="case", leave=False, disable=None):
         path, state = case_path(folder, case.id), _state(case)
         if (finished := _finished(path, sizes, state)) is None:
             try:
-                volume = prepared_case(kind, case)
+                volume = prepare_case(spec, case)
             except UserError as error:
                 broken[case.id] = str(error)
                 continue
-            with building(path), replacing(path) as file:
+            with build_lock(path), replacing(path) as file:
                 write_case(file, volume, sizes[1], state)
             finished = open_case(path, *sizes)
         files.append(finished)
@@ -90,7 +90,7 @@ def _prepare_cases(
 
 
 def _finished(path: Path, sizes: tuple[int, int], state: str) -> CaseFile | None:
-    """Returns the file of a case that an earlier attempt left, if it is of the same raw files."""
+    """Return the file of a case that an earlier attempt left, if it is of the same raw files."""
     try:
         case = open_case(path, *sizes)
     except UserError:
@@ -99,7 +99,7 @@ def _finished(path: Path, sizes: tuple[int, int], state: str) -> CaseFile | None
 
 
 def _state(case: CaseFiles) -> str:
-    """Returns what changes when a raw file does, or the way it is prepared."""
+    """Return what changes when a raw file does, or the way it is prepared."""
     try:
         stats = [path.stat() for path in (*case.image_paths(), case.labels_path())]
     except (UserError, OSError):
@@ -119,14 +119,14 @@ def _complaint(broken: dict[str, str], total: int, raw_dir: Path, name: str, dat
     return f"{given}; mend them, or leave them out by {command} --skip-broken"
 
 
-def prepared_case(kind: VolumeKind, case: CaseFiles) -> Volume:
-    """Reads a case: axes turned to z, y, x, normalised, resampled, and cut to what there is.
+def prepare_case(spec: VolumeSpec, case: CaseFiles) -> Volume:
+    """Read a case: axes turned to z, y, x, normalized, resampled, and cut to what there is.
 
-    Images are interpolated linearly between the centres of voxels; a voxel of the label map is that
-    of the nearest centre. Both are taken at the same places.
+    Images are interpolated linearly between the centers of voxels; a voxel of the label map is that
+    of the nearest center. Both are taken at the same places.
 
     Args:
-        kind: The dataset.
+        spec: The dataset.
         case: The files of the case.
 
     Raises:
@@ -135,16 +135,16 @@ def prepared_case(kind: VolumeKind, case: CaseFiles) -> Volume:
     """
     files, labels = open_images(case), open_nifti(case.labels_path())
     check_same_space(files[0], labels)
-    image = read_image(kind, files)
-    label_map = resampled(
-        labels.read_labels(kind.label_values), files[0].spacing, kind.spacing, order=0
+    image = read_image(spec, files)
+    label_map = resample(
+        labels.read_labels(spec.label_values), files[0].spacing, spec.spacing, order=0
     )
-    box = bounding_box(is_kept(kind, image) | (label_map > 0))
+    box = bounding_box(kept_voxels(spec, image) | (label_map > 0))
     return Volume(np.ascontiguousarray(image[box]), np.ascontiguousarray(label_map[box]))
 
 
 def open_images(case: CaseFiles) -> list[NiftiFile]:
-    """Opens the images of a case, one for each modality.
+    """Open the images of a case, one for each modality.
 
     Args:
         case: The files of the case.
@@ -160,39 +160,39 @@ def open_images(case: CaseFiles) -> list[NiftiFile]:
 
 
 def read_image(
-    kind: VolumeKind, files: Sequence[NiftiFile]
+    spec: VolumeSpec, files: Sequence[NiftiFile]
 ) -> Float32[np.ndarray, "depth height width modalities"]:
-    """Reads the modalities of a case, normalised and resampled.
+    """Read the modalities of a case, normalized and resampled.
 
     Args:
-        kind: The dataset.
+        spec: The dataset.
         files: From :func:`open_images`.
 
     Raises:
         UserError: If a file is damaged or holds what it may not, or the result would be too large.
     """
-    shape = _resampled_shape(files[0], kind.spacing)
+    shape = _resampled_shape(files[0], spec.spacing)
     image = np.empty((*shape, len(files)), np.float32)
     for number, file in enumerate(files):
-        values = kind.normalise(file.read_image())
+        values = spec.normalize(file.read_image())
         if values.min() == values.max():
             raise UserError(f"{file.path} holds a single value, {values.flat[0]:g}, everywhere.")
-        image[..., number] = resampled(values, files[0].spacing, kind.spacing, order=1)
+        image[..., number] = resample(values, files[0].spacing, spec.spacing, order=1)
     return image
 
 
-def is_kept(
-    kind: VolumeKind, image: Float32[np.ndarray, "d h w modalities"]
+def kept_voxels(
+    spec: VolumeSpec, image: Float32[np.ndarray, "d h w modalities"]
 ) -> Bool[np.ndarray, "d h w"]:
-    """Tells which voxels are kept: all, or those that are not what lies outside of a volume.
+    """Tell which voxels are kept: all, or those that are not what lies outside of a volume.
 
     Args:
-        kind: The dataset.
+        spec: The dataset.
         image: From :func:`read_image`.
     """
-    if not kind.crop:
+    if not spec.crop:
         return np.ones(image.shape[:-1], bool)
-    there: Bool[np.ndarray, "d h w"] = (image != np.float32(kind.padding)).any(axis=-1)
+    there: Bool[np.ndarray, "d h w"] = (image != np.float32(spec.padding)).any(axis=-1)
     return there
 
 
@@ -215,7 +215,7 @@ def _new_shape(
     return tuple(max(1, round(size * old / new)) for size, old, new in triples)
 
 
-def resampled(
+def resample(
     values: Shaped[np.ndarray, "depth height width"],
     spacing: Sequence[float],
     target: Sequence[float],
@@ -223,7 +223,7 @@ def resampled(
     order: int,
     shape: Sequence[int] | None = None,
 ) -> Shaped[np.ndarray, "new_depth new_height new_width"]:
-    """Samples a volume at voxels of another size, around the same centre.
+    """Sample a volume at voxels of another size, around the same center.
 
     The result covers the extent of the volume as nearly as whole voxels can, so its edges lie up to
     half a voxel off, the same on both sides. Spacings that differ by less than 0.1 % are the same.
@@ -253,7 +253,7 @@ def _alike(spacing: Sequence[float], target: Sequence[float]) -> bool:
 
 
 def bounding_box(there: Bool[np.ndarray, "d h w"]) -> tuple[slice, ...]:
-    """Returns the smallest box around what is True.
+    """Return the smallest box around what is True.
 
     Args:
         there: At least one voxel is True.

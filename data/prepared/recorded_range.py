@@ -3,11 +3,11 @@
 from data.builders.intensity_search import count_intensities
 from data.formats.intensity import INTENSITY_FILE, IntensityRange, with_range, write_intensities
 from data.prepared.images import Prepared
-from data.storage import building
+from data.storage import build_lock
 
 
-def record_again(prepared: Prepared, name: str, given: IntensityRange | None) -> None:
-    """Records the range of a dataset that was prepared before, if none is or another is given.
+def update_recorded_range(prepared: Prepared, name: str, given: IntensityRange | None) -> None:
+    """Record the range of a dataset that was prepared before, if none is or another is given.
 
     Args:
         prepared: The dataset.
@@ -21,6 +21,6 @@ def record_again(prepared: Prepared, name: str, given: IntensityRange | None) ->
     path = prepared.folder / INTENSITY_FILE
     if path.exists() and given is None:
         return
-    with building(path):
+    with build_lock(path):
         found = prepared.intensities or count_intensities(prepared.source).find()
         write_intensities(prepared.folder, with_range(found, given, name))

@@ -13,7 +13,7 @@ from jaxtyping import Int64, Shaped
 from data.prepared.case_file import CaseFile
 from data.prepared.images import INDEX_FILE, VERSION
 from data.storage import replacing
-from data.volume_spec import VolumeKind, volume_kind
+from data.volume_spec import VolumeSpec, volume_spec
 from lmf_jax.errors import UserError
 from lmf_jax.npz import read_arrays
 
@@ -28,7 +28,7 @@ class PreparedVolumes:
     """All cases of a dataset, before any split.
 
     Attributes:
-        kind: What is known of the dataset.
+        spec: What is known of the dataset.
         ids: Name of every case, unicode [n].
         shapes: Voxels of every case along z, y, x, [n, 3].
         voxel_counts: Voxels of each class in every case, [n, C].
@@ -37,7 +37,7 @@ class PreparedVolumes:
         folder: Where it lies.
     """
 
-    kind: VolumeKind
+    spec: VolumeSpec
     ids: Shaped[np.ndarray, " n"]
     shapes: Int64[np.ndarray, "n 3"]
     voxel_counts: Int64[np.ndarray, "n classes"]
@@ -47,7 +47,7 @@ class PreparedVolumes:
 
 
 def volumes_folder(name: str, data_dir: Path) -> Path:
-    """Returns where a dataset of volumes lies, once it is prepared.
+    """Return where a dataset of volumes lies, once it is prepared.
 
     Args:
         name: One of :data:`data.names.VOLUMES`.
@@ -57,7 +57,7 @@ def volumes_folder(name: str, data_dir: Path) -> Path:
 
 
 def case_path(folder: Path, case: str) -> Path:
-    """Returns where a prepared case lies.
+    """Return where a prepared case lies.
 
     Args:
         folder: The folder of the prepared dataset.
@@ -66,12 +66,12 @@ def case_path(folder: Path, case: str) -> Path:
     return folder / f"{case}.volume"
 
 
-def write_index(folder: Path, kind: VolumeKind, cases: Sequence[CaseFile]) -> None:
-    """Writes the index, which makes the cases in a folder a dataset.
+def write_index(folder: Path, spec: VolumeSpec, cases: Sequence[CaseFile]) -> None:
+    """Write the index, which makes the cases in a folder a dataset.
 
     Args:
         folder: The folder of the prepared dataset.
-        kind: What is known of the dataset.
+        spec: What is known of the dataset.
         cases: Its cases, in order.
     """
     index: dict[str, Any] = {
@@ -80,13 +80,13 @@ def write_index(folder: Path, kind: VolumeKind, cases: Sequence[CaseFile]) -> No
         "voxel_counts": np.array([case.voxel_counts for case in cases], np.int64),
         "digests": np.array([case.digest for case in cases]),
     }
-    index["fingerprint"] = np.array(_fingerprint(kind, index))
+    index["fingerprint"] = np.array(_fingerprint(spec, index))
     with replacing(folder / INDEX_FILE) as file:
         np.savez(file, **index)
 
 
 def open_prepared_volumes(name: str, folder: Path) -> PreparedVolumes:
-    """Opens a prepared dataset; its cases are not read.
+    """Open a prepared dataset; its cases are not read.
 
     Args:
         name: One of :data:`data.names.VOLUMES`.
@@ -95,13 +95,13 @@ def open_prepared_volumes(name: str, folder: Path) -> PreparedVolumes:
     Raises:
         UserError: If the folder holds no complete dataset.
     """
-    kind = volume_kind(name)
+    spec = volume_spec(name)
     names = ("ids", "shapes", "voxel_counts", "digests", "fingerprint")
     index = read_arrays(folder / INDEX_FILE, largest=_LARGEST_INDEX, names=names)
-    if not _fits(kind, index):
+    if not _fits(spec, index):
         raise UserError(f"{folder / INDEX_FILE} does not have the fingerprint that stands in it.")
     return PreparedVolumes(
-        kind=kind,
+        spec=spec,
         ids=index["ids"],
         shapes=index["shapes"],
         voxel_counts=index["voxel_counts"],
@@ -111,8 +111,8 @@ def open_prepared_volumes(name: str, folder: Path) -> PreparedVolumes:
     )
 
 
-def open_whole(name: str, folder: Path) -> PreparedVolumes | None:
-    """Opens a prepared dataset; returns None unless it and the file of every case are there.
+def open_complete(name: str, folder: Path) -> PreparedVolumes | None:
+    """Open a prepared dataset; returns None unless it and the file of every case are there.
 
     Args:
         name: One of :data:`data.names.VOLUMES`.
@@ -126,7 +126,7 @@ def open_whole(name: str, folder: Path) -> PreparedVolumes | None:
     return prepared if there else None
 
 
-def _fits(kind: VolumeKind, index: Mapping[str, np.ndarray]) -> bool:
+def _fits(spec: VolumeSpec, index: Mapping[str, np.ndarray]) -> bool:
     ids, shapes, counts = index["ids"], index["shapes"], index["voxel_counts"]
     if ids.dtype.kind != "U" or ids.ndim != 1 or not len(ids):
         return False
@@ -134,14 +134,14 @@ def _fits(kind: VolumeKind, index: Mapping[str, np.ndarray]) -> bool:
         all(name.isidentifier() for name in ids.tolist())
         and shapes.dtype == counts.dtype == np.int64
         and shapes.shape == (len(ids), 3)
-        and counts.shape == (len(ids), len(kind.class_names))
+        and counts.shape == (len(ids), len(spec.class_names))
         and index["digests"].shape == ids.shape
-        and str(index["fingerprint"]) == _fingerprint(kind, index)
+        and str(index["fingerprint"]) == _fingerprint(spec, index)
     )
 
 
-def _fingerprint(kind: VolumeKind, index: Mapping[str, np.ndarray]) -> str:
-    """Returns SHA-256, in hex, over what the cases hold and what it means."""
+def _fingerprint(spec: VolumeSpec, index: Mapping[str, np.ndarray]) -> str:
+    """Return SHA-256, in hex, over what the cases hold and what it means."""
     names = ("ids", "shapes", "voxel_counts", "digests")
-    known = [kind.class_names, kind.modalities, kind.spacing, *(index[n].tolist() for n in names)]
+    known = [spec.class_names, spec.modalities, spec.spacing, *(index[n].tolist() for n in names)]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()

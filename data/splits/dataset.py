@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
-from data.builders.unused_files import file_remarks
+from data.builders.unused_files import unused_file_lines
 from data.formats.intensity import FULL_RANGE, IntensityRange, fingerprint_with_range
 from data.labels import PARTS, Rows
 from data.names import parse_name
@@ -87,10 +87,10 @@ class SplitDataset:
     def notes(self) -> tuple[str, ...]:
         """Remarks on the data to print before training, one line each."""
         intensities = () if self.intensity_note is None else (self.intensity_note,)
-        return (*file_remarks(self.name), *intensities, *self.split_notes)
+        return (*unused_file_lines(self.name), *intensities, *self.split_notes)
 
     def groups_of(self, part: str) -> Shaped[np.ndarray, " n"] | None:
-        """Returns the patient or lesion of every example of a part, None where none is known.
+        """Return the patient or lesion of every example of a part, None where none is known.
 
         Args:
             part: "train", "validation" or "test".
@@ -129,7 +129,7 @@ class Dataset(SplitDataset):
         return {**super().description, "class_counts": counts}
 
     def class_counts(self, part: str) -> Int64[np.ndarray, " classes"]:
-        """Returns how many examples of each class a part has, by class id.
+        """Return how many examples of each class a part has, by class id.
 
         Args:
             part: "train", "validation" or "test".
@@ -147,7 +147,7 @@ def load_dataset(
     imbalance_ratio: float | None = None,
     fingerprint: str | None = None,
 ) -> Dataset:
-    """Opens a dataset and splits it; prepares it on first use if it needs no download.
+    """Open a dataset and splits it; prepares it on first use if it needs no download.
 
     Args:
         name: Name of the dataset: digits_lt, one that was prepared from a download, or folder:PATH,
@@ -187,7 +187,7 @@ def open_parts(
     imbalance_ratio: float | None = None,
     fingerprint: str | None = None,
 ) -> tuple[Prepared, dict[str, Any]]:
-    """Opens a dataset and splits it, whatever is learned of its images.
+    """Open a dataset and splits it, whatever is learned of its images.
 
     Args:
         name: Name of the dataset.
@@ -234,7 +234,7 @@ def open_parts(
 
 
 def dataset_of_run(config: Config, fingerprint: str, data_dir: str | Path | None = None) -> Dataset:
-    """Opens the data that a run was trained with.
+    """Open the data that a run was trained with.
 
     Args:
         config: The settings of the run.
@@ -258,7 +258,7 @@ def dataset_of_run(config: Config, fingerprint: str, data_dir: str | Path | None
 
 
 def check_is_of_run(name: str, found: str, fingerprint: str) -> None:
-    """Refuses other data than a run was trained with.
+    """Refuse other data than a run was trained with.
 
     Args:
         name: Name of the dataset.
@@ -296,7 +296,7 @@ def open_split(
     imbalance_ratio: float | None = None,
     fingerprint: str | None = None,
 ) -> OpenedSplit:
-    """Returns the rows of every part, and their fingerprint; the first time it makes them.
+    """Return the rows of every part, and their fingerprint; the first time it makes them.
 
     Args:
         prepared: The dataset.
@@ -339,7 +339,7 @@ def _open_version(
 
 
 def _check_parts(prepared: Prepared, rows: Rows, split: str) -> None:
-    """Refuses a split that nothing can be trained or tested on."""
+    """Refuse a split that nothing can be trained or tested on."""
     for part in PARTS:
         if not len(rows[part]):
             raise UserError(
@@ -356,7 +356,7 @@ def _check_parts(prepared: Prepared, rows: Rows, split: str) -> None:
 
 
 def _imbalance_ratio(name: str, imbalance_ratio: float | None) -> float | None:
-    """Returns the ratio to thin to, or None for a dataset that stays as it comes."""
+    """Return the ratio to thin to, or None for a dataset that stays as it comes."""
     defaults = DEFAULTS.get(name, {})
     if imbalance_ratio is None:
         return defaults.get("imbalance_ratio")

@@ -20,7 +20,7 @@ SERVED_FIRST = ("train", "test", "validation")
 learned, without a test it is not measured."""
 
 SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15}
-"""Share of the rows that every part shall have."""
+"""Fraction of the rows that every part shall have."""
 
 _FOLDS = ((20, 3), (7, 1))
 """Folds that the groups are dealt into, and how many of them validate and test: 15 % where there
@@ -35,7 +35,7 @@ _MOST_SWAPPED = 200
 
 
 def can_be_grouped(labels: Int[np.ndarray, " n"], groups: Shaped[np.ndarray, " n"]) -> bool:
-    """Returns whether there are enough groups, and rows of a class, for a grouped split.
+    """Return whether there are enough groups, and rows of a class, for a grouped split.
 
     Args:
         labels: Class of every row, [n].
@@ -50,7 +50,7 @@ def grouped_split(
     seed: int,
     version: int = GROUPED_VERSIONS[0],
 ) -> dict[str, Int64[np.ndarray, " _"]]:
-    """Splits about 70 : 15 : 15 by class, all rows of a group in the same part.
+    """Split about 70 : 15 : 15 by class, all rows of a group in the same part.
 
     scikit-learn deals the groups into twenty folds that are alike in their classes; three validate,
     three test, the rest train. With fewer than twenty groups it is one of seven each. In version 2,
@@ -78,7 +78,7 @@ def grouped_split(
 def deal_groups(
     labels: Int[np.ndarray, " n"], groups: Shaped[np.ndarray, " n"], seed: int
 ) -> list[Int64[np.ndarray, " _"]]:
-    """Deals groups into parts that are alike in their classes, each about 15 % of the rows.
+    """Deal groups into parts that are alike in their classes, each about 15 % of the rows.
 
     Args:
         labels: Class of every row, [n].
@@ -113,13 +113,13 @@ def cover_classes(
     shares: Mapping[str, float],
     seed: int,
 ) -> dict[str, Int64[np.ndarray, " _"]]:
-    """Moves whole groups until every class with enough of them is in all parts.
+    """Move whole groups until every class with enough of them is in all parts.
 
     Args:
         labels: Class of every row, [n].
         groups: Patient or lesion of every row, unicode [n].
         rows: Row numbers of every part, together all [n], no group in two parts.
-        shares: Share of the rows that every part shall have.
+        shares: Fraction of the rows that every part shall have.
         seed: Decides between groups that serve alike.
 
     Returns:
@@ -156,12 +156,12 @@ class _Table:
     required: Bool[np.ndarray, "parts classes"]
 
     def groups_in(self, parts: Int64[np.ndarray, " groups"]) -> Int64[np.ndarray, "parts classes"]:
-        """Returns how many groups with each class every part has."""
+        """Return how many groups with each class every part has."""
         has = self.counts > 0
         return np.stack([has[parts == part].sum(axis=0) for part in range(len(self.required))])
 
     def unmet(self, parts: Int64[np.ndarray, " groups"]) -> Bool[np.ndarray, "parts classes"]:
-        """Returns where a part lacks a class that it must have."""
+        """Return where a part lacks a class that it must have."""
         return self.required & (self.groups_in(parts) == 0)
 
 
@@ -185,7 +185,7 @@ def _tabulate(
 
 
 def _place_classes(table: _Table, preference: Sequence[int]) -> dict[int, int]:
-    """Returns parts of some groups with which every part has the classes that it must have.
+    """Return parts of some groups with which every part has the classes that it must have.
 
     Where that cannot be, or is not found, parts go short of a class in the reverse of the order in
     which they are served, and no part is left empty.
@@ -211,7 +211,7 @@ def _place_classes(table: _Table, preference: Sequence[int]) -> dict[int, int]:
 def _search(
     table: _Table, needs: Sequence[tuple[int, int]], preference: Sequence[int]
 ) -> dict[int, int] | None:
-    """Returns the part of a group for every need; None where there is none or it takes too long."""
+    """Return the part of a group for every need; None where there is none or it takes too long."""
     placed: dict[int, int] = {}
     choices: list[Iterator[int | None]] = []
     chosen: list[int | None] = []
@@ -239,7 +239,7 @@ def _search(
 def _candidates(
     table: _Table, need: tuple[int, int], placed: Mapping[int, int], preference: Sequence[int]
 ) -> Iterator[int | None]:
-    """Yields the groups that can meet a need, those of the part first; None if one does already."""
+    """Yield the groups that can meet a need, those of the part first; None if one does already."""
     part, name = need
     if any(where == part and table.counts[group, name] for group, where in placed.items()):
         yield None
@@ -251,7 +251,7 @@ def _candidates(
 def _balance(
     table: _Table, parts: Int64[np.ndarray, " groups"], shares: Float64[np.ndarray, " parts"]
 ) -> Int64[np.ndarray, " groups"]:
-    """Moves or exchanges groups as long as that brings the proportions nearer.
+    """Move or exchanges groups as long as that brings the proportions nearer.
 
     What is lowered is chi-squared, over parts and classes, of the rows against the shares. No move
     takes a class from a part that must have it.
@@ -283,7 +283,7 @@ def _moves(
     parts: Int64[np.ndarray, " groups"],
     expected: Float64[np.ndarray, "parts classes"],
 ) -> Float64[np.ndarray, "groups parts"]:
-    """Returns by how much chi-squared changes when a group goes to a part."""
+    """Return by how much chi-squared changes when a group goes to a part."""
     rows = np.stack([table.counts[parts == part].sum(axis=0) for part in range(len(expected))])
     counts = table.counts.astype(np.float64)
     squares = counts**2 @ (1 / expected).T
@@ -301,7 +301,7 @@ def _swaps(
     expected: Float64[np.ndarray, "parts classes"],
     moves: Float64[np.ndarray, "groups parts"],
 ) -> Float64[np.ndarray, "groups groups"]:
-    """Returns by how much chi-squared changes when two groups change places."""
+    """Return by how much chi-squared changes when two groups change places."""
     there = moves[:, parts]
     weights = (1 / expected)[parts]
     products = (table.counts * weights) @ table.counts.T.astype(np.float64)
@@ -313,6 +313,6 @@ def _swaps(
 def _folds(
     labels: Int[np.ndarray, " n"], groups: Shaped[np.ndarray, " n"]
 ) -> tuple[int, int] | None:
-    """Returns how many folds to deal and to hold out twice; None if there is too little to deal."""
+    """Return how many folds to deal and to hold out twice; None if there is too little to deal."""
     most = min(len(np.unique(groups)), int(np.bincount(labels).max()))
     return next((chosen for chosen in _FOLDS if chosen[0] <= most), None)

@@ -10,14 +10,14 @@ from lmf_jax.errors import UserError
 
 
 def possible_splits(labels: Labels) -> list[str]:
-    """Returns the names of the splits that a dataset can have; the first is its own choice."""
+    """Return the names of the splits that a dataset can have; the first is its own choice."""
     official = [] if labels.parts is None else ["official"]
     known = labels.groups is not None and can_be_grouped(labels.labels, labels.groups)
     return [*official, "paper", *(["grouped"] if known else [])]
 
 
 def split_versions(split: str) -> tuple[int, ...]:
-    """Returns the versions of a split's method, the present one first.
+    """Return the versions of a split's method, the present one first.
 
     Args:
         split: Name of the split.
@@ -26,7 +26,7 @@ def split_versions(split: str) -> tuple[int, ...]:
 
 
 def make_split(labels: Labels, split: str, seed: int, version: int | None = None) -> Rows:
-    """Splits a dataset.
+    """Split a dataset.
 
     Args:
         labels: The labels of the dataset.

@@ -13,7 +13,7 @@ VALIDATION_IS_CUT = (
 
 
 def split_notes(labels: Labels, rows: Rows, split: str) -> list[str]:
-    """Says how a missing validation part was made, and names every class that a part lacks.
+    """Say how a missing validation part was made, and names every class that a part lacks.
 
     A line each; a class comes with the reason.
 

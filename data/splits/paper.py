@@ -11,7 +11,7 @@ _LONG_TAIL_STREAM = 1
 
 
 def paper_split(labels: Int[np.ndarray, " n"], seed: int) -> Rows:
-    """Splits each class 70 : 15 : 15 at random, as the paper's tables were made.
+    """Split each class 70 : 15 : 15 at random, as the paper's tables were made.
 
     Of a class with n images, round(0.15 n) validate, as many test, and the rest train. The rule
     reproduces every class count in Tables 1 and 5. A half is rounded up: the tables leave that
@@ -51,7 +51,7 @@ def long_tail(
     imbalance_ratio: float,
     seed: int,
 ) -> Int64[np.ndarray, " _"]:
-    """Thins rows to a long tail: class sizes fall exponentially with the class id.
+    """Thin rows to a long tail: class sizes fall exponentially with the class id.
 
     Class k of K keeps n_max * imbalance_ratio ** (-k / (K - 1)) of its rows, rounded, where n_max
     is the size of the largest class among the rows; at least one, and never more than it has.
@@ -89,7 +89,7 @@ def long_tail(
 def _shuffled(
     rows: Int64[np.ndarray, " n"], seed: int, stream: int, label: int
 ) -> Int64[np.ndarray, " n"]:
-    """Returns the rows in a random order that depends on the three numbers alone.
+    """Return the rows in a random order that depends on the three numbers alone.
 
     Sorting by raw PCG64 output is stable across NumPy versions; ``Generator.permutation`` promises
     no such thing.

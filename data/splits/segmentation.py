@@ -29,7 +29,7 @@ def load_segmentation_dataset(
     split_seed: int = 0,
     fingerprint: str | None = None,
 ) -> SegmentationDataset:
-    """Opens a dataset with masks and splits it; prepares it on first use if it needs no download.
+    """Open a dataset with masks and splits it; prepares it on first use if it needs no download.
 
     Args:
         name: Name of the dataset: one that was prepared from a download, or pairs:IMAGES,MASKS.

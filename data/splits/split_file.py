@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from data.labels import PARTS, Rows
-from data.storage import building, replacing
+from data.storage import build_lock, replacing
 from lmf_jax.errors import UserError
 from lmf_jax.json_text import parse_json
 
@@ -35,7 +35,7 @@ class Splittable(Protocol):
 def stored_split(
     name: str, prepared: Splittable, make: Callable[[], Rows], version: int = 1
 ) -> tuple[Rows, str]:
-    """Returns a split and its fingerprint; makes the split and writes it down the first time.
+    """Return a split and its fingerprint; makes the split and writes it down the first time.
 
     ``splits/<name>.json`` in the folder of the prepared dataset holds the names of the images in
     every part, the fingerprint that the runs record, and the version of the method.
@@ -57,7 +57,7 @@ def stored_split(
         return _read(path, prepared)
     rows = make()
     # A shared folder may be for reading only; every run makes the same split then.
-    with contextlib.suppress(UserError), building(path):
+    with contextlib.suppress(UserError), build_lock(path):
         if not path.exists():
             _write(path, prepared, rows, version)
     return rows, _fingerprint(prepared, rows)

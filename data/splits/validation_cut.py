@@ -11,7 +11,7 @@ _CUT_STREAM = 5  # data/splits/grouped.py has the one before
 
 
 def lacks_validation(labels: Labels) -> bool:
-    """Returns whether a dataset comes with a split that has no validation part.
+    """Return whether a dataset comes with a split that has no validation part.
 
     Args:
         labels: The labels of the dataset.
@@ -20,7 +20,7 @@ def lacks_validation(labels: Labels) -> bool:
 
 
 def cut_validation(labels: Labels, seed: int) -> dict[str, Int64[np.ndarray, " _"]]:
-    """Cuts 15 % of the training part off for validation, by class.
+    """Cut 15 % of the training part off for validation, by class.
 
     Where patients or lesions are known, all images of one stay together, and every class of two or
     more of them is in both parts. Else it is one image in seven of each class, rounded, by chance;
@@ -41,7 +41,7 @@ def cut_validation(labels: Labels, seed: int) -> dict[str, Int64[np.ndarray, " _
 def _cut_images(
     labels: Labels, rows: Int64[np.ndarray, " n"], seed: int
 ) -> dict[str, Int64[np.ndarray, " _"]]:
-    """Returns the places, among the training rows, of both parts."""
+    """Return the places, among the training rows, of both parts."""
     validates = np.zeros(len(rows), bool)
     of_rows = labels.labels[rows]
     for label in np.unique(of_rows).tolist():
@@ -55,7 +55,7 @@ def _cut_images(
 def _cut_groups(
     labels: Labels, rows: Int64[np.ndarray, " n"], seed: int
 ) -> dict[str, Int64[np.ndarray, " _"]]:
-    """Returns the places, among the training rows, of both parts; no group is in two."""
+    """Return the places, among the training rows, of both parts; no group is in two."""
     assert labels.groups is not None
     of_rows, groups = labels.labels[rows], labels.groups[rows]
     dealt = {"train": np.arange(len(rows)), "validation": np.zeros(0, np.int64)}

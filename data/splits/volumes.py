@@ -80,7 +80,7 @@ class VolumeDataset:
         }
 
     def groups_of(self, part: str) -> Shaped[np.ndarray, " m"]:
-        """Returns the patient of every case of a part.
+        """Return the patient of every case of a part.
 
         Args:
             part: "train", "validation" or "test".
@@ -88,7 +88,7 @@ class VolumeDataset:
         return self.groups[self.rows[part]]
 
     def voxel_counts(self, part: str) -> Int64[np.ndarray, " classes"]:
-        """Returns how many voxels of each class a part has, by class id.
+        """Return how many voxels of each class a part has, by class id.
 
         Args:
             part: "train", "validation" or "test".
@@ -97,13 +97,13 @@ class VolumeDataset:
         return counts
 
     def read(self, row: int) -> Volume:
-        """Reads a case.
+        """Read a case.
 
         Args:
             row: Its row number.
 
         Returns:
-            The image float32 [depth, height, width, M], normalised, and the labels uint8 [depth,
+            The image float32 [depth, height, width, M], normalized, and the labels uint8 [depth,
             height, width]: z (upwards), y (to the front), x (to the right).
 
         Raises:
@@ -113,7 +113,7 @@ class VolumeDataset:
         return self.case(row).read(0, int(self.shapes[row, 0]))
 
     def case(self, row: int) -> CaseFile:
-        """Returns the file of a case, from which single slices can be read.
+        """Return the file of a case, from which single slices can be read.
 
         Args:
             row: Its row number.
@@ -140,7 +140,7 @@ def load_volumes(
     split: str | None = None,
     split_seed: int = 0,
 ) -> VolumeDataset:
-    """Opens a prepared dataset of volumes and splits it 70 : 15 : 15, case by case.
+    """Open a prepared dataset of volumes and splits it 70 : 15 : 15, case by case.
 
     Args:
         name: Name of the dataset: kits19 or brats20.
@@ -178,19 +178,19 @@ def load_volumes(
         prepared,
         lambda: paper_split(np.zeros(len(prepared.ids), np.int64), split_seed),
     )
-    kind = prepared.kind
+    spec = prepared.spec
     _check_parts(prepared, rows, split)
     return VolumeDataset(
         name=name,
-        class_names=kind.class_names,
-        modalities=kind.modalities,
-        spacing=kind.spacing,
-        padding=kind.padding,
+        class_names=spec.class_names,
+        modalities=spec.modalities,
+        spacing=spec.spacing,
+        padding=spec.padding,
         ids=prepared.ids,
         groups=prepared.ids,
         shapes=prepared.shapes,
         rows=rows,
-        defaults={**kind.defaults, "split": split},
+        defaults={**spec.defaults, "split": split},
         content_fingerprint=prepared.fingerprint,
         fingerprint=fingerprint,
         prepared=prepared,
@@ -198,7 +198,7 @@ def load_volumes(
 
 
 def _check_parts(prepared: PreparedVolumes, rows: Rows, split: str) -> None:
-    """Refuses a split that nothing can be trained or tested on."""
+    """Refuse a split that nothing can be trained or tested on."""
     for part in PARTS:
         if not len(rows[part]):
             raise UserError(
@@ -206,7 +206,7 @@ def _check_parts(prepared: PreparedVolumes, rows: Rows, split: str) -> None:
             )
     counts = prepared.voxel_counts[rows["train"]].sum(0)
     missing = [
-        name for name, count in zip(prepared.kind.class_names, counts, strict=True) if not count
+        name for name, count in zip(prepared.spec.class_names, counts, strict=True) if not count
     ]
     if missing:
         raise UserError(

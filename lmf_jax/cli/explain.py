@@ -44,7 +44,7 @@ def run_explain(options: Explain) -> None:
 
     All images are predicted first: only then are the names of the pictures known.
     """
-    from data.inputs.image_files import image_files, skipped_in
+    from data.inputs.image_files import image_files, skipped_lines
 
     files = [file for path in options.images for file in image_files(path)]
     check_stems(files)
@@ -63,7 +63,7 @@ def run_explain(options: Explain) -> None:
     for (file, name, probability, heat), picture in zip(explained, pictures, strict=True):
         _draw_heat(file, heat, picture, batches.intensity_range)
         print(f"{file}: {name} ({probability:.3f}), {picture}")
-    print_lines(line for path in options.images for line in skipped_in(path, output))
+    print_lines(line for path in options.images for line in skipped_lines(path, output))
     print_lines(batches.remarks())
     refuse_broken(files, batches.broken)
 

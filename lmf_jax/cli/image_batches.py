@@ -10,16 +10,18 @@ from lmf_jax.config import Config
 from lmf_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from data.inputs.image_files import LooseImages
+    from data.inputs.image_files import InferenceImages
 
 
-def batches_of(files: Sequence[Path], config: Config, dataset: Mapping[str, Any]) -> "LooseImages":
+def batches_of(
+    files: Sequence[Path], config: Config, dataset: Mapping[str, Any]
+) -> "InferenceImages":
     """Return batches of image files, scaled as the images that a run was trained on."""
     from data.formats.intensity import recorded_range
-    from data.inputs.image_files import LooseImages
+    from data.inputs.image_files import InferenceImages
 
     recorded = recorded_range(dataset.get("intensity_range"))
-    return LooseImages(files, config.image_size, batch_size_here(config), recorded)
+    return InferenceImages(files, config.image_size, batch_size_here(config), recorded)
 
 
 def check_stems(files: Sequence[Path]) -> None:

@@ -59,7 +59,7 @@ def run_predict(options: Predict) -> None:
 
 
 def _predict_classes(options: Predict) -> None:
-    from data.inputs.image_files import image_files, skipped_in
+    from data.inputs.image_files import image_files, skipped_lines
 
     output = Path(options.output).expanduser()
     if output.suffix.lower() != ".csv" or output.is_dir():
@@ -73,7 +73,7 @@ def _predict_classes(options: Predict) -> None:
     logits, places = trained.predict(batches)
     _write_predictions(output, [files[place] for place in places], logits, trained.class_names)
     print(f"{len(places):,} of {len(files):,} images predicted: {output}")
-    print_lines(skipped_in(options.images, output))
+    print_lines(skipped_lines(options.images, output))
     print_lines(batches.remarks())
     refuse_broken(files, batches.broken)
 
@@ -102,7 +102,7 @@ def _write_predictions(
 def _predict_masks(options: Predict, trained: TrainedSegmenter) -> None:
     from data.formats.images import open_rgb, read_encoded
     from data.formats.mask_encoding import save_mask
-    from data.inputs.image_files import image_files, skipped_in
+    from data.inputs.image_files import image_files, skipped_lines
 
     files = image_files(options.images)
     check_stems(files)
@@ -117,30 +117,30 @@ def _predict_masks(options: Predict, trained: TrainedSegmenter) -> None:
             save_mask(predictions[i], size, paths[place])
     num_predicted = len(files) - len(batches.broken)
     print(f"{num_predicted:,} of {len(files):,} images segmented: {options.output}")
-    print_lines(skipped_in(options.images, Path(options.output).expanduser()))
+    print_lines(skipped_lines(options.images, Path(options.output).expanduser()))
     print_lines(batches.remarks())
     refuse_broken(files, batches.broken)
 
 
 def _predict_label_maps(options: Predict, trained: TrainedSegmenter) -> None:
-    from data.inputs.volume_files import loose_cases, read_loose_volume, skipped_in
-    from data.volume_spec import volume_kind
+    from data.inputs.volume_files import find_inference_cases, read_inference_volume, skipped_lines
+    from data.volume_spec import volume_spec
 
-    kind = volume_kind(trained.dataset["name"])
-    cases = loose_cases(kind, options.images)
+    spec = volume_spec(trained.dataset["name"])
+    cases = find_inference_cases(spec, options.images)
     inputs = [file for case in cases for file in case.existing_paths()]
     stems = [case.id for case in cases]
     paths = _plan(stems, ".nii.gz", options.output, inputs, options.overwrite)
     broken = []
     for case, path in zip(cases, paths, strict=True):
         try:
-            volume = read_loose_volume(kind, case)
+            volume = read_inference_volume(spec, case)
         except UserError as error:
             broken.append(f"{case.id} ({str(error).rstrip('.')})")
             continue
         volume.save_labels(trained.probabilities(volume.image), path)
     print(f"{len(cases) - len(broken):,} of {len(cases):,} cases segmented: {options.output}")
-    print_lines(skipped_in(options.images, cases, Path(options.output).expanduser()))
+    print_lines(skipped_lines(options.images, cases, Path(options.output).expanduser()))
     if broken:
         raise UserError(f"Cannot segment {first_names(broken)}; all other cases are done.")
 

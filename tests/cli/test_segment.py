@@ -17,7 +17,7 @@ from data.formats.images import decode_image
 from data.formats.nifti import open_nifti
 from data.prepared.prepare_volumes import bounding_box, prepare_volumes
 from data.splits.volumes import load_volumes
-from data.volume_spec import volume_kind
+from data.volume_spec import volume_spec
 from lmf_jax.inference import segmenter
 from lmf_jax.inference.segmenter import load_segmenter
 from lmf_jax.training import segmentation
@@ -204,15 +204,15 @@ def test_label_maps_are_predicted_over_the_voxels_of_their_files(
     assert printed.err.startswith(f"lmf_jax: Cannot segment {broken.name} (")
     assert len(list((tmp_path / "out").iterdir())) == 2
 
-    kind, trained = volume_kind(name), load_segmenter(whole / name)
+    spec, trained = volume_spec(name), load_segmenter(whole / name)
     dataset = load_volumes(name, data_dir=data_dir)
     row = dataset.ids.tolist().index(first.name)
     predicted = open_nifti(tmp_path / "out" / f"{first.name}.nii.gz")
-    image = open_nifti(kind.case_of(first).image_paths()[0])
+    image = open_nifti(spec.case_of(first).image_paths()[0])
     assert (predicted.shape, predicted.dtype) == (image.shape, np.uint8)
     np.testing.assert_array_equal(predicted.orientation, image.orientation)
     np.testing.assert_allclose(predicted.affine, image.affine, atol=1e-4)
-    classes = predicted.read_labels(kind.label_values)
+    classes = predicted.read_labels(spec.label_values)
     expected = trained.segment(dataset.read(row).image[None])[0]
     found = [ids[bounding_box(ids > 0)] for ids in (classes, expected)]  # what is cut off is 0
     np.testing.assert_array_equal(*found)

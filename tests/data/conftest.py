@@ -19,7 +19,7 @@ def digits(data_dir: Path) -> Dataset:
 
 @pytest.fixture
 def real_data():
-    """Finds a folder of the real data that may lie beside the checkout; skips where it does not."""
+    """Find a folder of the real data that may lie beside the checkout; skip where it does not."""
 
     def find(folder: str) -> Path:
         path = Path(__file__).parents[3] / "shared" / "data" / folder

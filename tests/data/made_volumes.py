@@ -15,7 +15,7 @@ KITS19_SPACING: Spacing = (3.22, 1.62, 1.62)
 def save_nifti(
     path: Path, values: np.ndarray, spacing: Spacing = (1.0, 1.0, 1.0), orientation: str = "RAS"
 ) -> None:
-    """Writes a volume whose axes are z, y, x as a file whose axes are stored in another way.
+    """Write a volume whose axes are z, y, x as a file whose axes are stored in another way.
 
     The first voxel of the volume lies at (-5, 7, 11) mm, whatever the orientation.
 
@@ -38,17 +38,17 @@ def save_nifti(
 
 
 def stored(path: Path) -> np.ndarray:
-    """Returns the values of a file with axes z, y, x."""
+    """Return the values of a file with axes z, y, x."""
     return np.array(nibabel.as_closest_canonical(nibabel.load(path)).dataobj).T
 
 
 def ball(
-    shape: Sequence[int], centre: Sequence[float], radius: float, spacing: Spacing
+    shape: Sequence[int], center: Sequence[float], radius: float, spacing: Spacing
 ) -> np.ndarray:
-    """Returns which voxels of a volume lie in a ball; centre in voxels, radius in mm."""
+    """Return which voxels of a volume lie in a ball; center in voxels, radius in mm."""
     axes = [
         (np.arange(size) - middle) * edge
-        for size, middle, edge in zip(shape, centre, spacing, strict=True)
+        for size, middle, edge in zip(shape, center, spacing, strict=True)
     ]
     z, y, x = np.meshgrid(*axes, indexing="ij")
     return z**2 + y**2 + x**2 <= radius**2
@@ -61,7 +61,7 @@ def make_kits19(
     shape: tuple[int, int, int] = (12, 20, 18),
     spacing: Spacing = KITS19_SPACING,
 ) -> Path:
-    """Makes a folder like that of KiTS19: a kidney in fat, and in it a tumour.
+    """Make a folder like that of KiTS19: a kidney in fat, and in it a tumor.
 
     Its files have their first axis from the head to the feet, as the real ones do.
 
@@ -76,10 +76,10 @@ def make_kits19(
     """
     for number in range(num_cases):
         rng = np.random.default_rng([19, number])
-        centre = [size * rng.uniform(0.4, 0.6) for size in shape]
+        center = [size * rng.uniform(0.4, 0.6) for size in shape]
         extent = min(size * edge for size, edge in zip(shape, spacing, strict=True))
-        kidney = ball(shape, centre, extent * 0.3, spacing)
-        tumour = ball(shape, [middle + 0.5 for middle in centre], extent * 0.13, spacing)
+        kidney = ball(shape, center, extent * 0.3, spacing)
+        tumour = ball(shape, [middle + 0.5 for middle in center], extent * 0.13, spacing)
         image = rng.normal(-60, 20, shape)
         image[kidney] += 200
         image[tumour] -= 90
@@ -94,7 +94,7 @@ def make_kits19(
 def make_brats20(
     raw_dir: Path, num_cases: int = 8, *, shape: tuple[int, int, int] = (18, 20, 16)
 ) -> Path:
-    """Makes a folder like that of BraTS 2020: a brain in nothing, and in it three shells of tumour.
+    """Make a folder like that of BraTS 2020: a brain in nothing, and in it three shells of tumor.
 
     Args:
         raw_dir: The folder; it is made.
@@ -109,10 +109,10 @@ def make_brats20(
         rng = np.random.default_rng([20, number])
         middle = [size / 2 for size in shape]
         brain = ball(shape, middle, min(shape) * 0.45, cube)
-        centre = [size / 2 + rng.uniform(-1, 1) for size in shape]
+        center = [size / 2 + rng.uniform(-1, 1) for size in shape]
         labels = np.zeros(shape, np.uint8)
         for label, radius in ((2, 0.3), (4, 0.2), (1, 0.12)):
-            labels[ball(shape, centre, min(shape) * radius, cube) & brain] = label
+            labels[ball(shape, center, min(shape) * radius, cube) & brain] = label
         name = f"BraTS20_Training_{number:03d}"
         folder = raw_dir / name
         folder.mkdir(parents=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data.storage import building, replacing
+from data.storage import build_lock, replacing
 from lmf_jax.errors import UserError
 
 
@@ -14,11 +14,11 @@ def test_a_second_builder_waits_for_the_first(tmp_path: Path) -> None:
     finished = []
 
     def build_second() -> None:
-        with building(tmp_path / "new" / "file"):
+        with build_lock(tmp_path / "new" / "file"):
             finished.append("second")
 
     second = threading.Thread(target=build_second)
-    with building(tmp_path / "new" / "file"):
+    with build_lock(tmp_path / "new" / "file"):
         second.start()
         time.sleep(0.2)
         finished.append("first")
@@ -27,7 +27,7 @@ def test_a_second_builder_waits_for_the_first(tmp_path: Path) -> None:
 
 
 def test_different_files_are_built_side_by_side(tmp_path: Path) -> None:
-    with building(tmp_path / "one"), building(tmp_path / "other"):
+    with build_lock(tmp_path / "one"), build_lock(tmp_path / "other"):
         pass
 
 
@@ -36,7 +36,7 @@ def test_a_disk_without_locks_is_no_error(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError("No locks available")
 
     monkeypatch.setattr("data.storage.fcntl.flock", no_locks)
-    with building(tmp_path / "file"):
+    with build_lock(tmp_path / "file"):
         (tmp_path / "file").write_text("built")
 
 
@@ -46,7 +46,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> No
     for path in [leftovers[0], *others]:
         path.write_text("half")
     leftovers[1].mkdir()
-    with building(tmp_path / "file"):
+    with build_lock(tmp_path / "file"):
         assert not any(path.exists() for path in leftovers)
     assert all(path.exists() for path in others)
 
@@ -58,14 +58,14 @@ def test_without_locks_nothing_of_others_is_removed(tmp_path: Path, monkeypatch)
     monkeypatch.setattr("data.storage.fcntl.flock", no_locks)
     path = tmp_path / f".file.{'0a' * 16}"
     path.write_text("another process writes this")
-    with building(tmp_path / "file"):
+    with build_lock(tmp_path / "file"):
         assert path.exists()
 
 
 def test_a_file_elsewhere_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with (
         pytest.raises(UserError, match=r"^/elsewhere/a\.png cannot be read \(Permission denied\)"),
-        building(tmp_path / "file"),
+        build_lock(tmp_path / "file"),
     ):
         raise OSError(13, "Permission denied", "/elsewhere/a.png")
 
@@ -73,7 +73,7 @@ def test_a_file_elsewhere_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_a_refusing_disk_is_reported_to_the_person(tmp_path: Path) -> None:
     with (
         pytest.raises(UserError, match=r"file cannot be written \(No space left\).*--data-dir"),
-        building(tmp_path / "file"),
+        build_lock(tmp_path / "file"),
     ):
         raise OSError(28, "No space left")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.volume_spec import CaseFiles, VolumeArray, VolumeKind, case_folders
+from data.volume_spec import CaseFiles, VolumeArray, VolumeSpec, case_folders
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 
@@ -13,7 +13,7 @@ MISNAMED = "W39_1998.09.19_Segm"
 
 
 def find_cases(raw_dir: Path) -> list[CaseFiles]:
-    """Lists the cases.
+    """List the cases.
 
     Args:
         raw_dir: The folder of the cases.
@@ -27,7 +27,7 @@ def find_cases(raw_dir: Path) -> list[CaseFiles]:
 
 
 def case_of(folder: Path) -> CaseFiles:
-    """Returns the case in a folder.
+    """Return the case in a folder.
 
     Args:
         folder: ``BraTS20_Training_001`` or another, whose files begin with its name.
@@ -39,8 +39,8 @@ def case_of(folder: Path) -> CaseFiles:
     return case
 
 
-def normalise(image: VolumeArray) -> VolumeArray:
-    """Scales the brain to mean 0 and variance 1; what was removed around it stays 0.
+def normalize(image: VolumeArray) -> VolumeArray:
+    """Scale the brain to mean 0 and variance 1; what was removed around it stays 0.
 
     Args:
         image: Values of one modality without the skull; they are overwritten.
@@ -52,7 +52,7 @@ def normalise(image: VolumeArray) -> VolumeArray:
     return image
 
 
-KIND = VolumeKind(
+SPEC = VolumeSpec(
     class_names=("background", "necrotic core", "edema", "enhancing tumour"),
     label_values=(0, 1, 2, 4),
     modalities=MODALITIES,
@@ -62,5 +62,5 @@ KIND = VolumeKind(
     defaults={"patch_size": (128, 128, 128), "batch_size": 2},
     case_of=case_of,
     find_cases=find_cases,
-    normalise=normalise,
+    normalize=normalize,
 )

@@ -14,7 +14,7 @@ PAPER_COUNTS = {"train": 14815, "validation": 3175, "test": 3175}
 
 
 def read_labels(raw: Path) -> Labels:
-    """Reads the folder of every class; the masks beside the images are left alone.
+    """Read the folder of every class; the masks beside the images are left alone.
 
     Nothing in the download tells which images are of one patient.
 
@@ -33,13 +33,13 @@ def read_labels(raw: Path) -> Labels:
 
 
 def image_path(raw: Path, name: str) -> Path:
-    """Returns where the image of this name lies."""
+    """Return where the image of this name lies."""
     class_name, _, image = name.partition("/")
     return _class_folder(raw, class_name) / image
 
 
 def _class_folder(raw: Path, class_name: str) -> Path:
-    """Returns the folder of a class's images; older releases have no folder of masks beside it."""
+    """Return the folder of a class's images; older releases have no folder of masks beside it."""
     inner = raw / "COVID-19_Radiography_Dataset"
     folder = (inner if inner.is_dir() else raw) / class_name
     if not folder.is_dir():

@@ -14,7 +14,7 @@ MAX_INTENSITY = 16
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Builder of digits_lt: 1,797 grey images of 8x8 pixels in ten classes."""
+    """Builder of digits_lt: 1,797 gray images of 8x8 pixels in ten classes."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
@@ -53,7 +53,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 
 def encode_png(pixels: Float[np.ndarray, "height width"]) -> bytes:
-    """Encodes one image of intensities 0..16 as a grey PNG of 0..255, without loss.
+    """Encode one image of intensities 0..16 as a gray PNG of 0..255, without loss.
 
     Args:
         pixels: Intensities, [height, width].
@@ -63,7 +63,7 @@ def encode_png(pixels: Float[np.ndarray, "height width"]) -> bytes:
         compression libraries differ in their output, and the fingerprint of a dataset covers
         its encoded bytes.
     """
-    grey = np.rint(pixels * (255 / MAX_INTENSITY)).astype(np.uint8)
+    gray = np.rint(pixels * (255 / MAX_INTENSITY)).astype(np.uint8)
     file = io.BytesIO()
-    Image.fromarray(grey).save(file, format="png", compress_level=0)
+    Image.fromarray(gray).save(file, format="png", compress_level=0)
     return file.getvalue()

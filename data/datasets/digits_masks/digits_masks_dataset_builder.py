@@ -70,7 +70,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 def draw(
     digits: Float[np.ndarray, "n 8 8"], row: int
 ) -> tuple[UInt8[np.ndarray, "side side"], UInt8[np.ndarray, "side side"]]:
-    """Draws image number ``row`` and its mask.
+    """Draw image number ``row`` and its mask.
 
     Up to three digits lie on a ground whose brightness changes slowly and which is as noisy as
     they; in half of the images there is a spot too, of some ten pixels.
@@ -99,7 +99,7 @@ def draw(
 
 
 def _smooth(image: Float[np.ndarray, "side side"]) -> Float[np.ndarray, "side side"]:
-    """Averages over squares of a quarter of the side; the border is repeated."""
+    """Average over squares of a quarter of the side; the border is repeated."""
     reach = SIDE // 8
     for axis in (0, 1):
         padding = [(reach, reach) if a == axis else (0, 0) for a in (0, 1)]
@@ -110,7 +110,7 @@ def _smooth(image: Float[np.ndarray, "side side"]) -> Float[np.ndarray, "side si
 
 
 def _encode_png(pixels: UInt8[np.ndarray, "height width"]) -> bytes:
-    """Encodes without compressing: libraries differ in it, and the fingerprint covers the bytes."""
+    """Encode without compressing: libraries differ in it, and the fingerprint covers the bytes."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="png", compress_level=0)
     return file.getvalue()

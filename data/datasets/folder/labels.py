@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data.builders.image_folder import folders_in, images_in, is_image
-from data.builders.unused_files import files_below, other_kinds, unused_line
-from data.file_names import one_form
+from data.builders.unused_files import files_below, non_image_lines, unused_line
+from data.file_names import to_nfc
 from data.labels import PART_NAMES, PARTS, Labels, make_labels
 from lmf_jax.errors import UserError
 
 
 def read_labels(raw: Path) -> Labels:
-    """Reads a folder per class, or a folder per part with a folder per class in each.
+    """Read a folder per class, or a folder per part with a folder per class in each.
 
     Classes are in alphabetical order. The name of an image is its path below the folder.
 
@@ -26,35 +26,35 @@ def read_labels(raw: Path) -> Labels:
     folders = [(part, name, raw / part / name) for part in parts for name in _classes(raw / part)]
     ids, labels, in_parts = [], [], []
     classes = _classes(raw / parts[0])
-    spelled = {one_form(name): name for name in classes}
+    spelled = {to_nfc(name): name for name in classes}
     for part, class_name, folder in folders:
         for image in images_in(folder):
             ids.append((folder / image).relative_to(raw).as_posix())
-            labels.append(spelled.get(one_form(class_name), class_name))
+            labels.append(spelled.get(to_nfc(class_name), class_name))
             in_parts.append(PART_NAMES.get(part.lower(), ""))
     return make_labels(raw, classes, ids, labels, parts=in_parts if parts != [""] else None)
 
 
 def image_path(raw: Path, name: str) -> Path:
-    """Returns where the image of this name lies."""
+    """Return where the image of this name lies."""
     return raw / name
 
 
 def raw_files(raw: Path) -> Iterator[Path]:
-    """Yields every file that the labels come from."""
+    """Yield every file that the labels come from."""
     for name in read_labels(raw).ids.tolist():
         yield raw / name
 
 
-def file_remarks(raw: Path) -> list[str]:
-    """Returns a line for each kind of files in the folder that are not used.
+def unused_file_lines(raw: Path) -> list[str]:
+    """Return a line for each kind of files in the folder that are not used.
 
     Args:
         raw: The folder.
     """
     used = {raw / name for name in read_labels(raw).ids.tolist()}
     unused = [file for file in files_below(raw) if file not in used]
-    lines = other_kinds(raw, unused)
+    lines = non_image_lines(raw, unused)
     if images := [file for file in unused if is_image(file)]:
         lines.append(
             unused_line(raw, images, "image", "move images into the folder of their class")
@@ -63,7 +63,7 @@ def file_remarks(raw: Path) -> list[str]:
 
 
 def _parts(raw: Path) -> list[str]:
-    """Returns the folders of the parts, training first; a single "" if the split is left open."""
+    """Return the folders of the parts, training first; a single "" if the split is left open."""
     names = folders_in(raw)
     parts = [name for name in names if name.lower() in PART_NAMES]
     if not parts:

@@ -12,7 +12,7 @@ PAPER_COUNTS = {"train": 7011, "validation": 1502, "test": 1502}
 
 
 def read_labels(raw_dir: Path) -> Labels:
-    """Reads ``GroundTruth.csv`` and, if ``HAM10000_metadata.csv`` lies beside, the lesions.
+    """Read ``GroundTruth.csv`` and, if ``HAM10000_metadata.csv`` lies beside, the lesions.
 
     Args:
         raw_dir: The folder of the download.
@@ -29,5 +29,5 @@ def read_labels(raw_dir: Path) -> Labels:
 
 
 def image_path(raw_dir: Path, name: str) -> Path:
-    """Returns where the image of this name lies in the download."""
+    """Return where the image of this name lies in the download."""
     return raw_dir / "images" / f"{name}.jpg"

@@ -28,5 +28,5 @@ def read_labels(raw_dir: Path) -> Labels:
 
 
 def mask_path(raw_dir: Path, name: str) -> Path:
-    """Returns where the mask of the image of this name lies in the download."""
+    """Return where the mask of the image of this name lies in the download."""
     return raw_dir / "masks" / f"{name}_segmentation.png"

@@ -23,7 +23,7 @@ _LAYOUTS = (
 
 
 def read_labels(raw_dir: Path) -> Labels:
-    """Lists the images of every part.
+    """List the images of every part.
 
     Args:
         raw_dir: The folder of the download.
@@ -40,17 +40,17 @@ def read_labels(raw_dir: Path) -> Labels:
 
 
 def image_path(raw_dir: Path, name: str) -> Path:
-    """Returns where the image of this name lies in the download."""
+    """Return where the image of this name lies in the download."""
     return _of_part(raw_dir, name)[0]
 
 
 def mask_path(raw_dir: Path, name: str) -> Path:
-    """Returns where the mask of the image of this name lies in the download."""
+    """Return where the mask of the image of this name lies in the download."""
     return _of_part(raw_dir, name)[1]
 
 
 def _of_part(raw_dir: Path, name: str) -> tuple[Path, Path]:
-    """Returns where an image and its mask lie: in the part that has the image."""
+    """Return where an image and its mask lie: in the part that has the image."""
     paths = [
         (images / f"{name}.jpg", masks / f"{name}_segmentation.png")
         for images, masks in _folders(raw_dir)
@@ -59,7 +59,7 @@ def _of_part(raw_dir: Path, name: str) -> tuple[Path, Path]:
 
 
 def _folders(raw_dir: Path) -> list[tuple[Path, Path]]:
-    """Returns the folders of the images and the masks of every part."""
+    """Return the folders of the images and the masks of every part."""
     for layout in _LAYOUTS:
         if (raw_dir / layout[0][0]).is_dir():
             return [(raw_dir / images, raw_dir / masks) for images, masks in layout]

@@ -12,7 +12,7 @@ PAPER_COUNTS = {"train": 17733, "validation": 3799, "test": 3799}
 
 
 def read_labels(raw_dir: Path) -> Labels:
-    """Reads the ground truth and, where they lie beside, the lesions of the metadata.
+    """Read the ground truth and, where they lie beside, the lesions of the metadata.
 
     An image whose lesion is not named is a group of its own.
 
@@ -32,5 +32,5 @@ def read_labels(raw_dir: Path) -> Labels:
 
 
 def image_path(raw_dir: Path, name: str) -> Path:
-    """Returns where the image of this name lies: Kaggle's copy holds its folder twice."""
+    """Return where the image of this name lies: Kaggle's copy holds its folder twice."""
     return raw_dir / "ISIC_2019_Training_Input" / "ISIC_2019_Training_Input" / f"{name}.jpg"

@@ -1,1 +1,1 @@
-"""KiTS19: CT of the abdomen, kidneys and kidney tumours."""
+"""KiTS19: CT of the abdomen, kidneys and kidney tumors."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.volume_spec import CaseFiles, VolumeArray, VolumeKind, case_folders
+from data.volume_spec import CaseFiles, VolumeArray, VolumeSpec, case_folders
 
 CLIP = (-79.0, 304.0)
 """The Hounsfield units that are told apart; what lies outside is clipped."""
@@ -15,12 +15,12 @@ the same in every scanner; statistics of a case would depend on how much air lie
 Isensee and Maier-Hein, An attempt at beating the 3D U-Net, 2019, arXiv:1908.02182.
 """
 
-LABELLED = 210
+LABELED = 210
 """Cases 0 to 209 come with a label map; that of the others was kept for the challenge."""
 
 
 def case_of(folder: Path) -> CaseFiles:
-    """Returns the case in a folder.
+    """Return the case in a folder.
 
     Args:
         folder: ``case_00000`` or another.
@@ -29,7 +29,7 @@ def case_of(folder: Path) -> CaseFiles:
 
 
 def find_cases(raw_dir: Path) -> list[CaseFiles]:
-    """Lists the cases; those that were published without a label map are left out.
+    """List the cases; those that were published without a label map are left out.
 
     Args:
         raw_dir: The folder of the cases.
@@ -39,11 +39,11 @@ def find_cases(raw_dir: Path) -> list[CaseFiles]:
     """
     folders = case_folders(raw_dir, r"case_\d{5}", "case_00000/{imaging,segmentation}.nii.gz")
     cases = map(case_of, folders)
-    return [case for case in cases if int(case.id[5:]) < LABELLED or case.has(case.labels)]
+    return [case for case in cases if int(case.id[5:]) < LABELED or case.has(case.labels)]
 
 
-def normalise(image: VolumeArray) -> VolumeArray:
-    """Clips Hounsfield units, and scales them to about mean 0 and variance 1 within the kidneys.
+def normalize(image: VolumeArray) -> VolumeArray:
+    """Clip Hounsfield units, and scales them to about mean 0 and variance 1 within the kidneys.
 
     Args:
         image: Hounsfield units; they are overwritten.
@@ -54,7 +54,7 @@ def normalise(image: VolumeArray) -> VolumeArray:
     return image
 
 
-KIND = VolumeKind(
+SPEC = VolumeSpec(
     class_names=("background", "kidney", "tumour"),
     label_values=(0, 1, 2),
     modalities=("ct",),
@@ -64,5 +64,5 @@ KIND = VolumeKind(
     defaults={"patch_size": (80, 160, 160), "batch_size": 2},
     case_of=case_of,
     find_cases=find_cases,
-    normalise=normalise,
+    normalize=normalize,
 )

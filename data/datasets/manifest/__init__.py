@@ -1,1 +1,1 @@
-"""A person's own images, listed in a CSV file."""
+"""A person's own images, format_values in a CSV file."""

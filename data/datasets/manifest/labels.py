@@ -10,7 +10,7 @@ from lmf_jax.errors import UserError
 
 
 def read_labels(raw: Path) -> Labels:
-    """Reads the columns ``path`` and ``label``, and ``group`` and ``split`` if they are there.
+    """Read the columns ``path`` and ``label``, and ``group`` and ``split`` if they are there.
 
     Classes are in alphabetical order. The name of an image is its path, relative to the folder of
     the manifest; a path from the root is taken if it leads there. An image with an empty group is a
@@ -44,19 +44,19 @@ def read_labels(raw: Path) -> Labels:
 
 
 def image_path(raw: Path, name: str) -> Path:
-    """Returns where the image of this name lies."""
+    """Return where the image of this name lies."""
     return raw.parent / name
 
 
 def raw_files(raw: Path) -> Iterator[Path]:
-    """Yields every file that the labels come from."""
+    """Yield every file that the labels come from."""
     yield raw
     for name in read_labels(raw).ids.tolist():
         yield image_path(raw, name)
 
 
 def _name(raw: Path, path: str) -> str:
-    """Returns a path relative to the folder of the manifest, as far as it leads there."""
+    """Return a path relative to the folder of the manifest, as far as it leads there."""
     return below(raw.parent, path) if path else path
 
 

@@ -76,13 +76,13 @@ _MOST_CLASSES = 1000
 
 
 def flag_of(path: Path) -> str:
-    """Returns the flag in the name of a MedMNIST file: ``dermamnist`` of ``dermamnist_64.npz``."""
+    """Return the flag in the name of a MedMNIST file: ``dermamnist`` of ``dermamnist_64.npz``."""
     flag = re.match("[a-z]*", path.name.lower())
     return flag[0] if flag else ""
 
 
 def read_labels(path: Path) -> Labels:
-    """Reads the labels and the official split of a MedMNIST file, in the order of its parts.
+    """Read the labels and the official split of a MedMNIST file, in the order of its parts.
 
     A flag that is not in ``CLASSES`` has as many classes as its largest label says, named "0", "1"
     and so on.
@@ -107,12 +107,12 @@ def read_labels(path: Path) -> Labels:
 
 
 def raw_files(path: Path) -> Iterator[Path]:
-    """Yields every file that the labels come from."""
+    """Yield every file that the labels come from."""
     yield path
 
 
 def encoded_images(path: Path) -> Iterator[bytes]:
-    """Yields the images of a MedMNIST file as PGM or PPM, in the order of ``read_labels``.
+    """Yield the images of a MedMNIST file as PGM or PPM, in the order of ``read_labels``.
 
     These formats are a line of text and the pixels, so their bytes, which the fingerprint of a
     dataset covers, do not depend on anybody's compression.
@@ -138,7 +138,7 @@ def encoded_images(path: Path) -> Iterator[bytes]:
 
 
 def _image_shapes(path: Path, archive: zipfile.ZipFile) -> dict[str, tuple[int, ...]]:
-    """Returns the shape of the images of every part, once all are possible and of one size."""
+    """Return the shape of the images of every part, once all are possible and of one size."""
     shapes = {}
     for part in PARTS:
         with open_array(path, archive, f"{_NAMES[part]}_images") as images:
@@ -153,7 +153,7 @@ def _image_shapes(path: Path, archive: zipfile.ZipFile) -> dict[str, tuple[int, 
 
 
 def _check_images(images: Array) -> None:
-    """Refuses what is no stack of grey or RGB images."""
+    """Refuse what is no stack of gray or RGB images."""
     path, name, shape = images.path, images.name, images.shape
     if len(shape) == 5 or (len(shape) == 4 and shape[3] > 4):
         raise UserError(
@@ -184,7 +184,7 @@ def _check_images(images: Array) -> None:
 def _read_part(
     path: Path, archive: zipfile.ZipFile, part: str, count: int
 ) -> Int32[np.ndarray, " n"]:
-    """Returns the labels of a part, once there is one for every image and all are possible."""
+    """Return the labels of a part, once there is one for every image and all are possible."""
     flag = flag_of(path)
     with open_array(path, archive, f"{_NAMES[part]}_labels") as labels:
         name, shape = labels.name, labels.shape
@@ -210,7 +210,7 @@ def _read_part(
 
 
 def _class_names(path: Path, labels: Mapping[str, Int32[np.ndarray, " _"]]) -> tuple[str, ...]:
-    """Returns the names of the classes: of a known flag, or counted up to the largest label."""
+    """Return the names of the classes: of a known flag, or counted up to the largest label."""
     known = CLASSES.get(flag_of(path))
     count = 1 + max(int(values.max()) for values in labels.values())
     return known or tuple(str(label) for label in range(count))

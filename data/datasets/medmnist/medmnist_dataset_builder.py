@@ -11,13 +11,13 @@ class Builder(RawBuilder):
     """Builder of medmnist:FILE.npz, any flag and size."""
 
     def read_labels(self) -> Labels:
-        """Returns the labels of all images, with MedMNIST's split."""
+        """Return the labels of all images, with MedMNIST's split."""
         return read_labels(self.raw)
 
     def read_images(self) -> Iterator[bytes]:
-        """Yields the images; what is damaged is refused as it is met."""
+        """Yield the images; what is damaged is refused as it is met."""
         return encoded_images(self.raw)
 
     def broken_images(self) -> list[str]:
-        """Returns no name: pixels are not encoded, so no single image can be broken."""
+        """Return no name: pixels are not encoded, so no single image can be broken."""
         return []

@@ -16,7 +16,7 @@ PAPER_COUNTS = {"train": 4474, "validation": 959, "test": 959}
 
 
 def read_labels(raw_dir: Path) -> Labels:
-    """Reads ``full_df.csv``: one line and one label per eye, and the patient as the group.
+    """Read ``full_df.csv``: one line and one label per eye, and the patient as the group.
 
     The label is the column ``labels``; the columns N to O are the diagnoses of both eyes together.
 
@@ -35,7 +35,7 @@ def read_labels(raw_dir: Path) -> Labels:
 
 
 def image_path(raw_dir: Path, name: str) -> Path:
-    """Returns where the preprocessed image of this name lies, or the original if there is none."""
+    """Return where the preprocessed image of this name lies, or the original if there is none."""
     preprocessed = raw_dir / "preprocessed_images"
     originals = raw_dir / "ODIR-5K" / "ODIR-5K" / "Training Images"
     folder = preprocessed if preprocessed.is_dir() else originals

@@ -11,7 +11,7 @@ Mask = UInt8[np.ndarray, "height width"]
 
 
 def join_masks(masks: Sequence[Mask]) -> Mask:
-    """Returns the union of the foregrounds, each pixel with its class.
+    """Return the union of the foregrounds, each pixel with its class.
 
     Args:
         masks: Values of the masks of one image, 0 for the background.
@@ -36,7 +36,7 @@ def join_masks(masks: Sequence[Mask]) -> Mask:
 
 
 def encode_mask(mask: Mask) -> bytes:
-    """Returns a grey PNG, the same bytes with every release of zlib: it is not compressed."""
+    """Return a gray PNG, the same bytes with every release of zlib: it is not compressed."""
     file = io.BytesIO()
     Image.fromarray(mask).save(file, format="png", compress_level=0)
     return file.getvalue()

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from data.builders.image_folder import folders_in, images_in, is_image
-from data.builders.unused_files import counted, files_below, named, other_kinds, unused_line
-from data.file_names import one_form
+from data.builders.unused_files import counted, files_below, named, non_image_lines, unused_line
+from data.file_names import to_nfc
 from data.formats.csv_files import check_values, read_csv
-from data.formats.masks import MOST_CLASSES, listed
+from data.formats.masks import MOST_CLASSES, format_values
 from data.labels import (
     PART_NAMES,
     PARTS,
@@ -37,7 +37,7 @@ MOST_UNNAMED = 32
 
 
 def read_labels(raw: FolderPair) -> Labels:
-    """Lists the images: right in their folder, or in train, val and test there.
+    """List the images: right in their folder, or in train, val and test there.
 
     The name of an image is its path below the folder.
 
@@ -66,12 +66,12 @@ def read_labels(raw: FolderPair) -> Labels:
 
 
 def image_path(raw: FolderPair, name: str) -> Path:
-    """Returns where the image of this name lies."""
+    """Return where the image of this name lies."""
     return raw.images / name
 
 
 def raw_files(raw: FolderPair) -> Iterator[Path]:
-    """Yields every file that the labels and masks come from."""
+    """Yield every file that the labels and masks come from."""
     ids = read_labels(raw).ids.tolist()
     for name in ids:
         yield raw.images / name
@@ -82,8 +82,8 @@ def raw_files(raw: FolderPair) -> Iterator[Path]:
             yield raw.masks / file
 
 
-def file_remarks(raw: FolderPair) -> list[str]:
-    """Returns a line for each kind of files in the folders that are not used, and for joined masks.
+def unused_file_lines(raw: FolderPair) -> list[str]:
+    """Return a line for each kind of files in the folders that are not used, and for joined masks.
 
     Args:
         raw: The two folders.
@@ -94,7 +94,7 @@ def file_remarks(raw: FolderPair) -> list[str]:
     used |= {raw.masks / CLASSES_FILE, raw.masks / GROUPS_FILE}
     unused_images = [file for file in files_below(raw.images, [raw.masks]) if file not in used]
     unused_masks = [file for file in files_below(raw.masks, [raw.images]) if file not in used]
-    lines = other_kinds(raw.images, unused_images) + other_kinds(raw.masks, unused_masks)
+    lines = non_image_lines(raw.images, unused_images) + non_image_lines(raw.masks, unused_masks)
     if images := [file for file in unused_images if is_image(file)]:
         advice = "move images into train, val or test"
         lines.append(unused_line(raw.images, images, "image", advice))
@@ -111,7 +111,7 @@ def file_remarks(raw: FolderPair) -> list[str]:
 
 
 def find_masks(raw: FolderPair, ids: Sequence[str]) -> dict[str, tuple[Path, ...]]:
-    """Returns the masks of every image that has one or, told apart by a number, several.
+    """Return the masks of every image that has one or, told apart by a number, several.
 
     Args:
         raw: The two folders.
@@ -128,7 +128,7 @@ def find_masks(raw: FolderPair, ids: Sequence[str]) -> dict[str, tuple[Path, ...
         path = PurePosixPath(name)
         part = str(path.parent) if str(path.parent) in masks else ""
         by_stem = masks.get(part, {})
-        by_ending = [by_stem.get(one_form(path.stem) + ending, {}) for ending in ENDINGS]
+        by_ending = [by_stem.get(to_nfc(path.stem) + ending, {}) for ending in ENDINGS]
         by_number = [files for numbers in by_ending for files in numbers.values()]
         fitting = [file for files in by_number for file in files]
         if sum(map(bool, by_ending)) > 1 or len(fitting) > len(by_number):
@@ -149,7 +149,7 @@ def find_masks(raw: FolderPair, ids: Sequence[str]) -> dict[str, tuple[Path, ...
 
 
 def mask_classes(raw: FolderPair, values: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
-    """Returns the name of every class of pixels, the background first.
+    """Return the name of every class of pixels, the background first.
 
     Args:
         raw: The two folders.
@@ -175,14 +175,15 @@ def mask_classes(raw: FolderPair, values: Mapping[str, Sequence[int]]) -> tuple[
     if not fits:
         wrong = _wrong_mask(values, named)
         raise UserError(
-            f"The masks in {raw.masks} hold the values {listed(used)}, and the one of {wrong} "
-            f"alone {listed(values[wrong])}; expected {expected}, or 0 and 255 of two."
+            f"The masks in {raw.masks} hold the values {format_values(used)}, and the one of "
+            f"{wrong} alone {format_values(values[wrong])}; expected {expected}, or 0 and 255 of "
+            "two."
         )
     return named or ("background", *(f"class-{i}" for i in range(1, count)))
 
 
 def _wrong_mask(values: Mapping[str, Sequence[int]], named: Sequence[str] | None) -> str:
-    """Returns the name of a mask that does not fit, of masks that together do not.
+    """Return the name of a mask that does not fit, of masks that together do not.
 
     Where some are black and white and others hold class ids, one of the fewer is wrong; masks of
     background alone are either.
@@ -210,7 +211,7 @@ def _wrong_mask(values: Mapping[str, Sequence[int]], named: Sequence[str] | None
 
 
 def check_jpeg(encoded: bytes, values: Sequence[int]) -> None:
-    """Refuses what JPEG makes of class ids: it changes values by a little.
+    """Refuse what JPEG makes of class ids: it changes values by a little.
 
     Args:
         encoded: The bytes of a mask.
@@ -221,13 +222,13 @@ def check_jpeg(encoded: bytes, values: Sequence[int]) -> None:
     """
     if encoded.startswith(b"\xff\xd8") and not {0, 255}.issuperset(values):
         raise ValueError(
-            f"it is a JPEG, which changes class ids, and holds the values {listed(values)}; "
+            f"it is a JPEG, which changes class ids, and holds the values {format_values(values)}; "
             "save masks as PNG"
         )
 
 
 def _parts(folder: Path) -> list[str]:
-    """Returns the folders of the parts, training first; a single "" if there are none."""
+    """Return the folders of the parts, training first; a single "" if there are none."""
     parts = [name for name in folders_in(folder) if name.lower() in PART_NAMES]
     if len({PART_NAMES[part.lower()] for part in parts}) < len(parts):
         raise UserError(f"{folder} holds a part twice: {', '.join(parts)}; expected {_EXPECTED}.")
@@ -238,14 +239,14 @@ _EXPECTED = "train, val and test, or files alone"
 
 
 def _by_stem(folder: Path) -> dict[str, dict[int, list[str]]]:
-    """Returns the masks in a folder by their name without the ending, and by their number.
+    """Return the masks in a folder by their name without the ending, and by their number.
 
-    A mask with a number is listed by its whole name too, without a number (-1): that may be the
-    name of an image.
+    A mask with a number is also listed by its whole name under -1: that may be the name
+    of an image.
     """
     by_stem: dict[str, dict[int, list[str]]] = {}
     for name in images_in(folder):
-        stem = one_form(PurePosixPath(name).stem)
+        stem = to_nfc(PurePosixPath(name).stem)
         by_stem.setdefault(stem, {}).setdefault(-1, []).append(name)
         if match := re.fullmatch(r"(.+_(?:mask|segmentation))_([0-9]{1,9})", stem):
             by_stem.setdefault(match[1], {}).setdefault(int(match[2]), []).append(name)
@@ -253,7 +254,7 @@ def _by_stem(folder: Path) -> dict[str, dict[int, list[str]]]:
 
 
 def _refuse_deeper_images(raw: FolderPair, parts: Sequence[str]) -> None:
-    """Refuses images that lie in other folders than those of the parts."""
+    """Refuse images that lie in other folders than those of the parts."""
     folders = [raw.images / part for part in parts if part]
     for folder in [raw.images, *folders]:
         below = files_below(folder, [raw.masks, *folders])
@@ -266,13 +267,13 @@ def _refuse_deeper_images(raw: FolderPair, parts: Sequence[str]) -> None:
 
 
 def _groups(path: Path, ids: Sequence[str]) -> list[str] | None:
-    """Returns the group of every image, "" where none is given; None without a file of groups."""
+    """Return the group of every image, "" where none is given; None without a file of groups."""
     if not path.exists():
         return None
     rows = read_csv(path, ("image", "group"))
     check_values(path, rows, "group", may_be_empty=True)
-    spelled = {one_form(name): name for name in ids}
-    images = [spelled.get(one_form(row["image"].strip()), row["image"].strip()) for row in rows]
+    spelled = {to_nfc(name): name for name in ids}
+    images = [spelled.get(to_nfc(row["image"].strip()), row["image"].strip()) for row in rows]
     groups = dict(zip(images, (row["group"].strip() for row in rows), strict=True))
     if len(groups) < len(rows):
         raise UserError(f"{path} names an image twice; every image has one group.")

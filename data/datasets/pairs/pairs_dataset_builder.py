@@ -35,12 +35,12 @@ class Builder(MaskBuilder):
         return labels.mask_classes(self.raw, {name: self.values[name] for name in whole})
 
     def encoded_mask(self, name: str) -> bytes:
-        """Returns the bytes of the mask of an image; several masks are joined in a new file."""
+        """Return the bytes of the mask of an image; several masks are joined in a new file."""
         paths = self._paths_of(name)
         return read_encoded(paths[0]) if len(paths) == 1 else encode_mask(self.read_mask(name))
 
     def read_mask(self, name: str) -> UInt8[np.ndarray, "height width"]:
-        """Returns the values of the mask of an image; what they mean is said by all together."""
+        """Return the values of the mask of an image; what they mean is said by all together."""
         masks = []
         for path in self._paths_of(name):
             encoded = read_encoded(path)

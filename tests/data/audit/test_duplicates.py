@@ -8,17 +8,17 @@ from PIL import Image, ImageEnhance
 
 from data.audit.duplicates import (
     MAX_DISTANCE,
-    Looks,
+    ImageHashes,
     Overlap,
     Pair,
-    across_parts,
     count_overlaps,
-    look_at,
+    find_duplicate_pairs,
+    hash_images,
 )
 
 
 def picture(seed: int, width: int = 300, height: int = 200) -> Image.Image:
-    """Draws soft blobs of colour, as different from another seed's as two photographs."""
+    """Draw soft blobs of color, as different from another seed's as two photographs."""
     coarse = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -37,7 +37,7 @@ def parts(train: list[int], validation: list[int], test: list[int]) -> dict[str,
 def pairs_of(train: list[bytes], test: list[bytes]) -> list[Pair]:
     count = len(train) + len(test)
     rows = parts([*range(len(train))], [], [*range(len(train), count)])
-    return across_parts(look_at(train + test), rows)
+    return find_duplicate_pairs(hash_images(train + test), rows)
 
 
 ORIGINAL = picture(0)
@@ -58,7 +58,7 @@ TURNED[0x0112] = 3  # to be shown upside down
         encode(ORIGINAL.convert("L")),
         encode(ORIGINAL.rotate(180), exif=TURNED),
     ],
-    ids=["quality", "png", "small", "large", "squeezed", "cropped", "brighter", "grey", "turned"],
+    ids=["quality", "png", "small", "large", "squeezed", "cropped", "brighter", "gray", "turned"],
 )
 def test_a_picture_that_was_changed_a_little_is_near_identical(changed: bytes) -> None:
     (pair,) = pairs_of([encode(picture(1)), encode(ORIGINAL)], [changed, encode(picture(2))])
@@ -73,9 +73,9 @@ def test_the_same_bytes_are_identical() -> None:
 
 
 def in_a_frame(image: Image.Image) -> Image.Image:
-    """Lays a pale picture into a frame that is strong and always the same."""
+    """Lay a pale picture into a frame that is strong and always the same."""
     framed = picture(60)
-    framed.paste(Image.blend(Image.new("RGB", image.size, "grey"), image, 0.05), (40, 25))
+    framed.paste(Image.blend(Image.new("RGB", image.size, "gray"), image, 0.05), (40, 25))
     return framed
 
 
@@ -92,7 +92,7 @@ def with_a_spot(image: Image.Image) -> Image.Image:
         [with_a_spot(picture(seed)) for seed in range(10)],
         [in_a_frame(picture(seed, 220, 150)) for seed in range(10)],
     ],
-    ids=["nothing in common", "the centre in common", "the frame in common"],
+    ids=["nothing in common", "the center in common", "the frame in common"],
 )
 def test_different_pictures_are_not_reported(others: list[Image.Image]) -> None:
     encoded = [encode(image) for image in others]
@@ -105,17 +105,17 @@ def test_even_images_are_only_compared_byte_for_byte(noise: int) -> None:
         grain = np.random.default_rng(level).integers(0, noise + 1, (64, 64, 3))
         return encode(Image.fromarray((level + grain).astype(np.uint8)), "png")
 
-    black, grey = even(0), even(100)
-    assert look_at([black, encode(ORIGINAL)]).flat.tolist() == [True, False]
-    assert pairs_of([black, grey], [even(1), black]) == [Pair(("train", "test"), (0, 3), True, 0)]
+    black, gray = even(0), even(100)
+    assert hash_images([black, encode(ORIGINAL)]).flat.tolist() == [True, False]
+    assert pairs_of([black, gray], [even(1), black]) == [Pair(("train", "test"), (0, 3), True, 0)]
 
 
 def test_a_broken_image_is_marked_and_only_compared_byte_for_byte() -> None:
     cut = encode(ORIGINAL)[:900]
-    looks = look_at([b"no image", cut, encode(ORIGINAL), b"", b"no image"])
-    assert looks.broken.tolist() == [True, True, False, True, True]
+    hashes = hash_images([b"no image", cut, encode(ORIGINAL), b"", b"no image"])
+    assert hashes.broken.tolist() == [True, True, False, True, True]
     rows = parts([0, 1, 2], [], [3, 4])
-    assert across_parts(looks, rows) == [Pair(("train", "test"), (0, 4), True, 0)]
+    assert find_duplicate_pairs(hashes, rows) == [Pair(("train", "test"), (0, 4), True, 0)]
 
 
 def test_a_source_that_fails_is_not_taken_for_a_broken_image() -> None:
@@ -124,21 +124,21 @@ def test_a_source_that_fails_is_not_taken_for_a_broken_image() -> None:
             raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone"):
-        look_at(Unreadable([b""]))
+        hash_images(Unreadable([b""]))
 
 
-def made_up(hashes: np.ndarray) -> Looks:
+def made_up(hashes: np.ndarray) -> ImageHashes:
     nothing = np.zeros(len(hashes), bool)
     digests = np.array([f"{row:064}" for row in range(len(hashes))])
-    return Looks(digests, hashes.astype(np.uint64), nothing, nothing)
+    return ImageHashes(digests, hashes.astype(np.uint64), nothing, nothing)
 
 
 def test_distances_are_counted_over_all_words_up_to_the_threshold() -> None:
     hashes = np.zeros((4, 8), np.uint64)
     hashes[1, 3] = 2**64 - 1  # 64 bits, in the half of the whole image
-    hashes[2, 7] = 2**64 - 1  # 64 bits, in the half of the centre
+    hashes[2, 7] = 2**64 - 1  # 64 bits, in the half of the center
     hashes[3, [0, 7]] = 1, 2**64 - 1  # 65 bits
-    found = across_parts(made_up(hashes), parts([0], [], [1, 2, 3]))
+    found = find_duplicate_pairs(made_up(hashes), parts([0], [], [1, 2, 3]))
     assert [(pair.rows, pair.distance) for pair in found] == [((0, 1), 64), ((0, 2), 64)]
 
 
@@ -149,7 +149,7 @@ def test_every_pair_of_a_large_set_is_found_in_order() -> None:
     hashes[[600, 827]] = hashes[3]
     hashes[701] = hashes[4] ^ np.uint64(255)  # 8 bits of each word
     hashes[2] = hashes[1]  # within training: no leak
-    found = across_parts(made_up(hashes), rows)
+    found = find_duplicate_pairs(made_up(hashes), rows)
     assert found == [
         Pair(("train", "validation"), (3, 600), False, 0),
         Pair(("train", "test"), (3, 827), False, 0),

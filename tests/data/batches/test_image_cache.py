@@ -125,7 +125,7 @@ def test_a_bit_that_flipped_on_the_disk_is_noticed(digits: Dataset, opened: Cach
 
 
 def everything_but(images: CachedImages, row: int) -> np.ndarray:
-    """Returns the value of every image but one."""
+    """Return the value of every image but one."""
     return images[np.delete(np.arange(images.shape[0]), row)][:, 0, 0, 0]
 
 

@@ -28,7 +28,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> VolumeDataset:
 
 
 def places(image: np.ndarray) -> np.ndarray:
-    """Returns where the voxels of a patch lie in the flat volume."""
+    """Return where the voxels of a patch lie in the flat volume."""
     return np.round((image[..., 0] * 76.9 + 101 + 79) / 383 * LARGEST).astype(int)
 
 
@@ -118,7 +118,7 @@ def test_the_seed_alone_decides(dataset: VolumeDataset) -> None:
 
 
 def drawn(dataset: VolumeDataset, count: int, **options) -> list:
-    """Returns where so many patches lie, one after the other."""
+    """Return where so many patches lie, one after the other."""
     settings = {"patch_size": (1, 1, 1), "batch_size": 10, "seed": 3} | options
     order = patch_places(dataset, np.arange(6), **settings)
     return [patch for number in range(count // 10) for patch in order[number]]
@@ -140,8 +140,8 @@ def test_what_is_drawn_is_the_same_on_every_machine(dataset: VolumeDataset) -> N
     ]
 
 
-def test_patches_of_the_share_are_centred_on_structures(dataset: VolumeDataset) -> None:
-    """A patch of one voxel is its own centre."""
+def test_patches_of_the_share_are_centerd_on_structures(dataset: VolumeDataset) -> None:
+    """A patch of one voxel is its own center."""
     voxels = dataset.prepared.voxel_counts.sum(0)
     chance = voxels[1:].sum() / voxels.sum()
     for share in (0.0, 1 / 3, 1.0):
@@ -151,14 +151,14 @@ def test_patches_of_the_share_are_centred_on_structures(dataset: VolumeDataset) 
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
-def test_classes_are_centred_on_equally_often(dataset: VolumeDataset, share: float) -> None:
+def test_classes_are_centerd_on_equally_often(dataset: VolumeDataset, share: float) -> None:
     found = labels_at(dataset, drawn(dataset, 2000, foreground_share=share))
     voxels = dataset.prepared.voxel_counts.sum(0)
     expected = share * np.array([0, 0.5, 0.5]) + (1 - share) * voxels / voxels.sum()
     np.testing.assert_allclose(np.bincount(found) / len(found), expected, atol=0.03)
 
 
-def test_a_centre_lies_in_the_middle_where_there_is_room(dataset: VolumeDataset) -> None:
+def test_a_center_lies_in_the_middle_where_there_is_room(dataset: VolumeDataset) -> None:
     for batch in batches(dataset, 6, patch_size=(3, 3, 3), foreground_share=1.0):
         for image, label in zip(batch["image"], batch["label"], strict=True):
             start = np.array(np.unravel_index(places(image)[0, 0, 0], SHAPE))

@@ -18,7 +18,7 @@ import pytest
 
 from data import Dataset, evaluation_batches, open_images, train_batches
 from data.batches.decoded import DecodedImages
-from data.stream import READING, Stream
+from data.stream import DECODE_OPTIONS, Stream
 from lmf_jax.errors import TrainingStopped, UserError
 
 NUM_IMAGES = 120
@@ -35,7 +35,7 @@ def stream(batch_size: int = 12, seed: int = 0, rows: np.ndarray = ROWS, **optio
 
 
 def rows_of(batch: dict) -> list[int]:
-    """Returns which images a batch holds, after checking that its labels belong to them."""
+    """Return which images a batch holds, after checking that its labels belong to them."""
     rows = batch["image"][:, 0, 0, 0]
     np.testing.assert_array_equal(batch["image"], IMAGES[rows])
     np.testing.assert_array_equal(batch["label"], LABELS[rows])
@@ -183,9 +183,9 @@ def test_processes_read_the_same_stream_as_threads(digits: Dataset, monkeypatch)
 READ_IN_PROCESSES = """
 import os, time
 import grain
-from data.stream import READING, Stream
+from data.stream import DECODE_OPTIONS, Stream
 if __name__ == "__main__":
-    stream = Stream(grain.MapDataset.range(100).map(lambda x: os.getpid()), READING, 2)
+    stream = Stream(grain.MapDataset.range(100).map(lambda x: os.getpid()), DECODE_OPTIONS, 2)
     print(next(stream), next(stream), flush=True)
     time.sleep(60)
 """
@@ -232,7 +232,7 @@ def test_an_image_that_breaks_while_it_streams_is_named_at_its_step(
     "the run stopped with one sentence",
 )
 def test_a_process_that_reads_and_is_killed_ends_the_run() -> None:
-    stream = Stream(grain.MapDataset.range(100).map(lambda _: os.getpid()), READING, 1)
+    stream = Stream(grain.MapDataset.range(100).map(lambda _: os.getpid()), DECODE_OPTIONS, 1)
     os.kill(next(stream), signal.SIGKILL)
     message = r"process that reads images was killed \(exit code -9\).*--resume"
     with pytest.raises(TrainingStopped, match=message):
@@ -244,7 +244,7 @@ def test_another_error_of_a_reader_is_not_taken_for_its_death() -> None:
         raise RuntimeError("out of luck")
 
     with pytest.raises(RuntimeError, match="out of luck"):
-        next(Stream(grain.MapDataset.range(1).map(fail), READING))
+        next(Stream(grain.MapDataset.range(1).map(fail), DECODE_OPTIONS))
 
 
 @pytest.mark.parametrize("process_count", [1, 2, 3, 4])
@@ -342,7 +342,7 @@ def mask_stream(**options):
 
 
 def rows_of_masks(batch: dict) -> list[int]:
-    """Returns which images a batch holds, after checking that its masks belong to them."""
+    """Return which images a batch holds, after checking that its masks belong to them."""
     rows = batch["image"][:, 0, 0, 0]
     assert batch["label"].dtype == np.int32
     np.testing.assert_array_equal(batch["label"], MASKS[rows])

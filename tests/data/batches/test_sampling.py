@@ -8,7 +8,7 @@ LABELS = np.repeat(np.array([0, 1, 3], np.int32), [900, 90, 10])  # nobody is of
 
 
 def drawn(sampling: str, batches: int = 400, **options) -> np.ndarray:
-    """Returns the labels of many batches, one after the other."""
+    """Return the labels of many batches, one after the other."""
     order = positions(LABELS, sampling, batch_size=32, seed=0, **options)
     return LABELS[np.concatenate([order[number] for number in range(batches)])]
 

@@ -108,7 +108,7 @@ def resized(path: Path) -> None:
         mask.resize((8, 12)).save(path)
 
 
-def coloured(path: Path) -> None:
+def colored(path: Path) -> None:
     Image.new("RGB", (16, 12), "red").save(path)
 
 
@@ -121,7 +121,7 @@ BREAK = {
     "no mask": (MASK, Path.unlink, "the mask is missing"),
     "half a mask": (MASK, lambda p: p.write_bytes(p.read_bytes()[:-20]), "the mask cannot be dec"),
     "another size": (MASK, resized, "the mask has 8x12 pixels, the image 16x12"),
-    "colours": (MASK, coloured, "the mask cannot be decoded, a mask is grey or has a palette"),
+    "colors": (MASK, colored, "the mask cannot be decoded, a mask is gray or has a palette"),
     "other values": (MASK, dark, "the mask cannot be decoded, its values are 7; expected 0 to 1"),
     "no image": (IMAGE, lambda p: p.write_bytes(b""), "the image cannot be decoded, no known form"),
 }
@@ -266,5 +266,5 @@ def test_palettes_of_real_ham10000_are_not_taken_for_classes(real_data) -> None:
             with_palette.append(read_mask(encoded))
     assert len(with_palette) > 50
     corners = np.mean([mask[[0, 0, -1, -1], [0, -1, 0, -1]] == 255 for mask in with_palette])
-    centre = np.mean([mask[75, 100] == 255 for mask in with_palette])
-    assert corners < 0.05 < 0.9 < centre
+    center = np.mean([mask[75, 100] == 255 for mask in with_palette])
+    assert corners < 0.05 < 0.9 < center

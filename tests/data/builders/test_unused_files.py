@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from data.builders.unused_files import file_remarks, files_below, other_kinds
+from data.builders.unused_files import files_below, non_image_lines, unused_file_lines
 from tests.coloured_images import draw_images
 
 
@@ -33,26 +33,26 @@ EXPECTED = [
 
 
 def test_files_in_no_class_and_of_other_kinds_have_a_line_each(folder: Path) -> None:
-    lines = [line.replace(str(folder), "F") for line in file_remarks(f"folder:{folder}")]
+    lines = [line.replace(str(folder), "F") for line in unused_file_lines(f"folder:{folder}")]
     assert len(lines) == len(EXPECTED)
     assert all(map(str.startswith, lines, EXPECTED))
 
 
 def test_other_datasets_have_no_remarks(folder: Path) -> None:
-    assert file_remarks("digits_lt") == file_remarks("kits19") == []
-    assert file_remarks(f"manifest:{folder / 'none.csv'}") == []
+    assert unused_file_lines("digits_lt") == unused_file_lines("kits19") == []
+    assert unused_file_lines(f"manifest:{folder / 'none.csv'}") == []
 
 
 def test_many_kinds_share_a_line(tmp_path: Path) -> None:
     files = [tmp_path / f"{number}.{ending}" for ending in "abcdefg" for number in range(2)]
-    lines = other_kinds(tmp_path, [*files, tmp_path / "x"])
+    lines = non_image_lines(tmp_path, [*files, tmp_path / "x"])
     assert len(lines) == 5
     assert lines[-1].startswith("7 other files in ")
-    assert len(other_kinds(tmp_path, files[:10])) == 5
+    assert len(non_image_lines(tmp_path, files[:10])) == 5
 
 
 def test_a_name_is_printed_on_one_line(tmp_path: Path) -> None:
-    (line,) = other_kinds(tmp_path, [tmp_path / "a\n\x1b[2J.dcm"])
+    (line,) = non_image_lines(tmp_path, [tmp_path / "a\n\x1b[2J.dcm"])
     assert line.isprintable()
 
 

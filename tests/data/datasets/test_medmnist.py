@@ -288,7 +288,7 @@ WRONG = {
     "no width": (all_images(np.zeros((2, 5, 0), np.uint8)), "5x0 pixels"),
     "a huge side": (all_images(np.zeros((2, 1, 4097), np.uint8)), "1x4097 pixels"),
     "two sizes": (changed(val_images=np.zeros((2, 5, 4), np.uint8)), "different sizes"),
-    "grey and RGB": (changed(val_images=np.zeros((2, 6, 4, 3), np.uint8)), "different sizes"),
+    "gray and RGB": (changed(val_images=np.zeros((2, 6, 4, 3), np.uint8)), "different sizes"),
     # labels
     "several labels": (changed(train_labels=np.eye(5, 14, dtype=np.uint8)), "image 14 labels"),
     "float labels": (changed(val_labels=np.zeros(2)), "val_labels as float64"),

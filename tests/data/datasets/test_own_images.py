@@ -377,7 +377,7 @@ def test_a_wrong_name_is_one_clear_error(name, message, folder, manifest, tmp_pa
 
 
 def refused(name: str, tmp_path: Path, message: str) -> None:
-    """Checks that a dataset is refused in one line, and that nothing is left of it."""
+    """Check that a dataset is refused in one line, and that nothing is left of it."""
     with pytest.raises(UserError, match=message) as error:
         open_dataset(name, tmp_path / "data")
     assert "\n" not in str(error.value)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from data import SegmentationDataset, load_segmentation_dataset, open_masks
 from data.builders.images import SKIPPED_FILE
-from data.builders.unused_files import file_remarks
+from data.builders.unused_files import unused_file_lines
 from data.datasets.pairs.labels import find_masks, mask_classes
 from data.names import FolderPair, parse_name
 from data.prepared.prepare import open_dataset, prepare
@@ -29,7 +29,7 @@ def load(name: str, tmp_path: Path, **options) -> SegmentationDataset:
 
 
 def check_masks(dataset: SegmentationDataset, num_classes: int) -> None:
-    """Checks that every image has the mask that follows from its number."""
+    """Check that every image has the mask that follows from its number."""
     masks = open_masks(dataset, 36, cache="none")[np.arange(len(dataset.ids))]
     for name, mask in zip(dataset.ids.tolist(), masks, strict=True):
         expected = classes_of(int(Path(name).stem), num_classes)
@@ -141,12 +141,12 @@ def test_masks_of_no_image_are_named(folder: Path, tmp_path: Path) -> None:
     for other in ("99", "03_mask_a", "3_mask", "03_1", "03_mask_1_2"):
         draw_mask(folder / "masks" / f"{other}.png", 99)
     assert len(load(name, tmp_path).ids) == 12
-    (line,) = file_remarks(name)
+    (line,) = unused_file_lines(name)
     assert line.startswith(f"5 masks in {folder / 'masks'} are not used: 03_1.png, ")
 
 
 def save_part(path: Path, columns: slice, value: int = 255, size: tuple[int, int] = SIZE) -> None:
-    """Writes a mask of some columns alone."""
+    """Write a mask of some columns alone."""
     pixels = np.zeros(size[::-1], np.uint8)
     pixels[:, columns] = value
     Image.fromarray(pixels).save(path)
@@ -163,7 +163,7 @@ def test_several_masks_of_an_image_are_joined(folder: Path, tmp_path: Path) -> N
     joined = open_masks(dataset, 36, cache="none")[np.array(rows)]
     assert joined[0, 0, ::3].tolist() == [1, 1, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0]
     np.testing.assert_array_equal(joined[1, 0, ::3], classes_of(5)[0])
-    (line,) = file_remarks(name)
+    (line,) = unused_file_lines(name)
     assert line.startswith("1 image with several masks each, which are joined: 03_mask.png, 03_ma")
     save_part(masks / "03_mask_10.png", slice(8, 10))
     os.utime(masks / "03_mask_10.png", ns=(1, 1))
@@ -196,7 +196,7 @@ def test_one_folder_may_lie_in_the_other(folder: Path, tmp_path: Path) -> None:
     draw_pairs(folder, 12)
     (folder / "masks").rename(folder / "images" / "masks")
     assert len(load(f"pairs:{folder}/images,{folder}/images/masks", tmp_path).ids) == 12
-    assert file_remarks(f"pairs:{folder}/images,{folder}/images/masks") == []
+    assert unused_file_lines(f"pairs:{folder}/images,{folder}/images/masks") == []
 
 
 def test_images_beside_parts_and_files_of_other_kinds_are_named(folder: Path, tmp_path) -> None:
@@ -207,7 +207,7 @@ def test_images_beside_parts_and_files_of_other_kinds_are_named(folder: Path, tm
     for file in ("groups.csv", "classes.txt", "Thumbs.db", ".DS_Store", "notes.pdf"):
         (folder / "masks" / file).write_text("image,group\n" if file[0] == "g" else "a\nb\n")
     assert len(load(name, tmp_path).ids) == 12
-    lines = file_remarks(name)
+    lines = unused_file_lines(name)
     assert [line.split(":")[0].replace(f"{folder}/", "") for line in lines] == [
         "30 .dcm files in images are not used",
         "1 .pdf file in masks is not used",
@@ -251,7 +251,7 @@ def write(folder: Path, name: str, text: str) -> None:
 
 VALUES = "expected 0 to C - 1 for C classes, or 0 and 255 of two"
 WRONG = {
-    "a grey between": (
+    "a gray between": (
         lambda f: save(f / "masks" / "03.png", [0, 128, 255]),
         f"hold the values 0, 1, 128, 255, and the one of 03.png alone 0, 128, 255; {VALUES}",
     ),
@@ -336,14 +336,14 @@ def test_what_is_wrong_is_one_clear_error(change, message: str, folder: Path, tm
     refused(name, tmp_path, message)
 
 
-def test_masks_of_black_and_white_and_grey_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_masks_of_black_and_white_and_gray_are_refused(folder: Path, tmp_path: Path) -> None:
     name = draw_pairs(folder, 8, white=255)
     save(folder / "masks" / "03.png", [0, 128, 255])
     refused(name, tmp_path, f"values 0, 128, 255, and the one of 03.png alone 0, 128, .*{VALUES}")
 
 
 MASKS = {  # values of eight masks, and which of them is wrong
-    "one with a grey between": ([[0, 255]] * 7 + [[0, 128, 255]], 7),
+    "one with a gray between": ([[0, 255]] * 7 + [[0, 128, 255]], 7),
     "black and white beside class ids": ([[0, 1, 2]] * 7 + [[0, 255]], 7),
     "class ids beside black and white": ([[0, 255]] * 7 + [[0, 1]], 7),
     "class ids beside black and white and empty masks": ([[0]] * 4 + [[0, 255]] * 3 + [[0, 1]], 7),
@@ -397,7 +397,7 @@ def test_a_kind_alone_is_no_name(tmp_path: Path) -> None:
 
 
 def refused(name: str, tmp_path: Path, message: str) -> None:
-    """Checks that a dataset is refused in one line, and that nothing is left of it."""
+    """Check that a dataset is refused in one line, and that nothing is left of it."""
     with pytest.raises(UserError, match=message) as error:
         open_dataset(name, tmp_path / "data")
     assert "\n" not in str(error.value)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from data.formats.images import decode_image, open_rgb, read_encoded, reason
-from data.inputs.image_files import LooseImages
+from data.inputs.image_files import InferenceImages
 from data.prepared.prepare import prepare
 from lmf_jax.errors import UserError
 
@@ -21,12 +21,12 @@ def encode(image: Image.Image, format: str = "png", **options) -> bytes:
     return file.getvalue()
 
 
-def corner_colours(image: Image.Image, format: str = "png", **options) -> list[tuple]:
-    """Returns the decoded colours of a 2x2 image: top left, top right, bottom left, right."""
+def corner_colors(image: Image.Image, format: str = "png", **options) -> list[tuple]:
+    """Return the decoded colors of a 2x2 image: top left, top right, bottom left, right."""
     decoded = decode_image(encode(image, format, **options), image_size=2)
     assert decoded.shape == (2, 2, 3)
     assert decoded.dtype == np.uint8
-    return [tuple(colour) for colour in decoded.reshape(4, 3).tolist()]
+    return [tuple(color) for color in decoded.reshape(4, 3).tolist()]
 
 
 def test_exif_rotation_is_applied() -> None:
@@ -34,38 +34,38 @@ def test_exif_rotation_is_applied() -> None:
     image.putdata([(10, 0, 0), (20, 0, 0), (30, 0, 0), (40, 0, 0)])
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned clockwise by a quarter
-    colours = corner_colours(image, exif=exif)
-    assert [red for red, _, _ in colours] == [30, 10, 40, 20]
+    colors = corner_colors(image, exif=exif)
+    assert [red for red, _, _ in colors] == [30, 10, 40, 20]
 
 
-def test_grey_becomes_rgb() -> None:
+def test_gray_becomes_rgb() -> None:
     image = Image.new("L", (2, 2), 77)
-    assert corner_colours(image) == [(77, 77, 77)] * 4
+    assert corner_colors(image) == [(77, 77, 77)] * 4
 
 
-def test_a_palette_becomes_its_colours() -> None:
+def test_a_palette_becomes_its_colors() -> None:
     image = Image.new("P", (2, 2), 1)
     image.putpalette([0, 0, 0, 200, 100, 50])
-    assert corner_colours(image) == [(200, 100, 50)] * 4
+    assert corner_colors(image) == [(200, 100, 50)] * 4
 
 
 def test_transparent_parts_are_laid_on_white() -> None:
     image = Image.new("RGBA", (2, 2), (255, 0, 0, 0))
-    assert corner_colours(image) == [(255, 255, 255)] * 4
+    assert corner_colors(image) == [(255, 255, 255)] * 4
     image = Image.new("LA", (2, 2), (0, 255))
-    assert corner_colours(image) == [(0, 0, 0)] * 4
+    assert corner_colors(image) == [(0, 0, 0)] * 4
 
 
 def test_a_transparent_palette_entry_is_laid_on_white() -> None:
     image = Image.new("P", (2, 2), 1)
     image.putpalette([0, 0, 0, 200, 100, 50])
-    assert corner_colours(image, transparency=1) == [(255, 255, 255)] * 4
+    assert corner_colors(image, transparency=1) == [(255, 255, 255)] * 4
 
 
 @pytest.mark.parametrize("format", ["png", "tiff"])
-def test_16_bit_grey_is_scaled_from_its_full_range(format: str) -> None:
+def test_16_bit_gray_is_scaled_from_its_full_range(format: str) -> None:
     image = Image.fromarray(np.array([[0, 129], [32768, 65535]], np.uint16))
-    assert [red for red, _, _ in corner_colours(image, format)] == [0, 1, 128, 255]
+    assert [red for red, _, _ in corner_colors(image, format)] == [0, 1, 128, 255]
 
 
 PICTURES = {  # the same picture, from black to white, at each depth
@@ -91,13 +91,13 @@ def test_white_is_zero_gives_the_same_picture_at_every_depth(depth: str, compres
 
 def test_white_is_zero_in_a_tiff_that_exif_turns() -> None:
     image = Image.fromarray(np.array([[65535, 0], [32768, 129]], np.uint16))
-    colors = corner_colours(image, "tiff", tiffinfo={262: 0, 274: 6})  # a quarter clockwise
+    colors = corner_colors(image, "tiff", tiffinfo={262: 0, 274: 6})  # a quarter clockwise
     assert [red for red, _, _ in colors] == [127, 0, 254, 255]
 
 
-def test_32_bit_integers_count_as_16_bit_grey() -> None:
+def test_32_bit_integers_count_as_16_bit_gray() -> None:
     image = Image.new("I", (2, 2), 65535)
-    assert corner_colours(image, "tiff") == [(255, 255, 255)] * 4
+    assert corner_colors(image, "tiff") == [(255, 255, 255)] * 4
 
 
 def test_shrinking_is_antialiased() -> None:
@@ -107,9 +107,9 @@ def test_shrinking_is_antialiased() -> None:
     assert np.abs(decoded.astype(int) - 128).max() < 8
 
 
-def test_cmyk_becomes_the_colours_that_ink_makes() -> None:
+def test_cmyk_becomes_the_colors_that_ink_makes() -> None:
     image = Image.new("CMYK", (2, 2), (0, 255, 255, 0))  # magenta and yellow ink
-    assert corner_colours(image, "tiff") == [(255, 0, 0)] * 4
+    assert corner_colors(image, "tiff") == [(255, 0, 0)] * 4
 
 
 def test_the_inverted_ink_of_a_cmyk_jpeg_is_understood() -> None:
@@ -122,7 +122,7 @@ def test_the_inverted_ink_of_a_cmyk_jpeg_is_understood() -> None:
 
 @pytest.mark.parametrize("side", [32, 224, 300])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_resizing_equals_torchvision_within_one_grey_level(side: int, mode: str) -> None:
+def test_resizing_equals_torchvision_within_one_gray_level(side: int, mode: str) -> None:
     transforms = pytest.importorskip("torchvision.transforms", reason="needs torchvision")
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (150, 200, 3) if mode == "RGB" else (150, 200), np.uint8)
@@ -134,8 +134,8 @@ def test_resizing_equals_torchvision_within_one_grey_level(side: int, mode: str)
 
 def test_the_first_picture_of_an_animation_is_taken() -> None:
     first, second = Image.new("L", (2, 2), 60), Image.new("L", (2, 2), 200)
-    colours = corner_colours(first, "tiff", save_all=True, append_images=[second])
-    assert colours == [(60, 60, 60)] * 4
+    colors = corner_colors(first, "tiff", save_all=True, append_images=[second])
+    assert colors == [(60, 60, 60)] * 4
 
 
 ENCODED = {
@@ -159,7 +159,7 @@ def test_a_format_that_pillow_gives_to_another_program_is_not_opened() -> None:
 
 
 def tiff_of(dtype: str, photometric: int = 1) -> bytes:
-    """Returns a TIFF of one pixel of 4 bytes or more, whatever Pillow makes of it."""
+    """Return a TIFF of one pixel of 4 bytes or more, whatever Pillow makes of it."""
     bits, kind = np.dtype(dtype).itemsize * 8, {"u": 1, "i": 2, "f": 3}[np.dtype(dtype).kind]
     tags = [
         (256, 1), (257, 1), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1),
@@ -197,7 +197,7 @@ def test_every_file_that_is_no_image_has_its_reason(
     Image.new("L", (2, 2)).save(tmp_path / "raw" / "b" / "good.png")
     path = tmp_path / "raw" / "a" / "bad.jpg"
     path.write_bytes(encoded)
-    images = LooseImages([path], 4, 1)
+    images = InferenceImages([path], 4, 1)
     assert not any(batch["mask"].any() for batch in images)
     assert message in images.broken[0]
     (tmp_path / "list.csv").write_text("path,label\nraw/a/bad.jpg,a\nraw/b/good.png,b\n")
@@ -211,7 +211,7 @@ def test_every_file_that_is_no_image_has_its_reason(
 
 
 def test_a_missing_file_and_one_that_may_not_be_read_have_their_reason(tmp_path: Path) -> None:
-    images = LooseImages([tmp_path / "none.png", tmp_path / "none.png" / "a.png"], 4, 1)
+    images = InferenceImages([tmp_path / "none.png", tmp_path / "none.png" / "a.png"], 4, 1)
     (tmp_path / "file.png").write_bytes(b"")
     images.files.append(tmp_path / "file.png" / "a.png")
     assert len(list(images)) == 3

@@ -1,4 +1,4 @@
-"""Grey images of more than 8 bits keep their levels, the same in training and afterwards."""
+"""Gray images of more than 8 bits keep their levels, the same in training and afterwards."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from data.batches.image_cache import cached_images
 from data.builders.intensity_search import IntensityCounts
 from data.formats.images import decode_image
 from data.formats.intensity import FULL_RANGE, INTENSITY_FILE, parse_range, recorded_range, scale
-from data.inputs.image_files import LooseImages
+from data.inputs.image_files import InferenceImages
 from data.prepared.prepare import prepare
 from data.splits.dataset import Dataset, load_dataset
 from data.splits.segmentation import load_segmentation_dataset
@@ -65,7 +65,7 @@ def dataset(scans: str, tmp_path: Path) -> Dataset:
     return load_dataset(scans, data_dir=tmp_path / "data")
 
 
-def test_all_grey_levels_of_12_bits_in_16_are_kept(dataset: Dataset) -> None:
+def test_all_gray_levels_of_12_bits_in_16_are_kept(dataset: Dataset) -> None:
     expected = np.round(RAMP * (255 / 4095)).astype(np.uint8)
     images = DecodedImages(dataset, 64)[np.arange(12)]
     assert dataset.intensity_range == (0, 4095)
@@ -86,7 +86,7 @@ def test_the_range_is_recorded_and_said(dataset: Dataset, scans: str, tmp_path: 
 def test_a_file_gives_the_same_pixels_in_training_and_alone(dataset: Dataset, scans: str) -> None:
     recorded = json.loads(json.dumps(dataset.description))["intensity_range"]
     files = [Path(scans.removeprefix("folder:")) / name for name in dataset.ids]
-    (batch,) = LooseImages(files, 32, 12, recorded_range(recorded))
+    (batch,) = InferenceImages(files, 32, 12, recorded_range(recorded))
     np.testing.assert_array_equal(batch["image"], DecodedImages(dataset, 32)[np.arange(12)])
 
 
@@ -103,7 +103,7 @@ def test_files_that_are_deeper_than_what_was_trained_on_are_counted(tmp_path: Pa
     for number, values in enumerate((RAMP, RAMP.astype(np.uint8))):
         (tmp_path / f"{number}.png").write_bytes(encode(values))
     (tmp_path / "2.png").write_bytes(b"")
-    images = LooseImages(sorted(tmp_path.iterdir()), 8, 4)
+    images = InferenceImages(sorted(tmp_path.iterdir()), 8, 4)
     (batch,) = images
     assert batch["mask"].tolist() == [True, True, False, False]
     (line,) = images.remarks()
@@ -192,14 +192,14 @@ def test_images_of_8_bits_have_no_range() -> None:
     assert found(encode(RAMP.astype(np.uint8)), encode(np.zeros((2, 2, 3), np.uint8))) is None
 
 
-def test_few_grey_levels_are_never_left_quietly() -> None:
+def test_few_gray_levels_are_never_left_quietly() -> None:
     offset = RAMP // 4 + 31768  # as computed tomography is kept
     line = found(encode(offset)).line
-    assert "99.9 % of the pixels lie in 31768 to 32791 and share 5 of 256 grey levels" in line
+    assert "99.9 % of the pixels lie in 31768 to 32791 and share 5 of 256 gray levels" in line
     assert "--intensity-range 31768,32791" in line
     with_marker = dark(4095)
     with_marker[0, 0] = 65535
-    assert "and share 17 of 256 grey levels" in found(encode(with_marker)).line
+    assert "and share 17 of 256 gray levels" in found(encode(with_marker)).line
     assert "share" not in found(encode(RAMP)).line
     assert "share" not in found(encode(dark(90))).line
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data.formats.images import decode_image
-from data.formats.masks import class_ids, decode_mask, listed, read_mask
+from data.formats.masks import class_ids, decode_mask, format_values, read_mask
 
 
 def encode(image: Image.Image | np.ndarray, format: str = "png", **options) -> bytes:
@@ -28,18 +28,18 @@ def with_palette(indices: np.ndarray, palette: list[int]) -> Image.Image:
 
 CLASSES = np.array([[0, 1, 2], [3, 2, 1]], np.uint8)
 BINARY = CLASSES % 2
-COLOURS = [0, 0, 0, 200, 0, 0, 0, 200, 0, 0, 0, 200]
-INVERTED_GREYS = [grey for index in range(256) for grey in 3 * [255 - index]]
+COLORS = [0, 0, 0, 200, 0, 0, 0, 200, 0, 0, 0, 200]
+INVERTED_GRAYS = [gray for index in range(256) for gray in 3 * [255 - index]]
 
 CLASS_MASKS = {
-    "grey": encode(CLASSES),
-    "a palette of colours": encode(with_palette(CLASSES, COLOURS)),
-    "a palette of greys": encode(with_palette(CLASSES, [0] * 3 + [80] * 3 + [160] * 3 + [255] * 3)),
+    "gray": encode(CLASSES),
+    "a palette of colors": encode(with_palette(CLASSES, COLORS)),
+    "a palette of grays": encode(with_palette(CLASSES, [0] * 3 + [80] * 3 + [160] * 3 + [255] * 3)),
     "a palette that is all black": encode(with_palette(CLASSES, [0] * 12)),
-    "a gif": encode(with_palette(CLASSES, COLOURS), "gif"),
-    "RGB of greys": encode(np.repeat(CLASSES[..., None], 3, axis=2)),
-    "opaque grey": encode(Image.fromarray(CLASSES).convert("LA")),
-    "16-bit grey": encode(CLASSES.astype(np.uint16)),
+    "a gif": encode(with_palette(CLASSES, COLORS), "gif"),
+    "RGB of grays": encode(np.repeat(CLASSES[..., None], 3, axis=2)),
+    "opaque gray": encode(Image.fromarray(CLASSES).convert("LA")),
+    "16-bit gray": encode(CLASSES.astype(np.uint16)),
     "32-bit integers": encode(Image.fromarray(CLASSES.astype(np.int32)), "tiff"),
 }
 
@@ -52,7 +52,7 @@ def test_class_ids_are_the_greys_or_the_indices(encoded: bytes) -> None:
 
 
 def packed(values: np.ndarray, bits: int) -> bytes:
-    """Packs values of 2 or 4 bits, each row from a new byte."""
+    """Pack values of 2 or 4 bits, each row from a new byte."""
     width = -(-values.shape[1] * bits // 8) * 8
     rows = np.zeros((len(values), width), np.uint8)
     of_bits = np.unpackbits(values[..., None], axis=2)[..., -bits:]
@@ -61,7 +61,7 @@ def packed(values: np.ndarray, bits: int) -> bytes:
 
 
 def tiff(values: np.ndarray, bits: int, photometric: int) -> bytes:
-    """Writes what these values are stored as; Pillow inverts some of them when it saves."""
+    """Write what these values are stored as; Pillow inverts some of them when it saves."""
     pixels = packed(values, bits) if bits < 8 else values.astype(f"<u{bits // 8}").tobytes()
     height, width = values.shape
     tags = [
@@ -81,7 +81,7 @@ def tiff(values: np.ndarray, bits: int, photometric: int) -> bytes:
 
 
 def small_png(values: np.ndarray, bits: int) -> bytes:
-    """Writes a grey PNG of fewer than 8 bits a pixel."""
+    """Write a gray PNG of fewer than 8 bits a pixel."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         checksum = zlib.crc32(kind + content)
@@ -131,9 +131,9 @@ BINARY_MASKS = {
     "a palette": encode(with_palette(BINARY, [0, 0, 0, 255, 255, 255])),
     "an inverted palette": encode(with_palette(1 - BINARY, [255, 255, 255, 0, 0, 0])),
     # Of the masks of HAM10000 some have this one.
-    "an inverted palette of all greys": encode(with_palette(255 - 255 * BINARY, INVERTED_GREYS)),
+    "an inverted palette of all grays": encode(with_palette(255 - 255 * BINARY, INVERTED_GRAYS)),
     "a palette of black and red": encode(with_palette(BINARY, [0, 0, 0, 255, 0, 0])),
-    "greys of a resized mask": encode(np.where(BINARY, 128, 127).astype(np.uint8)),
+    "grays of a resized mask": encode(np.where(BINARY, 128, 127).astype(np.uint8)),
     "JPEG": encode(np.repeat(BINARY * 255, 16, axis=0).repeat(16, axis=1), "jpeg"),
 }
 
@@ -147,19 +147,19 @@ def test_of_two_classes_the_lighter_is_the_foreground(encoded: bytes) -> None:
 
 
 def test_an_empty_mask_is_background_and_a_full_one_foreground() -> None:
-    for encoded in (encode(BINARY * 0), encode(with_palette(BINARY * 0, COLOURS))):
+    for encoded in (encode(BINARY * 0), encode(with_palette(BINARY * 0, COLORS))):
         assert not decode_mask(encoded, 4, 2).any()
     assert decode_mask(encode(BINARY * 0 + 255), 4, 2).all()
 
 
 REFUSED = {
     "a class too many": (encode(CLASSES), 3, "its values are 0, 1, 2, 3; expected 0 to 2$"),
-    "dark grey for white": (encode(BINARY * 100), 2, "are 0, 100; expected 0 to 1, or 0 and 255"),
-    "indices for white": (encode(with_palette(CLASSES, COLOURS)), 2, "are 0, 1, 2, 3; expected"),
+    "dark gray for white": (encode(BINARY * 100), 2, "are 0, 100; expected 0 to 1, or 0 and 255"),
+    "indices for white": (encode(with_palette(CLASSES, COLORS)), 2, "are 0, 1, 2, 3; expected"),
     "white of three classes": (encode(BINARY * 255), 3, "are 0, 255; expected 0 to 2$"),
-    "colours": (encode(np.full((2, 2, 3), (200, 0, 0), np.uint8)), 2, "and this is in colour"),
+    "colors": (encode(np.full((2, 2, 3), (200, 0, 0), np.uint8)), 2, "and this is in color"),
     "transparent": (encode(Image.new("RGBA", (2, 2), (1, 1, 1, 9))), 2, "this is transparent"),
-    "deep grey": (encode(np.array([[0, 65535]], np.uint16)), 2, "reach from 0 to 65535, not 0"),
+    "deep gray": (encode(np.array([[0, 65535]], np.uint16)), 2, "reach from 0 to 65535, not 0"),
     "fractions": (encode(Image.new("F", (2, 2), 0.5), "tiff"), 2, "palette, and this is F"),
     "ink": (encode(Image.new("CMYK", (2, 2)), "tiff"), 2, "palette, and this is CMYK"),
 }
@@ -174,8 +174,8 @@ def test_what_is_no_mask_is_refused(encoded: bytes, num_classes: int, message: s
 
 
 def test_of_many_values_the_first_and_the_last_are_listed() -> None:
-    assert listed(range(10)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
-    assert listed(range(0, 120, 10)) == "0, 10, 20, 30, ..., 110, 12 in all"
+    assert format_values(range(10)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+    assert format_values(range(0, 120, 10)) == "0, 10, 20, 30, ..., 110, 12 in all"
 
 
 @pytest.mark.parametrize("side", [64, 40, 24, 7, 96, 130])
@@ -188,8 +188,8 @@ def test_the_edge_of_a_mask_is_the_edge_of_its_image(axis: int, side: int) -> No
         picture.swapaxes(0, axis)[edge:] = 255
         mask = decode_mask(encode(picture), side, 2)
         image = decode_image(encode(picture), side)[..., 0]
-        centres = (np.arange(side) + 0.5) * 64 / side
-        tie = centres == edge  # half of the pixel is light
+        centers = (np.arange(side) + 0.5) * 64 / side
+        tie = centers == edge  # half of the pixel is light
         across = (image.swapaxes(0, axis)[:, 0] >= 128, mask.swapaxes(0, axis)[:, 0] == 1)
         np.testing.assert_array_equal(across[0][~tie], across[1][~tie])
         np.testing.assert_array_equal(mask, np.broadcast_to(mask.take([0], 1 - axis), mask.shape))
@@ -203,5 +203,5 @@ def test_nothing_is_interpolated() -> None:
 def test_a_mask_is_turned_as_exif_says() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned clockwise by a quarter
-    for image in (Image.fromarray(CLASSES), with_palette(CLASSES, COLOURS)):
+    for image in (Image.fromarray(CLASSES), with_palette(CLASSES, COLORS)):
         np.testing.assert_array_equal(read_mask(encode(image, exif=exif)), np.rot90(CLASSES, -1))

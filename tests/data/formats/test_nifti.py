@@ -116,7 +116,7 @@ def test_a_value_that_is_not_finite_is_refused(value: float, tmp_path: Path) -> 
 
 
 def write_at(place: int, dtype: str, *values: float):
-    """Returns what puts numbers into the header of a file that is not compressed."""
+    """Return what puts numbers into the header of a file that is not compressed."""
 
     def change(path: Path) -> None:
         content = bytearray(path.read_bytes())
@@ -150,7 +150,7 @@ WRONG = {
         "holds 5 x 6 values; expected one vol",
     ),
     "a series": (lambda path: save_pixels(path, 3, 3, 3, 2), "holds 3 x 3 x 3 x 2 values; expect"),
-    "colours": (
+    "colors": (
         write_at(70, "<i2", 128, 24),
         r"holds \w+ values; expected one plain number",
     ),
@@ -168,7 +168,7 @@ WRONG = {
         write_at(280, "<f4", 0, 0, 0, 0),
         r"claims voxels of 0 x 2 x 3 mm; expected edges",
     ),
-    "kilometres": (write_at(280, "<f4", 1e6), r"claims voxels of 1e\+06 x"),
+    "kilometers": (write_at(280, "<f4", 1e6), r"claims voxels of 1e\+06 x"),
     "no place": (write_at(292, "<f4", np.nan), "claims voxels of"),
     "flat": (
         write_at(280, "<f4", 1, 1, 0, 0, 1, 1.1, 0),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.inputs.image_files import LooseImages, image_files, skipped_in
+from data.inputs.image_files import InferenceImages, image_files, skipped_lines
 from lmf_jax.errors import UserError
 
 
@@ -38,8 +38,8 @@ def test_what_is_passed_over_is_named(folder):
         (folder / name).mkdir()
     for number in range(30):
         (folder / f"{number}.dcm").write_bytes(b"")
-    assert skipped_in(folder / "1.png", folder / "out") == []
-    lines = [line.replace(str(folder), "F") for line in skipped_in(folder, folder / "out")]
+    assert skipped_lines(folder / "1.png", folder / "out") == []
+    lines = [line.replace(str(folder), "F") for line in skipped_lines(folder, folder / "out")]
     advice = "images have to be JPEG, PNG, TIFF, WebP, BMP or GIF"
     assert lines == [
         f"30 .dcm files in F are not used: 0.dcm, 1.dcm, 10.dcm and 27 more; {advice}",
@@ -56,7 +56,7 @@ def test_a_folder_without_images_says_what_it_holds(tmp_path):
 
 
 def test_every_image_comes_once_under_its_place_and_a_broken_one_is_masked(folder):
-    images = LooseImages(image_files(folder), image_size=4, batch_size=2)
+    images = InferenceImages(image_files(folder), image_size=4, batch_size=2)
     batches = list(images)
     assert [batch["image"].shape for batch in batches] == [(2, 4, 4, 3)] * 3
     label, mask, image = (
@@ -69,7 +69,7 @@ def test_every_image_comes_once_under_its_place_and_a_broken_one_is_masked(folde
 
 def test_what_is_no_file_is_masked_and_waited_for_by_nobody(folder):
     os.mkfifo(folder / "5.png")
-    images = LooseImages(image_files(folder), image_size=4, batch_size=6)
+    images = InferenceImages(image_files(folder), image_size=4, batch_size=6)
     (batch,) = images
     assert batch["mask"].tolist() == [True, True, False, True, True, False]
     assert images.broken[5] == "it is no file"

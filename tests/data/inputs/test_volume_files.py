@@ -6,9 +6,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from data.inputs.volume_files import loose_cases, read_loose_volume, skipped_in
-from data.prepared.prepare_volumes import prepared_case
-from data.volume_spec import volume_kind
+from data.inputs.volume_files import find_inference_cases, read_inference_volume, skipped_lines
+from data.prepared.prepare_volumes import prepare_case
+from data.volume_spec import volume_spec
 from lmf_jax.errors import UserError
 from tests.data.made_volumes import make_brats20, make_kits19, stored
 
@@ -19,11 +19,11 @@ def one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
 
 def test_what_was_resampled_and_turned_comes_back_to_its_place(tmp_path: Path) -> None:
     """Voxels of a quarter of the size, stored from head to feet: all but their edges agree."""
-    kind = volume_kind("kits19")
+    spec = volume_spec("kits19")
     make_kits19(tmp_path / "raw", 1, shape=(24, 80, 72), spacing=(1.61, 0.4, 0.41))
-    (case,) = loose_cases(kind, tmp_path / "raw")
-    truth = prepared_case(kind, case)
-    volume = read_loose_volume(kind, case)
+    (case,) = find_inference_cases(spec, tmp_path / "raw")
+    truth = prepare_case(spec, case)
+    volume = read_inference_volume(spec, case)
     np.testing.assert_array_equal(volume.image, truth.image)
     volume.save_labels(one_hot(truth.labels, 3), tmp_path / "out.nii.gz")
 
@@ -37,16 +37,16 @@ def test_what_was_resampled_and_turned_comes_back_to_its_place(tmp_path: Path) -
     for label in (1, 2):
         ours, theirs = found == label, expected == label
         assert 2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()) > 0.8
-        centres = [np.argwhere(where).mean(0) for where in (ours, theirs)]
-        np.testing.assert_allclose(*centres, atol=0.5)
+        centers = [np.argwhere(where).mean(0) for where in (ours, theirs)]
+        np.testing.assert_allclose(*centers, atol=0.5)
 
 
 def test_what_was_cut_off_is_background_and_labels_are_those_of_the_dataset(tmp_path: Path) -> None:
-    kind = volume_kind("brats20")
+    spec = volume_spec("brats20")
     make_brats20(tmp_path / "raw", 1)
-    (case,) = loose_cases(kind, tmp_path / "raw")
-    volume = read_loose_volume(kind, case)
-    truth = prepared_case(kind, case)
+    (case,) = find_inference_cases(spec, tmp_path / "raw")
+    volume = read_inference_volume(spec, case)
+    truth = prepare_case(spec, case)
     assert volume.image.shape == truth.image.shape != volume.file.turned_shape
     volume.save_labels(one_hot(truth.labels, 4), tmp_path / "out.nii.gz")
     labels = stored(tmp_path / "out.nii.gz")
@@ -55,30 +55,33 @@ def test_what_was_cut_off_is_background_and_labels_are_those_of_the_dataset(tmp_
 
 
 def test_a_case_alone_and_cases_in_a_folder_need_no_label_map(tmp_path: Path) -> None:
-    kind = volume_kind("kits19")
+    spec = volume_spec("kits19")
     make_kits19(tmp_path / "raw", 2)
     for file in (tmp_path / "raw").glob("*/segmentation.nii.gz"):
         file.unlink()
     (tmp_path / "raw" / "empty").mkdir()
-    assert [case.id for case in loose_cases(kind, tmp_path / "raw")] == ["case_00000", "case_00001"]
-    (alone,) = loose_cases(kind, tmp_path / "raw" / "case_00001")
+    assert [case.id for case in find_inference_cases(spec, tmp_path / "raw")] == [
+        "case_00000",
+        "case_00001",
+    ]
+    (alone,) = find_inference_cases(spec, tmp_path / "raw" / "case_00001")
     assert alone.id == "case_00001"
 
 
 def test_what_is_no_case_is_named(tmp_path: Path) -> None:
-    kind, raw = volume_kind("kits19"), make_kits19(tmp_path / "raw", 2)
+    spec, raw = volume_spec("kits19"), make_kits19(tmp_path / "raw", 2)
     for name in ("empty", "out"):
         (raw / name).mkdir()
     (raw / "scan.nii.gz").write_bytes(b"")
-    lines = skipped_in(raw, loose_cases(kind, raw), raw / "out")
+    lines = skipped_lines(raw, find_inference_cases(spec, raw), raw / "out")
     assert [line.replace(str(raw), "F") for line in lines] == [
         "1 .nii.gz file in F is not used: scan.nii.gz; a case is a folder with its files",
         "1 folder in F is not used: empty; a case has the files imaging, segmentation",
     ]
     alone = raw / "case_00000"
-    assert skipped_in(alone, loose_cases(kind, alone), raw / "out") == []
+    assert skipped_lines(alone, find_inference_cases(spec, alone), raw / "out") == []
     (raw / "scan.nii.gz").rename(raw / "imaging.nii.gz")
-    (line,) = skipped_in(raw, loose_cases(kind, raw), raw / "out")
+    (line,) = skipped_lines(raw, find_inference_cases(spec, raw), raw / "out")
     assert line.startswith(f"3 folders in {raw} are not used: case_00000, case_00001, empty; ")
 
 
@@ -87,4 +90,4 @@ def test_no_case_is_said_with_what_is_expected(tmp_path: Path, there: bool) -> N
     folder = tmp_path / "there" if there else tmp_path / "not there"
     (tmp_path / "there").mkdir()
     with pytest.raises(UserError, match=r"holds no case; .* CASE with CASE_t1.nii.gz, CASE_t1ce"):
-        loose_cases(volume_kind("brats20"), folder)
+        find_inference_cases(volume_spec("brats20"), folder)

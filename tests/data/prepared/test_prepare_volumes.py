@@ -14,7 +14,7 @@ import pytest
 import data.prepared.prepare_volumes
 from data import load_volumes
 from data.prepared.case_file import Volume
-from data.prepared.prepare_volumes import prepare_volumes, resampled
+from data.prepared.prepare_volumes import prepare_volumes, resample
 from lmf_jax.errors import UserError
 from tests.data.made_volumes import ball, make_brats20, make_kits19, save_nifti, stored
 
@@ -24,13 +24,11 @@ def raw(tmp_path: Path) -> Path:
     return make_kits19(tmp_path / "raw", 5, shape=(6, 9, 8))
 
 
-def test_a_ct_is_clipped_normalised_and_resampled(volume_downloads, volumes_dir: Path) -> None:
+def test_a_ct_is_clipped_normalized_and_resampled(volume_downloads, volumes_dir: Path) -> None:
     dataset = load_volumes("kits19", data_dir=volumes_dir)
     raw = volume_downloads["kits19"] / "case_00003"
-    normalised = (np.clip(stored(raw / "imaging.nii.gz"), -79, 304) - 101) / 76.9
-    expected = resampled(
-        normalised.astype(np.float32), (2.3, 0.9, 0.9), (3.22, 1.62, 1.62), order=1
-    )
+    normalized = (np.clip(stored(raw / "imaging.nii.gz"), -79, 304) - 101) / 76.9
+    expected = resample(normalized.astype(np.float32), (2.3, 0.9, 0.9), (3.22, 1.62, 1.62), order=1)
     volume = dataset.read(3)
     assert volume.image.shape == (*volume.labels.shape, 1) == (9, 11, 10, 1)
     assert volume.image.dtype == np.float32 and volume.labels.dtype == np.uint8
@@ -39,7 +37,7 @@ def test_a_ct_is_clipped_normalised_and_resampled(volume_downloads, volumes_dir:
     assert dataset.padding == pytest.approx((-79 - 101) / 76.9)
 
 
-def test_an_mri_is_cut_to_the_brain_and_normalised_within_it(
+def test_an_mri_is_cut_to_the_brain_and_normalized_within_it(
     volume_downloads, volumes_dir: Path
 ) -> None:
     dataset = load_volumes("brats20", data_dir=volumes_dir)
@@ -57,7 +55,7 @@ def test_an_mri_is_cut_to_the_brain_and_normalised_within_it(
     np.testing.assert_array_equal(volume.labels, np.where(labels == 4, 3, labels))
 
 
-def test_what_is_labelled_outside_of_the_brain_is_kept(tmp_path: Path) -> None:
+def test_what_is_labeled_outside_of_the_brain_is_kept(tmp_path: Path) -> None:
     raw = make_brats20(tmp_path / "raw", 1)
     path = next(raw.glob("*/*_seg.nii"))
     labels = stored(path)
@@ -71,12 +69,12 @@ def test_what_is_labelled_outside_of_the_brain_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("order", [0, 1])
 @pytest.mark.parametrize("target", [(3.22, 1.62, 1.62), (1.0, 1.0, 1.0), (2.0, 5.0, 0.7)])
 def test_resampling_keeps_place_and_size(order: int, target) -> None:
-    shape, spacing, centre, radius = (24, 60, 50), (2.5, 0.8, 0.9), (11, 31.3, 22.6), 14.0
-    there = ball(shape, centre, radius, spacing).astype(np.float32)
-    new = resampled(there, spacing, target, order=order)
+    shape, spacing, center, radius = (24, 60, 50), (2.5, 0.8, 0.9), (11, 31.3, 22.6), 14.0
+    there = ball(shape, center, radius, spacing).astype(np.float32)
+    new = resample(there, spacing, target, order=order)
     assert new.dtype == np.float32
     middle = (np.array(shape) - 1) / 2
-    expected = (np.array(centre) - middle) * spacing
+    expected = (np.array(center) - middle) * spacing
     places = np.argwhere(np.ones(new.shape)) - (np.array(new.shape) - 1) / 2
     found = (places * target * new.reshape(-1, 1)).sum(0) / new.sum()
     np.testing.assert_allclose(found, expected, atol=0.1 * max(*target, *spacing))
@@ -93,8 +91,8 @@ def test_image_and_labels_stay_aligned() -> None:
     for edge in (0.4, 0.9, 1.3, 2.1):
         step = np.zeros((30, 31, 32), np.float32)
         step[:, 14:, :] = 1
-        image = resampled(step, (1.0,) * 3, (edge,) * 3, order=1)
-        labels = resampled(step.astype(np.uint8), (1.0,) * 3, (edge,) * 3, order=0)
+        image = resample(step, (1.0,) * 3, (edge,) * 3, order=1)
+        labels = resample(step.astype(np.uint8), (1.0,) * 3, (edge,) * 3, order=0)
         assert labels.dtype == np.uint8
         sure = np.abs(image - 0.5) > 1e-3
         np.testing.assert_array_equal(labels[sure], image[sure] > 0.5)
@@ -102,7 +100,7 @@ def test_image_and_labels_stay_aligned() -> None:
 
 def test_an_image_that_is_linear_stays_so() -> None:
     ramp = np.broadcast_to(np.arange(40, dtype=np.float32)[:, None, None] * 2.0, (40, 3, 3))
-    new = resampled(np.array(ramp), (2.0, 1.0, 1.0), (3.22, 1.0, 1.0), order=1)
+    new = resample(np.array(ramp), (2.0, 1.0, 1.0), (3.22, 1.0, 1.0), order=1)
     places = 39 + (np.arange(len(new)) - (len(new) - 1) / 2) * 3.22
     np.testing.assert_allclose(new[:, 1, 1], places, atol=1e-4)
 
@@ -254,29 +252,29 @@ def test_the_command_says_what_there_is(raw: Path, tmp_path: Path, monkeypatch, 
 
 
 def counted(monkeypatch) -> list[str]:
-    """Returns a list that gets the name of every case that is read from then on."""
+    """Return a list that gets the name of every case that is read from then on."""
     names: list[str] = []
-    read = data.prepared.prepare_volumes.prepared_case
+    read = data.prepared.prepare_volumes.prepare_case
 
-    def read_and_tell(kind, case) -> Volume:
+    def read_and_tell(spec, case) -> Volume:
         names.append(case.id)
-        return read(kind, case)
+        return read(spec, case)
 
-    monkeypatch.setattr(data.prepared.prepare_volumes, "prepared_case", read_and_tell)
+    monkeypatch.setattr(data.prepared.prepare_volumes, "prepare_case", read_and_tell)
     return names
 
 
 def test_an_interrupted_preparation_goes_on_where_it_was(raw, tmp_path, monkeypatch) -> None:
     whole = prepare_volumes("kits19", raw, tmp_path / "whole")
 
-    def stop(kind, case) -> Volume:
+    def stop(spec, case) -> Volume:
         if case.id == "case_00003":
             raise KeyboardInterrupt
-        return read(kind, case)
+        return read(spec, case)
 
-    read = data.prepared.prepare_volumes.prepared_case
+    read = data.prepared.prepare_volumes.prepare_case
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(data.prepared.prepare_volumes, "prepared_case", stop)
+        patch.setattr(data.prepared.prepare_volumes, "prepare_case", stop)
         prepare_volumes("kits19", raw, tmp_path / "data")
     os.utime(imaging(raw, 1), (0, 0))  # this one has changed since
     names = counted(monkeypatch)
@@ -289,7 +287,7 @@ PROGRAM = """
 import os, random, signal, sys
 from pathlib import Path
 import nibabel, scipy.ndimage
-from data.prepared.volumes import open_whole, volumes_folder
+from data.prepared.volumes import open_complete, volumes_folder
 from data.prepared.prepare_volumes import prepare_volumes
 
 raw, data_dir, kills = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
@@ -321,7 +319,7 @@ while killed < kills:
         killed += 1
         folder = volumes_folder("kits19", data_dir)
         if (folder / "index.npz").exists():
-            assert open_whole("kits19", folder) is not None
+            assert open_complete("kits19", folder) is not None
 print(prepare_volumes("kits19", raw, data_dir).fingerprint)
 """
 

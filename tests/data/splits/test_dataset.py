@@ -61,8 +61,8 @@ def test_digits_keep_their_pixels_labels_and_names(digits: Dataset) -> None:
     assert digits.groups is None
     assert len(digits.source) == 1797
     for row in (0, 5, 1796):
-        grey = np.asarray(Image.open(io.BytesIO(digits.source[row])))
-        np.testing.assert_array_equal(np.rint(grey / 255 * 16), source.images[row])
+        gray = np.asarray(Image.open(io.BytesIO(digits.source[row])))
+        np.testing.assert_array_equal(np.rint(gray / 255 * 16), source.images[row])
 
 
 def test_digits_have_a_long_tail_and_a_whole_test_part(digits: Dataset) -> None:

@@ -40,7 +40,7 @@ def dataset(folder: Path) -> SegmentationDataset:
 
 
 def expected_masks() -> np.ndarray:
-    """Masks of 12x9 pixels squeezed to 12x12, each pixel from the row at its centre."""
+    """Masks of 12x9 pixels squeezed to 12x12, each pixel from the row at its center."""
     rows = np.floor((np.arange(SIDE) + 0.5) * 9 / 12).astype(int)
     return np.stack([classes_of(number, CLASSES)[rows] for number in range(COUNT)])
 
@@ -201,11 +201,11 @@ def test_real_masks_lie_over_their_lesions(real_data) -> None:
     raw = real_data("isic2018_task1")
     contrasts = {shift: [] for shift in (-2, 0, 2)}
     for path in sorted((raw / "images" / "test").glob("*.jpg"))[:40]:
-        grey = decode_image(path.read_bytes(), 64).mean(-1)
+        gray = decode_image(path.read_bytes(), 64).mean(-1)
         mask = raw / "masks" / f"{path.stem}_segmentation.png"
         for shift, found in contrasts.items():
             lesion = np.roll(decode_mask(mask.read_bytes(), 64, 2) == 1, shift, axis=(0, 1))
-            found.append(grey[~lesion].mean() - grey[lesion].mean())
+            found.append(gray[~lesion].mean() - gray[lesion].mean())
     left, middle, right = map(np.mean, contrasts.values())
     assert middle > 60
     assert middle > max(left, right) + 2

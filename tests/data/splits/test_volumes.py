@@ -103,7 +103,7 @@ def test_volumes_are_no_images(volumes_dir: Path) -> None:
 
 
 def damaged(folder: Path, damage: str) -> str:
-    """Damages a case and returns what has to be said of it."""
+    """Damage a case and return what has to be said of it."""
     path = folder / "case_00001.volume"
     content = bytearray(path.read_bytes())
     if damage == "removed":
