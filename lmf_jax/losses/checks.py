@@ -1,7 +1,7 @@
-"""Checks of what is given to a loss, made before anything is traced; each error names the culprit.
+"""Argument checks of the losses, made before tracing; each error names the argument.
 
-Values under ``jit``, ``grad`` or ``vmap`` cannot be looked at: there, only shapes and types are
-checked.
+The values of traced arrays are unknown, so under ``jit``, ``grad`` and ``vmap`` only shapes and
+dtypes are checked.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,18 +14,17 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, Shaped
 
 Scalar = float | int | Float[Array, ""] | np.ndarray
-"""One number, traced or not."""
+"""A single number, traced or not."""
 ClassCounts = Shaped[Array | np.ndarray, " classes"] | Sequence[int] | Sequence[float]
 """Training examples per class, indexed by class id; every class holds at least one."""
 
 
 def check_class_counts(class_counts: ClassCounts) -> np.ndarray:
-    """Return the counts as float64 ``[C]``; refuse counts that no margin or weight can come from.
+    """Return the counts as float64 ``[C]``, after checking that each is positive and finite.
 
     Raises:
-        ValueError: if they are not one positive, finite number for each of two or more classes.
-        TypeError: if they are no numbers, or are being traced: counts belong to the dataset, not to
-            the program.
+        ValueError: If they are not one positive, finite number for each of two or more classes.
+        TypeError: If they are not numbers, or are traced: counts are constants of the dataset.
     """
     if isinstance(class_counts, jax.core.Tracer):
         raise TypeError(
@@ -59,9 +58,11 @@ def check_class_counts(class_counts: ClassCounts) -> np.ndarray:
 def check_batch(
     logits: ArrayLike, labels: ArrayLike, where: ArrayLike | None
 ) -> tuple[Array, Array, Array | None]:
-    """Return arrays that fit each other, logits in float32 or float64, or say what does not fit.
+    """Return logits in float32 or float64, with labels and mask as from :func:`check_labels`.
 
-    Labels and mask come back as from :func:`check_labels`.
+    Raises:
+        TypeError: If a dtype is wrong.
+        ValueError: If the shapes do not match.
     """
     logits = _as_array("logits", logits)
     labels, where = check_labels(labels, where)
@@ -80,11 +81,11 @@ def check_batch(
 
 
 def check_labels(labels: ArrayLike, where: ArrayLike | None) -> tuple[Array, Array | None]:
-    """Return class ids of at least 32 bits, and the mask in their shape, or say what is wrong."""
+    """Return class ids of at least 32 bits, and the mask broadcast to their shape."""
     labels = _as_array("labels", labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"labels are {labels.dtype}; expected integers, the class ids.")
-    if labels.dtype.itemsize < 4:  # 8 bits do not count to the number of classes
+    if labels.dtype.itemsize < 4:  # the number of classes may not fit in 8 bits
         labels = labels.astype(jnp.int32)
     return labels, None if where is None else _check_mask(where, labels)
 
@@ -92,7 +93,7 @@ def check_labels(labels: ArrayLike, where: ArrayLike | None) -> tuple[Array, Arr
 def check_label_maps(
     labels: ArrayLike, where: ArrayLike | None
 ) -> tuple[Array, Bool[Array, " batch"] | None]:
-    """Return class ids of at least 32 bits, and a mask ``[B]``, or say what is wrong."""
+    """Return class ids of at least 32 bits, and a mask ``[B]``."""
     labels, _ = check_labels(labels, None)
     if labels.ndim < 2:
         raise ValueError(
@@ -112,14 +113,14 @@ def check_label_maps(
 def check_maps(
     logits: ArrayLike, labels: ArrayLike, where: ArrayLike | None
 ) -> tuple[Array, Array, Bool[Array, " batch"] | None]:
-    """Return arrays as from :func:`check_batch`, of whole samples, with a mask over the samples."""
+    """Return logits and label maps as from :func:`check_batch`, and a mask over the samples."""
     labels, where = check_label_maps(labels, where)
     logits, labels, _ = check_batch(logits, labels, None)
     return logits, labels, where
 
 
 def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
-    """Return the type that a loss of logits of this type is computed in."""
+    """Return the dtype in which a loss of logits of this dtype is computed."""
     return jnp.dtype(jnp.float64 if dtype == jnp.float64 else jnp.float32)
 
 
@@ -146,7 +147,7 @@ def _check_mask(where: ArrayLike, labels: Array) -> Bool[Array, "*batch"]:
 def check_class_vector(
     name: str, values: ArrayLike | None, logits: Array, *, signed: bool = False
 ) -> Float[Array, " classes"]:
-    """Return one number per class in the type of the logits, all 1 if not given."""
+    """Return one number per class in the dtype of the logits; all 1 if not given."""
     num_classes = logits.shape[-1]
     if values is None:
         return jnp.ones(num_classes, logits.dtype)
@@ -169,31 +170,31 @@ def check_class_vector(
 
 
 def check_not_negative(**numbers: Scalar) -> None:
-    """Refuse a number that is negative, infinite or not a number."""
+    """Raise if a number is negative, infinite or NaN."""
     for name, number in numbers.items():
         _check_number(name, number, "a number of at least 0", lambda x: 0 <= x < np.inf)
 
 
 def check_positive(**numbers: Scalar) -> None:
-    """Refuse a number that is not above 0, infinite or not a number."""
+    """Raise if a number is not above 0, infinite or NaN."""
     for name, number in numbers.items():
         _check_number(name, number, "a number above 0", lambda x: 0 < x < np.inf)
 
 
 def check_fraction(**numbers: Scalar) -> None:
-    """Refuse a number outside [0, 1]."""
+    """Raise if a number is outside [0, 1]."""
     for name, number in numbers.items():
         _check_number(name, number, "a number in [0, 1]", lambda x: 0 <= x <= 1)
 
 
 def check_below_one(**numbers: Scalar) -> None:
-    """Refuse a number outside [0, 1)."""
+    """Raise if a number is outside [0, 1)."""
     for name, number in numbers.items():
         _check_number(name, number, "a number in [0, 1)", lambda x: 0 <= x < 1)
 
 
 def check_whole(**numbers: Scalar) -> None:
-    """Refuse a number that is not whole, or is below 1."""
+    """Raise if a number is not whole or below 1."""
     for name, number in numbers.items():
         _check_number(name, number, "a whole number of at least 1", lambda x: x >= 1 and x % 1 == 0)
 
@@ -201,7 +202,7 @@ def check_whole(**numbers: Scalar) -> None:
 def _check_number(
     name: str, number: object, expected: str, holds: Callable[[Any], bool | np.bool_]
 ) -> None:
-    """Refuse what is no number with TypeError, and one out of its range with ValueError."""
+    """Raise TypeError for anything but a number, ValueError for one out of its range."""
     if isinstance(number, jax.core.Tracer):
         return
     if not _is_number(number):
@@ -219,6 +220,6 @@ def _is_number(value: object) -> bool:
 
 
 def check_choice(name: str, given: str, choices: tuple[str, ...]) -> None:
-    """Refuse a name that is not among the choices."""
+    """Raise if a name is not one of the choices."""
     if given not in choices:
         raise ValueError(f"Unknown {name} {given!r}; expected one of {', '.join(choices)}.")

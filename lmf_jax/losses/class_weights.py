@@ -1,4 +1,4 @@
-"""Numbers per class that come from the class counts of the training part: margins and weights."""
+"""Margins and weights of the classes, from the class counts of the training part."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,21 +15,21 @@ from lmf_jax.losses.checks import (
 def class_margins(
     class_counts: ClassCounts, *, max_margin: float = 0.5
 ) -> Float[Array, " classes"]:
-    r"""Margins of LDAM: the rarer the class, the larger its distance to the decision boundary.
+    r"""Return the margins of LDAM, larger for rarer classes.
 
     .. math:: \Delta_j = C / n_j^{1/4}
 
     with the constant :math:`C` chosen so that the largest margin is ``max_margin``.
 
     Args:
-        class_counts: training examples per class, ``[C]``, by class id.
-        max_margin: margin of the rarest class, above 0; the authors of LDAM and of LMF use 0.5.
+        class_counts: Training examples per class, ``[C]``, by class id.
+        max_margin: Margin of the rarest class, above 0; the authors of LDAM and of LMF use 0.5.
 
     Returns:
         Margins ``[C]``, in units of the logits before scaling.
 
     Raises:
-        ValueError: if a count is not a number, not positive or there are fewer than two classes,
+        ValueError: If a count is not a number, not positive or there are fewer than two classes,
             or if ``max_margin`` is not positive.
 
     Reference:
@@ -43,16 +43,16 @@ def class_margins(
 
 
 def inverse_frequency_weights(class_counts: ClassCounts) -> Float[Array, " classes"]:
-    r"""Weights of WCCE, :math:`w_j = \sum_i n_i / (K n_j)`: all 1 where the classes are balanced.
+    r"""Return the weights of WCCE, :math:`w_j = \sum_i n_i / (K n_j)`; balanced classes have 1.
 
     Args:
-        class_counts: training examples per class, ``[C]``, by class id.
+        class_counts: Training examples per class, ``[C]``, by class id.
 
     Returns:
         Weights ``[C]``.
 
     Raises:
-        ValueError: as :func:`class_margins`.
+        ValueError: As :func:`class_margins`.
 
     Reference:
         Eq. (2) of Sadi et al., with the weights that scikit-learn calls "balanced".
@@ -62,16 +62,16 @@ def inverse_frequency_weights(class_counts: ClassCounts) -> Float[Array, " class
 
 
 def balanced_weights(class_counts: ClassCounts) -> Float[Array, " classes"]:
-    r"""Weights of BWCCE, :math:`w_j = (1 - n_j / \sum_i n_i) / (K - 1)`: they sum to 1.
+    r"""Return the weights of BWCCE, :math:`w_j = (1 - n_j / \sum_i n_i) / (K - 1)`; they sum to 1.
 
     Args:
-        class_counts: training examples per class, ``[C]``, by class id.
+        class_counts: Training examples per class, ``[C]``, by class id.
 
     Returns:
         Weights ``[C]``.
 
     Raises:
-        ValueError: as :func:`class_margins`.
+        ValueError: As :func:`class_margins`.
 
     Reference:
         Eq. (3) of Sadi et al.
@@ -83,18 +83,18 @@ def balanced_weights(class_counts: ClassCounts) -> Float[Array, " classes"]:
 def effective_number_weights(
     class_counts: ClassCounts, *, effective_number_beta: float = 0.9999
 ) -> Float[Array, " classes"]:
-    r"""Class-balanced weights :math:`(1 - b) / (1 - b^{n_j})`, scaled so that they sum to ``C``.
+    r"""Return class-balanced weights :math:`(1 - b) / (1 - b^{n_j})`, scaled to sum to ``C``.
 
     Args:
-        class_counts: training examples per class, ``[C]``, by class id.
-        effective_number_beta: the :math:`b` of the paper, in [0, 1): 0 weighs all classes alike,
-            towards 1 the weights approach the inverse frequency.
+        class_counts: Training examples per class, ``[C]``, by class id.
+        effective_number_beta: The paper's :math:`b`, in [0, 1). At 0 all weights are equal; near
+            1 they are close to the inverse frequency.
 
     Returns:
         Weights ``[C]``.
 
     Raises:
-        ValueError: as :func:`class_margins`, or if ``effective_number_beta`` is outside [0, 1).
+        ValueError: As :func:`class_margins`, or if ``effective_number_beta`` is outside [0, 1).
 
     Reference:
         Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019.

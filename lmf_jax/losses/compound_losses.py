@@ -1,13 +1,13 @@
-"""Losses of segmentation that add an overlap of whole samples and a mean over voxels.
+"""Compound losses: segmentation losses that add an overlap loss and a voxel loss.
 
-Where the paper of Yeung et al. and their code part, ``form="released"`` is the code and
+Where the paper of Yeung et al. and their code differ, ``form="released"`` is the code and
 ``form="paper"`` the paper as printed.
 """
 
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer
 
-from lmf_jax.losses.checks import Scalar, check_fraction, check_maps
+from lmf_jax.losses.checks import Scalar, check_fraction, check_maps, check_positive
 from lmf_jax.losses.label_maps import (
     MIXED_FOCAL,
     UNIFIED_FOCAL,
@@ -50,34 +50,34 @@ def combo_loss(
     smooth: Scalar = 1e-6,
     where: Bool[ArrayLike, " batch"] | None = None,
 ) -> Float[Array, " batch"]:
-    r"""Combo loss, :math:`a\,CE - (1 - a)\,DSC`; it falls to :math:`a - 1`.
+    r"""Combo loss, :math:`a\,CE - (1 - a)\,DSC`; its minimum is :math:`a - 1`.
 
-    Cross entropy is weighted by :math:`\beta` in the background and by :math:`1 - \beta` in every
-    class from 1 on, then its mean over the voxels is taken; DSC is the mean over the classes of the
-    Tversky index at :math:`\delta = 1/2`.
+    CE is the mean over the voxels of cross entropy, with weight :math:`\beta` in the background and
+    :math:`1 - \beta` in the foreground; DSC is the mean over the classes of the Tversky index at
+    :math:`\delta = 1/2`.
 
     Args:
         logits: ``[B, *space, C]``, as :func:`dice_loss`.
         labels: ``[B, *space]``, as :func:`dice_loss`.
-        weight: :math:`a`, share of the cross entropy, in [0, 1].
-        background_weight: :math:`\beta`, in [0, 1]: as in :func:`modified_focal_loss`, the code of
-            Yeung et al. gives it to class 0, and Taghanaki et al. to the foreground.
-        smooth: as :func:`dice_loss`.
-        where: as :func:`dice_loss`.
+        weight: :math:`a`, weight of the cross entropy, in [0, 1].
+        background_weight: :math:`\beta`, in [0, 1]. As in :func:`modified_focal_loss`, the code of
+            Yeung et al. applies it to class 0; Taghanaki et al. apply it to the foreground.
+        smooth: As :func:`dice_loss`.
+        where: As :func:`dice_loss`.
 
     Returns:
         One value per sample ``[B]``.
 
     Raises:
-        TypeError, ValueError: as :func:`dice_loss`; also if a weight is outside [0, 1].
+        TypeError, ValueError: As :func:`dice_loss`; also if a weight is outside [0, 1].
 
     Reference:
         Taghanaki et al., Combo Loss: Handling Input and Output Imbalance in Multi-Organ
-        Segmentation, Computerized Medical Imaging and Graphics 2019, in the code of Yeung et al.
+        Segmentation, Computerized Medical Imaging and Graphics 2019, as in the code of Yeung et al.
     """
     check_fraction(weight=weight)
+    check_positive(smooth=smooth)
     overlap = Overlap(0.5, smooth, PerClass(1, 1))
-    check_overlap(overlap)
     voxel_loss = VoxelLoss(weights=channel_weights(background_weight))
     logits, labels, where = check_maps(logits, labels, where)
     return map_samples(_combo, logits, labels, where, 1 - weight, overlap, weight, voxel_loss)
@@ -109,22 +109,22 @@ def mixed_focal_loss(
     Args:
         logits: ``[B, *space, C]``, as :func:`dice_loss`.
         labels: ``[B, *space]``, as :func:`dice_loss`.
-        class_weights: of the focal part, as :func:`segmentation_focal_loss`.
-        weight: :math:`\lambda`, in [0, 1]; by default the parts are added as they are.
+        class_weights: Of the focal part, as :func:`segmentation_focal_loss`.
+        weight: :math:`\lambda`, in [0, 1]; by default both parts have weight 1.
         background_weight: :math:`\beta` of the focal part, as :func:`modified_focal_loss`.
-        delta: of the Dice part, as :func:`tversky_loss`.
-        gamma: of the focal part, as :func:`segmentation_focal_loss`.
-        gamma_dice: exponent of the Dice part, as gamma of :func:`focal_tversky_loss`.
-        smooth: as :func:`dice_loss`.
+        delta: Of the Dice part, as :func:`tversky_loss`.
+        gamma: Of the focal part, as :func:`segmentation_focal_loss`.
+        gamma_dice: Exponent of the Dice part, as gamma of :func:`focal_tversky_loss`.
+        smooth: As :func:`dice_loss`.
         form: ``"released"``, or ``"paper"``: the focal part has the weight :math:`\lambda` and the
             Dice part, a sum over the classes, :math:`1 - \lambda`, as printed.
-        where: as :func:`dice_loss`.
+        where: As :func:`dice_loss`.
 
     Returns:
         One value per sample ``[B]``.
 
     Raises:
-        TypeError, ValueError: as :func:`focal_tversky_loss` and :func:`modified_focal_loss`; also
+        TypeError, ValueError: As :func:`focal_tversky_loss` and :func:`modified_focal_loss`; also
             if ``weight`` is outside [0, 1].
 
     Example:
@@ -169,27 +169,29 @@ def symmetric_unified_focal_loss(
         logits: ``[B, *space, C]``, as :func:`dice_loss`.
         labels: ``[B, *space]``, as :func:`dice_loss`.
         weight: :math:`\lambda`, in [0, 1].
-        delta: of both parts, in [0, 1].
-        gamma: of both parts, in [0, 1].
-        smooth: as :func:`dice_loss`.
+        delta: Of both parts, in [0, 1].
+        gamma: Of both parts, in [0, 1].
+        smooth: As :func:`dice_loss`.
         form: ``"released"``, or ``"paper"``: both parts in that form, and :math:`\lambda` is the
             weight of the focal part, as printed.
-        where: as :func:`dice_loss`.
+        where: As :func:`dice_loss`.
 
     Returns:
         One value per sample ``[B]``.
 
     Raises:
-        TypeError, ValueError: as :func:`symmetric_focal_tversky_loss`; also if ``weight`` is
+        TypeError, ValueError: As :func:`symmetric_focal_tversky_loss`; also if ``weight`` is
             outside [0, 1].
 
     Reference:
         Yeung et al., Unified Focal loss: Generalising Dice and cross entropy-based losses to handle
-        class imbalanced medical image segmentation, Computerized Medical Imaging and Graphics 2022.
+        class imbalanced medical image segmentation, Computerized Medical Imaging and Graphics 2022,
+        arXiv 2102.04525.
     """
-    check_fraction(gamma=gamma)
+    # In each form one of the two requires that gamma is in [0, 1].
     overlap = symmetric_overlap(delta, gamma, smooth, form)
     voxel_loss = symmetric_parameters(delta, gamma, form)
+    logits, labels, where = check_maps(logits, labels, where)
     return _map_compounds(logits, labels, weight, overlap, voxel_loss, form, where)
 
 
@@ -217,44 +219,45 @@ def asymmetric_unified_focal_loss(
         logits: ``[B, *space, C]``, as :func:`dice_loss`.
         labels: ``[B, *space]``, as :func:`dice_loss`.
         weight: :math:`\lambda`, in [0, 1].
-        delta: of both parts, in [0, 1].
-        gamma: of both parts, in [0, 1].
-        smooth: as :func:`dice_loss`.
-        form: as :func:`symmetric_unified_focal_loss`; here the exponents are the same in both.
-        where: as :func:`dice_loss`.
+        delta: Of both parts, in [0, 1].
+        gamma: Of both parts, in [0, 1].
+        smooth: As :func:`dice_loss`.
+        form: As :func:`symmetric_unified_focal_loss`; here the exponents are the same in both.
+        where: As :func:`dice_loss`.
 
     Returns:
         One value per sample ``[B]``.
 
     Raises:
-        TypeError, ValueError: as :func:`symmetric_unified_focal_loss`.
+        TypeError, ValueError: As :func:`symmetric_unified_focal_loss`.
 
     Reference:
         Yeung et al., Unified Focal loss, Computerized Medical Imaging and Graphics 2022.
     """
     overlap = asymmetric_overlap(delta, gamma, smooth)
     voxel_loss = asymmetric_parameters(delta, gamma)
+    logits, labels, where = check_maps(logits, labels, where)
     return _map_compounds(logits, labels, weight, overlap, voxel_loss, form, where)
 
 
 def _map_compounds(
-    logits: ArrayLike,
-    labels: ArrayLike,
+    logits: Float[Array, "batch *space classes"],
+    labels: Integer[Array, "batch *space"],
     weight: Scalar | None,
     overlap: Overlap,
     voxel_loss: VoxelLoss,
     form: PublishedForm,
-    where: ArrayLike | None,
+    where: Bool[Array, " batch"] | None,
 ) -> Float[Array, " batch"]:
+    """Weight and add the two parts of every sample."""
     check_overlap(overlap)
-    shares: tuple[Scalar, Scalar] = (1, 1)
+    weights: tuple[Scalar, Scalar] = (1, 1)  # of the overlap and of the voxel loss
     if weight is not None:
         check_fraction(weight=weight)
-        shares = (1 - weight, weight) if form == "paper" else (weight, 1 - weight)
-    logits, labels, where = check_maps(logits, labels, where)
-    coefficient = shares[0] * classes_in_sum(form, logits.shape[-1])
+        weights = (1 - weight, weight) if form == "paper" else (weight, 1 - weight)
+    coefficient = weights[0] * classes_in_sum(form, logits.shape[-1])
     return map_samples(
-        _compound, logits, labels, where, coefficient, overlap, shares[1], voxel_loss
+        _compound, logits, labels, where, coefficient, overlap, weights[1], voxel_loss
     )
 
 
@@ -274,10 +277,10 @@ def _compound(
 
 def _combo(
     voxels: Voxels,
-    dice_share: Array,
+    dice_weight: Array,
     dice: Overlap,
-    voxel_share: Array,
+    voxel_weight: Array,
     cross_entropy: VoxelLoss,
 ) -> Float[Array, ""]:
-    # The index itself counts, 1 less than its complement.
-    return _compound(voxels, dice_share, dice, voxel_share, cross_entropy) - dice_share
+    # Combo subtracts the index: dice_weight * (1 - TI) - dice_weight.
+    return _compound(voxels, dice_weight, dice, voxel_weight, cross_entropy) - dice_weight

@@ -40,18 +40,18 @@ def cross_entropy_loss(
     r"""Softmax cross entropy (CCE, WCCE, BWCCE), :math:`-w_y \log p_y`.
 
     Args:
-        logits: unnormalised log probabilities ``[..., C]``; half precision is computed in float32.
-        labels: class ids ``[...]`` in ``[0, C)``; a label outside gives NaN.
+        logits: Unnormalized log probabilities ``[..., C]``; half precision is computed in float32.
+        labels: Class ids ``[...]`` in ``[0, C)``; a label outside gives NaN.
         class_weights: ``[C]``, not negative; all 1 if not given.
-        where: mask in the shape of ``labels`` or of its leading axes; a masked example gives
+        where: Mask in the shape of ``labels`` or of its leading axes; a masked example gives
             exactly 0 with gradient 0, whatever its logits and label are.
 
     Returns:
         One value per example ``[...]``, not reduced.
 
     Raises:
-        TypeError: if ``logits`` are not floats, ``labels`` not integers or ``where`` not booleans.
-        ValueError: if shapes or lengths do not match or a weight is negative or not finite.
+        TypeError: If ``logits`` are not floats, ``labels`` not integers or ``where`` not booleans.
+        ValueError: If shapes or lengths do not match or a weight is negative or not finite.
 
     Reference:
         Eq. (1) and (2) of Sadi et al., LMFLoss, 2022, before the mean.
@@ -117,19 +117,19 @@ def balanced_softmax_loss(
     *,
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch"]:
-    r"""Cross entropy of a softmax that knows the class counts, :math:`p_j \propto n_j e^{z_j}`.
+    r"""Balanced softmax: cross entropy of :math:`p_j \propto n_j e^{z_j}`, n the class counts.
 
     Args:
         logits: ``[..., C]``, as :func:`cross_entropy_loss`.
         labels: ``[...]``, as :func:`cross_entropy_loss`.
-        class_counts: training examples per class, ``[C]``.
-        where: as :func:`cross_entropy_loss`.
+        class_counts: Training examples per class, ``[C]``.
+        where: As :func:`cross_entropy_loss`.
 
     Returns:
-        One value per example ``[...]``, not reduced; the same as logit adjustment at ``tau=1``.
+        One value per example ``[...]``, not reduced; equal to logit adjustment at ``tau=1``.
 
     Raises:
-        TypeError, ValueError: as :func:`cross_entropy_loss` and :func:`lmf_jax.class_margins`.
+        TypeError, ValueError: As :func:`cross_entropy_loss` and :func:`lmf_jax.class_margins`.
 
     Reference:
         Ren et al., Balanced Meta-Softmax for Long-Tailed Visual Recognition, NeurIPS 2020.
@@ -140,7 +140,7 @@ def balanced_softmax_loss(
 @register_loss(
     "balanced-softmax",
     task="classification",
-    summary="softmax that knows the class counts",
+    summary="softmax weighted by the class counts",
     paper="Ren et al. 2020, arXiv 2007.10740",
 )
 def _balanced_softmax_terms(
@@ -157,20 +157,20 @@ def logit_adjusted_loss(
     tau: Scalar = 1.0,
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch"]:
-    r"""Cross entropy of the logits :math:`z_j + \tau \log \pi_j`, :math:`\pi` the class priors.
+    r"""Cross entropy of the logits :math:`z_j + \tau \log \pi_j` with class priors :math:`\pi`.
 
     Args:
         logits: ``[..., C]``, as :func:`cross_entropy_loss`.
         labels: ``[...]``, as :func:`cross_entropy_loss`.
-        class_counts: training examples per class, ``[C]``.
-        tau: strength of the adjustment, at least 0; at 0 this is cross entropy.
-        where: as :func:`cross_entropy_loss`.
+        class_counts: Training examples per class, ``[C]``.
+        tau: Strength of the adjustment, at least 0; at 0 this is cross entropy.
+        where: As :func:`cross_entropy_loss`.
 
     Returns:
         One value per example ``[...]``, not reduced.
 
     Raises:
-        TypeError, ValueError: as :func:`cross_entropy_loss` and :func:`lmf_jax.class_margins`;
+        TypeError, ValueError: As :func:`cross_entropy_loss` and :func:`lmf_jax.class_margins`;
             also if ``tau`` is negative.
 
     Reference:

@@ -1,9 +1,16 @@
-r"""What the losses of segmentation are made of: the voxels of one sample, and the way to a batch.
+r"""Building blocks of the segmentation losses: the terms of one sample, and the lift to a batch.
+
+Segmentation losses are called ``(logits [B, *space, C], labels [B, *space], ..., where=[B])`` and
+return one value per sample, ``[B]``; the batch loss is the mean. Class 0 is the background. A pixel
+of an image is called a voxel too.
 
 As in :mod:`lmf_jax.losses.log_odds`, a voxel is described by the log odds against its label,
 :math:`d = \log \sum_{j \ne y} e^{z_j} - z_y`, so that :math:`-\log p_y`, :math:`1 - p_y` and
-:math:`\log(1 - p_y)` keep their digits where :math:`p_y` rounds to 0 or 1. A pixel of an image is
-called a voxel too.
+:math:`\log(1 - p_y)` keep their digits where :math:`p_y` rounds to 0 or 1.
+
+The losses of Yeung et al. are what their code computes. Their paper differs in the term that a
+weight multiplies, in the exponents of the symmetric losses, and in summing over the classes where
+the code takes the mean: ``form="paper"``.
 """
 
 from collections.abc import Callable
@@ -32,7 +39,7 @@ class PerClass(NamedTuple):
 
 
 class Voxels(NamedTuple):
-    """The N voxels of one sample; classes first, as a CPU is slow on a short last axis."""
+    """The N voxels of one sample; classes first, because CPUs are slow on a short last axis."""
 
     labels: Integer[Array, " voxels"]
     is_label: Bool[Array, "classes voxels"]
@@ -41,7 +48,7 @@ class Voxels(NamedTuple):
     log_error: Float[Array, " voxels"]
     """log(1 - p) of the label."""
     errors: Float[Array, "classes voxels"]
-    """Distance between p and the truth: 1 - p for the label, p for every other class."""
+    """Absolute error of the probability: 1 - p for the label, p for every other class."""
 
 
 class Overlap(NamedTuple):
@@ -61,16 +68,16 @@ class VoxelLoss(NamedTuple):
 
 
 def overlap_complements(voxels: Voxels, delta: Scalar, smooth: Scalar) -> Float[Array, " classes"]:
-    """Return 1 - TI of every class, without the loss of digits of the difference."""
-    # is_label selects what is missed, the rest is what was found in vain.
+    """Return 1 - TI of every class, computed without a difference that would lose digits."""
+    # Where is_label holds, an error is a false negative; elsewhere it is a false positive.
     weights = jnp.where(voxels.is_label, delta, 1 - delta)
     wrong = jnp.sum(weights * voxels.errors, axis=1)
-    found = jnp.sum(jnp.where(voxels.is_label, 1 - voxels.errors, 0), axis=1)
-    return wrong / (found + wrong + smooth)
+    true_positives = jnp.sum(jnp.where(voxels.is_label, 1 - voxels.errors, 0), axis=1)
+    return wrong / (true_positives + wrong + smooth)
 
 
 def mean_overlap_loss(voxels: Voxels, overlap: Overlap) -> Float[Array, ""]:
-    """Return the mean over the classes of (1 - TI) to the power of the class."""
+    """Return the mean over the classes of ``(1 - TI)**exponent``."""
     complements = overlap_complements(voxels, overlap.delta, overlap.smooth)
     is_background = jnp.arange(len(complements)) == 0
     powers = jnp.where(is_background, *overlap.exponents)
@@ -78,10 +85,10 @@ def mean_overlap_loss(voxels: Voxels, overlap: Overlap) -> Float[Array, ""]:
 
 
 def mean_voxel_loss(voxels: Voxels, parameters: VoxelLoss) -> Float[Array, ""]:
-    """Return the mean over the voxels of weight * (1 - p)**exponent * cross entropy."""
+    """Return the mean over the voxels of ``weight * (1 - p)**exponent * cross_entropy``."""
     values, is_background = voxels.cross_entropy, voxels.labels == 0
     if parameters.exponents is not None:
-        # In log space: the power itself has no finite slope at 0 for an exponent below 1.
+        # In log space: the power itself has an infinite derivative at 0 for an exponent below 1.
         values *= jnp.exp(jnp.where(is_background, *parameters.exponents) * voxels.log_error)
     if parameters.weights is not None:
         values *= jnp.where(is_background, *parameters.weights)
@@ -98,16 +105,16 @@ def map_samples(
     where: Bool[Array, " batch"] | None,
     *parameters: Any,
 ) -> Float[Array, " batch"]:
-    """Apply ``sample_loss(voxels, *parameters)`` to all; one jitted program per loss and shape."""
+    """Apply ``sample_loss(voxels, *parameters)`` to each sample; jitted once per loss and shape."""
     if where is not None:
-        # Before the loss, so that a masked NaN reaches neither the value nor the gradient.
+        # Mask before the loss, so that a masked NaN reaches neither the value nor the gradient.
         of_labels = where.reshape(-1, *[1] * (labels.ndim - 1))
         logits = jnp.where(of_labels[..., None], logits, 0)
         labels = jnp.where(of_labels, labels, 0)
     num_classes = logits.shape[-1]
     parameters = jax.tree.map(lambda number: jnp.asarray(number, logits.dtype), parameters)
     values = jax.vmap(lambda z, y: sample_loss(_voxels(z, y), *parameters))(logits, labels)
-    # No error can be raised inside jit, and a clipped label would be a wrong number.
+    # jit cannot raise, and JAX would clip an invalid label to a valid one.
     is_class = (labels >= 0) & (labels < num_classes)
     values = jnp.where(jnp.all(is_class, axis=range(1, labels.ndim)), values, jnp.nan)
     return values if where is None else jnp.where(where, values, 0)
@@ -117,7 +124,7 @@ def _voxels(logits: Float[Array, "*space classes"], labels: Integer[Array, "*spa
     num_classes = logits.shape[-1]
     logits, labels = logits.reshape(-1, num_classes).T, labels.reshape(-1)
     is_label = labels[None] == jnp.arange(num_classes, dtype=labels.dtype)[:, None]
-    if num_classes == 2:  # there is one other class, and no exponential is needed to find it
+    if num_classes == 2:  # the other class alone makes up the sum, so no exponential is needed
         log_odds = jnp.where(is_label[0], logits[1] - logits[0], logits[0] - logits[1])
         powers, total = jnp.ones_like(logits), jnp.ones_like(log_odds)
     else:
@@ -135,8 +142,8 @@ def _voxels(logits: Float[Array, "*space classes"], labels: Integer[Array, "*spa
 def _power(
     complements: Float[Array, " classes"], exponents: Float[Array, " classes"]
 ) -> Float[Array, " classes"]:
-    # Below 1, the slope of a power is endless at 0, where the slopes of the probabilities are 0:
-    # so is their product. The bound is where float32 cannot hold the slope any more.
+    # An exponent below 1 has an infinite derivative at 0, where the derivatives of the
+    # probabilities, and so the true product, are 0. Below the bound float32 would overflow.
     positive = complements > 1e-30
     powers = jnp.where(positive, complements, 1) ** exponents
     return jnp.where(positive, powers, jnp.where(exponents > 0, 0, 1))

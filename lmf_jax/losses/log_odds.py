@@ -29,14 +29,14 @@ def log_odds_against(
     The scale is an argument and the derivative is written by hand, so that several scales of the
     same logits share everything but the exponentials, and the derivative reuses these.
     """
-    return _log_odds_and_shares(logits, label, scale)[0]
+    return _log_odds_and_softmax(logits, label, scale)[0]
 
 
 @partial(log_odds_against.defjvp, symbolic_zeros=True)
 def _log_odds_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     logits, label, scale = primals
-    log_odds, shares = _log_odds_and_shares(logits, label, scale)
-    by_logits = jnp.where(jnp.arange(len(logits), dtype=label.dtype) == label, -1, shares)
+    log_odds, softmax = _log_odds_and_softmax(logits, label, scale)
+    by_logits = jnp.where(jnp.arange(len(logits), dtype=label.dtype) == label, -1, softmax)
     along = jnp.zeros_like(logits)
     for tangent, factor in ((tangents[0], scale), (tangents[2], logits)):
         if not isinstance(tangent, SymbolicZero):
@@ -44,7 +44,7 @@ def _log_odds_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     return log_odds, jnp.sum(by_logits * along)
 
 
-def _log_odds_and_shares(
+def _log_odds_and_softmax(
     logits: Float[Array, " classes"], label: Integer[Array, ""], scale: ArrayLike
 ) -> tuple[Float[Array, ""], Float[Array, " classes"]]:
     """Return d, and the softmax over the other classes with 0 at the label."""
@@ -57,7 +57,7 @@ def _log_odds_and_shares(
 
 
 def _sum_by_product(values: Array) -> Array:
-    # On a CPU XLA takes half as long for a product with ones as for a sum over the last axis.
+    # On a CPU, XLA's product with ones takes half as long as its sum over the last axis.
     return jnp.dot(values, jnp.ones_like(values))
 
 
@@ -81,13 +81,13 @@ def map_examples(
         parameters: Further arguments of the loss, the same for all examples.
     """
     if where is not None:
-        # Before the loss, so that a masked NaN reaches neither the value nor the gradient.
+        # Mask before the loss, so that a masked NaN reaches neither the value nor the gradient.
         logits = jnp.where(where[..., None], logits, 0)
         labels = jnp.where(where, labels, 0)
     num_classes = logits.shape[-1]
     one = partial(_example, example_loss, parameters)
     values = jnp.vectorize(one, signature="(c),()->()")(logits, labels)
-    # No error can be raised inside jit, and a clipped label would be a wrong number.
+    # jit cannot raise, and JAX would clip an invalid label to a valid one.
     values = jnp.where((labels >= 0) & (labels < num_classes), values, jnp.nan)
     return values if where is None else jnp.where(where, values, 0)
 

@@ -43,15 +43,15 @@ def focal_loss(
     Args:
         logits: ``[..., C]``, as :func:`cross_entropy_loss`.
         labels: ``[...]``, as :func:`cross_entropy_loss`.
-        class_weights: the :math:`\alpha_t` of Eq. (7), ``[C]``; all 1 if not given.
-        gamma: focusing parameter, at least 0; at 0 this is cross entropy.
-        where: as :func:`cross_entropy_loss`.
+        class_weights: The :math:`\alpha_t` of Eq. (7), ``[C]``; all 1 if not given.
+        gamma: Focusing parameter, at least 0; at 0 this is cross entropy.
+        where: As :func:`cross_entropy_loss`.
 
     Returns:
         One value per example ``[...]``, not reduced.
 
     Raises:
-        TypeError, ValueError: as :func:`cross_entropy_loss`; also if ``gamma`` is negative.
+        TypeError, ValueError: As :func:`cross_entropy_loss`; also if ``gamma`` is negative.
 
     Reference:
         Lin et al., Focal Loss for Dense Object Detection, ICCV 2017; Eq. (6) and (7) of Sadi et
@@ -102,13 +102,13 @@ def ldam_loss(
         labels: ``[...]``, as :func:`cross_entropy_loss`.
         margins: :math:`\Delta`, ``[C]``, from :func:`lmf_jax.class_margins`.
         scale: :math:`s`, above 0; 30 in the code of LDAM and of LMF, 1 in Eq. (5).
-        where: as :func:`cross_entropy_loss`.
+        where: As :func:`cross_entropy_loss`.
 
     Returns:
         One value per example ``[...]``, not reduced.
 
     Raises:
-        TypeError, ValueError: as :func:`cross_entropy_loss`; also if ``scale`` is not above 0.
+        TypeError, ValueError: As :func:`cross_entropy_loss`; also if ``scale`` is not above 0.
 
     Reference:
         Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss,
@@ -179,25 +179,25 @@ def lmf_loss(
 ) -> Float[Array, "*batch"]:
     r"""Large margin aware focal loss, :math:`\alpha L_{LDAM} + \beta L_{focal}`.
 
-    The focal part is weighted by the margins. With ``scale=1`` this is Eq. (8) as printed. The
-    batch loss of the authors' code divides the two parts differently: see
+    The class weights of the focal part are the margins. With ``scale=1`` this is Eq. (8) as
+    printed. The batch loss of the authors' code divides the two parts by different sums: see
     :func:`lmf_jax.losses.make_objective`.
 
     Args:
         logits: ``[..., C]``, as :func:`cross_entropy_loss`.
         labels: ``[...]``, as :func:`cross_entropy_loss`.
         margins: ``[C]``, from :func:`lmf_jax.class_margins`.
-        alpha: weight of the LDAM part, at least 0; the paper finds 0.5 to 2 best.
-        beta: weight of the focal part, at least 0; likewise.
-        gamma: focusing parameter of the focal part, at least 0.
-        scale: scale of the logits in the LDAM part, above 0.
-        where: as :func:`cross_entropy_loss`.
+        alpha: Weight of the LDAM part, at least 0; 0.5 to 2 is best in the paper.
+        beta: Weight of the focal part, at least 0; 0.5 to 2 is best in the paper.
+        gamma: Focusing parameter of the focal part, at least 0.
+        scale: Scale of the logits in the LDAM part, above 0.
+        where: As :func:`cross_entropy_loss`.
 
     Returns:
         One value per example ``[...]``, not reduced.
 
     Raises:
-        TypeError, ValueError: as :func:`cross_entropy_loss`; also if ``alpha``, ``beta`` or
+        TypeError, ValueError: As :func:`cross_entropy_loss`; also if ``alpha``, ``beta`` or
             ``gamma`` is negative or ``scale`` is not above 0.
 
     Example:
@@ -259,9 +259,9 @@ def _scaled(
 
 
 def _focal(logits: Array, label: Array, class_weights: Array, gamma: Array) -> Array:
-    cross_entropy, of_the_rest = softplus_both(log_odds_against(logits, label, 1))
-    # (1 - p)**gamma in log space: the power itself has no finite slope at 0 for gamma < 1.
-    return class_weights[label] * jnp.exp(-gamma * of_the_rest) * cross_entropy
+    cross_entropy, minus_log_error = softplus_both(log_odds_against(logits, label, 1))
+    # (1 - p)**gamma in log space: the power has an infinite derivative at 0 for gamma < 1.
+    return class_weights[label] * jnp.exp(-gamma * minus_log_error) * cross_entropy
 
 
 def _ldam(logits: Array, label: Array, margins: Array, scale: Array) -> Array:

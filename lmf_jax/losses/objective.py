@@ -33,7 +33,7 @@ from lmf_jax.losses.training_progress import Progress
 
 @dataclass(frozen=True, eq=False)  # by identity, so that jit can hash it
 class Objective:
-    """A loss over a batch: pure, differentiable, the same on any number of devices."""
+    """A batch loss: a pure, differentiable function, the same on any number of devices."""
 
     terms: tuple[Term, ...]
     """All per sample, or all per label."""
@@ -41,7 +41,7 @@ class Objective:
 
     @property
     def per_sample(self) -> bool:
-        """Whether the losses give one value per sample; then the mask has one value for each."""
+        """Whether the losses, and so the mask, have one value per sample."""
         return self.terms[0].per_sample
 
     def denominators(
@@ -55,13 +55,13 @@ class Objective:
         """Return the sum of the weights of each term, over all devices of ``axis_name``.
 
         Args:
-            labels: class ids ``[...]``, of the whole accumulated batch under accumulation.
-            where: mask in the shape of ``labels`` or of its leading axes; ``[B]`` per sample.
-            axis_name: the mapped axis to sum over.
-            progress: as in :meth:`__call__`.
+            labels: Class ids ``[...]``; under gradient accumulation, of all micro-batches.
+            where: Mask in the shape of ``labels`` or of its leading axes; ``[B]`` per sample.
+            axis_name: The mapped axis to sum over.
+            progress: As in :meth:`__call__`.
 
         Raises:
-            TypeError, ValueError: as in :meth:`__call__`.
+            TypeError, ValueError: As in :meth:`__call__`.
         """
         labels, where = (check_label_maps if self.per_sample else check_labels)(labels, where)
         sums = jnp.stack([jnp.sum(t.weights(labels, where, progress)) for t in self.terms])
@@ -77,25 +77,25 @@ class Objective:
         denominators: Float[Array, " terms"] | None = None,
         progress: Progress = 1.0,
     ) -> Float[Array, ""]:
-        """Return the batch loss or, with ``axis_name``, this device's share of it.
+        """Return the batch loss or, with ``axis_name``, this device's part of it.
 
-        ``psum`` of the shares is the loss of the global batch, ``psum`` of their gradients its
+        ``psum`` of the parts is the loss of the global batch, and ``psum`` of their gradients its
         gradient.
 
         Args:
             logits: ``[..., C]``.
-            labels: class ids ``[...]``.
-            where: mask in the shape of ``labels`` or of its leading axes, ``[B]`` per sample; a
+            labels: Class ids ``[...]``.
+            where: Mask in the shape of ``labels`` or of its leading axes, ``[B]`` per sample; a
                 fully masked batch has loss 0.
-            axis_name: the mapped axis that the batch is spread over.
-            denominators: from :meth:`denominators`, where ``labels`` are a part of the batch only.
-            progress: steps of the training that are over, or their share in [0, 1], which float32
-                rounds; deferred re-weighting alone looks at it.
+            axis_name: The mapped axis that the batch is spread over.
+            denominators: From :meth:`denominators`, if ``labels`` are only part of the batch.
+            progress: Training progress in steps, or as a fraction in [0, 1], which float32 rounds;
+                only deferred re-weighting reads it.
 
         Raises:
-            TypeError: if logits are not floats, labels not integers or the mask not booleans.
-            ValueError: if the shapes do not match, or the logits have another number of classes
-                than the class counts that the objective was made for.
+            TypeError: If logits are not floats, labels not integers or the mask not booleans.
+            ValueError: If the shapes do not match, or the numbers of logits and class counts
+                differ.
         """
         check = check_maps if self.per_sample else check_batch
         logits, labels, where = check(logits, labels, where)
@@ -149,37 +149,37 @@ def make_objective(
     A segmentation loss is averaged over the samples; in the paper's forms it is what its paper
     prints. A loss that has one form has it in each.
 
-    An option that is None has its default; one that the loss does not have is refused, so that
-    nobody believes that it changed the loss.
+    An option that is None has its default. An option that the loss does not have is refused,
+    because it would have no effect.
 
     Args:
-        name: one of :func:`lmf_jax.losses.loss_names`.
-        class_counts: training examples per class, ``[C]``, by class id; voxels in label maps.
-        form: see above.
-        head: ``"cosine"`` if the logits are cosines: the focal part then sees ``scale`` times them.
-        alpha: weight of the LDAM part of LMF, at least 0; by default 1.
-        beta: weight of the focal part of LMF, at least 0; by default 1.
-        gamma: focusing parameter, at least 0; by default 1.5 in the losses of classification, and
-            in each loss of segmentation its own. In Mixed Focal it is that of the focal part.
-        delta: of a loss of segmentation: weight of what is missed in a Tversky index, or of the
-            foreground in a focal loss, in [0, 1]; by default its own.
-        weight: share of the overlap in Mixed and Unified Focal (of the focal part in the paper's
-            forms) and of the cross entropy in combo, in [0, 1]; by default its own.
-        background_weight: weight of the background in the cross entropy of combo, modified focal
-            and Mixed Focal, in [0, 1], beside 1 less it for the foreground; by default its own.
-        scale: scale of the logits in LDAM, above 0; by default 30, and 1 in the paper's forms with
+        name: One of :func:`lmf_jax.losses.loss_names`.
+        class_counts: Training examples per class, ``[C]``, by class id; voxels in label maps.
+        form: See above.
+        head: ``"cosine"`` if the logits are cosines, which the focal part then scales as LDAM does.
+        alpha: Weight of the LDAM part of LMF, at least 0; by default 1.
+        beta: Weight of the focal part of LMF, at least 0; by default 1.
+        gamma: Focusing parameter, at least 0; by default 1.5 in classification losses, and that of
+            its paper in a segmentation loss. In Mixed Focal it belongs to the focal part.
+        delta: Weight of false negatives in a Tversky index, or of the foreground in a focal loss,
+            in [0, 1]; by default that of each segmentation loss.
+        weight: Weight of the overlap in Mixed and Unified Focal (of the focal part in the paper's
+            forms) and of the cross entropy in combo, in [0, 1]; by default that of each loss.
+        background_weight: Weight of the background in the cross entropy of combo, modified focal
+            and Mixed Focal, in [0, 1]; the foreground has 1 less it. By default that of each loss.
+        scale: Scale of the logits in LDAM, above 0; by default 30, and 1 in the paper's forms with
             the linear head.
-        max_margin: margin of the rarest class, above 0; by default 0.5.
-        tau: strength of logit adjustment, at least 0; by default 1.
-        effective_number_beta: in [0, 1), for ``"class-balanced"`` and ``"ldam-drw"``; by default
+        max_margin: Margin of the rarest class, above 0; by default 0.5.
+        tau: Strength of logit adjustment, at least 0; by default 1.
+        effective_number_beta: In [0, 1), for ``"class-balanced"`` and ``"ldam-drw"``; by default
             0.9999.
-        drw_start: share of the training after which ``"ldam-drw"`` re-weights, in [0, 1]; by
+        drw_start: Fraction of training after which ``"ldam-drw"`` re-weights, in [0, 1]; by
             default 0.8, as the authors re-weight from epoch 160 of 200 on.
 
     Raises:
-        ValueError: if the name, the form or the head is unknown, a number is out of its range, or
+        ValueError: If the name, the form or the head is unknown, a number is out of its range, or
             an option is given that the loss does not have.
-        TypeError: if an option is no number.
+        TypeError: If an option is not a number.
     """
     options = {
         "alpha": alpha,

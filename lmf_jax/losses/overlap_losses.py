@@ -1,14 +1,15 @@
-r"""Losses of segmentation that compare whole samples by the Tversky index of each class.
+r"""Overlap losses: segmentation losses from the Tversky index of each class and sample.
 
 .. math:: TI_c = \frac{tp + s}{tp + \delta\,fn + (1 - \delta)\,fp + s}
 
-with the soft counts :math:`tp = \sum y p`, :math:`fn = \sum y (1 - p)` and :math:`fp = \sum (1 - y)
-p` of one sample and class. A class that a sample lacks has :math:`TI = s / ((1 - \delta) fp + s)`:
-1 where it is not predicted, and near 0 already where the probabilities add up to one voxel.
+with the soft counts :math:`tp = \sum y p`, :math:`fn = \sum y (1 - p)` and
+:math:`fp = \sum (1 - y) p` of one sample and class. A class that a sample lacks has
+:math:`TI = s / ((1 - \delta) fp + s)`: 1 if it is not predicted, and near 0 as soon as its
+probabilities add up to one voxel.
 
-The code of Yeung et al. clips the probabilities of the focal forms to [1e-7, 1 - 1e-7], which
-leaves a voxel outside without a gradient. Nothing is clipped here: within these bounds the values
-are theirs, and outside them every wrong voxel is still learnt from.
+The code of Yeung et al. clips the probabilities of the focal forms to [1e-7, 1 - 1e-7], and the
+gradient of a clipped voxel is 0. Nothing is clipped here: the values agree within these bounds, and
+outside them wrong voxels still have a gradient.
 """
 
 from typing import get_args
@@ -52,27 +53,28 @@ def dice_loss(
     smooth: Scalar = 1e-6,
     where: Bool[ArrayLike, " batch"] | None = None,
 ) -> Float[Array, " batch"]:
-    r"""Soft Dice loss, the mean over the classes of 1 - DSC: Tversky at :math:`\delta = 1/2`.
+    r"""Soft Dice loss, the mean over the classes of 1 - DSC; Tversky at :math:`\delta = 1/2`.
 
     Args:
-        logits: unnormalised log probabilities ``[B, *space, C]``, of any number of space
+        logits: Unnormalized log probabilities ``[B, *space, C]`` with any number of spatial
             dimensions; half precision is computed in float32.
-        labels: class ids ``[B, *space]`` in ``[0, C)``, 0 the background; a sample with a label
+        labels: Class ids ``[B, *space]`` in ``[0, C)``, 0 the background; a sample with a label
             outside gives NaN.
-        smooth: :math:`s`, above 0; the smaller it is, the more a class costs that a sample lacks.
-        where: mask ``[B]``; a masked sample gives exactly 0 with gradient 0, whatever its logits
+        smooth: :math:`s`, above 0; the smaller, the higher the cost of predicting a class that
+            the sample lacks.
+        where: Mask ``[B]``; a masked sample gives exactly 0 with gradient 0, whatever its logits
             and labels are.
 
     Returns:
         One value per sample ``[B]``; the batch loss is their mean.
 
     Raises:
-        TypeError: if ``logits`` are not floats, ``labels`` not integers or ``where`` not booleans.
-        ValueError: if shapes do not match or ``smooth`` is not above 0.
+        TypeError: If ``logits`` are not floats, ``labels`` not integers or ``where`` not booleans.
+        ValueError: If shapes do not match or ``smooth`` is not above 0.
 
     Reference:
-        Milletari et al., V-Net, 3DV 2016, for one class and with the probabilities squared in the
-        denominator; here as in the code of Yeung et al.
+        Milletari et al., V-Net, 3DV 2016, arXiv 1606.04797, for one class and with squared
+        probabilities in the denominator; here as in the code of Yeung et al.
     """
     return tversky_loss(logits, labels, delta=0.5, smooth=smooth, where=where)
 
@@ -95,15 +97,15 @@ def tversky_loss(
     Args:
         logits: ``[B, *space, C]``, as :func:`dice_loss`.
         labels: ``[B, *space]``, as :func:`dice_loss`.
-        delta: weight of what is missed, in [0, 1]; 1 - delta weighs what is found in vain.
-        smooth: as :func:`dice_loss`.
-        where: as :func:`dice_loss`.
+        delta: Weight of false negatives, in [0, 1]; false positives get 1 - delta.
+        smooth: As :func:`dice_loss`.
+        where: As :func:`dice_loss`.
 
     Returns:
         One value per sample ``[B]``.
 
     Raises:
-        TypeError, ValueError: as :func:`dice_loss`; also if ``delta`` is outside [0, 1].
+        TypeError, ValueError: As :func:`dice_loss`; also if ``delta`` is outside [0, 1].
 
     Reference:
         Salehi et al., Tversky Loss Function for Image Segmentation Using 3D Fully Convolutional
@@ -132,18 +134,18 @@ def focal_tversky_loss(
     Args:
         logits: ``[B, *space, C]``, as :func:`dice_loss`.
         labels: ``[B, *space]``, as :func:`dice_loss`.
-        delta: as :func:`tversky_loss`.
-        gamma: exponent, at least 0; below 1 a nearly complete overlap keeps a steep slope, at 1
-            this is Tversky.
-        smooth: as :func:`dice_loss`.
+        delta: As :func:`tversky_loss`.
+        gamma: Exponent, at least 0. At 1 this is Tversky; below 1 the gradient stays large near
+            complete overlap.
+        smooth: As :func:`dice_loss`.
         form: ``"released"``, or ``"paper"``: the sum over the classes, as printed.
-        where: as :func:`dice_loss`.
+        where: As :func:`dice_loss`.
 
     Returns:
         One value per sample ``[B]``.
 
     Raises:
-        TypeError, ValueError: as :func:`tversky_loss`; also if ``gamma`` is negative or ``form``
+        TypeError, ValueError: As :func:`tversky_loss`; also if ``gamma`` is negative or ``form``
             is unknown.
 
     Reference:
@@ -168,22 +170,22 @@ def modified_focal_dice_loss(
     form: PublishedForm = "released",
     where: Bool[ArrayLike, " batch"] | None = None,
 ) -> Float[Array, " batch"]:
-    """Modified focal Dice loss: the formula of :func:`focal_tversky_loss`, by another name.
+    """Compute :func:`focal_tversky_loss` by its name in Mixed Focal, modified focal Dice.
 
     Args:
         logits: ``[B, *space, C]``, as :func:`dice_loss`.
         labels: ``[B, *space]``, as :func:`dice_loss`.
-        delta: as :func:`tversky_loss`.
-        gamma: as :func:`focal_tversky_loss`.
-        smooth: as :func:`dice_loss`.
-        form: as :func:`focal_tversky_loss`.
-        where: as :func:`dice_loss`.
+        delta: As :func:`tversky_loss`.
+        gamma: As :func:`focal_tversky_loss`.
+        smooth: As :func:`dice_loss`.
+        form: As :func:`focal_tversky_loss`.
+        where: As :func:`dice_loss`.
 
     Returns:
         One value per sample ``[B]``.
 
     Raises:
-        TypeError, ValueError: as :func:`focal_tversky_loss`.
+        TypeError, ValueError: As :func:`focal_tversky_loss`.
 
     Reference:
         Yeung et al., A Mixed Focal Loss Function, arXiv 2102.04525v1: the Dice part of Mixed Focal.
@@ -210,23 +212,23 @@ def cosine_tversky_loss(
     r"""Cosine Tversky loss as published, the mean of :math:`1 - \cos(\pi\,TI)^\gamma`.
 
     Warning:
-        The published sign looks wrong: at an odd ``gamma`` the loss is 0 where nothing overlaps
-        and 2 where all does, so minimising it drives the overlap out. It is here to compare with.
+        The published sign looks wrong: at an odd ``gamma`` the loss is 0 without any overlap and 2
+        at full overlap, so minimizing it removes the overlap. It is included for comparison.
 
     Args:
         logits: ``[B, *space, C]``, as :func:`dice_loss`.
         labels: ``[B, *space]``, as :func:`dice_loss`.
-        delta: as :func:`tversky_loss`.
-        gamma: exponent, a whole number of at least 1: half of the cosines are negative, and no
-            other power of them is real.
-        smooth: as :func:`dice_loss`.
-        where: as :func:`dice_loss`.
+        delta: As :func:`tversky_loss`.
+        gamma: Exponent, a whole number of at least 1; other powers of negative cosines are not
+            real.
+        smooth: As :func:`dice_loss`.
+        where: As :func:`dice_loss`.
 
     Returns:
         One value per sample ``[B]``, in [0, 2].
 
     Raises:
-        TypeError, ValueError: as :func:`tversky_loss`; also if ``gamma`` is not a whole number of
+        TypeError, ValueError: As :func:`tversky_loss`; also if ``gamma`` is not a whole number of
             at least 1.
 
     Reference:
@@ -258,18 +260,18 @@ def symmetric_focal_tversky_loss(
     Args:
         logits: ``[B, *space, C]``, as :func:`dice_loss`.
         labels: ``[B, *space]``, as :func:`dice_loss`.
-        delta: as :func:`tversky_loss`.
-        gamma: focusing parameter, in [0, 1]; at 0 this is Tversky.
-        smooth: as :func:`dice_loss`.
+        delta: As :func:`tversky_loss`.
+        gamma: Focusing parameter, in [0, 1]; at 0 this is Tversky.
+        smooth: As :func:`dice_loss`.
         form: ``"released"``, or ``"paper"``: the sum over the classes with the exponent
             :math:`\gamma`, at least 0, as printed.
-        where: as :func:`dice_loss`.
+        where: As :func:`dice_loss`.
 
     Returns:
         One value per sample ``[B]``.
 
     Raises:
-        TypeError, ValueError: as :func:`tversky_loss`; also if ``gamma`` is out of its range or
+        TypeError, ValueError: As :func:`tversky_loss`; also if ``gamma`` is out of its range or
             ``form`` is unknown.
 
     Reference:
@@ -301,17 +303,17 @@ def asymmetric_focal_tversky_loss(
     Args:
         logits: ``[B, *space, C]``, as :func:`dice_loss`.
         labels: ``[B, *space]``, as :func:`dice_loss`.
-        delta: as :func:`tversky_loss`.
-        gamma: focusing parameter of the foreground, in [0, 1]; at 0 this is Tversky.
-        smooth: as :func:`dice_loss`.
+        delta: As :func:`tversky_loss`.
+        gamma: Focusing parameter of the foreground, in [0, 1]; at 0 this is Tversky.
+        smooth: As :func:`dice_loss`.
         form: ``"released"``, or ``"paper"``: the sum over the classes, as printed.
-        where: as :func:`dice_loss`.
+        where: As :func:`dice_loss`.
 
     Returns:
         One value per sample ``[B]``.
 
     Raises:
-        TypeError, ValueError: as :func:`tversky_loss`; also if ``gamma`` is outside [0, 1] or
+        TypeError, ValueError: As :func:`tversky_loss`; also if ``gamma`` is outside [0, 1] or
             ``form`` is unknown.
 
     Reference:
@@ -321,17 +323,17 @@ def asymmetric_focal_tversky_loss(
     return _map_overlaps(logits, labels, overlap, form, where)
 
 
-# The powers of 1 - TI that the compound losses share
+# Parameters shared with the compound losses
 
 
 def focal_overlap(delta: Scalar, gamma: Scalar, smooth: Scalar) -> Overlap:
-    """Return the powers of the focal Tversky loss."""
+    """Return the parameters of the focal Tversky loss."""
     check_not_negative(gamma=gamma)
     return Overlap(delta, smooth, PerClass(gamma, gamma))
 
 
 def symmetric_overlap(delta: Scalar, gamma: Scalar, smooth: Scalar, form: PublishedForm) -> Overlap:
-    """Return the powers of the symmetric focal Tversky loss."""
+    """Return the parameters of the symmetric focal Tversky loss."""
     if form == "paper":
         return focal_overlap(delta, gamma, smooth)
     check_fraction(gamma=gamma)
@@ -339,19 +341,19 @@ def symmetric_overlap(delta: Scalar, gamma: Scalar, smooth: Scalar, form: Publis
 
 
 def asymmetric_overlap(delta: Scalar, gamma: Scalar, smooth: Scalar) -> Overlap:
-    """Return the powers of the asymmetric focal Tversky loss."""
+    """Return the parameters of the asymmetric focal Tversky loss."""
     check_fraction(gamma=gamma)
     return Overlap(delta, smooth, PerClass(background=1, foreground=1 - gamma))
 
 
 def check_overlap(overlap: Overlap) -> None:
-    """Refuse a delta or a smoothing out of its range."""
+    """Raise if delta or the smoothing is out of its range."""
     check_fraction(delta=overlap.delta)
     check_positive(smooth=overlap.smooth)
 
 
 def classes_in_sum(form: PublishedForm, num_classes: int) -> int:
-    """Return what the mean over the classes is multiplied by: the paper prints their sum."""
+    """Return the factor of the mean over the classes; the paper prints a sum instead."""
     check_choice("form", form, get_args(PublishedForm))
     return num_classes if form == "paper" else 1
 

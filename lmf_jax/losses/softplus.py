@@ -1,4 +1,4 @@
-"""Cross entropy of the log odds: softplus with all its digits and derivatives, everywhere."""
+"""Softplus, accurate to the last digits for all arguments, and so are its derivatives."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ def softplus_both(x: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Ar
 
 
 @softplus_both.defjvp
-def _softplus_both_slope(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple, tuple]:
+def _softplus_both_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple, tuple]:
     (x,), (tangent,) = primals, tangents
     rising = jax.nn.sigmoid(x) * tangent
     return softplus_both(x), (rising, rising - tangent)

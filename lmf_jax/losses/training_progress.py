@@ -17,46 +17,46 @@ ROUNDING = 2.0**-22
 @partial(jax.tree_util.register_dataclass, data_fields=("step",), meta_fields=("total_steps",))
 @dataclass(frozen=True)
 class TrainingProgress:
-    """The progress of a training in whole steps.
+    """Training progress in whole steps.
 
-    A quotient of steps is rounded, and in float32 lies on the wrong side of some thresholds; whole
-    steps are compared exactly.
+    Whole steps are compared exactly. A quotient of steps in float32 is rounded, and falls on the
+    wrong side of some thresholds.
 
     Attributes:
-        step: updates done so far, an integer, traced or not.
-        total_steps: updates of the whole training.
+        step: Updates done so far, an integer, traced or not.
+        total_steps: Updates of the whole training.
     """
 
-    step: Any  # tree transformations put other things than integers here
+    step: Any  # not int: tree transformations put other objects here
     total_steps: int
 
 
 Progress = Scalar | TrainingProgress
-"""The progress of a training, exact or as the share in [0, 1] that is over."""
+"""Training progress, exact or as a fraction in [0, 1]."""
 
 
-def first_step(share: float, total_steps: int) -> int:
-    """Return the number of updates after which a share of a training is over.
+def first_step(fraction: float, total_steps: int) -> int:
+    """Return the number of updates after which a fraction of training is over.
 
-    It is exact: the share is the decimal number that it is written as, so that 0.8 is 4/5 and not
-    the binary number next to it.
+    The fraction is read as the decimal number that it is printed as, so 0.8 is exactly 4/5 and not
+    the nearest binary number.
 
     Args:
-        share: in [0, 1].
-        total_steps: updates of the whole training.
+        fraction: In [0, 1].
+        total_steps: Updates of the whole training.
     """
-    return math.ceil(Fraction(str(share)) * total_steps)
+    return math.ceil(Fraction(str(fraction)) * total_steps)
 
 
-def has_reached(progress: Progress, share: float) -> Any:
-    """Return whether a share of the training is over, a boolean, traced if the progress is.
+def has_reached(progress: Progress, fraction: float) -> Any:
+    """Return whether a fraction of training is over, as a boolean, traced if the progress is.
 
-    A progress in floats counts as there when it is less than :data:`ROUNDING` below.
+    Progress in floats may be below the fraction by :data:`ROUNDING`.
 
     Args:
-        progress: of the training.
-        share: in [0, 1].
+        progress: Training progress.
+        fraction: In [0, 1].
     """
     if isinstance(progress, TrainingProgress):
-        return progress.step >= first_step(share, progress.total_steps)
-    return progress >= share - ROUNDING
+        return progress.step >= first_step(fraction, progress.total_steps)
+    return progress >= fraction - ROUNDING

@@ -1,8 +1,8 @@
-r"""Losses of segmentation that are a mean over voxels: cross entropy, weighted and focused.
+r"""Voxel losses: segmentation losses that are the mean of a weighted, focused cross entropy.
 
-With :math:`CE = -\log p_y` of a voxel with label y, they are :math:`w_y (1 - p_y)^{g_y} CE`, where
-the weights w and the exponents g tell the background, class 0, from the foreground, every class
-from 1 on. Nothing is clipped: see :mod:`lmf_jax.losses.overlap_losses`.
+With :math:`CE = -\log p_y` of a voxel with label y, they are :math:`w_y (1 - p_y)^{g_y} CE`. The
+weights w and the exponents g have one value for the background, class 0, and one for the
+foreground, all other classes. Nothing is clipped: see :mod:`lmf_jax.losses.overlap_losses`.
 """
 
 from typing import get_args
@@ -43,21 +43,21 @@ def segmentation_focal_loss(
     gamma: Scalar = 2.0,
     where: Bool[ArrayLike, " batch"] | None = None,
 ) -> Float[Array, " batch"]:
-    r"""Focal loss of a label map, the mean over its voxels of :math:`\alpha_y (1 - p_y)^\gamma CE`.
+    r"""Focal loss of a label map, the mean over voxels of :math:`\alpha_y (1 - p_y)^\gamma CE`.
 
     Args:
         logits: ``[B, *space, C]``, as :func:`dice_loss`.
         labels: ``[B, *space]``, as :func:`dice_loss`.
         class_weights: :math:`\alpha`, ``[C]``, not negative; all 1 if not given.
-        gamma: focusing parameter, at least 0; at 0 this is cross entropy.
-        where: as :func:`dice_loss`.
+        gamma: Focusing parameter, at least 0; at 0 this is cross entropy.
+        where: As :func:`dice_loss`.
 
     Returns:
         One value per sample ``[B]``; :func:`lmf_jax.focal_loss` has one per voxel.
 
     Raises:
-        TypeError: if ``logits`` are not floats, ``labels`` not integers or ``where`` not booleans.
-        ValueError: if shapes or lengths do not match, ``gamma`` is negative or a weight is
+        TypeError: If ``logits`` are not floats, ``labels`` not integers or ``where`` not booleans.
+        ValueError: If shapes or lengths do not match, ``gamma`` is negative or a weight is
             negative or not finite.
 
     Reference:
@@ -80,32 +80,31 @@ def modified_focal_loss(
     gamma: Scalar = 2.0,
     where: Bool[ArrayLike, " batch"] | None = None,
 ) -> Float[Array, " batch"]:
-    r"""Modified focal loss: focal loss with :math:`\beta\,CE` in the background.
+    r"""Compute the focal loss with weight :math:`\beta` of the background, the modified focal loss.
 
-    Every class from 1 on has :math:`(1 - \beta)\,CE`.
+    The foreground has weight :math:`1 - \beta`.
 
     Args:
         logits: ``[B, *space, C]``, as :func:`dice_loss`.
         labels: ``[B, *space]``, as :func:`dice_loss`.
-        class_weights: as :func:`segmentation_focal_loss`.
-        background_weight: :math:`\beta`, in [0, 1]; by default nothing is weighted by it, and this
-            is :func:`segmentation_focal_loss`. The code gives it to class 0, though its text says
-            that a large :math:`\beta` is hard on what is missed of the foreground.
-        gamma: as :func:`segmentation_focal_loss`.
-        where: as :func:`dice_loss`.
+        class_weights: As :func:`segmentation_focal_loss`.
+        background_weight: :math:`\beta`, in [0, 1]; without it this is
+            :func:`segmentation_focal_loss`. The authors' code applies it to class 0, although
+            their text says that a large :math:`\beta` penalizes false negatives of the foreground.
+        gamma: As :func:`segmentation_focal_loss`.
+        where: As :func:`dice_loss`.
 
     Returns:
         One value per sample ``[B]``.
 
     Raises:
-        TypeError, ValueError: as :func:`segmentation_focal_loss`; also if ``background_weight`` is
+        TypeError, ValueError: As :func:`segmentation_focal_loss`; also if ``background_weight`` is
             outside [0, 1].
 
     Reference:
         Yeung et al., A Mixed Focal Loss Function, arXiv 2102.04525v1: the focal part of Mixed
         Focal.
     """
-    check_not_negative(gamma=gamma)
     logits, labels, where = check_maps(logits, labels, where)
     parameters = focal_parameters(logits, class_weights, background_weight, gamma)
     return map_samples(mean_voxel_loss, logits, labels, where, parameters)
@@ -127,23 +126,22 @@ def symmetric_focal_loss(
 ) -> Float[Array, " batch"]:
     r"""Symmetric focal loss, :math:`(1 - p_y)^\gamma CE` weighted by class.
 
-    The weight of the background is :math:`1 - \delta`, that of every class from 1 on
-    :math:`\delta`.
+    The foreground has weight :math:`\delta`, the background :math:`1 - \delta`.
 
     Args:
         logits: ``[B, *space, C]``, as :func:`dice_loss`.
         labels: ``[B, *space]``, as :func:`dice_loss`.
-        delta: weight of the foreground, in [0, 1].
-        gamma: focusing parameter, at least 0 and by default 2; in [0, 1] and by default 0.5 in the
+        delta: Weight of the foreground, in [0, 1].
+        gamma: Focusing parameter, at least 0 and by default 2; in [0, 1] and by default 0.5 in the
             paper's form.
         form: ``"released"``, or ``"paper"``: the exponent is :math:`1 - \gamma`, as printed.
-        where: as :func:`dice_loss`.
+        where: As :func:`dice_loss`.
 
     Returns:
         One value per sample ``[B]``.
 
     Raises:
-        TypeError, ValueError: as :func:`segmentation_focal_loss`; also if ``delta`` or ``gamma`` is
+        TypeError, ValueError: As :func:`segmentation_focal_loss`; also if ``delta`` or ``gamma`` is
             out of its range or ``form`` is unknown.
 
     Reference:
@@ -171,32 +169,32 @@ def asymmetric_focal_loss(
 ) -> Float[Array, " batch"]:
     r"""Asymmetric focal loss: :math:`(1 - \delta)(1 - p_0)^\gamma CE` in the background.
 
-    Every class from 1 on has :math:`\delta\,CE`: no voxel of the foreground is held for easy.
+    The foreground has :math:`\delta\,CE`: foreground voxels are never down-weighted.
 
     Args:
         logits: ``[B, *space, C]``, as :func:`dice_loss`.
         labels: ``[B, *space]``, as :func:`dice_loss`.
-        delta: weight of the foreground, in [0, 1].
-        gamma: focusing parameter of the background, at least 0.
-        where: as :func:`dice_loss`.
+        delta: Weight of the foreground, in [0, 1].
+        gamma: Focusing parameter of the background, at least 0.
+        where: As :func:`dice_loss`.
 
     Returns:
         One value per sample ``[B]``.
 
     Raises:
-        TypeError, ValueError: as :func:`segmentation_focal_loss`; also if ``delta`` is outside
+        TypeError, ValueError: As :func:`segmentation_focal_loss`; also if ``delta`` is outside
             [0, 1].
 
     Reference:
-        Yeung et al., Unified Focal loss, Computerized Medical Imaging and Graphics 2022, whose
-        Eq. (20) has the wrong class in the logarithm of the background, as its authors say.
+        Yeung et al., Unified Focal loss, Computerized Medical Imaging and Graphics 2022. Its
+        Eq. (20) has the wrong class in the logarithm of the background, as the authors confirm.
     """
     parameters = asymmetric_parameters(delta, gamma)
     logits, labels, where = check_maps(logits, labels, where)
     return map_samples(mean_voxel_loss, logits, labels, where, parameters)
 
 
-# The weights and exponents that the compound losses share
+# Parameters shared with the compound losses
 
 
 def focal_parameters(
@@ -214,7 +212,7 @@ def focal_parameters(
 
 
 def channel_weights(background_weight: Scalar) -> PerClass:
-    """Return the weights of cross entropy that the paper calls beta and 1 - beta."""
+    """Return the weights of cross entropy, beta and 1 - beta in the paper."""
     check_fraction(background_weight=background_weight)
     return PerClass(background_weight, 1 - background_weight)
 
@@ -226,7 +224,8 @@ def symmetric_parameters(delta: Scalar, gamma: Scalar, form: PublishedForm) -> V
     if form == "paper":
         check_fraction(gamma=gamma)
         gamma = 1 - gamma
-    check_not_negative(gamma=gamma)
+    else:
+        check_not_negative(gamma=gamma)
     return VoxelLoss(PerClass(1 - delta, delta), PerClass(gamma, gamma))
 
 

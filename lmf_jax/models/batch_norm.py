@@ -1,9 +1,9 @@
-"""Batch normalisation in training: by the statistics of the batch over all devices.
+"""Batch normalization in training, with the statistics of the batch over all devices.
 
-A rounding error is enough to turn a ReLU on or off, and that changes the gradient of a deep network
-by percents. So every sum over the batch, forward and backward, is taken in an order that is the
-same on one device and on two (:func:`sum_over_batch`), and the gradient is written by hand: it
-needs two such sums, where the automatic one needs more, and passes over the maps as often.
+A single rounding error can switch a ReLU on or off, which changes the gradient of a deep network by
+percents. Every sum over the batch, forward and backward, is therefore taken in an order that is the
+same on one device and on two (:func:`sum_over_batch`). The gradient is written by hand, because it
+needs only two such sums, fewer than the automatic one.
 """
 
 from functools import partial
@@ -23,19 +23,19 @@ def normalise(
     bias: Float[Array, " channels"],
     epsilon: float,
 ) -> Float[Array, "*batch channels"]:
-    """Subtract the mean of each channel, divide by the root of its variance, scale and shift.
+    """Normalize each channel by a given mean and variance, then scale and shift it.
 
     Args:
-        inputs: maps of any dtype; the outputs have it too.
-        mean: of each channel, in the dtype of the computation.
-        var: of each channel.
-        scale: factor of each channel.
-        bias: summand of each channel.
-        epsilon: added to the variance before the square root.
+        inputs: Maps of any dtype; the outputs have the same.
+        mean: Mean of each channel, in the dtype of the computation.
+        var: Variance of each channel.
+        scale: Factor of each channel.
+        bias: Offset of each channel.
+        epsilon: Added to the variance before the square root.
     """
     factor = scale * lax.rsqrt(var + epsilon)
-    centred = inputs.astype(mean.dtype) - _per_channel(mean, inputs)
-    outputs = centred * _per_channel(factor, inputs) + _per_channel(bias, inputs)
+    centered = inputs.astype(mean.dtype) - _per_channel(mean, inputs)
+    outputs = centered * _per_channel(factor, inputs) + _per_channel(bias, inputs)
     return outputs.astype(inputs.dtype)
 
 
@@ -49,27 +49,27 @@ def normalise_batch(
 ) -> tuple[
     Float[Array, "batch *rest channels"], Float[Array, " channels"], Float[Array, " channels"]
 ]:
-    """Normalise each channel by its own mean and biased variance over the whole batch.
+    """Normalize each channel by its own mean and biased variance over the whole batch.
 
-    The variance is the mean squared distance from the mean, found in a second pass: the one-pass
-    form `E[x^2] - E[x]^2` cancels in float32.
+    The variance is computed in a second pass, as the mean squared distance from the mean: the
+    one-pass form ``E[x^2] - E[x]^2`` cancels in float32.
 
-    Reverse mode and forward over reverse (`jax.grad`, `jax.hessian`) work; `jax.jvp` alone does
-    not, since the gradient is written by hand.
+    Reverse mode and forward over reverse (``jax.grad``, ``jax.hessian``) work. ``jax.jvp`` alone
+    does not, because the gradient is written by hand.
 
     Args:
-        inputs: this device's part of the batch.
-        scale: factor of each channel, in the dtype of the statistics.
-        bias: summand of each channel.
-        epsilon: added to the variance before the square root.
-        axis_name: the mapped axis over whose devices the batch is spread, or None.
+        inputs: This device's part of the batch.
+        scale: Factor of each channel, in the dtype of the statistics.
+        bias: Offset of each channel.
+        epsilon: Added to the variance before the square root.
+        axis_name: The mapped axis over whose devices the batch is spread, or None.
 
     Returns:
-        The outputs in the dtype of the inputs; the mean of each channel and its unbiased variance,
-        which are constants to a gradient.
+        The outputs in the dtype of the inputs, and the mean and unbiased variance of each channel,
+        through which no gradient flows.
 
     Raises:
-        ValueError: if the batch has one value per channel.
+        ValueError: If the batch has one value per channel.
     """
     return _forward(inputs, scale, bias, epsilon, axis_name)[0]
 
@@ -94,7 +94,7 @@ def _forward(
 def _backward(
     epsilon: float, axis_name: str | None, saved: Any, cotangents: tuple[Array, Array, Array]
 ) -> tuple[Array, Array, Array]:
-    """Gradients of the inputs, and this device's shares of those of scale and bias."""
+    """Return the gradient of the inputs, and this device's part of those of scale and bias."""
     inputs, mean, var, scale = saved
     count = _count(inputs, axis_name)
     outer = cotangents[0].astype(scale.dtype)
@@ -117,12 +117,12 @@ def sum_over_batch(
 ) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
     """Sum each channel over this device's part of the batch, and over the whole batch.
 
-    On a CPU the latter has the same bits on one device and on two: the two halves of the batch are
-    summed apart, wherever they lie.
+    On a CPU, the second sum has the same bits on one device and on two: the halves of the batch are
+    summed separately even if they are on one device.
 
     Args:
-        values: this device's part of the batch.
-        axis_name: the mapped axis over whose devices the batch is spread, or None.
+        values: This device's part of the batch.
+        axis_name: The mapped axis over whose devices the batch is spread, or None.
     """
     halves = 2 if _devices(axis_name) == 1 and len(values) % 2 == 0 else 1
     share = lax.platform_dependent(values, cpu=partial(_sum_of_parts, halves), default=_sum)
@@ -134,14 +134,14 @@ def _sum(values: Array) -> Array:
 
 
 def _sum_of_parts(parts: int, values: Array) -> Array:
-    """Add up products with ones: XLA orders a plain sum by what stands around it, a product not."""
+    # Use a matmul: XLA's order of a plain reduction depends on the surrounding code.
     rows = values.reshape(parts, -1, values.shape[-1])
     ones = jnp.ones((parts, 1, rows.shape[1]), values.dtype)
     return lax.batch_matmul(ones, rows).sum((0, 1))
 
 
 def _count(inputs: Array, axis_name: str | None) -> int:
-    """Number of values per channel in the whole batch."""
+    """Return the number of values per channel in the whole batch."""
     return inputs.size // inputs.shape[-1] * _devices(axis_name)
 
 

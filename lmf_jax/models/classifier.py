@@ -1,4 +1,4 @@
-"""A backbone and a head make a classifier; the two heads."""
+"""Image classifiers, a backbone with a head, and the two heads."""
 
 from typing import get_args
 
@@ -16,10 +16,10 @@ class LinearHead(nn.Module):
     """Logits as an affine function of the features.
 
     Attributes:
-        num_classes: number of classes.
-        kernel_init: initialiser of the weights `[features, num_classes]`.
-        bias_init: initialiser of the bias `[num_classes]`.
-        dtype: dtype of the computation and of the parameters.
+        num_classes: Number of classes.
+        kernel_init: Initializer of the weights ``[features, num_classes]``.
+        bias_init: Initializer of the bias ``[num_classes]``.
+        dtype: Dtype of the computation and of the parameters.
     """
 
     num_classes: int
@@ -29,25 +29,25 @@ class LinearHead(nn.Module):
 
     @nn.compact
     def __call__(self, features: Float[Array, "batch features"]) -> Float[Array, "batch classes"]:
-        """Multiplies by the weights and adds the bias."""
+        """Multiply by the weights and add the bias."""
         shape = (features.shape[-1], self.num_classes)
         kernel = self.param("kernel", self.kernel_init, shape, self.dtype)
         bias = self.param("bias", self.bias_init, (self.num_classes,), self.dtype)
-        # TPUs and GPUs may round the factors of a float32 product; the logits are worth the bits.
+        # By default TPUs and GPUs may round the factors of a float32 product; not for the logits.
         return jnp.dot(features, kernel, precision=lax.Precision.HIGHEST) + bias[None]
 
 
 class CosineHead(nn.Module):
     """Logits as the cosines between the features and one learned direction per class.
 
-    The cosines lie in [-1, 1]; the loss brings the scale. A feature vector of zeros has the cosine
-    0 with everything, and a finite gradient.
+    The cosines are in [-1, 1]; the loss scales them. A feature vector of zeros has cosine 0 with
+    every class, and a finite gradient.
 
     Attributes:
-        num_classes: number of classes.
-        dtype: dtype of the computation and of the parameters.
+        num_classes: Number of classes.
+        dtype: Dtype of the computation and of the parameters.
 
-    Source: the normalised classifier of Cao et al., "Learning imbalanced datasets with
+    Source: the normalized classifier of Cao et al., "Learning imbalanced datasets with
     label-distribution-aware margin loss", 2019, arXiv 1906.07413.
     """
 
@@ -56,7 +56,7 @@ class CosineHead(nn.Module):
 
     @nn.compact
     def __call__(self, features: Float[Array, "batch features"]) -> Float[Array, "batch classes"]:
-        """Multiplies the features and the weights, both scaled to length 1."""
+        """Multiply the features and the weights, both scaled to length 1."""
         unit_normal = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
         shape = (features.shape[-1], self.num_classes)
         kernel = self.param("kernel", unit_normal, shape, self.dtype)
@@ -69,7 +69,7 @@ class CosineHead(nn.Module):
 
 
 def _unit_vectors(vectors: Float[Array, "rows columns"], axis: int) -> Float[Array, "rows columns"]:
-    """The vectors along `axis` scaled to length 1; those too short to have a direction, as is."""
+    """Scale the vectors along ``axis`` to length 1, except those too short to have a direction."""
     squares = jnp.square(vectors).sum(axis, keepdims=True)
     has_direction = squares > jnp.finfo(vectors.dtype).tiny
     return vectors * lax.rsqrt(jnp.where(has_direction, squares, 1))
@@ -79,14 +79,14 @@ class Classifier(nn.Module):
     """An image classifier: backbone, mean over the map, dropout, head.
 
     Attributes:
-        backbone: module `(images, train) -> [batch, height, width, features]`.
-        head: module `[batch, features] -> [batch, num_classes]`.
-        dropout_rate: probability that a pooled feature is dropped in training.
-        axis_name: the mapped axis over whose devices the batch is spread, or None.
-        freeze_backbone: whether the backbone is a fixed function, in training too.
+        backbone: Module ``(images, train) -> [batch, height, width, features]``.
+        head: Module ``[batch, features] -> [batch, num_classes]``.
+        dropout_rate: Probability that a pooled feature is dropped in training.
+        axis_name: The mapped axis over whose devices the batch is spread, or None.
+        freeze_backbone: Whether the backbone is a fixed function, in training too.
 
-    The parameters lie under "backbone" and "head". `features` and `classify` are the two halves of
-    the call, for those who need the maps between them (class activation maps, embeddings).
+    The parameters are under ``"backbone"`` and ``"head"``. A call is
+    ``classify(features(images))``; Grad-CAM and embeddings use the maps between the two.
     """
 
     backbone: nn.Module
@@ -96,39 +96,39 @@ class Classifier(nn.Module):
     freeze_backbone: bool = False
 
     def setup(self) -> None:
-        """Makes the dropout layer."""
+        """Create the dropout layer."""
         self.dropout = Dropout(self.dropout_rate, axis_name=self.axis_name)
 
     def __call__(
         self, images: Float[Array, "batch height width 3"], train: bool = False
     ) -> Float[Array, "batch classes"]:
-        """Logits of the images.
+        """Return the logits of the images.
 
         Args:
-            images: `[batch, height, width, 3]`, float, already normalised.
-            train: whether to normalise by the batch's statistics, update the running ones (the
-                collection "batch_stats" has to be mutable) and drop at random (the stream
-                "dropout" has to be given where a rate is not zero).
+            images: ``[batch, height, width, 3]``, float, already normalized.
+            train: Whether to normalize by the batch's statistics, update the running ones (the
+                collection ``"batch_stats"`` must be mutable) and drop at random (the random stream
+                ``"dropout"`` is needed if a rate is not zero).
 
         Returns:
-            Logits `[batch, num_classes]`, float32 (float64 if the model computes in float64).
+            Logits ``[batch, num_classes]``, float32 (float64 if the model computes in float64).
 
         Raises:
-            ValueError: if the images are not float `[batch, height, width, 3]`.
+            ValueError: If the images are not float ``[batch, height, width, 3]``.
         """
         return self.classify(self.features(images, train), train)
 
     def features(
         self, images: Float[Array, "batch height width 3"], train: bool = False
     ) -> Float[Array, "batch map_height map_width features"]:
-        """The backbone's last map."""
+        """Return the last map of the backbone."""
         if (
             images.ndim != 4
             or images.shape[-1] != 3
             or not jnp.issubdtype(images.dtype, jnp.floating)
         ):
             raise ValueError(
-                f"Images have shape {images.shape} and dtype {images.dtype}; expected normalised "
+                f"Images have shape {images.shape} and dtype {images.dtype}; expected normalized "
                 "floating-point images [batch, height, width, 3]."
             )
         if self.freeze_backbone:
@@ -138,7 +138,7 @@ class Classifier(nn.Module):
     def classify(
         self, features: Float[Array, "batch map_height map_width features"], train: bool = False
     ) -> Float[Array, "batch classes"]:
-        """Logits from the backbone's last map."""
+        """Return logits from the last map of the backbone."""
         pooled = features.astype(parameter_dtype(features.dtype)).mean((1, 2))
         return self.head(self.dropout(pooled, train))
 

@@ -1,8 +1,9 @@
-"""Two-dimensional convolution, in the form that is fast on the platform it is compiled for.
+"""Two-dimensional convolution, in the form that is fastest on the platform it is compiled for.
 
-GPU and TPU compilers have convolution kernels of their own and get `lax.conv_general_dilated` as
-it is. On a CPU, XLA multiplies matrices well and convolves large maps well, but falls back to a
-slow loop for small maps and for depthwise kernels; there the same sum is written in other ways.
+GPU and TPU compilers have fast convolution kernels and get ``lax.conv_general_dilated``. On a CPU,
+XLA is fast at matrix products and at convolutions of large maps, but runs a slow loop for small
+maps and for depthwise kernels. There the same sum is written as matrix products or shifted sums.
+The thresholds below were measured with ``benchmarks.convolution``.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,23 +18,23 @@ from jaxtyping import Float
 Padding = tuple[tuple[int, int], tuple[int, int]]
 """Zeros added to the rows (top, bottom) and to the columns (left, right)."""
 
-# Largest map, in pixels, that is convolved on a CPU as one product over its windows. Above it XLA's
-# own convolution is as fast or faster; at 2x2 it takes 69 times as long (benchmarks.convolution).
+# Largest map, in pixels, that a CPU convolves as one product over its windows. XLA's convolution is
+# at least as fast above it, and takes 69 times as long at 2x2.
 SMALL_MAP_PIXELS = 16
 
-# Smallest map, in pixels, that is convolved on a CPU by XLA alone, gradients too, if the stride is
-# 1: windows and products of such maps fall out of the cache, and take twice as long.
+# Smallest map, in pixels, for which a CPU uses XLA's convolution, and its gradients, at stride 1:
+# windows and products of larger maps do not fit in the cache, and take twice as long.
 LARGE_MAP_PIXELS = 64 * 64
 
-# Widest window, in values, that is as well multiplied flat: the first layer's 3x3 over RGB.
+# Widest window, in values, for which one product over the windows is fast on larger maps too, as in
+# the first layer, 3x3 over RGB.
 NARROW_WINDOW = 32
 
-# Channels below which XLA's own gradient by the kernel is faster than products, which would be
-# narrow.
+# Channels below which XLA's gradient of the kernel is faster than products, which would be narrow.
 FEW_CHANNELS = 32
 
-# Features up to which both gradients are products with the gradient's windows, which are laid out
-# once for the two.
+# Features up to which both gradients are products with the windows of the output gradient, so that
+# the windows are laid out once for both.
 WINDOWED_FEATURES = 64
 
 
@@ -44,25 +45,25 @@ def convolve(
     stride: int = 1,
     padding: Padding = ((0, 0), (0, 0)),
 ) -> Float[Array, "batch out_height out_width features"]:
-    """Convolves each image with a kernel, like `lax.conv_general_dilated`.
+    """Convolve each image with a kernel, like ``lax.conv_general_dilated``.
 
-    The form follows the platform that the program is lowered for, not the one it is lowered on. On
-    a CPU the gradient is written by hand: reverse mode and forward over reverse work, forward mode
-    alone does not.
+    The form depends on the platform that the program is lowered for, not the one it is lowered on.
+    On a CPU the gradient is written by hand: reverse mode and forward over reverse work, forward
+    mode alone does not.
 
     Args:
-        images: maps `[batch, height, width, channels]`.
-        kernel: weights `[kernel_height, kernel_width, channels, features]`; or
-            `[kernel_height, kernel_width, 1, channels]` for a depthwise convolution, which gives
-            each channel a filter of its own.
-        stride: step between neighbouring outputs, in pixels of the input, along both axes.
-        padding: zeros added around each map.
+        images: Maps ``[batch, height, width, channels]``.
+        kernel: Weights ``[kernel_height, kernel_width, channels, features]``; or
+            ``[kernel_height, kernel_width, 1, channels]`` for a depthwise convolution, with one
+            filter per channel.
+        stride: Step between neighboring outputs, in pixels of the input, along both axes.
+        padding: Zeros added around each map.
 
     Returns:
-        Maps `[batch, out_height, out_width, features]` in the dtype of `images`.
+        Maps ``[batch, out_height, out_width, features]`` in the dtype of ``images``.
 
     Raises:
-        ValueError: if the kernel fits neither all channels nor each channel alone.
+        ValueError: If the kernel fits neither all channels nor each channel alone.
     """
     channels = images.shape[-1]
     if kernel.shape[2] != channels and kernel.shape[2:] != (1, channels):
@@ -71,15 +72,16 @@ def convolve(
             f"[rows, columns, {channels}, features] or, depthwise, [rows, columns, 1, {channels}]."
         )
     by_compiler = partial(_compiler_form, stride=stride, padding=padding)
-    # Traced once for all layers of one shape. Around the choice of the platform `jit` would keep it
-    # open until XLA has chosen forms for its convolutions: three times as slow.
+    # jit traces once for all layers of one shape. It must be inside the choice of the platform:
+    # around it, the choice would still be open when XLA selects convolution algorithms, and the
+    # result three times as slow.
     on_cpu = partial(jax.jit(_cpu_form, static_argnums=(0, 1)), stride, padding)
     return lax.platform_dependent(images, kernel, cpu=on_cpu, default=by_compiler)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _cpu_form(stride: int, padding: Padding, images: Array, kernel: Array) -> Array:
-    """The fastest form of the convolution on a CPU, and the fastest of its gradient."""
+    """Convolve in the fastest form on a CPU; the gradient has the fastest form too."""
     return _fastest_sum(images, kernel, stride=stride, padding=padding)
 
 
@@ -93,7 +95,7 @@ def _cpu_form_backward(
     stride: int, padding: Padding, saved: tuple[Array, Array], gradient: Array
 ) -> tuple[Array, Array]:
     images, kernel = saved
-    # Both are read several times below; behind the barrier they are not computed each time.
+    # The barrier keeps XLA from computing both again for each of their uses below.
     images, gradient = lax.optimization_barrier((images, gradient))
     height, width, channels, features = kernel.shape
     depthwise = channels != images.shape[-1]
@@ -119,13 +121,13 @@ _cpu_form.defvjp(_cpu_form_forward, _cpu_form_backward)
 
 
 def _fastest_sum(images: Array, kernel: Array, *, stride: int, padding: Padding) -> Array:
-    """The convolution in the form that sums it fastest on a CPU."""
+    """Convolve in the fastest form on a CPU, with automatic gradients."""
     form = _fastest_form(images, kernel, stride)
     return form(images, kernel, stride=stride, padding=padding)
 
 
 def _fastest_form(images: Array, kernel: Array, stride: int) -> Callable[..., Array]:
-    """Decided by the shapes alone."""
+    """Return the fastest form on a CPU for these shapes."""
     height, width, channels, features = kernel.shape
     pixels = height * width
     if channels != images.shape[-1]:
@@ -148,10 +150,10 @@ def _is_large(images: Array) -> bool:
 def _image_gradient(
     images: Array, kernel: Array, gradient: Array, stride: int, padding: Padding
 ) -> Array:
-    """Gradient of the convolution by its images.
+    """Return the gradient of the images.
 
-    Where the stride is 1 it is itself a convolution, of the gradient with the turned kernel, and
-    may have another form than the one forward.
+    At stride 1 it is a convolution of the output gradient with the rotated kernel, whose fastest
+    form may differ from the forward one.
     """
     height, width, channels, _ = kernel.shape
     if stride > 1 and _fastest_form(images, kernel, stride) is _compiler_form:
@@ -161,17 +163,18 @@ def _image_gradient(
     if stride > 1 or one_pixel_or_depthwise or _is_small(images):
         convolution = partial(_fastest_sum, stride=stride, padding=padding)
         return jax.vjp(lambda images: convolution(images, kernel), images)[1](gradient)[0]
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    rotated = kernel[::-1, ::-1].swapaxes(2, 3)
     opposite = _opposite(padding, (height, width))
-    return _fastest_sum(gradient, turned, stride=1, padding=opposite)
+    return _fastest_sum(gradient, rotated, stride=1, padding=opposite)
 
 
 def _gradients_by_windows(
     images: Array, kernel: Array, gradient: Array, padding: Padding
 ) -> tuple[Array, Array]:
-    """Both gradients of a convolution of stride 1, as products with the gradient's windows.
+    """Return both gradients at stride 1, as products with the windows of the output gradient.
 
-    These take nine times the gradient's room, so it has to be the narrower one.
+    For a 3x3 kernel the windows take nine times the memory of the gradient, so this is for layers
+    with no more features than channels.
     """
     height, width, channels, features = kernel.shape
     opposite = _opposite(padding, (height, width))
@@ -179,8 +182,8 @@ def _gradients_by_windows(
         list(_shifted_images(gradient, (height, width), 1, opposite)), axis=-1
     )
     windows = lax.optimization_barrier(windows).reshape(-1, height * width * features)
-    turned = kernel[::-1, ::-1].swapaxes(2, 3).reshape(-1, channels)
-    by_images = jnp.dot(windows, turned).reshape(images.shape)
+    rotated = kernel[::-1, ::-1].swapaxes(2, 3).reshape(-1, channels)
+    by_images = jnp.dot(windows, rotated).reshape(images.shape)
     columns = lax.optimization_barrier(images.reshape(-1, channels).T)
     by_kernel = jnp.dot(columns, windows).reshape(channels, height, width, features)
     return by_images, by_kernel[:, ::-1, ::-1].transpose(1, 2, 0, 3)
@@ -189,21 +192,22 @@ def _gradients_by_windows(
 def _kernel_gradient(
     images: Array, shape: tuple[int, ...], gradient: Array, stride: int, padding: Padding
 ) -> Array:
-    """Gradient of the convolution by its kernel, as matrix products that sum over all pixels.
+    """Return the gradient of the kernel, as matrix products that sum over all pixels.
 
-    Such a product needs one factor by columns. XLA by itself takes the wider one, and computes all
-    that led to it once more in that order; behind a barrier it is laid out as it lies, here the
-    narrower one. A second barrier keeps XLA from turning the product around again.
+    Such a product needs one factor in column-major layout. Left alone, XLA chooses the wider factor
+    and computes everything before it a second time in that layout. The barrier on the transposed,
+    narrower factor fixes the choice; the barrier on the product keeps XLA from swapping the factors
+    back.
     """
     height, width, _, features = shape
     gradient = gradient.reshape(-1, features)
     shifted = list(_shifted_images(images, (height, width), stride, padding))
-    if _is_small(images):  # quicker to compile, and as fast
+    if _is_small(images):  # one product compiles faster, and runs as fast
         shifted = [jnp.concatenate(shifted, axis=-1)]
     shifted = [image.reshape(-1, image.shape[-1]) for image in shifted]
     if len(shifted) == 1 and shifted[0].shape[1] <= features:
         return jnp.dot(lax.optimization_barrier(shifted[0].T), gradient).reshape(shape)
-    columns = lax.optimization_barrier(gradient.T)  # once, for all pixels of the kernel
+    columns = lax.optimization_barrier(gradient.T)  # shared by all pixels of the kernel
     parts = [lax.optimization_barrier(jnp.dot(columns, image)).T for image in shifted]
     return jnp.concatenate(parts).reshape(shape)
 
@@ -211,7 +215,7 @@ def _kernel_gradient(
 def _depthwise_kernel_gradient(
     images: Array, kernel: Array, gradient: Array, stride: int, padding: Padding
 ) -> Array:
-    """Gradient of a depthwise convolution by its kernel: a sum for each pixel of it and channel."""
+    """Return the gradient of a depthwise kernel, a sum for each of its pixels and channels."""
     height, width = kernel.shape[:2]
     shifted = _shifted_images(images, (height, width), stride, padding)
     sums = [_sum_over_batch(image * gradient).sum((0, 1)) for image in shifted]
@@ -219,17 +223,17 @@ def _depthwise_kernel_gradient(
 
 
 def _sum_over_batch(products: Array) -> Array:
-    """Sum over the first axis in one loop that also multiplies.
+    """Sum over the first axis, in one loop with the multiplication.
 
-    A plain sum XLA hands to a library, which wants the products laid out before. Minus minus is not
-    plain enough for that.
+    XLA would offload a plain sum to a library, which needs the products in memory. Writing it as
+    ``total - (-product)`` prevents that.
     """
     zero = jnp.zeros((), products.dtype)
     return lax.reduce(products, zero, lambda total, product: total - (-product), (0,))
 
 
 def _compiler_form(images: Array, kernel: Array, *, stride: int, padding: Padding) -> Array:
-    """The compiler's own convolution."""
+    """Convolve with the compiler's convolution."""
     return lax.conv_general_dilated(
         images,
         kernel,
@@ -243,11 +247,11 @@ def _compiler_form(images: Array, kernel: Array, *, stride: int, padding: Paddin
 def _compiler_image_gradient(
     kernel: Array, size: tuple[int, int], gradient: Array, stride: int, padding: Padding
 ) -> Array:
-    """Gradient of `_compiler_form` by images of this size.
+    """Return the gradient of ``_compiler_form`` for images of this size.
 
-    It and the one below are what `jax.vjp` gives, but with their axes in the order for which XLA
-    has a fast convolution. XLA would turn them itself, but not in the body of a loop such as that
-    over micro-batches.
+    This and the function below compute what ``jax.vjp`` does, with the axes in the order for which
+    XLA has a fast convolution. XLA transposes them itself, except in the body of a loop, such as
+    the one over micro-batches.
     """
     window = kernel.shape[:2]
     before = [k - 1 - side[0] for k, side in zip(window, padding, strict=True)]
@@ -264,7 +268,10 @@ def _compiler_image_gradient(
 def _compiler_kernel_gradient(
     images: Array, size: tuple[int, int], gradient: Array, stride: int, padding: Padding
 ) -> Array:
-    """Gradient of `_compiler_form` by a kernel of this size: the batch is summed like channels."""
+    """Return the gradient of ``_compiler_form`` for a kernel of this size.
+
+    It is a convolution that sums over the batch as if it were the channels.
+    """
     before = [side[0] for side in padding]
     by_kernel = lax.conv_general_dilated(
         images.transpose(3, 1, 2, 0),
@@ -278,20 +285,20 @@ def _compiler_kernel_gradient(
 
 
 def _spread(gradient: Array, stride: int) -> list[int]:
-    """The sides of outputs with the stride's pixels between them."""
+    """Return the size of the output gradient after dilation by the stride."""
     return [(side - 1) * stride + 1 for side in gradient.shape[1:3]]
 
 
 def _padding_to(
     size: Sequence[int], inputs: Sequence[int], window: Sequence[int], before: Sequence[int]
 ) -> list[tuple[int, int]]:
-    """The padding, as given before the inputs, with which a window comes to a size of outputs."""
+    """Return the padding, given its part before the inputs, that yields outputs of this size."""
     sides = zip(size, inputs, window, before, strict=True)
     return [(first, out + k - 1 - n - first) for out, n, k, first in sides]
 
 
 def _window_product(images: Array, kernel: Array, *, stride: int, padding: Padding) -> Array:
-    """One matrix product of all windows, laid out flat, with the flat kernel ("im2col")."""
+    """Convolve as one matrix product of all windows with the kernel, both flattened (im2col)."""
     height, width, channels, features = kernel.shape
     windows = jnp.concatenate(
         list(_shifted_images(images, (height, width), stride, padding)), axis=-1
@@ -302,9 +309,9 @@ def _window_product(images: Array, kernel: Array, *, stride: int, padding: Paddi
 def _sum_of_shifted_products(
     images: Array, kernel: Array, *, stride: int, padding: Padding
 ) -> Array:
-    """One product with the weights of all the kernel's pixels, whose parts are shifted and added.
+    """Convolve as one product with the weights of all kernel pixels, whose parts are added.
 
-    For few features: the product is as many times wider as the kernel has pixels.
+    This is for few features: the product has that many for every pixel of the kernel.
     """
     height, width, channels, features = kernel.shape
     weights = kernel.transpose(2, 0, 1, 3).reshape(channels, height * width * features)
@@ -321,7 +328,7 @@ def _sum_of_shifted_products(
 
 
 def _shifted_sum(images: Array, kernel: Array, *, stride: int, padding: Padding) -> Array:
-    """Sum over the kernel's pixels of the shifted images, times that pixel's weights."""
+    """Convolve depthwise as a sum of shifted images, each times the weights of a kernel pixel."""
     height, width, _, features = kernel.shape
     weights = kernel.reshape(height * width, 1, 1, 1, features)
     shifted = _shifted_images(images, (height, width), stride, padding)
@@ -329,7 +336,7 @@ def _shifted_sum(images: Array, kernel: Array, *, stride: int, padding: Padding)
 
 
 def _opposite(padding: Padding, kernel_size: tuple[int, int]) -> Padding:
-    """The padding with which a turned kernel leads back from the outputs to the inputs."""
+    """Return the padding with which a rotated kernel maps the outputs back to the inputs."""
     (top, bottom), (left, right) = padding
     height, width = kernel_size[0] - 1, kernel_size[1] - 1
     return (height - top, height - bottom), (width - left, width - right)
@@ -338,8 +345,8 @@ def _opposite(padding: Padding, kernel_size: tuple[int, int]) -> Padding:
 def _shifted_images(
     images: Array, kernel_size: tuple[int, int], stride: int, padding: Padding
 ) -> Iterator[Array]:
-    """For each pixel of the kernel, row by row, the input pixels that it meets."""
-    images = lax.optimization_barrier(_pad(images, padding))
+    """Yield, for each kernel pixel in row-major order, the input pixels that it multiplies."""
+    images = lax.optimization_barrier(_pad(images, padding))  # padded once for all kernel pixels
     batch, height, width, channels = images.shape
     last_row, last_column = height - kernel_size[0], width - kernel_size[1]
     for row in range(kernel_size[0]):
@@ -353,6 +360,6 @@ def _shifted_images(
 
 
 def _pad(images: Array, padding: Padding) -> Array:
-    """Adds zeros around each map; a negative padding takes pixels away."""
+    """Add zeros around each map; negative padding crops it."""
     config = ((0, 0, 0), *((before, after, 0) for before, after in padding), (0, 0, 0))
     return lax.pad(images, jnp.zeros((), images.dtype), config)

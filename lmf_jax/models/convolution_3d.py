@@ -1,8 +1,8 @@
-"""Three-dimensional convolution, in the form that is fast on the platform it is compiled for.
+"""Three-dimensional convolution, in the form that is fastest on the platform it is compiled for.
 
-GPU and TPU compilers have convolution kernels of their own and get `lax.conv_general_dilated` as
-it is. On a CPU, XLA convolves images several times faster than volumes: there the convolution is
-the sum of those of the slices, one for each slice of the kernel.
+GPU and TPU compilers have fast convolution kernels and get ``lax.conv_general_dilated``. On a CPU,
+XLA convolves images several times faster than volumes, so a volume is convolved slice by slice,
+once for each slice of the kernel, and the results are added.
 """
 
 from functools import partial
@@ -23,21 +23,21 @@ def convolve_volumes(
     *,
     padding: VolumePadding = ((0, 0), (0, 0), (0, 0)),
 ) -> Float[Array, "batch out_depth out_height out_width features"]:
-    """Convolves each volume with a kernel, like `lax.conv_general_dilated`, at stride 1.
+    """Convolve each volume with a kernel, like ``lax.conv_general_dilated``, at stride 1.
 
-    The form follows the platform that the program is lowered for, not the one it is lowered on. On
-    a CPU reverse mode and forward over reverse work, forward mode alone does not.
+    The form depends on the platform that the program is lowered for, not the one it is lowered on.
+    On a CPU, reverse mode and forward over reverse work, forward mode alone does not.
 
     Args:
-        volumes: maps `[batch, depth, height, width, channels]`.
-        kernel: weights `[kernel_depth, kernel_height, kernel_width, channels, features]`.
-        padding: zeros added around each map.
+        volumes: Maps ``[batch, depth, height, width, channels]``.
+        kernel: Weights ``[kernel_depth, kernel_height, kernel_width, channels, features]``.
+        padding: Zeros added around each map.
 
     Returns:
-        Maps `[batch, out_depth, out_height, out_width, features]` in the dtype of `volumes`.
+        Maps ``[batch, out_depth, out_height, out_width, features]`` in the dtype of ``volumes``.
 
     Raises:
-        ValueError: if the kernel does not fit the channels.
+        ValueError: If the kernel does not fit the channels.
     """
     if kernel.shape[3] != volumes.shape[-1]:
         raise ValueError(
@@ -50,7 +50,7 @@ def convolve_volumes(
 
 
 def _compiler_form(volumes: Array, kernel: Array, *, padding: VolumePadding) -> Array:
-    """The compiler's own convolution."""
+    """Convolve with the compiler's convolution."""
     return lax.conv_general_dilated(
         volumes,
         kernel,
@@ -61,7 +61,7 @@ def _compiler_form(volumes: Array, kernel: Array, *, padding: VolumePadding) -> 
 
 
 def _sum_over_slices(volumes: Array, kernel: Array, *, padding: VolumePadding) -> Array:
-    """For each slice of the kernel, the slices that it meets, convolved as images and added."""
+    """Convolve as images with each slice of the kernel, and add the results."""
     (before, after), *in_plane = padding
     config = ((0, 0, 0), (before, after, 0), *((0, 0, 0),) * 3)
     padded = lax.pad(volumes, jnp.zeros((), volumes.dtype), config)
@@ -75,6 +75,6 @@ def _sum_over_slices(volumes: Array, kernel: Array, *, padding: VolumePadding) -
 
 
 def _convolve_slices(volumes: Array, weights: Array, padding: Padding) -> Array:
-    """Convolves each slice of the volumes as an image."""
+    """Convolve each slice of the volumes as an image."""
     images = convolve(volumes.reshape(-1, *volumes.shape[2:]), weights, padding=padding)
     return images.reshape(*volumes.shape[:2], *images.shape[1:])

@@ -1,8 +1,7 @@
-"""Instance normalisation: each channel of each sample by its own mean and variance over space.
+"""Instance normalization: each channel of each sample by its own mean and variance over space.
 
-The gradient is written by hand, as that of batch norm is: it needs two sums over space, and passes
-over the maps less often than the automatic one. A sample needs nothing of another, so nothing
-crosses devices.
+As for batch norm, the gradient is written by hand: it needs two sums over space, and fewer passes
+over the maps than the automatic one. Samples are independent, so nothing crosses devices.
 """
 
 from functools import partial
@@ -21,20 +20,20 @@ def normalise_instances(
     bias: Float[Array, " channels"],
     epsilon: float,
 ) -> Float[Array, "batch *space channels"]:
-    """Normalise each channel of each sample by its own mean and biased variance over space.
+    """Normalize each channel of each sample by its own mean and biased variance over space.
 
-    The variance is the mean squared distance from the mean, found in a second pass: the one-pass
-    form `E[x^2] - E[x]^2` cancels in float32. A constant map becomes the bias, and its gradient is
-    finite.
+    The variance is computed in a second pass, as the mean squared distance from the mean: the
+    one-pass form ``E[x^2] - E[x]^2`` cancels in float32. A constant map becomes the bias, with a
+    finite gradient.
 
-    Reverse mode and forward over reverse (`jax.grad`, `jax.hessian`) work; `jax.jvp` alone does
-    not, since the gradient is written by hand.
+    Reverse mode and forward over reverse (``jax.grad``, ``jax.hessian``) work. ``jax.jvp`` alone
+    does not, because the gradient is written by hand.
 
     Args:
-        inputs: maps of any dtype; the outputs have it too.
-        scale: factor of each channel, in the dtype of the statistics.
-        bias: summand of each channel.
-        epsilon: added to the variance before the square root.
+        inputs: Maps of any dtype; the outputs have the same.
+        scale: Factor of each channel, in the dtype of the statistics.
+        bias: Offset of each channel.
+        epsilon: Added to the variance before the square root.
 
     Source: Ulyanov et al., "Instance normalization", 2016, arXiv 1607.08022.
     """

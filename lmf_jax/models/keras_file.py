@@ -1,8 +1,8 @@
-"""Keras' HDF5 files of weights, read by a process that may be ended.
+"""Reader of Keras' HDF5 weights, run as a subprocess with limits on time and memory.
 
-HDF5 trusts what it reads: a damaged file can keep it busy for ever, crash it, make it ask for any
-memory or lead it to other files. So `lmf_jax.models.weight_files` runs this file as a program,
-which writes the weights as npz; it imports nothing of this package, to start at once.
+HDF5 trusts what it reads: a damaged file can make it loop, crash, request any amount of memory or
+open other files. ``lmf_jax.models.weight_files`` therefore runs this file as a program that writes
+the weights as npz. It imports nothing from this package, so that it starts fast.
 """
 
 import contextlib
@@ -23,38 +23,38 @@ WEIGHTS = {
 """The weights of a convolution or dense layer without and with bias, and of a batch norm."""
 
 LARGEST_ATTRIBUTE = 2**20
-"""Bytes of a list of names."""
+"""Limit of the bytes of a list of names."""
 
 MEMORY = 2**32
-"""Bytes of address space: four times the largest weights, since the libraries take some."""
+"""Limit of the bytes of address space: four times the largest weights, as libraries need some."""
 
 
 def main() -> None:
-    """Read the file that is named first, and write the weights to the second."""
-    with contextlib.suppress(ValueError, OSError):  # not every system has this limit
+    """Read the file of the first argument, and write its weights to that of the second."""
+    with contextlib.suppress(ValueError, OSError):  # some systems do not have this limit
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     path, copy, largest = sys.argv[1:]
     try:
         tensors: dict[str, Any] = read_keras(Path(path), int(largest))
-    except Exception as error:  # HDF5 and h5py raise nearly everything
+    except Exception as error:  # HDF5 and h5py raise many kinds
         sys.exit(str(error) or type(error).__name__)
     with open(copy, "wb") as file:
         np.savez(file, **tensors)
 
 
 def read_keras(path: Path, largest: int) -> dict[str, np.ndarray]:
-    """Read the file as Keras does: the weights of a layer are known by their order.
+    """Read the file as Keras does, which identifies the weights of a layer by their order.
 
     Args:
-        path: the file.
-        largest: bytes that all weights may take.
+        path: The file.
+        largest: Limit of the bytes of all weights.
 
     Returns:
         The weights by ``<layer>/<weight>``.
 
     Raises:
-        Exception: whatever h5py raises for a broken file.
-        ValueError: if weights are too large, or lie in another file.
+        Exception: Any that h5py raises for a broken file.
+        ValueError: If weights are too large or in another file.
     """
     found: dict[str, Any] = {}
     with h5py.File(path, "r") as file:
@@ -73,7 +73,7 @@ def read_keras(path: Path, largest: int) -> dict[str, np.ndarray]:
 
 
 def _names(group: Any, attribute: str) -> list[str]:
-    """Return the names that an attribute lists, once it is small enough to be read."""
+    """Return the names in an attribute, after checking its size."""
     identity = group.attrs.get_id(attribute)
     count, size = math.prod(identity.shape), identity.dtype.itemsize
     if count * size > LARGEST_ATTRIBUTE:
@@ -85,7 +85,7 @@ def _names(group: Any, attribute: str) -> list[str]:
 
 
 def _child(group: Any, name: str) -> Any:
-    """Return what lies at a path below a group; links that may lead out of the file are refused."""
+    """Return the object at a path below a group; refuse links, which may lead out of the file."""
     for part in name.split("/"):
         if not isinstance(group.get(part, getlink=True), h5py.HardLink):
             raise ValueError(f"{name} lies elsewhere")
@@ -94,12 +94,12 @@ def _child(group: Any, name: str) -> Any:
 
 
 def _size(name: str, dataset: Any) -> int:
-    """Return the bytes that a dataset takes, or one of its chunks if that is more."""
+    """Return the bytes of a dataset, or of one of its chunks if that is more."""
     if not isinstance(dataset, h5py.Dataset):
         raise ValueError(f"{name} is no tensor")
     if dataset.external or dataset.is_virtual:
         raise ValueError(f"the values of {name} lie elsewhere")
-    if dataset.id.get_create_plist().get_nfilters():  # HDF5 unpacks without a look at sizes
+    if dataset.id.get_create_plist().get_nfilters():  # HDF5 unpacks without checking sizes
         raise ValueError(f"{name} is compressed, which Keras' own files are not")
     if dataset.dtype.kind not in "fiu":
         raise ValueError(f"{name} is of {dataset.dtype}")

@@ -18,26 +18,26 @@ Initializer = Callable[..., Array]
 
 
 def parameter_dtype(dtype: DTypeLike) -> jnp.dtype:
-    """Dtype of parameters, batch statistics and logits of a model that computes in `dtype`.
+    """Return the dtype of parameters, batch statistics and logits for a computation in ``dtype``.
 
-    At least float32: half precision saves time in the layers, and nothing in the parameters.
+    It is at least float32: half precision makes layers faster, and gains nothing in parameters.
     """
     return jnp.dtype(jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32)
 
 
 class Conv(nn.Module):
-    """Convolution with a kernel of equal sides and zero padding, as `torch.nn.Conv2d` and `Conv3d`.
+    """Convolution with equal kernel sides and zero padding, as ``torch.nn.Conv2d`` and ``Conv3d``.
+
+    The padding keeps the size of the map at stride 1: ``(kernel_size - 1) // 2`` on each side.
 
     Attributes:
-        features: number of output channels.
-        kernel_size: side of the kernel, in pixels.
-        stride: step between outputs, in pixels; of volumes 1.
-        depthwise: whether each channel is convolved on its own; not of volumes.
-        use_bias: whether a learned bias is added to each output channel.
-        kernel_init: initialiser of the kernel.
-        dtype: dtype of the computation.
-
-    The padding keeps the size of the map at stride 1: `(kernel_size - 1) // 2` on each side.
+        features: Number of output channels.
+        kernel_size: Side of the kernel, in pixels.
+        stride: Step between outputs, in pixels; 1 for volumes.
+        depthwise: Whether each channel is convolved separately; not for volumes.
+        use_bias: Whether a learned bias is added to each output channel.
+        kernel_init: Initializer of the kernel.
+        dtype: Dtype of the computation.
     """
 
     features: int
@@ -52,14 +52,17 @@ class Conv(nn.Module):
     def __call__(
         self, images: Float[Array, "batch *space channels"]
     ) -> Float[Array, "batch *out_space features"]:
-        """Convolves the images or volumes and adds the bias, if there is one.
+        """Convolve the images or volumes and add the bias, if there is one.
 
         Raises:
-            ValueError: if volumes are to be convolved with a stride or channel by channel.
+            ValueError: If volumes have a stride other than 1 or a depthwise kernel.
         """
         dims = images.ndim - 2
         if dims == 3 and (self.stride != 1 or self.depthwise):
-            raise ValueError("Volumes are convolved with stride 1 and over all channels alone.")
+            raise ValueError(
+                "Volumes are convolved with stride 1 and over all channels; "
+                f"stride={self.stride} and depthwise={self.depthwise} were given."
+            )
         channels = 1 if self.depthwise else images.shape[-1]
         shape = (*(self.kernel_size,) * dims, channels, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, parameter_dtype(self.dtype))
@@ -77,18 +80,18 @@ class Conv(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last, `torch.nn.BatchNorm2d`'s arithmetic.
+    """Batch normalization over all axes but the last, computed as in ``torch.nn.BatchNorm2d``.
 
-    In training the batch is normalised by its own mean and biased variance, while the running
-    variance takes in the unbiased one (`n / (n - 1)` times as large), as PyTorch does and
-    `flax.linen.BatchNorm` does not.
+    In training the batch is normalized by its own mean and biased variance, while the running
+    variance is updated with the unbiased one (``n / (n - 1)`` times as large), as in PyTorch but
+    not in ``flax.linen.BatchNorm``.
 
     Attributes:
-        epsilon: added to the variance before the square root.
-        momentum: weight of the old running statistics (PyTorch's momentum 0.1 is 0.9 here).
-        dtype: dtype of the output; statistics are computed in at least float32.
-        axis_name: the mapped axis over whose devices the batch is spread; its statistics are those
-            of the whole batch. None: the batch is all here.
+        epsilon: Added to the variance before the square root.
+        momentum: Weight of the old running statistics (PyTorch's momentum 0.1 is 0.9 here).
+        dtype: Dtype of the output; statistics are computed in at least float32.
+        axis_name: The mapped axis over whose devices the batch is spread; the statistics are then
+            those of the whole batch. None: no such axis.
 
     Source: Ioffe and Szegedy, "Batch normalization", 2015, arXiv 1502.03167.
     """
@@ -102,7 +105,7 @@ class BatchNorm(nn.Module):
     def __call__(
         self, inputs: Float[Array, "*batch channels"], train: bool
     ) -> Float[Array, "*batch channels"]:
-        """Normalises by the batch's statistics when `train`, else by the running ones."""
+        """Normalize by the statistics of the batch if ``train``, else by the running ones."""
         shape, dtype = inputs.shape[-1:], parameter_dtype(self.dtype)
         scale = self.param("scale", nn.initializers.ones, shape, dtype)
         bias = self.param("bias", nn.initializers.zeros, shape, dtype)
@@ -120,13 +123,13 @@ class BatchNorm(nn.Module):
 
 
 class InstanceNorm(nn.Module):
-    """Instance normalisation, `torch.nn.InstanceNorm2d`'s and `3d`'s arithmetic with `affine=True`.
+    """Instance normalization, computed as in ``torch.nn.InstanceNorm2d`` with ``affine=True``.
 
-    It has no running statistics: training and evaluation are the same.
+    It has no running statistics, so training and evaluation are the same.
 
     Attributes:
-        epsilon: added to the variance before the square root.
-        dtype: dtype of the output; statistics are computed in at least float32.
+        epsilon: Added to the variance before the square root.
+        dtype: Dtype of the output; statistics are computed in at least float32.
 
     Source: Ulyanov et al., "Instance normalization", 2016, arXiv 1607.08022.
     """
@@ -138,7 +141,7 @@ class InstanceNorm(nn.Module):
     def __call__(
         self, inputs: Float[Array, "batch *space channels"]
     ) -> Float[Array, "batch *space channels"]:
-        """Normalises each channel of each sample over space, scales and shifts it."""
+        """Normalize each channel of each sample over space, then scale and shift it."""
         shape, dtype = inputs.shape[-1:], parameter_dtype(self.dtype)
         scale = self.param("scale", nn.initializers.ones, shape, dtype)
         bias = self.param("bias", nn.initializers.zeros, shape, dtype)
@@ -146,15 +149,15 @@ class InstanceNorm(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout whose draws depend on the key, the module and the example's place in the batch.
+    """Dropout whose draws depend on the key, the module and the example's position in the batch.
 
-    The place is counted over the whole batch, so any number of devices draws the same.
+    The position is counted over all devices, so any number of devices draws the same values.
 
     Attributes:
-        rate: probability that a value is set to zero; the kept ones are divided by `1 - rate`.
-        whole_examples: whether one draw decides for a whole example (stochastic depth) and not for
-            each of its values.
-        axis_name: the mapped axis over whose devices the batch is spread, or None.
+        rate: Probability that a value is set to zero; the others are divided by ``1 - rate``.
+        whole_examples: Whether there is one draw per example (stochastic depth) instead of one per
+            value.
+        axis_name: The mapped axis over whose devices the batch is spread, or None.
 
     Sources: Srivastava et al., "Dropout", JMLR 2014; Huang et al., "Deep networks with stochastic
     depth", 2016, arXiv 1603.09382.
@@ -168,7 +171,7 @@ class Dropout(nn.Module):
     def __call__(
         self, inputs: Float[Array, "batch *rest"], train: bool
     ) -> Float[Array, "batch *rest"]:
-        """Drops at random when `train`; returns the inputs otherwise."""
+        """Drop at random if ``train``, else return the inputs."""
         if not train or self.rate == 0 or self.is_initializing():
             return inputs
         shape = (1,) * (inputs.ndim - 1) if self.whole_examples else inputs.shape[1:]
@@ -180,24 +183,24 @@ class Dropout(nn.Module):
 def example_keys(
     key: Key[Array, ""], local_batch: int, axis_name: str | None
 ) -> Key[Array, " {local_batch}"]:
-    """One key per example, from its place in the batch over all devices."""
-    places = jnp.arange(local_batch, dtype=jnp.int32)
+    """Return one key per example, from its position in the batch over all devices."""
+    positions = jnp.arange(local_batch, dtype=jnp.int32)
     if axis_name is not None:
-        places = places + lax.axis_index(axis_name) * local_batch
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, places)
+        positions = positions + lax.axis_index(axis_name) * local_batch
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, positions)
 
 
 class ConvNorm(nn.Module):
     """A convolution without bias, then batch norm.
 
     Attributes:
-        features: number of output channels.
-        kernel_size: rows and columns of the kernel, in pixels.
-        stride: step between outputs, in pixels.
-        depthwise: whether each channel is convolved on its own.
-        epsilon: of the batch norm.
-        dtype: dtype of the computation.
-        axis_name: the mapped axis over whose devices the batch is spread, or None.
+        features: Number of output channels.
+        kernel_size: Rows and columns of the kernel, in pixels.
+        stride: Step between outputs, in pixels.
+        depthwise: Whether each channel is convolved separately.
+        epsilon: Added to the variance in the batch norm.
+        dtype: Dtype of the computation.
+        axis_name: The mapped axis over whose devices the batch is spread, or None.
     """
 
     features: int
@@ -212,7 +215,7 @@ class ConvNorm(nn.Module):
     def __call__(
         self, inputs: Float[Array, "batch height width channels"], train: bool
     ) -> Float[Array, "batch out_height out_width features"]:
-        """Convolves and normalises."""
+        """Convolve and normalize."""
         conv = Conv(
             self.features,
             self.kernel_size,
@@ -225,12 +228,12 @@ class ConvNorm(nn.Module):
         return norm(conv(inputs), train)
 
 
-def rematerialised(block: type[nn.Module], remat: bool) -> type[nn.Module]:
-    """The block, computed again in the backward pass if `remat`, so that only its inputs are kept.
+def rematerialized(block: type[nn.Module], remat: bool) -> type[nn.Module]:
+    """Return the block, which with ``remat`` keeps its inputs alone for the backward pass.
 
     Args:
-        block: a module whose call takes the inputs and `train`.
-        remat: whether memory is worth more than time.
+        block: A module whose call takes the inputs and ``train``.
+        remat: Whether the block is computed again in the backward pass, to save memory.
 
     Source: Chen et al., "Training deep nets with sublinear memory cost", 2016, arXiv 1604.06174.
     """
@@ -240,7 +243,7 @@ def rematerialised(block: type[nn.Module], remat: bool) -> type[nn.Module]:
 def max_pool(
     images: Float[Array, "batch height width channels"],
 ) -> Float[Array, "batch out_height out_width channels"]:
-    """Largest value of each 3x3 window, at every second pixel, with a border that never wins."""
+    """Return the maximum of each 3x3 window at stride 2, with padding that is never the maximum."""
     return lax.platform_dependent(images, cpu=_separable_max_pool, default=_window_max_pool)
 
 
@@ -249,7 +252,7 @@ def _window_max_pool(images: Array) -> Array:
 
 
 def _separable_max_pool(images: Array) -> Array:
-    """Columns, then rows: on a CPU the gradient of `nn.max_pool` is a slow loop over windows."""
+    # Columns, then rows: on a CPU the gradient of nn.max_pool is a slow loop over windows.
     for axis in (2, 1):
         border = [(1, 1) if a == axis else (0, 0) for a in range(images.ndim)]
         padded = jnp.pad(images, border, constant_values=-jnp.inf)
@@ -262,17 +265,17 @@ def _separable_max_pool(images: Array) -> Array:
 
 
 def _earlier_max(earlier: Array, later: Array) -> Array:
-    """The larger value; among equals the earlier, which alone gets the gradient, as in windows."""
+    """Return the larger value; of equal values the earlier gets the gradient, as in PyTorch."""
     return jnp.where((later > earlier) | jnp.isnan(later), later, earlier)
 
 
 def halving_max_pool(
     maps: Float[Array, "batch *space channels"],
 ) -> Float[Array, "batch *half_space channels"]:
-    """Largest value of each 2x2 square or 2x2x2 cube; one that sticks out counts what is there.
+    """Return the maximum of each 2x2 square or 2x2x2 cube, at stride 2.
 
-    So an odd side is halved upwards, as PyTorch's pooling does with `ceil_mode=True`. Among equals
-    the first gets the gradient, in the order in which they lie, as in PyTorch.
+    An odd side is rounded up, as in PyTorch with ``ceil_mode=True``. Of equal values, the first in
+    memory order gets the gradient, as in PyTorch.
     """
     for axis in range(maps.ndim - 2, 0, -1):
         size = maps.shape[axis]
@@ -287,7 +290,7 @@ def halving_max_pool(
 def average_pool(
     images: Float[Array, "batch height width channels"],
 ) -> Float[Array, "batch out_height out_width channels"]:
-    """Mean of each 2x2 square; an odd last row or column is left out."""
+    """Return the mean of each 2x2 square, without an odd last row or column."""
     batch, height, width, channels = images.shape
     rows, columns = height // 2, width // 2
     squares = images[:, : 2 * rows, : 2 * columns].reshape(batch, rows, 2, columns, 2, channels)

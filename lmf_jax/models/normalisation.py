@@ -1,4 +1,4 @@
-"""How images enter a model: the range, order and statistics that its weights were trained with."""
+"""Normalization of images: the range, channel order and statistics that a model expects."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -14,12 +14,12 @@ ChannelOrder = Literal["rgb", "bgr"]
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What is done to RGB images in 0 to 255 before a model sees them, `(x - mean) / std`.
+    """The normalization ``(x - mean) / std`` of RGB images in [0, 255].
 
     Attributes:
-        mean: what is subtracted from each channel, in 0 to 255, in the order of the model.
-        std: what each channel is divided by.
-        channel_order: the order in which the model takes the channels.
+        mean: Mean of each channel, in [0, 255], in the model's channel order.
+        std: Standard deviation of each channel, in the model's channel order.
+        channel_order: The channel order of the model.
     """
 
     mean: tuple[float, float, float]
@@ -27,11 +27,11 @@ class Normalisation:
     channel_order: ChannelOrder = "rgb"
 
     def __post_init__(self) -> None:
-        """Refuse what no image can be normalised by."""
+        """Raise if images cannot be normalized by these numbers."""
         whole = len(self.mean) == 3 and len(self.std) == 3 and min(self.std) > 0
         if not whole or self.channel_order not in get_args(ChannelOrder):
             raise ValueError(
-                f"Cannot normalise by {self}; expected three means, three positive standard "
+                f"Cannot normalize by {self}; expected three means, three positive standard "
                 "deviations and the order rgb or bgr."
             )
 
@@ -42,18 +42,18 @@ NORMALISATIONS: dict[str, Normalisation] = {
     "unit": Normalisation((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
     "caffe": Normalisation((103.939, 116.779, 123.68), (1.0, 1.0, 1.0), "bgr"),
 }
-"""By name: what torchvision's models take, the range [0, 1], and what Keras' first ResNet takes."""
+"""By name: that of torchvision's models, the range [0, 1], and that of Keras' first ResNet."""
 
 
 def normalise_images(
     images: UInt8[Array, "*batch 3"], normalisation: Normalisation, dtype: DTypeLike
 ) -> Float[Array, "*batch 3"]:
-    """Images as a model takes them.
+    """Normalize images for a model.
 
     Args:
-        images: RGB in 0 to 255, `[..., 3]`.
-        normalisation: what the model's weights were trained with.
-        dtype: dtype of the result; computed in at least float32.
+        images: RGB in [0, 255], ``[..., 3]``.
+        normalisation: The normalization that the model expects.
+        dtype: Dtype of the result; the computation is in at least float32.
     """
     wide = parameter_dtype(dtype)
     shape = (1,) * (images.ndim - 1) + (3,)
@@ -66,12 +66,12 @@ def normalise_images(
 def model_inputs(
     images: Shaped[Array, "*batch channels"], normalisation: Normalisation | None, dtype: DTypeLike
 ) -> Float[Array, "*batch channels"]:
-    """Images as a model takes them, normalised here or before.
+    """Normalize images for a model, unless they are normalized already.
 
     Args:
-        images: RGB in 0 to 255; or float, of any channels, where they come normalised.
-        normalisation: what the model's weights were trained with; None if they come normalised.
-        dtype: dtype of the result.
+        images: RGB in [0, 255]; or normalized floats with any number of channels.
+        normalisation: The normalization that the model expects; None for normalized images.
+        dtype: Dtype of the result.
     """
     if normalisation is None:
         return images.astype(dtype)

@@ -1,8 +1,8 @@
-"""The weights of other libraries' models as Flax variables.
+"""Conversion of pretrained torchvision, timm and Keras weights to Flax variables.
 
 timm's ResNet-50 and DenseNet-121 have torchvision's names. Its EfficientNetV2-S pads maps unevenly,
-as TensorFlow's SAME does, or has another epsilon: the same weights would compute something else
-here, so they are refused.
+as TensorFlow's SAME does, or has another epsilon in batch norm. The same weights would give other
+logits here, so they are refused.
 """
 
 import re
@@ -21,24 +21,25 @@ from lmf_jax.models.weight_files import Tensors, read_tensors, weights_path
 
 Variables = dict[str, dict[str, Any]]
 VariablePath = tuple[str, ...]
-"""Where a variable lies in the tree, such as `("params", "head", "kernel")`."""
+"""The path of a variable in the tree, such as ``("params", "head", "kernel")``."""
 
 
 @lru_cache(maxsize=1)
 def load_pretrained(source: str, model: str) -> Variables:
-    """Reads trained weights for a model.
+    """Load pretrained weights for a model.
 
     Args:
-        source: "imagenet" for the weights of torchvision, which are downloaded once; or a file with
-            torchvision's or Keras' names, see `lmf_jax.models.weight_files.read_tensors`.
-        model: name of the model.
+        source: ``"imagenet"`` for torchvision's weights, which are downloaded once; or a file with
+            torchvision's or Keras' names, see :func:`lmf_jax.models.weight_files.read_tensors`.
+        model: Name of the model.
 
     Returns:
-        `{"params": ..., "batch_stats": ...}` as numpy arrays, with the linear head if there is one.
+        ``{"params": ..., "batch_stats": ...}`` as NumPy arrays, with the linear head if the weights
+        include one.
 
     Raises:
-        UserError: if the weights cannot be fetched or read, or are those of another architecture;
-            it lists what is missing, unknown or of another shape.
+        UserError: If the weights cannot be fetched or read, or belong to another architecture. The
+            message lists the tensors that are missing, unknown or of another shape.
     """
     path = weights_path(source, model)
     tensors = read_tensors(path)
@@ -61,23 +62,23 @@ _LEAVES = {
 def from_torchvision(
     name: str, state_dict: Mapping[str, Any], *, num_classes: int | None = None
 ) -> Variables:
-    """Turn the state dict of a torchvision model into Flax variables.
+    """Convert the state dict of a torchvision model to Flax variables.
 
     Args:
-        name: name of the model for ``lmf_jax.models.create_model``.
-        state_dict: torchvision's tensor names and the tensors as numpy arrays (or anything that
-            ``numpy.asarray`` takes). Counters (``num_batches_tracked``) are ignored.
-        num_classes: number of classes of the model that the variables are for. If the head in
-            ``state_dict`` has another number, it is left out: "params" then has no "head", and the
-            caller keeps the one that ``model.init`` made. None: the head always comes along.
+        name: Name of the model for :func:`lmf_jax.models.create_model`.
+        state_dict: The tensors by torchvision's names, as NumPy arrays or anything that
+            ``numpy.asarray`` accepts. Counters (``num_batches_tracked``) are ignored.
+        num_classes: Number of classes of the model that the variables are for. A head with another
+            number is left out: ``"params"`` then has no ``"head"``, and the caller keeps the one
+            from ``model.init``. None: the head is always kept.
 
     Returns:
-        ``{"params": ..., "batch_stats": ...}`` with numpy arrays in the dtypes of ``state_dict``,
-        for a model with a linear head. They are copies.
+        ``{"params": ..., "batch_stats": ...}`` for a model with a linear head, as NumPy copies in
+        the dtypes of ``state_dict``.
 
     Raises:
-        ValueError: if torchvision has no model of that name, or if tensors are missing, unknown or
-            of the wrong shape.
+        ValueError: If torchvision has no model of that name, or tensors are missing, unknown or of
+            the wrong shape.
     """
     published = {spec.name: spec.torchvision for spec in registered_models() if spec.torchvision}
     if name not in published:
@@ -90,7 +91,7 @@ def from_torchvision(
         raise ValueError(
             "they are timm's, whose tf_efficientnetv2_s pads unevenly, as TensorFlow's SAME does, "
             "and whose others have another epsilon in batch norm, so the same weights would "
-            "compute something else here; give torchvision's efficientnet_v2_s."
+            "give other logits here; use torchvision's efficientnet_v2_s."
         )
     tensors = {
         _current_name(torch_name): np.asarray(tensor)
@@ -109,20 +110,20 @@ def from_torchvision(
 
 
 def from_keras(name: str, tensors: Tensors) -> Variables:
-    """Turn the weights of Keras' first ResNet-50 into Flax variables.
+    """Convert the weights of Keras' first ResNet-50 to Flax variables.
 
-    Keras' convolutions have a bias where ours have none, since batch norm takes it away again: it
-    is subtracted from the running mean, which computes the same.
+    Keras' convolutions have a bias, and ours have none. Subtracting the bias from the running mean
+    of the batch norm that follows gives the same outputs.
 
     Args:
-        name: "resnet50_v1".
-        tensors: the weights as ``<layer>/<weight>``, such as "res2a_branch2a/kernel".
+        name: ``"resnet50_v1"``.
+        tensors: The weights as ``<layer>/<weight>``, such as ``"res2a_branch2a/kernel"``.
 
     Returns:
-        ``{"params": ..., "batch_stats": ...}``, with the head if there is one; copies.
+        ``{"params": ..., "batch_stats": ...}`` as NumPy copies, with the head if there is one.
 
     Raises:
-        ValueError: if it is another model, or tensors are missing, unknown or of the wrong shape.
+        ValueError: If the name is another, or tensors are missing, unknown or of the wrong shape.
     """
     if name != "resnet50_v1":
         raise ValueError(
@@ -150,7 +151,7 @@ _KERAS_LEAVES = {
 
 
 def _keras_name(path: VariablePath) -> str:
-    """The name that Keras gives the variable at `path`: res2a_branch2b is layer1_0/conv2/conv."""
+    """Return Keras' name of a variable; ``layer1_0/conv2/conv`` is ``res2a_branch2b``."""
     _, *modules, leaf = path
     if modules == ["head"]:
         return f"fc1000/{leaf}"
@@ -165,12 +166,12 @@ def _keras_name(path: VariablePath) -> str:
 
 
 def _is_folded(key: str) -> bool:
-    """Whether a tensor is the bias of a convolution."""
+    """Return whether a tensor is the bias of a convolution."""
     return key.endswith("/bias") and not key.startswith("fc")
 
 
 def _keras_norm(convolution: str) -> str:
-    """The name of the batch norm that follows a convolution."""
+    """Return Keras' name of the batch norm after a convolution."""
     return "bn_conv1" if convolution == "conv1" else "bn" + convolution.removeprefix("res")
 
 
@@ -180,11 +181,11 @@ def _collect(
     names: Mapping[VariablePath, str],
     shapes: Mapping[VariablePath, tuple[int, ...]],
 ) -> Variables:
-    """Put tensors into our tree; complain of those that are missing, unknown or misshapen.
+    """Return the tensors in our tree, or raise for missing, unknown and misshapen ones.
 
-    The head may be missing as a whole: files of backbones are common, and it is mostly replaced.
-    The tensors are copied: `numpy.asarray` and `jax.numpy.asarray` may share the memory of a model
-    that is trained on.
+    The whole head may be missing, because files of backbones are common and heads are mostly
+    replaced. The tensors are copied, because ``numpy.asarray`` and ``jax.numpy.asarray`` may share
+    memory with a model that is still in training.
     """
     head = {key for path, key in names.items() if path[1] == "head"}
     if not head & set(tensors):
@@ -206,12 +207,12 @@ def _collect(
 
 
 def _current_name(torch_name: str) -> str:
-    """Today's name of a tensor: torchvision's DenseNet files still say "norm.1" for "norm1"."""
+    """Return the current name of a tensor: torchvision's DenseNet file has "norm.1" for "norm1"."""
     return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", torch_name)
 
 
 def _torchvision_name(renames: Renames, path: VariablePath) -> str:
-    """The name that torchvision gives the variable at `path`."""
+    """Return torchvision's name of a variable."""
     _, *modules, leaf = path
     module = "/".join(modules)
     for pattern, replacement in renames:
@@ -232,7 +233,7 @@ def _some(names: list[str]) -> str:
 
 
 def _to_flax_layout(tensor: np.ndarray) -> np.ndarray:
-    """`[out, in]` to `[in, out]`, `[out, in, rows, columns]` to `[rows, columns, in, out]`."""
+    """Transpose a dense kernel to ``[in, out]``, a convolution to ``[rows, columns, in, out]``."""
     if tensor.ndim == 4:
         return tensor.transpose(2, 3, 1, 0)
     return tensor.T

@@ -1,4 +1,4 @@
-"""Files of trained weights: fetched once, and read without running what they hold."""
+"""Files of pretrained weights: download, checksums, and safe readers that run no pickle."""
 
 import hashlib
 import importlib.util
@@ -24,39 +24,39 @@ Tensors = dict[str, np.ndarray]
 
 IMAGENET_URL = "https://download.pytorch.org/models"
 LARGEST_WEIGHTS = 2**30
-"""Bytes that the tensors of a file may take: five times the largest model in float64."""
+"""Limit of the bytes of all tensors in a file: five times the largest model in float64."""
 
 KERAS_SECONDS = 120
-"""Seconds that reading an HDF5 file may take."""
+"""Time limit for reading an HDF5 file."""
 
 WEIGHTS_DIR = "~/.cache/lmf-jax/weights"
 
 
 def weights_path(source: str, model: str) -> Path:
-    """Return the file of the weights that ``--pretrained`` names.
+    """Return the file of weights that ``--pretrained`` names.
 
     Args:
-        source: "imagenet" for those of torchvision, which are downloaded once; or a file.
-        model: name of the model.
+        source: ``"imagenet"`` for torchvision's, which are downloaded once; or a file.
+        model: Name of the model.
 
     Raises:
-        UserError: if those of torchvision cannot be had, see :func:`fetch_imagenet_weights`.
+        UserError: If torchvision's weights are not available, see :func:`fetch_imagenet_weights`.
     """
     return fetch_imagenet_weights(model) if source == "imagenet" else Path(source)
 
 
 def describe_weights(source: str, model: str) -> dict[str, str] | None:
-    """Return what tells weights from any others, wherever they lie, for the record of a run.
+    """Return the identity of the weights, independent of their folder, for the record of a run.
 
     Args:
-        source: as :func:`weights_path` takes it, or "none".
-        model: name of the model.
+        source: As in :func:`weights_path`, or ``"none"``.
+        model: Name of the model.
 
     Returns:
         The name of the ``file`` and its ``sha256``; None for random weights.
 
     Raises:
-        UserError: if there is no such file.
+        UserError: If there is no such file.
     """
     if source == "none":
         return None
@@ -71,16 +71,16 @@ def describe_weights(source: str, model: str) -> dict[str, str] | None:
 def fetch_imagenet_weights(
     model: str, *, url: str = IMAGENET_URL, folder: str | Path = WEIGHTS_DIR
 ) -> Path:
-    """Download torchvision's ImageNet weights of a model, once, and check them every time.
+    """Download torchvision's ImageNet weights of a model once, and check their hash every time.
 
     Args:
-        model: name of the model.
-        url: where the files lie.
-        folder: where they are kept.
+        model: Name of the model.
+        url: Address of the folder of the files.
+        folder: Local folder of downloaded files.
 
     Raises:
-        UserError: if there are none for the model, they cannot be read here or fetched, or the file
-            is not what its name says.
+        UserError: If the model has no such weights, torch is not installed, the download fails, or
+            the hash differs from the one in the file's name.
     """
     published = {spec.name: spec.torchvision for spec in registered_models() if spec.torchvision}
     if model not in published:
@@ -129,20 +129,20 @@ def _check_hash(path: Path, name: str) -> None:
 
 
 def read_tensors(path: Path) -> Tensors:
-    """Read every tensor of a file, as the ending of its name says; no pickle is run.
+    """Read every tensor of a file, without running a pickle.
 
-    No other file is read, whatever this one refers to, and nothing that is announced to be larger
-    than `LARGEST_WEIGHTS`.
+    References to other files are refused, and so are sizes above ``LARGEST_WEIGHTS``.
 
     Args:
-        path: ``.safetensors``; ``.npz`` without objects; ``.h5``, in which Keras' layers have the
-            names ``<layer>/<weight>``; ``.pth`` or ``.pt``, where torch is installed.
+        path: A file whose suffix is its format: ``.safetensors``; ``.npz`` without objects; ``.h5``
+            of Keras, whose weights get the names ``<layer>/<weight>``; ``.pth`` or ``.pt``, if
+            torch is installed.
 
     Returns:
-        The tensors by name, floats in at least float32.
+        The tensors by name, in float32 or float64.
 
     Raises:
-        UserError: if there is no such file, or it cannot be read.
+        UserError: If there is no such file, or it cannot be read.
     """
     if path.suffix not in _READERS:
         raise UserError(
@@ -159,7 +159,7 @@ def read_tensors(path: Path) -> Tensors:
         }
     except UserError:
         raise
-    except Exception as error:  # each library has its own for a file that is broken
+    except Exception as error:  # libraries raise many kinds for a broken file
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise UserError(
             f"{path} cannot be read as weights ({reason}); fetch or export it again."
@@ -177,7 +177,7 @@ def _read_npz(path: Path) -> Mapping[str, Any]:
 
 
 def _read_keras(path: Path) -> Mapping[str, Any]:
-    """Read Keras' HDF5 in a process of its own: on a bad file HDF5 may loop or crash."""
+    """Read Keras' HDF5 in a subprocess, because HDF5 may loop or crash on a bad file."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "weights.npz"
         command = [sys.executable, keras_file.__file__, str(path), str(copy), str(LARGEST_WEIGHTS)]
@@ -202,9 +202,9 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             _check_size(sum(entry.file_size for entry in archive.infolist()))
-    # From memory, since torch reads as many bytes as a file says; a file may say anything.
+    # From memory, because torch reads as many bytes as the file announces, which may be any number.
     tensors = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
-    # A view of few values may be announced as a tensor of many.
+    # A tensor may be a view that expands a few stored values to many.
     _check_size(sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
     return {name: tensor.float().numpy() for name, tensor in tensors.items()}
 

@@ -65,5 +65,5 @@ def test_images_of_another_kind_are_refused(images, monkeypatch):
     # The annotations refuse these first; a user without them meets the sentence below.
     monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
     model = create_tiny_model("resnet50")
-    with pytest.raises(ValueError, match="expected normalised floating-point images"):
+    with pytest.raises(ValueError, match="expected normalized floating-point images"):
         model.init(jax.random.key(0), images)

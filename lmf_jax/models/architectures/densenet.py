@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from lmf_jax.models.classifier import Classifier, make_classifier
-from lmf_jax.models.layers import BatchNorm, Conv, average_pool, max_pool, rematerialised
+from lmf_jax.models.layers import BatchNorm, Conv, average_pool, max_pool, rematerialized
 from lmf_jax.models.registry import ModelOptions, TorchvisionWeights, register_model
 
 _KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -23,10 +23,10 @@ class NormConv(nn.Module):
     """Batch norm, ReLU and a convolution without bias.
 
     Attributes:
-        features: number of output channels.
-        kernel_size: rows and columns of the kernel, in pixels.
-        dtype: dtype of the computation.
-        axis_name: the mapped axis over whose devices the batch is spread, or None.
+        features: Number of output channels.
+        kernel_size: Rows and columns of the kernel, in pixels.
+        dtype: Dtype of the computation.
+        axis_name: The mapped axis over whose devices the batch is spread, or None.
     """
 
     features: int
@@ -38,7 +38,7 @@ class NormConv(nn.Module):
     def __call__(
         self, inputs: Float[Array, "batch height width channels"], train: bool
     ) -> Float[Array, "batch height width features"]:
-        """Normalises, rectifies and convolves."""
+        """Normalize, apply ReLU and convolve."""
         norm = BatchNorm(dtype=self.dtype, axis_name=self.axis_name, name="norm")
         conv = Conv(
             self.features,
@@ -51,12 +51,12 @@ class NormConv(nn.Module):
 
 
 class DenseLayer(nn.Module):
-    """A bottleneck of `4 * growth_rate` channels that sees all maps of its block.
+    """A bottleneck of ``4 * growth_rate`` channels that sees all maps of its block.
 
     Attributes:
-        growth_rate: number of channels that the layer adds.
-        dtype: dtype of the computation.
-        axis_name: the mapped axis over whose devices the batch is spread, or None.
+        growth_rate: Number of channels that the layer adds.
+        dtype: Dtype of the computation.
+        axis_name: The mapped axis over whose devices the batch is spread, or None.
     """
 
     growth_rate: int
@@ -67,14 +67,14 @@ class DenseLayer(nn.Module):
     def __call__(
         self, maps: Sequence[Float[Array, "batch height width _"]], train: bool
     ) -> Float[Array, "batch height width growth_rate"]:
-        """The new channels."""
+        """Return the new channels."""
         norm_conv = partial(NormConv, dtype=self.dtype, axis_name=self.axis_name)
         x = norm_conv(4 * self.growth_rate, name="conv1")(concatenate(maps), train)
         return norm_conv(self.growth_rate, 3, name="conv2")(x, train)
 
 
 def concatenate(maps: Sequence[Float[Array, "batch height width _"]]) -> Array:
-    """All channels of the maps side by side."""
+    """Concatenate the channels of the maps."""
     return jax.lax.platform_dependent(*maps, cpu=_concatenate_once, default=_concatenate)
 
 
@@ -83,7 +83,7 @@ def _concatenate(*maps: Array) -> Array:
 
 
 def _concatenate_once(*maps: Array) -> Array:
-    """Laid out once, and so is the gradient: on a CPU XLA computes it anew for every map."""
+    # On a CPU, XLA would compute the concatenation and its gradient again for every map.
     return jax.lax.optimization_barrier(_concatenate(*maps))
 
 
@@ -91,13 +91,13 @@ class DenseNet(nn.Module):
     """The convolutional part of a DenseNet with bottlenecks and halving transitions.
 
     Attributes:
-        block_sizes: number of layers in each dense block; between two blocks stands a transition
-            that halves the map and the number of channels.
-        growth_rate: number of channels that each layer adds.
-        width: number of channels before the first block.
-        dtype: dtype of the computation.
-        axis_name: the mapped axis over whose devices the batch is spread, or None.
-        remat: whether the dense layers are computed again in the backward pass, to save memory.
+        block_sizes: Number of layers in each dense block; a transition between two blocks halves
+            the map and the number of channels.
+        growth_rate: Number of channels that each layer adds.
+        width: Number of channels before the first block.
+        dtype: Dtype of the computation.
+        axis_name: The mapped axis over whose devices the batch is spread, or None.
+        remat: Whether the dense layers are computed again in the backward pass, to save memory.
     """
 
     block_sizes: tuple[int, ...] = (6, 12, 24, 16)
@@ -111,10 +111,10 @@ class DenseNet(nn.Module):
     def __call__(
         self, images: Float[Array, "batch height width 3"], train: bool
     ) -> Float[Array, "batch map_height map_width features"]:
-        """The last map, 32 times smaller than the images if there are four blocks."""
+        """Return the last map, 32 times smaller than the images if there are four blocks."""
         norm = partial(BatchNorm, dtype=self.dtype, axis_name=self.axis_name)
         norm_conv = partial(NormConv, dtype=self.dtype, axis_name=self.axis_name)
-        layer_class = rematerialised(DenseLayer, self.remat)
+        layer_class = rematerialized(DenseLayer, self.remat)
         dense_layer = partial(
             layer_class, self.growth_rate, dtype=self.dtype, axis_name=self.axis_name
         )

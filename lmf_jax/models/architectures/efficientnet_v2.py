@@ -1,6 +1,6 @@
 """EfficientNetV2-S (Tan and Le, "EfficientNetV2", 2021, arXiv 2104.00298).
 
-The variant of torchvision: all maps are padded alike on both sides.
+The variant of torchvision, in which all maps are padded equally on both sides.
 """
 
 from collections.abc import Callable
@@ -13,23 +13,23 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from lmf_jax.models.classifier import Classifier, make_classifier
-from lmf_jax.models.layers import Conv, ConvNorm, Dropout, rematerialised
+from lmf_jax.models.layers import Conv, ConvNorm, Dropout, rematerialized
 from lmf_jax.models.registry import ModelOptions, TorchvisionWeights, register_model
 
 EPSILON = 1e-3
-"""Of every batch norm; torchvision sets it for this family alone."""
+"""Epsilon of every batch norm, which torchvision changes for this family alone."""
 
 
 class Stage(NamedTuple):
     """A row of Table 4 of the paper: blocks of one kind and width.
 
     Attributes:
-        fused: whether one 3x3 convolution takes the place of the expansion and the depthwise
+        fused: Whether one 3x3 convolution takes the place of the expansion and the depthwise
             convolution (Fused-MBConv), without squeeze and excitation.
-        expansion: how many times more channels the block has inside.
-        stride: step of the stage's first block, in pixels.
-        features: number of output channels.
-        size: number of blocks.
+        expansion: How many times more channels the block has inside.
+        stride: Step of the stage's first block, in pixels.
+        features: Number of output channels.
+        size: Number of blocks.
     """
 
     fused: bool
@@ -51,11 +51,11 @@ STAGES_S = (
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales each channel by a gate in (0, 1) that is computed from the means of all channels.
+    """Scaling of each channel by a gate in (0, 1), computed from the means of all channels.
 
     Attributes:
-        squeezed_features: number of channels between the two layers of the gate.
-        dtype: dtype of the computation.
+        squeezed_features: Number of channels between the two layers of the gate.
+        dtype: Dtype of the computation.
 
     Source: Hu et al., "Squeeze-and-excitation networks", 2017, arXiv 1709.01507.
     """
@@ -67,7 +67,7 @@ class SqueezeExcitation(nn.Module):
     def __call__(
         self, inputs: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch height width channels"]:
-        """Computes the gates and applies them."""
+        """Compute the gates and apply them."""
         conv = partial(Conv, use_bias=True, dtype=self.dtype)
         x = inputs.mean((1, 2), keepdims=True)
         x = nn.silu(conv(self.squeezed_features, name="fc1")(x))
@@ -79,11 +79,11 @@ class Block(nn.Module):
     """An inverted bottleneck, added to its inputs where it keeps their shape.
 
     Attributes:
-        stage: the row of the table that the block belongs to.
-        stride: step of the block, in pixels.
-        drop_rate: probability that an example skips the block in training (stochastic depth).
-        dtype: dtype of the computation.
-        axis_name: the mapped axis over whose devices the batch is spread, or None.
+        stage: The row of the table that the block belongs to.
+        stride: Step of the block, in pixels.
+        drop_rate: Probability that an example skips the block in training (stochastic depth).
+        dtype: Dtype of the computation.
+        axis_name: The mapped axis over whose devices the batch is spread, or None.
     """
 
     stage: Stage
@@ -96,7 +96,7 @@ class Block(nn.Module):
     def __call__(
         self, inputs: Float[Array, "batch height width channels"], train: bool
     ) -> Float[Array, "batch out_height out_width features"]:
-        """Adds what the convolutions make of the inputs to the inputs."""
+        """Apply the convolutions, and add their inputs if the shape is the same."""
         x = self.fused(inputs, train) if self.stage.fused else self.separable(inputs, train)
         if self.stride > 1 or x.shape != inputs.shape:
             return x
@@ -104,7 +104,7 @@ class Block(nn.Module):
         return inputs + skip(x, train)
 
     def fused(self, inputs: Array, train: bool) -> Array:
-        """A 3x3 convolution to the expanded channels and a projection; one alone if none expand."""
+        """Apply a 3x3 convolution to the expanded channels and a projection, if there are any."""
         conv, features = self.conv(), self.stage.features
         if self.stage.expansion == 1:
             return nn.silu(conv(features, 3, self.stride, name="expand")(inputs, train))
@@ -113,7 +113,7 @@ class Block(nn.Module):
         return conv(features, name="project")(x, train)
 
     def separable(self, inputs: Array, train: bool) -> Array:
-        """Expansion, 3x3 depthwise convolution, squeeze and excitation, projection."""
+        """Apply expansion, 3x3 depthwise convolution, squeeze and excitation, and projection."""
         conv, channels = self.conv(), inputs.shape[-1]
         expanded = channels * self.stage.expansion
         x = nn.silu(conv(expanded, name="expand")(inputs, train))
@@ -122,7 +122,7 @@ class Block(nn.Module):
         return conv(self.stage.features, name="project")(x, train)
 
     def conv(self) -> Callable[..., ConvNorm]:
-        """Makes convolutions with the block's batch norm and dtype."""
+        """Return the class of convolutions with the block's batch norm and dtype."""
         return partial(ConvNorm, epsilon=EPSILON, dtype=self.dtype, axis_name=self.axis_name)
 
 
@@ -130,14 +130,14 @@ class EfficientNetV2(nn.Module):
     """The convolutional part of an EfficientNetV2.
 
     Attributes:
-        stages: the rows of the table between the first and the last convolution.
-        width: number of channels of the first convolution.
-        num_features: number of channels of the last convolution.
-        drop_rate: stochastic depth: the probability that an example skips a block grows linearly
-            over the blocks from 0 and would reach `drop_rate` after the last.
-        dtype: dtype of the computation.
-        axis_name: the mapped axis over whose devices the batch is spread, or None.
-        remat: whether the blocks are computed again in the backward pass, to save memory.
+        stages: The rows of the table between the first and the last convolution.
+        width: Number of channels of the first convolution.
+        num_features: Number of channels of the last convolution.
+        drop_rate: Stochastic depth. The probability that an example skips a block grows linearly
+            from 0 in the first block; it would reach ``drop_rate`` one block after the last.
+        dtype: Dtype of the computation.
+        axis_name: The mapped axis over whose devices the batch is spread, or None.
+        remat: Whether the blocks are computed again in the backward pass, to save memory.
     """
 
     stages: tuple[Stage, ...] = STAGES_S
@@ -152,9 +152,9 @@ class EfficientNetV2(nn.Module):
     def __call__(
         self, images: Float[Array, "batch height width 3"], train: bool
     ) -> Float[Array, "batch map_height map_width features"]:
-        """The last map, 32 times smaller than the images."""
+        """Return the last map, 32 times smaller than the images."""
         conv = partial(ConvNorm, epsilon=EPSILON, dtype=self.dtype, axis_name=self.axis_name)
-        block_class = rematerialised(Block, self.remat)
+        block_class = rematerialized(Block, self.remat)
         block = partial(block_class, dtype=self.dtype, axis_name=self.axis_name)
         x = nn.silu(conv(self.width, 3, 2, name="first")(images, train))
         blocks = [(s, b) for s, stage in enumerate(self.stages) for b in range(stage.size)]

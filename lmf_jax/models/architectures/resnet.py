@@ -1,7 +1,7 @@
 """ResNet-50 (He et al., "Deep residual learning for image recognition", 2015, arXiv 1512.03385).
 
-In torchvision's variant, often called v1.5, the stride of a bottleneck lies in its 3x3 convolution;
-in the first one, v1, which Keras has, in the 1x1 convolution before it.
+In torchvision's variant, often called v1.5, the 3x3 convolution of a bottleneck has the stride; in
+the original, v1, which Keras has, the 1x1 convolution before it.
 """
 
 from functools import partial
@@ -13,20 +13,20 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from lmf_jax.models.classifier import Classifier, make_classifier
-from lmf_jax.models.layers import ConvNorm, max_pool, rematerialised
+from lmf_jax.models.layers import ConvNorm, max_pool, rematerialized
 from lmf_jax.models.registry import ModelOptions, TorchvisionWeights, register_model
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions around a shortcut; the output has `4 * width` channels.
+    """1x1, 3x3 and 1x1 convolutions around a shortcut; the output has ``4 * width`` channels.
 
     Attributes:
-        width: number of channels of the 3x3 convolution.
-        stride: step between outputs, in pixels.
-        stride_first: whether the first convolution has the stride, and not the 3x3 one.
-        epsilon: of the batch norms.
-        dtype: dtype of the computation.
-        axis_name: the mapped axis over whose devices the batch is spread, or None.
+        width: Number of channels of the 3x3 convolution.
+        stride: Step between outputs, in pixels.
+        stride_first: Whether the first convolution has the stride instead of the 3x3 one.
+        epsilon: Added to the variance in the batch norms.
+        dtype: Dtype of the computation.
+        axis_name: The mapped axis over whose devices the batch is spread, or None.
     """
 
     width: int
@@ -40,7 +40,7 @@ class Bottleneck(nn.Module):
     def __call__(
         self, inputs: Float[Array, "batch height width channels"], train: bool
     ) -> Float[Array, "batch out_height out_width features"]:
-        """Adds the convolutions to the shortcut."""
+        """Add the output of the convolutions to the shortcut."""
         conv = partial(ConvNorm, epsilon=self.epsilon, dtype=self.dtype, axis_name=self.axis_name)
         features = 4 * self.width
         strides = (self.stride, 1) if self.stride_first else (1, self.stride)
@@ -56,13 +56,13 @@ class ResNet(nn.Module):
     """The convolutional part of a ResNet of bottlenecks.
 
     Attributes:
-        stage_sizes: number of bottlenecks in each stage; each stage but the first halves the map.
-        width: width of the first stage; each further stage has twice the width.
-        stride_first: whether a bottleneck's first convolution has its stride.
-        epsilon: of the batch norms.
-        dtype: dtype of the computation.
-        axis_name: the mapped axis over whose devices the batch is spread, or None.
-        remat: whether the bottlenecks are computed again in the backward pass, to save memory.
+        stage_sizes: Number of bottlenecks in each stage; each stage but the first halves the map.
+        width: Width of the first stage; each further stage has twice the width.
+        stride_first: As in :class:`Bottleneck`.
+        epsilon: Added to the variance in the batch norms.
+        dtype: Dtype of the computation.
+        axis_name: The mapped axis over whose devices the batch is spread, or None.
+        remat: Whether the bottlenecks are computed again in the backward pass, to save memory.
     """
 
     stage_sizes: tuple[int, ...] = (3, 4, 6, 3)
@@ -82,10 +82,10 @@ class ResNet(nn.Module):
     def __call__(
         self, images: Float[Array, "batch height width 3"], train: bool
     ) -> Float[Array, "batch map_height map_width features"]:
-        """The last map, 32 times smaller than the images if there are four stages."""
+        """Return the last map, 32 times smaller than the images if there are four stages."""
         conv = partial(ConvNorm, epsilon=self.epsilon, dtype=self.dtype, axis_name=self.axis_name)
         bottleneck = partial(
-            rematerialised(Bottleneck, self.remat),
+            rematerialized(Bottleneck, self.remat),
             stride_first=self.stride_first,
             epsilon=self.epsilon,
             dtype=self.dtype,

@@ -20,11 +20,11 @@ _KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
 class ConvBlock(nn.Module):
-    """Twice a 3x3(x3) convolution without bias, instance norm and ReLU.
+    """Two blocks of a 3x3(x3) convolution without bias, instance norm and ReLU.
 
     Attributes:
-        features: number of output channels.
-        dtype: dtype of the computation.
+        features: Number of output channels.
+        dtype: Dtype of the computation.
     """
 
     features: int
@@ -34,7 +34,7 @@ class ConvBlock(nn.Module):
     def __call__(
         self, maps: Float[Array, "batch *space channels"]
     ) -> Float[Array, "batch *space features"]:
-        """Maps of the same size."""
+        """Return maps of the same size."""
         conv = partial(Conv, self.features, 3, kernel_init=_KERNEL_INIT, dtype=self.dtype)
         for layer in (1, 2):
             maps = conv(name=f"conv{layer}")(maps)
@@ -43,13 +43,13 @@ class ConvBlock(nn.Module):
 
 
 class UpConv(nn.Module):
-    """Transposed convolution whose kernel and stride are 2: maps of twice the size.
+    """Transposed convolution with kernel size and stride 2, which doubles the size of the maps.
 
-    No two windows overlap, so it is one matrix product, whose columns are laid out side by side.
+    Its windows do not overlap, so it is one matrix product and a reshape.
 
     Attributes:
-        features: number of output channels.
-        dtype: dtype of the computation.
+        features: Number of output channels.
+        dtype: Dtype of the computation.
     """
 
     features: int
@@ -59,11 +59,11 @@ class UpConv(nn.Module):
     def __call__(
         self, maps: Float[Array, "batch *space channels"]
     ) -> Float[Array, "batch *double_space features"]:
-        """Spreads each pixel over a square or cube of side 2, and adds the bias."""
+        """Expand each pixel to a square or cube of side 2, and add the bias."""
         batch, *space, channels = maps.shape
         dims = len(space)
         shape = (*(2,) * dims, channels, self.features)
-        # Each output sees one pixel of all channels.
+        # The fan-in of an output is one pixel with all its channels.
         init = nn.initializers.variance_scaling(
             1.0, "fan_in", "normal", batch_axis=tuple(range(dims))
         )
@@ -71,7 +71,7 @@ class UpConv(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.features,), kernel.dtype)
         columns = jnp.moveaxis(kernel.astype(self.dtype), -2, 0).reshape(channels, -1)
         pixels = maps.astype(self.dtype).reshape(batch, -1, 1, channels)
-        products = convolve(pixels, columns[None, None])  # on a CPU a product with fast gradients
+        products = convolve(pixels, columns[None, None])  # has the fast gradients on a CPU
         products = products.reshape(batch, *space, *(2,) * dims, self.features)
         pairs = (axis for side in range(1, dims + 1) for axis in (side, side + dims))
         outputs = products.transpose(0, *pairs, 2 * dims + 1)
@@ -80,19 +80,19 @@ class UpConv(nn.Module):
 
 
 class UNet(nn.Module):
-    """A U-Net: logits of every pixel of an image, or of every voxel of a volume.
+    """A U-Net, with logits for every pixel of an image or every voxel of a volume.
 
-    Every size will do that leaves more than one pixel at the bottom. Where a side is odd on its way
-    down, it is halved upwards, and on the way up the last row is cut off: no map is padded to a
-    multiple of 16 and normalised with its border.
+    Images may have any size that leaves more than one pixel at the bottom. An odd side is rounded
+    up when it is halved, and the surplus row is cut off on the way up. Padding images to a multiple
+    of 16 instead would make the border part of the instance norm.
 
     Attributes:
-        num_classes: number of classes, with the background.
+        num_classes: Number of classes, with the background.
         spatial_dims: 2 for images, 3 for volumes.
-        features: number of channels at the top; each level has twice as many as the one above.
-        depth: how often the maps are halved.
-        dtype: dtype of the computation.
-        remat: whether blocks are computed again in the backward pass, to save memory.
+        features: Number of channels at the top; each level has twice as many as the one above.
+        depth: Number of times that the maps are halved.
+        dtype: Dtype of the computation.
+        remat: Whether blocks are computed again in the backward pass, to save memory.
     """
 
     num_classes: int
@@ -106,20 +106,20 @@ class UNet(nn.Module):
     def __call__(
         self, images: Float[Array, "batch *space channels"], train: bool = False
     ) -> Float[Array, "batch *space classes"]:
-        """Logits of the images.
+        """Return the logits of the images.
 
         Args:
-            images: `[batch, height, width, channels]`, or `[batch, depth, height, width, channels]`
-                with `spatial_dims=3`; float, already normalised, any number of channels.
-            train: whether this is training, which makes no difference to this model.
+            images: ``[batch, *space, channels]`` with two or three axes of space, float, already
+                normalized, with any number of channels.
+            train: Without effect; training and evaluation are the same.
 
         Returns:
-            Logits `[batch, *space, num_classes]`, float32 (float64 if the model computes in
+            Logits ``[batch, *space, num_classes]``, float32 (float64 if the model computes in
             float64).
 
         Raises:
-            ValueError: if the images are not of that kind, or so small that one pixel is left at
-                the bottom.
+            ValueError: If the images have another shape or dtype, or are so small that one pixel is
+                left at the bottom.
         """
         self._check(images)
         block_class = nn.remat(ConvBlock) if self.remat else ConvBlock
@@ -137,7 +137,7 @@ class UNet(nn.Module):
             maps = jnp.concatenate([skip, maps], axis=-1)
             maps = block(width, name=f"merge{level}")(maps)
         wide = parameter_dtype(self.dtype)
-        # TPUs and GPUs may round the factors of a float32 product; the logits are worth the bits.
+        # By default TPUs and GPUs may round the factors of a float32 product; not for the logits.
         head = partial(nn.Dense, self.num_classes, precision=lax.Precision.HIGHEST)
         return head(dtype=wide, param_dtype=wide, name="head")(maps)
 
@@ -145,7 +145,7 @@ class UNet(nn.Module):
         expected = ("batch", *("depth", "height", "width")[-self.spatial_dims :], "channels")
         if images.ndim != len(expected) or not jnp.issubdtype(images.dtype, jnp.floating):
             raise ValueError(
-                f"Images have shape {images.shape} and dtype {images.dtype}; expected normalised "
+                f"Images have shape {images.shape} and dtype {images.dtype}; expected normalized "
                 f"floating-point images [{', '.join(expected)}]."
             )
         if max(images.shape[1:-1]) <= 2**self.depth:

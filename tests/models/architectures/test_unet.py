@@ -345,7 +345,7 @@ def test_a_sample_alone_gives_the_same_logits():
     ("array", "sentence"),
     [
         (jnp.zeros((2, 32, 32, 3), jnp.uint8), r"floating-point images \[batch, height, width, ch"),
-        (jnp.zeros((2, 32, 32, 32, 1)), r"expected normalised floating-point images"),
+        (jnp.zeros((2, 32, 32, 32, 1)), r"expected normalized floating-point images"),
         (jnp.zeros((2, 16, 12, 3)), "16x12 leave one pixel after 4 halvings.*more than 16"),
     ],
     ids=["uint8", "volumes", "too small"],
