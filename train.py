@@ -9,9 +9,10 @@ from lmf_jax.cli.command_line import parse_config
 from lmf_jax.config import Config
 from lmf_jax.distributed.initialize import start_up
 from lmf_jax.errors import run_command
-from lmf_jax.evaluation.classification.report import format_test_table, write_report
+from lmf_jax.evaluation.classification.report import format_test_table
 from lmf_jax.evaluation.classification.run import write_test
-from lmf_jax.evaluation.segmentation.report import format_segmentation_table
+from lmf_jax.evaluation.report import write_report
+from lmf_jax.evaluation.segmentation.report import format_test_table as format_segmentation_table
 from lmf_jax.inference.classifier import Trained, explain_mistakes
 from lmf_jax.inference.predict import predict
 from lmf_jax.inference.segmenter import TrainedSegmenter, test_segmenter

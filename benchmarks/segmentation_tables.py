@@ -21,8 +21,8 @@ from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import TrainingStopped, UserError, run_command
 from lmf_jax.evaluation.formatting import format_interval
 from lmf_jax.evaluation.run_groups import format_p
-from lmf_jax.evaluation.segmentation.comparison import compare_segmentation_runs
-from lmf_jax.evaluation.segmentation.run import FinishedSegmentation, read_segmentation_run
+from lmf_jax.evaluation.segmentation.comparison import compare_runs
+from lmf_jax.evaluation.segmentation.run import FinishedSegmentation, read_run
 from lmf_jax.evaluation.statistics import holm
 from lmf_jax.runs.files import best_epoch
 
@@ -73,7 +73,7 @@ def main() -> None:
     failed = train_missing(runs)
     # The GPU belongs to the workers that still train.
     jax.config.update("jax_platforms", "cpu")
-    finished = {run: read_segmentation_run(run.folder) for run in runs if run.is_finished}
+    finished = {run: read_run(run.folder) for run in runs if run.is_finished}
     if not finished:
         raise UserError(f"No run is finished in {options.runs_dir}.")
     rows = result_rows(finished)
@@ -139,7 +139,7 @@ def _differences(folders: Sequence[Path]) -> list[str]:
     """Write each difference of DSC to the first run, its interval and Wilcoxon's p after Holm."""
     if len(folders) < 2:
         return [""] * len(folders)
-    comparison = compare_segmentation_runs(folders)
+    comparison = compare_runs(folders)
     to_first = [pair for pair in comparison.pairs if pair.first == 0]
     corrected = holm([pair.wilcoxon_p for pair in to_first])
     texts = [""]

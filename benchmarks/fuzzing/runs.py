@@ -21,10 +21,11 @@ from benchmarks.fuzzing.npz import changed_npz
 from lmf_jax.config import Config
 from lmf_jax.evaluation.classification.comparison import compare_runs, format_comparison
 from lmf_jax.evaluation.classification.mistakes import Mistakes, confident_mistakes
-from lmf_jax.evaluation.classification.report import format_test_table, write_report
+from lmf_jax.evaluation.classification.report import format_test_table
 from lmf_jax.evaluation.classification.run import FinishedRun, read_run
-from lmf_jax.evaluation.classification.summary import test_summary
+from lmf_jax.evaluation.classification.summary import summarize_test
 from lmf_jax.evaluation.formatting import format_setting
+from lmf_jax.evaluation.report import write_report
 from lmf_jax.models.normalisation import Normalisation
 from lmf_jax.runs.best_checkpoint import read_best
 from lmf_jax.runs.checksum import record_checksum, tree_checksum
@@ -84,7 +85,7 @@ def _mistakes() -> dict[str, np.ndarray]:
 @functools.cache
 def _test() -> dict[str, Any]:
     made = _predictions()
-    return test_summary(made["labels"], made["logits"], CLASSES, made["groups"])
+    return summarize_test(made["labels"], made["logits"], CLASSES, made["groups"])
 
 
 def lines_of(rows: list[dict[str, Any]]) -> bytes:

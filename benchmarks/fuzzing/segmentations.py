@@ -20,14 +20,14 @@ from benchmarks.fuzzing.runs import (
     npz_of,
     or_bytes,
 )
-from lmf_jax.evaluation.classification.report import write_report
+from lmf_jax.evaluation.report import write_report
 from lmf_jax.evaluation.segmentation.comparison import (
-    compare_segmentation_runs,
-    format_segmentation_comparison,
+    compare_runs,
+    format_comparison,
 )
-from lmf_jax.evaluation.segmentation.report import format_segmentation_table
-from lmf_jax.evaluation.segmentation.run import read_segmentation_run
-from lmf_jax.evaluation.segmentation.summary import segmentation_summary
+from lmf_jax.evaluation.segmentation.report import format_test_table
+from lmf_jax.evaluation.segmentation.run import read_run
+from lmf_jax.evaluation.segmentation.summary import summarize_test
 
 CASES = 5
 
@@ -56,7 +56,7 @@ def _cases() -> dict[str, np.ndarray]:
 @functools.cache
 def _test() -> dict[str, Any]:
     made, names = _cases(), _record()["dataset"]["class_names"]
-    return segmentation_summary(made["ids"], made["counts"], made["hd95"], names, made["groups"])
+    return summarize_test(made["ids"], made["counts"], made["hd95"], names, made["groups"])
 
 
 @functools.cache
@@ -94,14 +94,14 @@ def _bad() -> SearchStrategy[Files]:
 
 def _read(folder: Path) -> None:
     """Check what the reader promises, as far as pages and tables rely on it."""
-    run = read_segmentation_run(folder)
+    run = read_run(folder)
     n, names = len(run.ids), run.dataset["class_names"]
     assert run.counts.shape == (n, len(names), 3)
     assert run.hd95.shape == (n, len(names))
     assert run.ids.dtype.kind == "U"
     assert list(run.test["per_class"]) == names
     assert list(run.test["per_case"]) == run.ids.tolist()
-    assert len(format_segmentation_table(run.test).splitlines()) >= len(names)
+    assert len(format_test_table(run.test).splitlines()) >= len(names)
     if run.overlays is not None:
         assert len(run.overlays.images) == len(run.ids[run.overlays.places])
 
@@ -116,7 +116,7 @@ def _compare(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as other:
         for name, content in _good().items():
             (Path(other) / name).write_bytes(content)
-        assert format_segmentation_comparison(compare_segmentation_runs([folder, Path(other)]))
+        assert format_comparison(compare_runs([folder, Path(other)]))
 
 
 TARGETS = (

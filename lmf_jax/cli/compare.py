@@ -5,11 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from lmf_jax.evaluation.classification.comparison import compare_runs, format_comparison
-from lmf_jax.evaluation.segmentation.comparison import (
-    compare_segmentation_runs,
-    format_segmentation_comparison,
-)
+from lmf_jax.evaluation import classification, segmentation
 from lmf_jax.runs.files import SEGMENTATION, common_task
 
 
@@ -27,6 +23,6 @@ class Compare:
 def run_compare(options: Compare) -> None:
     """Print the tables of a comparison."""
     if options.runs and common_task(options.runs) == SEGMENTATION:
-        print(format_segmentation_comparison(compare_segmentation_runs(options.runs)))
+        print(segmentation.format_comparison(segmentation.compare_runs(options.runs)))
     else:
-        print(format_comparison(compare_runs(options.runs)))
+        print(classification.format_comparison(classification.compare_runs(options.runs)))

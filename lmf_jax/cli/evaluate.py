@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 from lmf_jax.cli.run_folder import RunDir, batch_size_here
-from lmf_jax.evaluation.classification.report import format_test_table, write_report
+from lmf_jax.evaluation.classification.report import format_test_table
 from lmf_jax.evaluation.classification.run import write_test
-from lmf_jax.evaluation.classification.summary import test_summary
-from lmf_jax.evaluation.segmentation.report import format_segmentation_table
+from lmf_jax.evaluation.classification.summary import summarize_test
+from lmf_jax.evaluation.report import write_report
+from lmf_jax.evaluation.segmentation.report import format_test_table as format_segmentation_table
 from lmf_jax.inference.classifier import explain_mistakes, load_trained
 from lmf_jax.inference.segmenter import load_segmenter, summarise_cases, test_segmenter
 from lmf_jax.runs.files import CLASSIFICATION, SEGMENTATION, common_task
@@ -57,7 +58,7 @@ def _evaluate_classifier(options: Evaluate) -> None:
         print(format_test_table(results, train_counts))
         print(f"report: {write_report(run_dir)}")
     else:
-        summary = test_summary(labels, logits, dataset.class_names, groups)
+        summary = summarize_test(labels, logits, dataset.class_names, groups)
         print(format_test_table(summary, train_counts, part))
 
 

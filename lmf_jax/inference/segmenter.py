@@ -17,8 +17,8 @@ from lmf_jax.distributed.devices import MappedStep, Variables, place_on_devices,
 from lmf_jax.distributed.gather import gather_rows
 from lmf_jax.evaluation.segmentation.metrics import case_counts, hausdorff_95
 from lmf_jax.evaluation.segmentation.overlays import Overlays, shown_cases, write_overlays
-from lmf_jax.evaluation.segmentation.run import write_segmentation_test
-from lmf_jax.evaluation.segmentation.summary import Hd95Unit, segmentation_summary
+from lmf_jax.evaluation.segmentation.run import write_test
+from lmf_jax.evaluation.segmentation.summary import Hd95Unit, summarize_test
 from lmf_jax.inference.sliding_window import segment_volume, volume_probabilities
 from lmf_jax.inference.steps import make_predict_step, make_segment_step
 from lmf_jax.models import create_model
@@ -205,9 +205,9 @@ def measure_cases(trained: TrainedSegmenter, cases: Cases) -> Measured:
 
 
 def summarise_cases(trained: TrainedSegmenter, cases: Cases) -> dict[str, Any]:
-    """Return the figures of a part of the data, see :func:`segmentation_summary`."""
+    """Return the figures of a part of the data, see :func:`summarize_test`."""
     measured = measure_cases(trained, cases)
-    return segmentation_summary(
+    return summarize_test(
         cases.ids, measured.counts, measured.hd95, trained.class_names, cases.groups, _unit(cases)
     )
 
@@ -228,7 +228,7 @@ def test_segmenter(trained: TrainedSegmenter, run_dir: Path, cases: Cases) -> di
         return {}
     found = (cases.ids, measured.counts, measured.hd95)
     known = (trained.class_names, cases.groups, _unit(cases))
-    results = write_segmentation_test(run_dir, *found, *known)
+    results = write_test(run_dir, *found, *known)
     dsc = np.array([case["dsc"] for case in results["per_case"].values()])
     write_overlays(run_dir, _overlays(trained, cases, shown_cases(dsc)))
     return results

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.paper import printed
 from lmf_jax.cli.command_line import parse_config
-from lmf_jax.evaluation.classification.summary import test_summary as summarise
+from lmf_jax.evaluation.classification.summary import summarize_test
 
 IMAGES_PER_CLASS = 20
 
@@ -27,7 +27,7 @@ def make_predictions(num_classes, noise_seed, signal):
 @functools.cache
 def make_test(class_names, noise_seed, signal):
     made = make_predictions(len(class_names), noise_seed, signal)
-    return summarise(made["labels"], made["logits"], class_names)
+    return summarize_test(made["labels"], made["logits"], class_names)
 
 
 def write_run(run, *, noise_seed=0, signal=2.0, validation=0.5):

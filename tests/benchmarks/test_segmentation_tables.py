@@ -7,7 +7,7 @@ from benchmarks.segmentation_tables import Options, result_rows, run_of
 from lmf_jax.cli.command_line import parse_config
 from lmf_jax.evaluation.segmentation.comparison import signed_rank_p
 from lmf_jax.evaluation.segmentation.metrics import overlap_metrics
-from lmf_jax.evaluation.segmentation.run import read_segmentation_run
+from lmf_jax.evaluation.segmentation.run import read_run
 from lmf_jax.evaluation.statistics import holm
 from tests.evaluation.segmented import write_run
 
@@ -19,7 +19,7 @@ def finished(tmp_path_factory):
     runs = {}
     for loss, error in losses.items():
         path = write_run(folder / loss, {"loss": loss}, error=error)
-        runs[Run(name=loss, folder=path, flags=())] = read_segmentation_run(path)
+        runs[Run(name=loss, folder=path, flags=())] = read_run(path)
     return runs
 
 

@@ -12,8 +12,8 @@ import pytest
 from matplotlib.text import Text
 
 from lmf_jax.evaluation.classification.mistakes import Mistakes, confident_mistakes, write_mistakes
-from lmf_jax.evaluation.classification.report import write_report
-from lmf_jax.evaluation.classification.summary import test_summary as summarise
+from lmf_jax.evaluation.classification.summary import summarize_test
+from lmf_jax.evaluation.report import write_report
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -99,7 +99,7 @@ def make_predictions(noise_seed: int = 0, signal: float = 2) -> dict[str, np.nda
 @functools.cache
 def make_test(**predictions: float) -> dict[str, Any]:
     made = make_predictions(**predictions)
-    return summarise(made["labels"], made["logits"], CLASS_NAMES)
+    return summarize_test(made["labels"], made["logits"], CLASS_NAMES)
 
 
 def make_mistakes(labels: np.ndarray, logits: np.ndarray) -> Mistakes:

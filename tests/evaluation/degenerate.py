@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from lmf_jax.config import Config
-from lmf_jax.evaluation.classification.report import format_test_table, write_report
+from lmf_jax.evaluation.classification.report import format_test_table
 from lmf_jax.evaluation.classification.run import write_test
+from lmf_jax.evaluation.report import write_report
 from lmf_jax.inference.classifier import Trained, explain_mistakes
 from lmf_jax.models.normalisation import NORMALISATIONS
 from lmf_jax.runs.atomic_files import write_json_lines

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lmf_jax.config import Config
-from lmf_jax.evaluation.segmentation.report import format_segmentation_table
+from lmf_jax.evaluation.segmentation.report import format_test_table
 from lmf_jax.inference.segmenter import TrainedSegmenter, test_segmenter
 from lmf_jax.models.normalisation import NORMALISATIONS
 from lmf_jax.runs.atomic_files import write_json_lines
@@ -135,4 +135,4 @@ def write_segmenter_run(folder: Path, test: SegmenterTest, loss: str = "mixed-fo
         {},
         None if is_volume else NORMALISATIONS["imagenet"],
     )
-    return format_segmentation_table(test_segmenter(trained, run_dir, test))
+    return format_test_table(test_segmenter(trained, run_dir, test))

@@ -8,7 +8,7 @@ import numpy as np
 
 from lmf_jax.evaluation.segmentation.metrics import case_counts, hausdorff_95
 from lmf_jax.evaluation.segmentation.overlays import Overlays, shown_cases, write_overlays
-from lmf_jax.evaluation.segmentation.run import write_segmentation_test
+from lmf_jax.evaluation.segmentation.run import write_test
 
 NAMES = ["background", "<b>lesion & skin</b>"]
 EPOCHS = 6
@@ -111,7 +111,7 @@ def write_run(
     (folder / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in make_history()))
     (folder / "timing.jsonl").write_text("".join(json.dumps(e) + "\n" for e in timing))
     pairs = list(zip(labels, predictions, strict=True))
-    test = write_segmentation_test(
+    test = write_test(
         folder,
         np.array([f"case_{number:05}" for number in range(n)]),
         np.stack([case_counts(*pair, classes) for pair in pairs]),

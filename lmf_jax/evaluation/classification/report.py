@@ -24,9 +24,8 @@ from lmf_jax.evaluation.formatting import (
     undefined_notes,
 )
 from lmf_jax.evaluation.page import render_page, save_figures, write_page
-from lmf_jax.evaluation.segmentation.report import write_segmentation_report
 from lmf_jax.losses.class_weights import class_margins
-from lmf_jax.runs.files import SEGMENTATION, best_epoch, read_record, task_of
+from lmf_jax.runs.files import best_epoch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,8 +60,6 @@ def write_report(run_dir: str | Path) -> Path:
         UserError: if the folder or one of its files is missing or broken; it names the file.
     """
     run_dir = Path(run_dir)
-    if task_of(read_record(run_dir)) == SEGMENTATION:
-        return write_segmentation_report(run_dir)
     run = read_run(run_dir)
     confusion = _confusion(run)
     figures = save_figures(run_dir / "figures", _draw_figures(run, confusion))

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Integer, Shaped
 
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.classification.mistakes import Mistakes, read_mistakes
-from lmf_jax.evaluation.classification.summary import test_summary
+from lmf_jax.evaluation.classification.summary import summarize_test
 from lmf_jax.npz import read_arrays
 from lmf_jax.runs.atomic_files import write_results
 from lmf_jax.runs.files import (
@@ -192,7 +192,7 @@ def write_test(
             "again with a lower --learning-rate or in float32."
         )
     # Takes seconds: first, and then both files.
-    results = test_summary(labels, logits, class_names, groups)
+    results = summarize_test(labels, logits, class_names, groups)
     arrays = {"ids": ids, "labels": labels, "logits": logits}
     write_results(run_dir, "predictions", arrays, groups, results)
     return results

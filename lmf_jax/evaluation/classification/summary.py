@@ -18,7 +18,7 @@ SEED = 0
 """Of the resamples: fixed, so that the same predictions have the same intervals."""
 
 
-def test_summary(
+def summarize_test(
     labels: Integer[np.ndarray, " n"],
     logits: Float[np.ndarray, "n classes"],
     class_names: Sequence[str],

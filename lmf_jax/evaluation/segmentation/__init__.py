@@ -1,1 +1,12 @@
-"""Metrics, summary, report and comparison of segmentation runs."""
+"""Metrics, summary, report and comparison of segmentation runs.
+
+Every task has the functions below, under the same names.
+"""
+
+from lmf_jax.evaluation.segmentation.comparison import compare_runs as compare_runs
+from lmf_jax.evaluation.segmentation.comparison import format_comparison as format_comparison
+from lmf_jax.evaluation.segmentation.report import format_test_table as format_test_table
+from lmf_jax.evaluation.segmentation.report import write_report as write_report
+from lmf_jax.evaluation.segmentation.run import read_run as read_run
+from lmf_jax.evaluation.segmentation.run import write_test as write_test
+from lmf_jax.evaluation.segmentation.summary import summarize_test as summarize_test

@@ -38,7 +38,7 @@ from lmf_jax.evaluation.run_groups import (
     read_runs,
     wrap_notes,
 )
-from lmf_jax.evaluation.segmentation.run import FinishedSegmentation, read_segmentation_run
+from lmf_jax.evaluation.segmentation.run import FinishedSegmentation, read_run
 from lmf_jax.evaluation.segmentation.summary import Hd95Unit, bootstrap_means, case_metrics
 from lmf_jax.evaluation.statistics import (
     PairedDifference,
@@ -105,7 +105,7 @@ class SegmentationComparison:
     class_notes: tuple[str, ...] = ()
 
 
-def compare_segmentation_runs(run_dirs: Sequence[str | Path]) -> SegmentationComparison:
+def compare_runs(run_dirs: Sequence[str | Path]) -> SegmentationComparison:
     """Compare finished runs of segmentation that were tested on the same cases.
 
     Args:
@@ -119,7 +119,7 @@ def compare_segmentation_runs(run_dirs: Sequence[str | Path]) -> SegmentationCom
             there are fewer than two, or if two runs differ in their data, their split, their test
             cases or the unit of their distances.
     """
-    same = read_runs(run_dirs, read_segmentation_run, tested="cases")
+    same = read_runs(run_dirs, read_run, tested="cases")
     first = same.runs[0]
     unit = first.test["hd95_unit"]
     for run_dir, run in zip(same.run_dirs, same.runs, strict=True):
@@ -207,11 +207,11 @@ def _dsc_and_hd95(run: FinishedSegmentation) -> Float[np.ndarray, "n 2"]:
     return np.stack([metrics[name][:, 1:].mean(axis=1) for name in ("dsc", "hd95")], axis=-1)
 
 
-def format_segmentation_comparison(comparison: SegmentationComparison) -> str:
+def format_comparison(comparison: SegmentationComparison) -> str:
     """Lay out a comparison as plain text, at most 100 columns wide.
 
     Args:
-        comparison: from :func:`compare_segmentation_runs`.
+        comparison: from :func:`compare_runs`.
 
     Returns:
         The runs, a table of their metrics and one of their differences, and what the intervals and

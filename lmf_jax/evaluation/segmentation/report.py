@@ -23,7 +23,7 @@ from lmf_jax.evaluation.page import render_page, save_figures, write_page
 from lmf_jax.evaluation.resampling import num_units
 from lmf_jax.evaluation.segmentation.metrics import CASE_METRICS, overlap_metrics
 from lmf_jax.evaluation.segmentation.overlays import Overlays
-from lmf_jax.evaluation.segmentation.run import FinishedSegmentation, read_segmentation_run
+from lmf_jax.evaluation.segmentation.run import FinishedSegmentation, read_run
 from lmf_jax.runs.files import best_epoch
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ WORST_CASES = 10
 """Cases in the table of the worst."""
 
 
-def write_segmentation_report(run_dir: str | Path) -> Path:
+def write_report(run_dir: str | Path) -> Path:
     """Write ``figures/*.png`` and ``report.html`` into the folder of a run of segmentation.
 
     Args:
@@ -49,7 +49,7 @@ def write_segmentation_report(run_dir: str | Path) -> Path:
         UserError: if the folder or one of its files is missing or broken; it names the file.
     """
     run_dir = Path(run_dir)
-    run = read_segmentation_run(run_dir)
+    run = read_run(run_dir)
     figures = save_figures(run_dir / "figures", _draw_figures(run))
     rows, has_class = _class_rows(run), run.counts[:, :, 0] + run.counts[:, :, 2] > 0
     html = render_page(
@@ -70,7 +70,7 @@ def write_segmentation_report(run_dir: str | Path) -> Path:
     return write_page(run_dir, html)
 
 
-def format_segmentation_table(test: Mapping[str, Any], part: str = "test") -> str:
+def format_test_table(test: Mapping[str, Any], part: str = "test") -> str:
     """Lay out the metrics of each class as plain text, at most 80 columns wide.
 
     Args:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Integer, Shaped
 
 from lmf_jax.evaluation.segmentation.metrics import CASE_METRICS
 from lmf_jax.evaluation.segmentation.overlays import Overlays, read_overlays
-from lmf_jax.evaluation.segmentation.summary import Hd95Unit, segmentation_summary
+from lmf_jax.evaluation.segmentation.summary import Hd95Unit, summarize_test
 from lmf_jax.npz import read_arrays
 from lmf_jax.runs.atomic_files import write_results
 from lmf_jax.runs.files import (
@@ -51,7 +51,7 @@ class FinishedSegmentation(Finished):
     overlays: Overlays | None = None
 
 
-def read_segmentation_run(run_dir: str | Path) -> FinishedSegmentation:
+def read_run(run_dir: str | Path) -> FinishedSegmentation:
     """Read the folder of a run of segmentation that has been trained and tested.
 
     Args:
@@ -161,7 +161,7 @@ def _is_metric(name: str, value: Any) -> bool:
     return is_number(value, 0) if name == "hd95" else is_number(value, 0, 1)
 
 
-def write_segmentation_test(
+def write_test(
     run_dir: Path,
     ids: Shaped[np.ndarray, " n"],
     counts: Int[np.ndarray, "n classes 3"],
@@ -181,7 +181,7 @@ def write_segmentation_test(
         groups: patient or lesion of each case, where they are known.
         unit: of the distances.
     """
-    results = segmentation_summary(ids, counts, hd95, class_names, groups, unit)
+    results = summarize_test(ids, counts, hd95, class_names, groups, unit)
     arrays = {"ids": ids, "counts": counts.astype(np.int64), "hd95": hd95.astype(np.float64)}
     write_results(run_dir, "cases", arrays, groups, results)
     return results

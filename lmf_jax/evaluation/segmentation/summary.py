@@ -22,7 +22,7 @@ from lmf_jax.evaluation.segmentation.metrics import CASE_METRICS, overlap_metric
 Hd95Unit = Literal["mm", "pixels"]
 
 
-def segmentation_summary(
+def summarize_test(
     ids: Shaped[np.ndarray, " n"],
     counts: Integer[np.ndarray, "n classes 3"],
     hd95: Float[np.ndarray, "n classes"],

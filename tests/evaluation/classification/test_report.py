@@ -15,7 +15,7 @@ from PIL import Image
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation import read_run
 from lmf_jax.evaluation.classification.mistakes import Mistakes, read_mistakes, write_mistakes
-from lmf_jax.evaluation.classification.report import format_test_table, write_report
+from lmf_jax.evaluation.classification.report import format_test_table
 from lmf_jax.evaluation.formatting import (
     format_count,
     format_difference,
@@ -27,6 +27,7 @@ from lmf_jax.evaluation.formatting import (
     format_ratio,
     format_setting,
 )
+from lmf_jax.evaluation.report import write_report
 from tests.evaluation.browser import CHROMIUM, WITHOUT_CHROMIUM
 from tests.evaluation.page import Page
 

@@ -9,7 +9,7 @@ from lmf_jax.evaluation.calibration_error import debiased_calibration_error
 from lmf_jax.evaluation.classification.run import TEST_METRICS
 from lmf_jax.evaluation.classification.scores import calibration, score
 from lmf_jax.evaluation.classification.summary import (
-    test_summary as summarise,  # pytest would collect test_*
+    summarize_test,
 )
 from lmf_jax.evaluation.statistics import score_intervals
 
@@ -26,7 +26,7 @@ NAMES = ["nevus", "melanoma", "scar", "absent"]
 def test_summary_has_the_form_of_test_json():
     ece = debiased_calibration_error(calibration(LABELS, np.array(PROBABILITIES)))
     assert ece.observed == pytest.approx((abs(2 - 2 * 0.7) + 0.5 + 0.61) / 4)
-    summary = json.loads(json.dumps(summarise(LABELS, np.log(PROBABILITIES), NAMES)))
+    summary = json.loads(json.dumps(summarize_test(LABELS, np.log(PROBABILITIES), NAMES)))
     intervals = summary.pop("intervals")
     assert summary == {
         "accuracy": 0.5,
@@ -79,7 +79,7 @@ def test_each_metric_and_interval_stands_under_its_own_name():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 60)
     logits = rng.normal(size=(60, 3)) + np.eye(3)[labels]
-    summary = summarise(labels, logits, ["a", "b", "c"])
+    summary = summarize_test(labels, logits, ["a", "b", "c"])
     ends, ece = score_intervals(labels, logits)
     scores = score(labels, logits)._replace(ece=ece)
     for name in TEST_METRICS:
@@ -107,12 +107,12 @@ def metric_of(scores, name):
 
 def test_summary_keeps_the_digits_of_a_python_float():
     labels = np.array([0, 0, 0])
-    summary = summarise(labels, np.eye(2)[[0, 1, 1]], ["a", "b"])
+    summary = summarize_test(labels, np.eye(2)[[0, 1, 1]], ["a", "b"])
     assert summary["accuracy"] == 1 / 3
 
 
 def test_one_class_alone_has_no_ranking():
-    summary = summarise(np.zeros(3, int), np.eye(2)[[0, 1, 1]], ["a", "b"])
+    summary = summarize_test(np.zeros(3, int), np.eye(2)[[0, 1, 1]], ["a", "b"])
     for name in ("auroc", "average_precision"):
         assert summary[name] is None and summary["intervals"][name] is None
         assert summary["per_class"]["a"][name] is None
@@ -123,7 +123,7 @@ def test_one_class_alone_has_no_ranking():
 def test_nan_logits_are_refused():
     logits = np.full((4, 3), np.nan)
     with pytest.raises(ValueError, match="4 of 4 examples hold NaN"):
-        summarise(np.zeros(4, int), logits, ["a", "b", "c"])
+        summarize_test(np.zeros(4, int), logits, ["a", "b", "c"])
 
 
 @pytest.mark.parametrize(
@@ -138,4 +138,4 @@ def test_nan_logits_are_refused():
 )
 def test_summary_refuses_what_does_not_fit(labels, class_names, message):
     with pytest.raises(ValueError, match=message):
-        summarise(np.array(labels, int), np.zeros((len(labels), 2)), class_names)
+        summarize_test(np.array(labels, int), np.zeros((len(labels), 2)), class_names)

@@ -11,12 +11,12 @@ from scipy import stats
 
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.segmentation.comparison import (
-    compare_segmentation_runs,
-    format_segmentation_comparison,
+    compare_runs,
+    format_comparison,
     signed_rank_p,
 )
 from lmf_jax.evaluation.segmentation.metrics import overlap_metrics
-from lmf_jax.evaluation.segmentation.run import read_segmentation_run
+from lmf_jax.evaluation.segmentation.run import read_run
 from lmf_jax.evaluation.statistics import holm
 from lmf_jax.runs.files import common_task
 from tests.evaluation.segmented import write_run
@@ -43,7 +43,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def comparison(runs):
-    return compare_segmentation_runs(list(runs.values()))
+    return compare_runs(list(runs.values()))
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def two_runs(tmp_path):
 
 def dsc_of(run_dir):
     """The mean over the foreground, case by case."""
-    return overlap_metrics(read_segmentation_run(run_dir).counts)["dsc"][:, 1:].mean(axis=1)
+    return overlap_metrics(read_run(run_dir).counts)["dsc"][:, 1:].mean(axis=1)
 
 
 def change_json(path, change):
@@ -73,7 +73,7 @@ def test_runs_that_differ_in_their_seed_alone_are_a_group(comparison):
 
 
 def test_a_single_run_keeps_its_metrics_and_intervals(runs, comparison):
-    test = read_segmentation_run(runs["ce-5"]).test
+    test = read_run(runs["ce-5"]).test
     for name in ("dsc", "iou", "precision", "recall", "hd95"):
         metric = comparison.groups[2].metrics[name]
         assert [metric.value, metric.low, metric.high] == [test[name], *test["intervals"][name]]
@@ -91,7 +91,7 @@ def test_pairs_meet_on_the_seeds_that_both_have(runs, comparison):
     means = [difference.mean() for difference in by_seed]
     ends = stats.t.interval(0.95, 1, np.mean(means), stats.sem(means))
     assert (pair.over_seeds.low, pair.over_seeds.high) == pytest.approx(ends)
-    tests = [read_segmentation_run(run_dir).test["hd95"] for run_dir in runs.values()]
+    tests = [read_run(run_dir).test["hd95"] for run_dir in runs.values()]
     assert pair.hd95.difference == pytest.approx(np.mean(tests[:2]) - np.mean(tests[2:4]))
 
 
@@ -102,7 +102,7 @@ def test_the_interval_is_of_the_paired_difference(runs, comparison):
     means = -by_case[rng.integers(0, N, (20_000, N))].mean(axis=1)
     found = (pair.dsc.low, pair.dsc.high)
     assert found == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.05 * np.ptp(means))
-    spread = np.ptp(read_segmentation_run(runs["ce-5"]).test["intervals"]["dsc"])
+    spread = np.ptp(read_run(runs["ce-5"]).test["intervals"]["dsc"])
     assert pair.dsc.high - pair.dsc.low < spread / 2
 
 
@@ -119,24 +119,24 @@ def test_known_patients_are_drawn(two_runs, tmp_path):
         with np.load(run_dir / "cases.npz") as file:
             arrays = dict(file)
         np.savez(run_dir / "cases.npz", **arrays, groups=patients)
-    found = compare_segmentation_runs(two_runs)
+    found = compare_runs(two_runs)
     by_case = dsc_of(two_runs[0]) - dsc_of(two_runs[1])
     assert found.drawn == "groups"
     by_patient = by_case.reshape(-1, 4).mean(axis=1)
     (pair,) = found.pairs
     assert pair.wilcoxon_p == pytest.approx(stats.wilcoxon(by_patient).pvalue)
-    assert "Patients or lesions, with all" in format_segmentation_comparison(found)
+    assert "Patients or lesions, with all" in format_comparison(found)
 
 
 def test_the_order_of_the_cases_does_not_matter(two_runs):
-    before = compare_segmentation_runs(two_runs).pairs
+    before = compare_runs(two_runs).pairs
     with np.load(two_runs[1] / "cases.npz") as arrays:
         np.savez(two_runs[1] / "cases.npz", **{name: a[::-1] for name, a in arrays.items()})
     change_json(
         two_runs[1] / "test.json",
         lambda test: test.update(per_case=dict(reversed(test["per_case"].items()))),
     )
-    assert compare_segmentation_runs(two_runs).pairs == before
+    assert compare_runs(two_runs).pairs == before
 
 
 @pytest.mark.parametrize("zeros", [0, 1, 5])
@@ -160,10 +160,10 @@ def test_a_case_without_a_patient_stands_for_itself():
 
 def test_runs_of_other_data_or_cases_are_refused_by_name(two_runs):
     with pytest.raises(UserError, match="at least two runs"):
-        compare_segmentation_runs(two_runs[:1])
+        compare_runs(two_runs[:1])
     change_json(two_runs[1] / "test.json", lambda test: test.update(hd95_unit="mm"))
     with pytest.raises(UserError, match=r"/a has its hd95 in pixels and the one in .*/b in mm"):
-        compare_segmentation_runs(two_runs)
+        compare_runs(two_runs)
     with np.load(two_runs[1] / "cases.npz") as arrays:
         changed = dict(arrays) | {"ids": np.char.add(arrays["ids"], "x")}
     np.savez(two_runs[1] / "cases.npz", **changed)
@@ -172,12 +172,12 @@ def test_runs_of_other_data_or_cases_are_refused_by_name(two_runs):
         lambda test: test.update(per_case={f"{i}x": m for i, m in test["per_case"].items()}),
     )
     with pytest.raises(UserError, match=r"runs in .*/a and .*/b were tested on different cases"):
-        compare_segmentation_runs(two_runs)
+        compare_runs(two_runs)
     change_json(
         two_runs[1] / "config.json", lambda record: record["dataset"].update(fingerprint="other")
     )
     with pytest.raises(UserError, match=r"runs in .*/a and .*/b saw different images, labels or"):
-        compare_segmentation_runs(two_runs)
+        compare_runs(two_runs)
 
 
 def test_runs_of_two_tasks_are_not_compared(two_runs):
@@ -189,7 +189,7 @@ def test_runs_of_two_tasks_are_not_compared(two_runs):
 
 
 def test_layout_fits_100_columns_and_says_what_it_means(comparison):
-    text = format_segmentation_comparison(comparison)
+    text = format_comparison(comparison)
     lines = text.split("\n")
     assert max(map(len, lines)) <= 100
     assert lines[0] == f"made-up: {N} test cases of 2 foreground classes"
@@ -216,7 +216,7 @@ def test_a_difference_that_other_seeds_may_turn_around_does_not_hold(comparison)
         changed = dataclasses.replace(
             comparison, pairs=(moved,), holm_p=(0.001,), wilcoxon_holm_p=(0.001,)
         )
-        rows = format_segmentation_comparison(changed).split("\n")
+        rows = format_comparison(changed).split("\n")
         assert word in next(line for line in rows if "1 vs 2" in line)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lmf_jax.cli.compare import Compare, run_compare
-from lmf_jax.evaluation import read_segmentation_run
+from lmf_jax.evaluation.segmentation import read_run
 from tests.evaluation.degenerate import check_report, check_test_file, nonsense_in
 from tests.evaluation.degenerate_segmentation import (
     segmenter_tests,
@@ -34,7 +34,7 @@ def test_a_segmenter_ends_with_a_report(name, segmenter_runs, drawn):
     run_dir, printed = segmenter_runs(name)
     check_test_file(run_dir / "test.json", unbounded=("hd95",))
     shown = check_report(run_dir, printed, drawn)
-    run, test = read_segmentation_run(run_dir), SEGMENTER_TESTS[name]
+    run, test = read_run(run_dir), SEGMENTER_TESTS[name]
     assert list(run.test["per_class"]) == list(test.names)
     assert list(run.test["per_case"]) == test.ids.tolist()
 

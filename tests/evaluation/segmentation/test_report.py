@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lmf_jax.evaluation import read_segmentation_run, write_report
+from lmf_jax.evaluation import write_report
 from lmf_jax.evaluation.formatting import format_distance
-from lmf_jax.evaluation.segmentation.report import format_segmentation_table
+from lmf_jax.evaluation.segmentation import read_run
+from lmf_jax.evaluation.segmentation.report import format_test_table
 from tests.evaluation.browser import CHROMIUM, WITHOUT_CHROMIUM
 from tests.evaluation.page import Page
 from tests.evaluation.segmented import write_run
@@ -39,7 +40,7 @@ def page(html):
 
 @pytest.fixture(scope="module")
 def test(run_dir):
-    return read_segmentation_run(run_dir).test
+    return read_run(run_dir).test
 
 
 def ends(interval, write="{:.3f}".format):
@@ -93,7 +94,7 @@ def test_every_class_has_its_metrics(test, page):
 
 
 def test_the_worst_cases_are_listed_with_their_sizes(run_dir, test, page):
-    run = read_segmentation_run(run_dir)
+    run = read_run(run_dir)
     order = sorted(test["per_case"], key=lambda name: test["per_case"][name]["dsc"])
     table = page.text.split("Worst cases", 1)[1].split("Data", 1)[0]
     found = re.findall(r"case_\d+", table)
@@ -167,7 +168,7 @@ def test_a_browser_shows_all_parts(run_dir, tmp_path):
 def test_table_is_aligned_and_fits_80_columns(test):
     name = "Kidney tumour, cysts and everything else that is no healthy tissue"
     per_class = {"background": test["per_class"]["background"], name: test["per_class"]["tumour"]}
-    table = format_segmentation_table(test | {"per_class": per_class})
+    table = format_test_table(test | {"per_class": per_class})
     lines = table.split("\n")
     head = ["class", "DSC", "IoU", "precision", "recall", "hd95", "pixels", "test"]
     assert lines[0].split() == head

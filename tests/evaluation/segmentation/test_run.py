@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from lmf_jax.errors import UserError
-from lmf_jax.evaluation.classification.run import read_run
+from lmf_jax.evaluation import classification
 from lmf_jax.evaluation.segmentation.overlays import (
     Overlays,
     read_overlays,
     shown_cases,
     write_overlays,
 )
-from lmf_jax.evaluation.segmentation.run import read_segmentation_run
+from lmf_jax.evaluation.segmentation.run import read_run
 from lmf_jax.runs.files import best_epoch
 from tests.evaluation.segmented import write_run
 
@@ -38,7 +38,7 @@ def change_arrays(path, change):
 
 
 def test_reads_what_the_folder_holds(run_dir):
-    run = read_segmentation_run(str(run_dir))
+    run = read_run(str(run_dir))
     assert run.config["loss"] == "mixed-focal"
     assert run.dataset["num_cases"]["train"] == 120
     assert best_epoch(run.history, "val_dsc")["epoch"] == 4
@@ -52,7 +52,7 @@ def test_reads_what_the_folder_holds(run_dir):
 
 def test_what_may_be_missing_or_known(tmp_path):
     groups = np.array([f"patient {i // 2}" for i in range(N)])
-    run = read_segmentation_run(write_run(tmp_path, number=N, groups=groups, overlays=False))
+    run = read_run(write_run(tmp_path, number=N, groups=groups, overlays=False))
     assert run.overlays is None
     assert run.groups.tolist() == groups.tolist()
     assert run.test["intervals"]["drawn"] == "groups"
@@ -60,19 +60,19 @@ def test_what_may_be_missing_or_known(tmp_path):
 
 def test_narrow_counts_do_not_overflow(run_dir):
     path = run_dir / "cases.npz"
-    before = read_segmentation_run(run_dir).counts
+    before = read_run(run_dir).counts
     change_arrays(path, lambda a: a | {"counts": a["counts"].astype(np.uint16)})
-    run = read_segmentation_run(run_dir)
+    run = read_run(run_dir)
     assert run.counts.dtype == np.int64
     np.testing.assert_array_equal(run.counts, before)
 
 
 def test_a_reader_refuses_the_run_of_another_task(run_dir):
     with pytest.raises(UserError, match="is one of segmentation; expected classification"):
-        read_run(run_dir)
+        classification.read_run(run_dir)
     change_json(run_dir / "config.json", lambda record: record["config"].pop("task"))
     with pytest.raises(UserError, match="is one of classification; expected segmentation"):
-        read_segmentation_run(run_dir)
+        read_run(run_dir)
 
 
 @pytest.mark.parametrize(
@@ -83,14 +83,14 @@ def test_missing_or_truncated_file_is_named(run_dir, name):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) - len(content) // 20 - 10])
     with pytest.raises(UserError, match=f"{name} is (broken|damaged)"):
-        read_segmentation_run(run_dir)
+        read_run(run_dir)
     path.unlink()
     if name == "timing.jsonl":  # a run that was killed while it ended may lack it
-        assert read_segmentation_run(run_dir).timing == []
+        assert read_run(run_dir).timing == []
         return
     message = "There is no run in" if name == "config.json" else f"{name} is missing"
     with pytest.raises(UserError, match=message):
-        read_segmentation_run(run_dir)
+        read_run(run_dir)
 
 
 @pytest.mark.parametrize(
@@ -138,14 +138,14 @@ def test_missing_or_truncated_file_is_named(run_dir, name):
 def test_incomplete_record_says_what_is_missing(run_dir, name, change, message):
     change_json(run_dir / name, change)
     with pytest.raises(UserError, match=f"{name} is broken: .*{message}"):
-        read_segmentation_run(run_dir)
+        read_run(run_dir)
 
 
 def test_incomplete_epoch_is_named_by_its_line(run_dir):
     with (run_dir / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 7, "train_loss": 1, "val_loss": 1, "val_macro_f1": 1}\n')
     with pytest.raises(UserError, match=r"metrics\.jsonl is broken: its line 7 lacks val_dsc"):
-        read_segmentation_run(run_dir)
+        read_run(run_dir)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_incomplete_epoch_is_named_by_its_line(run_dir):
 def test_cases_that_do_not_fit_are_refused(run_dir, change, message):
     change_arrays(run_dir / "cases.npz", change)
     with pytest.raises(UserError, match=rf"cases\.npz .*{message}"):
-        read_segmentation_run(run_dir)
+        read_run(run_dir)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_cases_that_do_not_fit_are_refused(run_dir, change, message):
 def test_overlays_that_are_none_are_refused(run_dir, change):
     change_arrays(run_dir / "overlays.npz", change)
     with pytest.raises(UserError, match=r"overlays\.npz is broken: its images \("):
-        read_segmentation_run(run_dir)
+        read_run(run_dir)
 
 
 def test_overlays_are_read_as_they_were_written(tmp_path):

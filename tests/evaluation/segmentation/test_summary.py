@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lmf_jax.evaluation.segmentation.metrics import CASE_METRICS
-from lmf_jax.evaluation.segmentation.summary import bootstrap_means, segmentation_summary
+from lmf_jax.evaluation.segmentation.summary import bootstrap_means, summarize_test
 
 NAMES = ["background", "kidney", "tumour"]
 IDS = np.array(["a", "b"])
@@ -22,7 +22,7 @@ def many(n=60, seed=0):
 
 
 def test_means_are_over_cases_and_then_over_the_foreground():
-    summary = segmentation_summary(IDS, COUNTS, HD95, NAMES, hd95_unit="pixels")
+    summary = summarize_test(IDS, COUNTS, HD95, NAMES, hd95_unit="pixels")
     kidney, tumour = summary["per_class"]["kidney"], summary["per_class"]["tumour"]
     assert kidney == pytest.approx(
         {
@@ -47,14 +47,14 @@ def test_means_are_over_cases_and_then_over_the_foreground():
 def test_support_counts_the_cases_with_the_class_in_their_truth():
     missed, made_up, found = [0, 0, 5], [0, 5, 0], [3, 1, 1]
     counts = np.array([[found, missed], [found, found], [found, missed], [found, made_up]])
-    summary = segmentation_summary(many(4)[0], counts, np.ones((4, 2)), ["background", "lesion"])
+    summary = summarize_test(many(4)[0], counts, np.ones((4, 2)), ["background", "lesion"])
     assert [metrics["support"] for metrics in summary["per_class"].values()] == [4, 3]
 
 
 def test_it_is_json_and_the_same_every_time():
-    summary = segmentation_summary(*many(), ["background", "lesion"])
+    summary = summarize_test(*many(), ["background", "lesion"])
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-    assert segmentation_summary(*many(), ["background", "lesion"]) == summary
+    assert summarize_test(*many(), ["background", "lesion"]) == summary
     intervals = summary["intervals"]
     said = [intervals[key] for key in ("level", "resamples", "seed", "drawn")]
     assert said == [0.95, 2000, 0, "cases"]
@@ -62,7 +62,7 @@ def test_it_is_json_and_the_same_every_time():
 
 def test_intervals_are_those_of_the_bootstrap_over_cases():
     ids, counts, hd95 = many()
-    intervals = segmentation_summary(ids, counts, hd95, ["background", "lesion"])["intervals"]
+    intervals = summarize_test(ids, counts, hd95, ["background", "lesion"])["intervals"]
     rng = np.random.default_rng(1)
     means = hd95[rng.integers(0, 60, (20_000, 60)), 1].mean(axis=1)
     assert intervals["hd95"] == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.01)
@@ -74,7 +74,7 @@ def test_the_mean_over_classes_is_drawn_with_all_classes_of_a_case():
     hd95 = np.random.default_rng(0).random((50, 1))
     opposite = np.concatenate([hd95, hd95, 1 - hd95], axis=1)
     counts = np.ones((50, 3, 3), int)
-    intervals = segmentation_summary(many(50)[0], counts, opposite, NAMES)["intervals"]
+    intervals = summarize_test(many(50)[0], counts, opposite, NAMES)["intervals"]
     assert intervals["hd95"] == pytest.approx([0.5, 0.5], abs=1e-6)
 
 
@@ -83,8 +83,8 @@ def test_groups_are_drawn_with_all_their_cases():
     hd95 = np.repeat(np.random.default_rng(2).random((15, 2)), 4, axis=0)
     groups = np.repeat([f"patient {i}" for i in range(15)], 4)
     names = ["background", "lesion"]
-    alone = segmentation_summary(ids, counts, hd95, names)["intervals"]
-    together = segmentation_summary(ids, counts, hd95, names, groups)["intervals"]
+    alone = summarize_test(ids, counts, hd95, names)["intervals"]
+    together = summarize_test(ids, counts, hd95, names, groups)["intervals"]
     assert together["drawn"] == "groups"
     widths = [np.ptp(intervals["hd95"]) for intervals in (alone, together)]
     assert widths[1] == pytest.approx(2 * widths[0], rel=0.2)
@@ -109,4 +109,4 @@ def test_a_mean_of_resamples_lies_among_its_values():
 def test_what_does_not_fit_is_refused(change, message):
     arguments = {"ids": IDS, "counts": COUNTS, "hd95": HD95, "class_names": NAMES} | change
     with pytest.raises(ValueError, match=message):
-        segmentation_summary(**arguments)
+        summarize_test(**arguments)
