@@ -1,6 +1,6 @@
 """What the TPU compiler says of the train step, with no TPU: ``python -m benchmarks.tpu_compile``.
 
-The step is that of ``train.py``, mapped by ``pmap`` over all chips of a slice of a TPU pod: uint8
+The step is that of ``train.py``, mapped over all chips of a slice of a TPU pod: uint8
 images in, forward, loss, backward, the sums over chips, AdamW. The compiler of the ``tpu`` extra
 needs no chip, only the name of the slice; the state is never made, only its shapes. Memory,
 operations, bytes and all-reduces are the compiler's own figures. Times and efficiencies are

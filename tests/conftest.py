@@ -95,6 +95,15 @@ def give_back_compiled_programs():
     jax.clear_caches()
 
 
+@pytest.fixture(params=["shard_map_step", "pmap_step"])
+def each_form(request, monkeypatch):
+    """Run the test with each form of the mapped step, and return its name."""
+    from lmf_jax.distributed import devices
+
+    monkeypatch.setattr(devices, "map_step", getattr(devices, request.param))
+    return request.param
+
+
 @pytest.fixture
 def without_pictures(monkeypatch):
     """Pictures take most of a report's time; for tests of what is written beside them."""

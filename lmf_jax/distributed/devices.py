@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
@@ -27,13 +29,13 @@ class MappedStep:
     """A step mapped over devices, compiled for every shape and type of its batch that it meets."""
 
     mapped: Any
-    """From ``jax.pmap``, which itself takes no options for the compiler."""
+    """From :func:`pmap_step` or :func:`shard_map_step`."""
     compiler_options: Mapping[str, str]
     _compiled: dict[Any, Callable] = field(default_factory=dict)
 
     def __call__(self, state: Any, batch: Any) -> Any:
         """Run the step; the state or the variables have one shape, the batch may have any."""
-        if jax.process_count() > 1:  # pmap alone joins the shares of several processes
+        if jax.process_count() > 1:  # a compiled step takes global arrays alone
             return self.mapped(state, batch)
         kind = tuple((x.shape, x.dtype) for x in jax.tree.leaves(batch))
         if kind not in self._compiled:
@@ -80,11 +82,23 @@ def over_devices(
 
     Args:
         step: of a state, the same on all devices, and a device's part of a batch.
-        devices: what to map over; by itself all devices there are.
+        devices: what to map over (default: all devices).
         donate_state: whether the state is given up to the step.
         spread_output: whether the result is a part of a batch too, or the same on all devices.
     """
-    mapped = jax.pmap(
+    mapped = map_step(step, devices, donate_state, spread_output)
+    on_cpu = (jax.devices() if devices is None else devices)[0].platform == "cpu"
+    return MappedStep(mapped, CPU_COMPILER_OPTIONS if on_cpu else {})
+
+
+def pmap_step(
+    step: Callable,
+    devices: Sequence[jax.Device] | None,
+    donate_state: bool,
+    spread_output: bool,
+) -> Any:
+    """Map a step by ``jax.pmap``; the arguments are those of :func:`over_devices`."""
+    return jax.pmap(
         step,
         axis_name=AXIS,
         in_axes=(None, 0),
@@ -92,5 +106,63 @@ def over_devices(
         donate_argnums=0 if donate_state else (),
         devices=devices,
     )
-    on_cpu = (jax.devices() if devices is None else devices)[0].platform == "cpu"
-    return MappedStep(mapped, CPU_COMPILER_OPTIONS if on_cpu else {})
+
+
+def shard_map_step(
+    step: Callable,
+    devices: Sequence[jax.Device] | None,
+    donate_state: bool,
+    spread_output: bool,
+) -> "ShardMappedStep":
+    """Map a step by ``jax.shard_map``; the arguments are those of :func:`over_devices`."""
+    mesh = Mesh(np.array(_all_devices() if devices is None else devices), (AXIS,))
+    out_spec = PartitionSpec(AXIS) if spread_output else PartitionSpec()
+
+    def step_of_shard(state: Any, batch: Any) -> Any:
+        # shard_map keeps the mapped axis, of length 1 on each device, which pmap removes.
+        output = step(state, jax.tree.map(lambda x: jnp.squeeze(x, 0), batch))
+        return jax.tree.map(lambda x: jnp.expand_dims(x, 0), output) if spread_output else output
+
+    mapped = jax.shard_map(
+        step_of_shard,
+        mesh=mesh,
+        in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+        out_specs=out_spec,
+        check_vma=False,  # the steps sum over devices explicitly, as under pmap
+    )
+    return ShardMappedStep(
+        jax.jit(mapped, donate_argnums=0 if donate_state else ()), mesh, out_spec
+    )
+
+
+@dataclass(frozen=True)
+class ShardMappedStep:
+    """A step mapped by ``shard_map`` that, as ``pmap``, takes and returns host-local arrays."""
+
+    jitted: Any
+    mesh: Mesh
+    out_spec: PartitionSpec
+
+    def __call__(self, state: Any, batch: Any) -> Any:
+        """Run the step on the devices of all processes."""
+        specs = (PartitionSpec(), PartitionSpec(AXIS))
+        arguments = multihost_utils.host_local_array_to_global_array(
+            (state, batch), self.mesh, specs
+        )
+        output = self.jitted(*arguments)
+        return multihost_utils.global_array_to_host_local_array(output, self.mesh, self.out_spec)
+
+    def lower(self, state: Any, batch: Any) -> Any:
+        """Trace the step for arguments like these, or for ``jax.ShapeDtypeStruct``."""
+        return self.jitted.lower(state, batch)
+
+
+def _all_devices() -> list[jax.Device]:
+    """Return the devices of all processes, those of a process side by side."""
+    processes = range(jax.process_count())
+    return [device for process in processes for device in jax.local_devices(process)]
+
+
+map_step = shard_map_step
+"""The form in use; :func:`pmap_step` is the other. ``pmap`` is in maintenance mode and, in JAX
+0.10 to 0.12, itself a wrapper of ``jit(shard_map)``; both give the same bits in the same time."""

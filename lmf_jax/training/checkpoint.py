@@ -232,7 +232,7 @@ def _restore_as(like: TrainState) -> ocp.args.PyTreeRestore:
 
 
 def _global_arrays(state: TrainState) -> TrainState:
-    """Return the state as Orbax wants it: ``pmap`` gives each process arrays of its own."""
+    """Return the state as Orbax wants it: a mapped step returns host-local arrays."""
     if jax.process_count() == 1:
         return state
     return jax.tree.map(ocp.utils.fully_replicated_host_local_array_to_global_array, state)

@@ -16,7 +16,7 @@ def only(count: int) -> Iterator[None]:
     chosen = jax.devices()[:count]
     with (
         mock.patch.object(jax, "pmap", partial(_pmap, jax.pmap, chosen)),
-        mock.patch.object(jax, "local_devices", lambda: chosen),
+        mock.patch.object(jax, "local_devices", lambda *_: chosen),
         mock.patch.object(jax, "device_count", lambda: count),
     ):
         yield

@@ -9,6 +9,7 @@ import dataclasses
 import multiprocessing
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
@@ -50,15 +51,15 @@ class Part:
         return self.run_dir.with_name(f"{self.run_dir.name}-found")
 
 
-def run(processes: int, devices: int, parts: list[Part], output: Path) -> None:
+def run(processes: int, devices: int, parts: list[Part], output: Path, map_step: Callable) -> None:
     """Train with so many processes on so many devices in all, one part after the other.
 
-    No process outlives this call.
+    ``map_step`` is what maps a step over devices. No process outlives this call.
     """
     outputs = [output.with_name(f"{output.name}-{number}") for number in range(processes)]
     started: list[BaseProcess] = []
     for flags, file in zip(meeting_flags(processes), outputs, strict=True):
-        work = ([*SETTINGS, *flags], devices // processes, parts, file)
+        work = ([*SETTINGS, *flags], devices // processes, parts, file, map_step)
         started.append(_FORKS.Process(target=_work, args=work))
     try:
         for process in started:
@@ -116,7 +117,9 @@ def _images() -> np.ndarray:
     return images
 
 
-def _work(words: list[str], local_devices: int, parts: list[Part], output: Path) -> None:
+def _work(
+    words: list[str], local_devices: int, parts: list[Part], output: Path, map_step: Callable
+) -> None:
     """Be one of the processes."""
     with output.open("w") as file:
         os.dup2(file.fileno(), 1)
@@ -126,12 +129,14 @@ def _work(words: list[str], local_devices: int, parts: list[Part], output: Path)
     import jax
 
     from lmf_jax.cli.command_line import parse_config
+    from lmf_jax.distributed import devices
     from lmf_jax.distributed.initialize import start_up
     from lmf_jax.training import classification
     from tests.training.tiny import tiny_model
 
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     classification.create_model = lambda name, **settings: tiny_model(**settings)
+    devices.map_step = map_step
     config = parse_config(words).resolve({})
     start_up(config)
     assert jax.local_device_count() == local_devices

@@ -7,7 +7,9 @@ import json
 import shutil
 
 import numpy as np
+import pytest
 
+from lmf_jax.distributed.devices import pmap_step, shard_map_step
 from tests.training.many import TRAINING, Part, found, labels, run
 
 SETUPS = {
@@ -25,12 +27,15 @@ GOING_ON += [("2 processes", "1 device")]
 COMPARED = ("loss", "batch_stats", "gradients", "params", "ema", "logits")
 
 
-def test_any_devices_and_processes_train_alike_and_go_on_where_others_stopped(tmp_path, subtests):
+@pytest.mark.parametrize("map_step", [shard_map_step, pmap_step])
+def test_any_devices_and_processes_train_alike_and_go_on_where_others_stopped(
+    map_step, tmp_path, subtests
+):
     """One test, so that what all processes found is there for all comparisons."""
     curves = {}
     for name in SETUPS:
         parts = parts_of(name, tmp_path)
-        run(*SETUPS[name], list(parts.values()), tmp_path / f"{name}-output")
+        run(*SETUPS[name], list(parts.values()), tmp_path / f"{name}-output", map_step)
         curves |= {key: found(part) for key, part in parts.items()}
     one = curves["1 device", "float64"]
 
@@ -55,7 +60,7 @@ def test_any_devices_and_processes_train_alike_and_go_on_where_others_stopped(tm
 
     with subtests.test("the same bits"):
         again = Part(tmp_path / "again", "float64")
-        run(1, 2, [again], tmp_path / "again-output")
+        run(1, 2, [again], tmp_path / "again-output", map_step)
         for key, values in found(again).items():
             np.testing.assert_array_equal(values, curves["2 devices", "float64"][key], err_msg=key)
         folders = (tmp_path / "2 devices-float64", tmp_path / "again")

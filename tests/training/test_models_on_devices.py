@@ -42,6 +42,7 @@ def trained(name, dtype, steps):
         yield on_one(state)
 
 
+@pytest.mark.usefixtures("each_form")
 @pytest.mark.parametrize("name", MODELS)
 def test_eight_steps_are_those_of_one_device(name):
     with jax.enable_x64(True):
@@ -51,6 +52,7 @@ def test_eight_steps_are_those_of_one_device(name):
         assert_close(two.batch_stats, one.batch_stats, 1e-6)
 
 
+@pytest.mark.usefixtures("each_form")
 @pytest.mark.parametrize("name", MODELS)
 def test_the_first_step_in_float32_is_that_of_one_device(name):
     one, two = trained(name, jnp.float32, 1)

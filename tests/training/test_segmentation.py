@@ -51,6 +51,7 @@ def train(devices, steps, dims, loss, dtype, **settings):
     return on_one(state)
 
 
+@pytest.mark.usefixtures("each_form")
 @pytest.mark.parametrize(
     ("dims", "loss", "settings"),
     [
@@ -66,6 +67,7 @@ def test_eight_steps_in_float64_are_the_same_on_four_devices(dims, loss, setting
         assert_close(four, one, 1e-6)
 
 
+@pytest.mark.usefixtures("each_form")
 def test_the_first_step_in_float32_is_the_same_on_four_devices():
     one, four = (train(n, 1, 2, "combo", jnp.float32) for n in (1, 4))
     assert_close(four, one, 1e-5)

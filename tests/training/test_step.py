@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lmf_jax.distributed import devices as mapping
 from lmf_jax.distributed.devices import AXIS, spread_over_devices
 from lmf_jax.inference.steps import make_predict_step
 from lmf_jax.losses import make_objective
@@ -22,9 +23,14 @@ OPTIMIZER = make_optimizer("adamw", SCHEDULE, weight_decay=5e-4)
 EVERYTHING = {"augment": "shift", "mixup": 0.4, "accumulate": 2, "ema_decay": 0.9}
 
 
+@pytest.fixture(autouse=True)
+def map_by(each_form):
+    """Run every test with both forms of the mapped step."""
+
+
 def train(devices, steps, **settings):
     """Train the tiny model on the first devices, and return its state, on one device."""
-    step = train_step(devices, **settings)
+    step = train_step(mapping.map_step, devices, **settings)
     with only(devices):
         state = place(initial_state(settings.get("dtype", jnp.float32), "ema_decay" in settings))
         for i in range(steps):
@@ -34,9 +40,10 @@ def train(devices, steps, **settings):
 
 
 @functools.cache
-def train_step(devices, *, loss="lmf", dtype=jnp.float32, **settings):
+def train_step(form, devices, *, loss="lmf", dtype=jnp.float32, **settings):
     settings = StepSettings(steps_per_epoch=4, total_steps=8, seed=0, dtype=dtype, **settings)
     model, objective = tiny_model(dtype=dtype, axis_name=AXIS), make_objective(loss, COUNTS)
+    assert form is mapping.map_step
     with only(devices):
         return make_train_step(model, objective, OPTIMIZER, settings)
 
