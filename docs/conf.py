@@ -27,6 +27,7 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_custom_sections = ["Reference"]
 autodoc_member_order = "groupwise"
+smartquotes = False  # would turn the dashes of a flag into one
 html_theme = "furo"
 html_title = "lmf-jax"
 html_show_copyright = False
