@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -15,18 +14,19 @@ from data.audit.audit import audit_split, format_audit
 from data.audit.class_distribution import save_class_figure
 from data.audit.duplicates import ImageHashes, hash_images
 from data.audit.label_conflicts import conflict_lines, image_digests, label_conflicts
-from data.audit.published import differences, overlaps
+from data.audit.published import count_difference_lines, shared_image_lines
 from data.builders.images import SKIPPED_FILE
 from data.builders.unused_files import unused_file_lines
 from data.file_names import on_disk
 from data.formats.intensity import parse_range
 from data.formats.masks import count_mask_pixels
 from data.labels import Labels, Rows
-from data.names import DOWNLOADS, EMBEDDED, OWN, VOLUMES, parse_name
+from data.names import parse_name
 from data.prepared.images import Prepared, open_prepared
 from data.prepared.prepare import is_prepared, open_dataset, prepare
 from data.prepared.recorded_range import update_recorded_range
-from data.splits.dataset import DEFAULTS, open_split
+from data.registry import default_settings, find_dataset, registered_datasets
+from data.splits.dataset import open_split
 from data.splits.methods import make_split, possible_splits
 from data.splits.validation_cut import lacks_validation
 from data.storage import build_lock, replacing
@@ -37,7 +37,9 @@ from lmf_jax.errors import UserError, run_command
 Name = Annotated[
     str,
     tyro.conf.arg(
-        help=f"The dataset: {', '.join((*EMBEDDED, *DOWNLOADS, *VOLUMES, *OWN.values()))}.",
+        help="Dataset: "
+        + "; ".join(f"{spec.form} ({spec.summary})" for spec in registered_datasets().values())
+        + ".",
         metavar="NAME",
     ),
     tyro.conf.Positional,
@@ -79,7 +81,8 @@ def run_prepare(options: Prepare) -> None:
     """Prepare a dataset and print its classes, and where they differ from what is published."""
     data_dir = Path(options.data_dir).expanduser()
     given = None if options.intensity_range is None else parse_range(options.intensity_range)
-    if options.name in VOLUMES:
+    spec = find_dataset(options.name)
+    if spec is not None and spec.kind == "volumes":
         if given is not None:
             raise UserError(f"--intensity-range is for images, and {options.name} holds volumes.")
         _prepare_volumes(options, data_dir)
@@ -94,8 +97,8 @@ def run_prepare(options: Prepare) -> None:
         prepared = open_prepared(prepared.folder)
     print(_class_table(prepared))
     for line in [
-        *differences(options.name, prepared),
-        *overlaps(options.name, prepared, data_dir),
+        *count_difference_lines(options.name, prepared),
+        *shared_image_lines(options.name, prepared, data_dir),
         *conflict_lines(label_conflicts(prepared, image_digests(prepared.source))),
         *_remarks(prepared),
         *unused_file_lines(options.name),
@@ -186,7 +189,7 @@ def run_audit(options: Audit) -> None:
         print(f"{len(broken)} images cannot be decoded: {', '.join(broken)}")
     for line in [
         *conflict_lines(conflicts),
-        *overlaps(options.name, labels, data_dir),
+        *shared_image_lines(options.name, labels, data_dir),
         *unused_file_lines(options.name),
     ]:
         print(line)
@@ -230,7 +233,7 @@ def load_for_audit(
     if options.raw_dir is not None:
         raise UserError("--raw-dir goes with --labels-only; a prepared dataset needs none.")
     prepared = open_dataset(options.name, data_dir)
-    ratio = DEFAULTS.get(options.name, {}).get("imbalance_ratio")
+    ratio = default_settings(options.name).get("imbalance_ratio")
     splits = {s: open_split(prepared, s, seed, ratio).rows for s in possible_splits(prepared)}
     return prepared, splits, hash_images(prepared.source, prepared.intensity_range)
 
@@ -240,14 +243,13 @@ def _labels_of_files(options: Audit) -> Labels:
     raw = _raw_dir(options.name, options.raw_dir) or name.raw
     if raw is None:
         raise UserError(f"{options.name} has no label files; leave --labels-only out.")
-    labels: Labels = import_module(f"data.datasets.{name.kind}.labels").read_labels(raw)
+    labels: Labels = name.spec.labels_module().read_labels(raw)
     return labels
 
 
 def _raw_dir(name: str, raw_dir: str | None) -> Path | None:
     """Return the folder of a download; refuse it for a dataset that is none."""
-    parse_name(name)
-    if (name in DOWNLOADS) != (raw_dir is not None):
+    if (parse_name(name).spec.kind == "download") != (raw_dir is not None):
         raise UserError(_needs_raw_dir(name) if raw_dir is None else f"{name} takes no --raw-dir.")
     return None if raw_dir is None else on_disk(Path(raw_dir).expanduser())
 

@@ -1,4 +1,4 @@
-"""What a dataset is called: a name such as ham10000, or a kind and a path such as folder:PATH."""
+"""Names of datasets: one such as ``ham10000``, or a kind and a path such as ``folder:PATH``."""
 
 import hashlib
 import re
@@ -6,43 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.file_names import on_disk
+from data.registry import DatasetSpec, find_dataset, registered_datasets
 from lmf_jax.errors import UserError
-
-EMBEDDED = ("digits_lt", "digits_masks")
-"""Datasets that come with a package."""
-
-DOWNLOADS = (
-    "covid19_radiography",
-    "ham10000",
-    "ham10000_masks",
-    "isic2018_task1",
-    "isic2019",
-    "odir5k",
-)
-"""Datasets that a person downloads, and prepares from the folder of the download."""
-
-VOLUMES = ("brats20", "kits19")
-"""Datasets of volumes for segmentation; a person downloads them, and prepares them from there."""
-
-OWN = {
-    "folder": "folder:PATH",
-    "manifest": "manifest:FILE.csv",
-    "medmnist": "medmnist:FILE.npz",
-    "pairs": "pairs:IMAGES,MASKS",
-}
-"""Kinds of dataset that are named by the path of their files, and how."""
-
-WITH_MASKS = ("digits_masks", "ham10000_masks", "isic2018_task1", "pairs")
-"""Datasets to segment: every image has a mask, a class for every pixel, and no class as a whole."""
 
 
 @dataclass(frozen=True)
 class FolderPair:
-    """The folders of images and of their masks.
+    """Folders of images and of their masks.
 
     Attributes:
-        images: The folder of the images.
-        masks: The folder of the masks.
+        images: Folder of the images.
+        masks: Folder of the masks.
     """
 
     images: Path
@@ -53,17 +27,17 @@ class FolderPair:
 
 
 RawFolder = Path | FolderPair
-"""What holds raw data: a folder or file, or a folder of images and one of masks."""
+"""Location of raw data: a folder or file, or a folder of images and one of masks."""
 
 
 @dataclass(frozen=True)
 class DatasetName:
-    """A dataset's name, taken apart.
+    """Parsed name of a dataset of images.
 
     Attributes:
-        kind: The folder under ``data/`` that reads it.
-        path: Where its files lie, if the name says so.
-        masks: Where its masks lie, if the name says so.
+        kind: Name of the dataset's folder in ``data/datasets``.
+        path: Path in the name; None if there is none.
+        masks: Path of the masks in the name; None if there is none.
     """
 
     kind: str
@@ -71,13 +45,18 @@ class DatasetName:
     masks: Path | None = None
 
     @property
+    def spec(self) -> DatasetSpec:
+        """Specification of the dataset."""
+        return registered_datasets()[self.kind]
+
+    @property
     def paths(self) -> tuple[Path, ...]:
-        """All paths that the name says, from the root."""
+        """All paths in the name, absolute."""
         return tuple(path.absolute() for path in (self.path, self.masks) if path is not None)
 
     @property
     def raw(self) -> RawFolder | None:
-        """What holds its raw data, if the name says so."""
+        """Location of the raw data; None if the name has no path."""
         if self.path is None or self.masks is None:
             return self.path
         return FolderPair(self.path, self.masks)
@@ -85,11 +64,11 @@ class DatasetName:
     @property
     def has_masks(self) -> bool:
         """Whether every image has a mask instead of a class."""
-        return self.kind in WITH_MASKS
+        return self.spec.task == "segmentation"
 
     @property
     def label(self) -> str:
-        """A name for files and titles: readable, and another one for every path."""
+        """Readable name for files and titles, unique to the paths."""
         if self.path is None:
             return self.kind
         digest = hashlib.sha256(b"\0".join(map(bytes, self.paths))).hexdigest()
@@ -102,35 +81,40 @@ def readable(path: Path) -> str:
 
 
 def parse_name(name: str) -> DatasetName:
-    """Take a dataset's name apart.
+    """Parse the name of a dataset of images.
 
     Args:
-        name: As typed: one of :data:`EMBEDDED` or :data:`DOWNLOADS`, or a kind and a path, of
-            pairs two with a comma between them.
+        name: Name as given on the command line: a registered dataset, followed by a colon and its
+            paths, with a comma between them, if it consists of the user's files.
 
     Raises:
-        UserError: If there is no such dataset, or nothing lies at its path.
+        UserError: If there is no such dataset, it has volumes, or a path does not exist.
     """
-    kind, colon, path = name.partition(":")
-    if colon and kind in OWN and path:
-        images, _, masks = path.partition(",") if kind == "pairs" else (path, "", None)
-        folders = [] if masks is None else [_existing(name, kind, masks)]
-        return DatasetName(kind, _existing(name, kind, images), *folders)
-    if name in (*EMBEDDED, *DOWNLOADS):
-        return DatasetName(name)
-    if name in VOLUMES:
-        raise UserError(f"{name} holds volumes, for --task segmentation alone; this takes images.")
-    choices = ", ".join((*EMBEDDED, *DOWNLOADS, *OWN.values()))
-    raise UserError(f"There is no dataset named {name!r}; choose one of {choices}.")
+    kind, _, text = name.partition(":")
+    spec = find_dataset(kind)
+    if spec is not None and spec.paths and text:
+        texts = text.split(",", maxsplit=len(spec.paths) - 1)
+        texts += [""] * (len(spec.paths) - len(texts))
+        return DatasetName(kind, *(_existing_path(name, spec, *pair) for pair in enumerate(texts)))
+    if spec is None or spec.paths or name != kind:
+        specs = registered_datasets().values()
+        choices = ", ".join(other.form for other in specs if other.kind != "volumes")
+        raise UserError(f"There is no dataset named {name!r}; choose one of {choices}.")
+    if spec.kind == "volumes":
+        raise UserError(
+            f"{name} has volumes, which only --task segmentation reads; expected a dataset of "
+            "images."
+        )
+    return DatasetName(kind)
 
 
-def _existing(name: str, kind: str, text: str) -> Path:
-    path, is_folder = on_disk(Path(text).expanduser()), kind in ("folder", "pairs")
+def _existing_path(name: str, spec: DatasetSpec, number: int, text: str) -> Path:
+    """Return a path in a name as the disk spells it; raise ``UserError`` if it does not exist."""
+    path, expected = on_disk(Path(text).expanduser()), spec.paths[number]
     try:
-        is_there = bool(text) and (path.is_dir() if is_folder else path.is_file())
+        exists = bool(text) and (path.is_dir() if expected == "folder" else path.is_file())
     except OSError:  # a name longer than the disk allows
-        is_there = False
-    if not is_there:
-        expected = "folder" if is_folder else "file"
-        raise UserError(f"{name} names no {expected} that is there; expected {OWN[kind]}.")
+        exists = False
+    if not exists:
+        raise UserError(f"{name} names no existing {expected}; expected {spec.form}.")
     return path

@@ -1,11 +1,10 @@
 """What is to be known of a dataset of volumes before any file is opened."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -77,7 +76,6 @@ class VolumeSpec:
         spacing: Edges of a prepared voxel along z, y, x, in mm.
         padding: The normalized value of what lies outside of a volume.
         crop: Whether what is :attr:`padding` on all sides is cut off.
-        defaults: The dataset's own values for settings that the person left open.
         case_of: From a folder to the case in it.
         find_cases: Lists the cases of a download, in order.
         normalize: From the values of one modality to what a model is given; it may change them in
@@ -90,7 +88,6 @@ class VolumeSpec:
     spacing: tuple[float, float, float]
     padding: float
     crop: bool
-    defaults: Mapping[str, Any]
     case_of: Callable[[Path], CaseFiles]
     find_cases: Callable[[Path], list[CaseFiles]]
     normalize: Callable[[VolumeArray], VolumeArray]
@@ -100,7 +97,7 @@ def volume_spec(name: str) -> VolumeSpec:
     """Return what is known of a dataset of volumes.
 
     Args:
-        name: One of :data:`data.names.VOLUMES`.
+        name: Name of a dataset of volumes.
     """
     spec: VolumeSpec = import_module(f"data.datasets.{name}.volumes").SPEC
     return spec

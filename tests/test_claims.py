@@ -10,7 +10,8 @@ import pytest
 from benchmarks.paper import printed
 from benchmarks.paper.recipe import differences_from_paper
 from benchmarks.record import table as markdown
-from data.splits.dataset import DEFAULTS, load_dataset
+from data.registry import default_settings
+from data.splits.dataset import load_dataset
 from lmf_jax.cli.command_line import parse_config
 from tests import claims
 from tests.claims import ROOT, config_of, difference, paper_result, points, result, section
@@ -57,7 +58,7 @@ def digits_figures():
         f"{min(seconds):.0f} to {max(seconds):.0f} seconds",
         f"differ by up to {spread:.3f}",
         f"of the two losses by {abs(mean(by_loss['ce']) - mean(by_loss['lmf'])):.3f}",
-        f"`--ema-decay {DEFAULTS['digits_lt']['ema_decay']}`",
+        f"`--ema-decay {default_settings('digits_lt')['ema_decay']}`",
     ]
 
 

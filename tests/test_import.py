@@ -39,7 +39,7 @@ LMF_JAX = (
 it in this list, and its own."""
 
 DATA = (
-    "file_names shard sources storage stream",
+    "file_names registry shard sources storage",
     "formats",
     "labels names volume_spec",
     "builders",

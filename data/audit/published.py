@@ -1,28 +1,28 @@
-"""What is known of a dataset from elsewhere: how large it is published to be, what it shares."""
+"""Comparison of a dataset with its published sizes and with other prepared datasets."""
 
-from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 
 from data.labels import PARTS, Labels
-from data.names import DOWNLOADS, DatasetName, parse_name
+from data.names import DatasetName, parse_name
 from data.prepared.images import Prepared, open_prepared, prepared_folder
+from data.registry import datasets_of_kind
 from data.splits.methods import make_split, possible_splits
 
 
-def differences(name: str, prepared: Prepared) -> list[str]:
-    """Say, part by part, whether a dataset is as large as published.
+def count_difference_lines(name: str, prepared: Prepared) -> list[str]:
+    """Return where the sizes of the parts differ from the published ones.
 
     Args:
-        name: Name of the dataset, as typed.
+        name: Name of the dataset, as given on the command line.
         prepared: The dataset.
 
     Returns:
-        Lines to print; none for a dataset of which nothing is published.
+        Lines to print; none if no sizes are published.
     """
-    expected, source = _published_counts(parse_name(name))
+    parsed = parse_name(name)
+    expected, source = parsed.spec.counts(parsed.path), parsed.spec.published_by
     if expected is None:
         return []
     rows = make_split(prepared, possible_splits(prepared)[0], seed=0)
@@ -33,39 +33,27 @@ def differences(name: str, prepared: Prepared) -> list[str]:
     ] or [f"as many images as in {source}"]
 
 
-def _published_counts(name: DatasetName) -> tuple[Mapping[str, int] | None, str]:
-    """Return the published images per part, None if there are none, and who says so."""
-    if name.kind not in (*DOWNLOADS, "medmnist"):
-        return None, ""
-    labels = import_module(f"data.datasets.{name.kind}.labels")
-    if name.has_masks:
-        return getattr(labels, "CHALLENGE_COUNTS", None), "the challenge"
-    if name.path is not None:
-        return labels.EXPECTED_COUNTS.get(labels.flag_of(name.path)), "MedMNIST"
-    return labels.PAPER_COUNTS, "the paper"
-
-
-def overlaps(name: str, labels: Labels, data_dir: Path) -> list[str]:
-    """Say which other prepared datasets to learn the same hold some of the same images.
+def shared_image_lines(name: str, labels: Labels, data_dir: Path) -> list[str]:
+    """Return which other prepared datasets of the same task contain some of the same images.
 
     Args:
-        name: Name of the dataset, as typed.
+        name: Name of the dataset, as given on the command line.
         labels: Its labels.
-        data_dir: The folder of prepared datasets.
+        data_dir: Folder of prepared datasets.
 
     Returns:
         Lines to print.
     """
     lines = []
-    has_masks = parse_name(name).has_masks
-    for other in DOWNLOADS if name in DOWNLOADS else ():
-        folder = prepared_folder(DatasetName(other), data_dir)
-        if other == name or DatasetName(other).has_masks != has_masks or not folder.exists():
+    spec, downloads = parse_name(name).spec, datasets_of_kind("download")
+    for other in map(DatasetName, downloads if spec.kind == "download" else ()):
+        folder = prepared_folder(other, data_dir)
+        if other.kind == name or other.spec.task != spec.task or not folder.exists():
             continue
         shared = np.isin(labels.ids, open_prepared(folder).ids).sum()
         if shared:
             lines.append(
-                f"{shared} images of {name} are also in {other}, which is prepared here: do not "
-                "train on one and test on the other"
+                f"{shared} images of {name} are also in {other.kind}, which is prepared here: do "
+                "not train on one and test on the other"
             )
     return lines

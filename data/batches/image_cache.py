@@ -16,12 +16,12 @@ from jaxtyping import Int, Int64, Shaped, UInt8
 from tqdm import tqdm
 
 from data.batches.decoded import Decoded, DecodedImages, DecodedMasks
+from data.batches.stream import DECODE_OPTIONS
 from data.formats.images import METHOD_VERSION
 from data.formats.masks import MASK_VERSION
 from data.splits.dataset import SplitDataset
 from data.splits.segmentation import SegmentationDataset
 from data.storage import build_lock, replacing
-from data.stream import DECODE_OPTIONS
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError
 

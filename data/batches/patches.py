@@ -14,9 +14,9 @@ import grain
 import numpy as np
 from jaxtyping import Float32, Int, Int32
 
+from data.batches.stream import Stream
 from data.shard import block_of
 from data.splits.volumes import Volume, VolumeDataset
-from data.stream import Stream
 
 FOREGROUND_SHARE = 1 / 3
 """Patches that are centerd on a voxel of a structure, as in nnU-Net.

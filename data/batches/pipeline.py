@@ -17,8 +17,8 @@ from jaxtyping import Bool, Int, Int32, Integer, UInt8
 from data.batches.decoded import DecodedImages, DecodedMasks
 from data.batches.image_cache import CachedImages, Images, Masks
 from data.batches.sampling import Sampling, positions
+from data.batches.stream import DECODE_OPTIONS, IN_MEMORY_OPTIONS, NUM_PROCESSES, Stream
 from data.shard import block_of
-from data.stream import DECODE_OPTIONS, IN_MEMORY_OPTIONS, NUM_PROCESSES, Stream
 
 Targets = Int[np.ndarray, " n"] | Masks
 """What is learned of all images: a class for each, [n], or for every pixel, [n, height, width]."""

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Int, Int64
 
 from data.batches.patches import PATCH_OPTIONS, Patch, PatchBatch, read_patches
+from data.batches.stream import Stream
 from data.shard import block_of
 from data.splits.volumes import VolumeDataset
-from data.stream import Stream
 
 
 class TileBatch(PatchBatch):

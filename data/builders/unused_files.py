@@ -3,11 +3,11 @@
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 
 from data.builders.image_folder import is_hidden, is_image
 from data.names import parse_name
+from data.registry import find_dataset
 from data.volume_spec import CaseFiles
 from lmf_jax.errors import printable
 
@@ -23,12 +23,11 @@ def unused_file_lines(name: str) -> list[str]:
     Args:
         name: Name of the dataset, as typed.
     """
-    if name.partition(":")[0] not in ("folder", "pairs"):
+    spec = find_dataset(name)
+    if spec is None or not spec.paths:
         return []
-    parsed = parse_name(name)
-    lines: list[str] = import_module(f"data.datasets.{parsed.kind}.labels").unused_file_lines(
-        parsed.raw
-    )
+    find_lines = getattr(spec.labels_module(), "unused_file_lines", None)
+    lines: list[str] = [] if find_lines is None else find_lines(parse_name(name).raw)
     return lines
 
 

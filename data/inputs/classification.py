@@ -5,9 +5,9 @@ from typing import Any
 
 from data.batches.image_cache import Images, open_images
 from data.batches.pipeline import EvaluationBatches, evaluation_batches, train_batches
+from data.batches.stream import Stream
 from data.shard import Shard
 from data.splits.dataset import Dataset, load_dataset
-from data.stream import Stream
 from lmf_jax.config import Config
 
 

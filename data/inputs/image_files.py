@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from data.batches.pipeline import EvaluationBatch
+from data.batches.stream import DECODE_OPTIONS, Stream
 from data.builders.image_folder import images_in
 from data.builders.unused_files import non_image_lines, unused_entries, unused_line
 from data.formats.images import decode_image, is_deep, open_image, read_encoded, reason
 from data.formats.intensity import FULL_RANGE, IntensityRange
-from data.stream import DECODE_OPTIONS, Stream
 from lmf_jax.errors import UserError
 
 

@@ -12,13 +12,13 @@ from jaxtyping import Int, Int64, Shaped
 from data.batches.image_cache import Images, Masks, open_images, open_masks, pixel_counts
 from data.batches.patches import patch_batches, volume_cases
 from data.batches.pipeline import EvaluationBatches, evaluation_batches, train_batches
+from data.batches.stream import Stream
 from data.batches.tiles import TileBatches, num_tiles, tile_batches
-from data.names import VOLUMES
+from data.registry import datasets_of_kind
 from data.shard import Shard
 from data.splits.dataset import check_is_of_run
 from data.splits.segmentation import SegmentationDataset, load_segmentation_dataset
 from data.splits.volumes import VolumeDataset, load_volumes
-from data.stream import Stream
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
 
@@ -58,7 +58,7 @@ def load_for_segmentation(
         UserError: If there is no such dataset or split, or a setting does not fit the dataset.
     """
     where = {"data_dir": config.data_dir, "split": config.split, "split_seed": config.split_seed}
-    if config.dataset in VOLUMES:
+    if config.dataset in datasets_of_kind("volumes"):
         return load_volumes(config.dataset, **where)
     if config.patch_size is not None:
         raise UserError(

@@ -10,7 +10,6 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,7 @@ def _state_of_files(name: DatasetName) -> str:
     """Return a name for the files as they are now: short, readable and theirs alone."""
     bases = [path if path.is_dir() else path.parent for path in name.paths]
     digest = hashlib.sha256()
-    for path in import_module(f"data.datasets.{name.kind}.labels").raw_files(name.raw):
+    for path in name.spec.labels_module().raw_files(name.raw):
         base = next(base for base in bases if path.absolute().is_relative_to(base))
         relative = path.absolute().relative_to(base).as_posix()
         _hash_fields(digest, relative.encode(), _state(on_disk(path)))

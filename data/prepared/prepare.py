@@ -4,12 +4,11 @@ import contextlib
 import io
 import shlex
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from data.formats.intensity import IntensityRange, with_range
-from data.names import DOWNLOADS, RawFolder, parse_name
+from data.names import DatasetName, RawFolder, parse_name
 from data.prepared.images import Prepared, open_prepared, prepared_folder
 from data.storage import build_lock
 from lmf_jax.config import DEFAULT_DATA_DIR
@@ -27,7 +26,7 @@ def open_dataset(name: str, data_dir: Path) -> Prepared:
         UserError: If there is no such dataset, it has to be downloaded by hand, an image is broken,
             or ``data_dir`` cannot be written.
     """
-    if name in DOWNLOADS and not is_prepared(name, data_dir):
+    if parse_name(name).spec.kind == "download" and not is_prepared(name, data_dir):
         raise UserError(
             f"{name} is not prepared in {data_dir}; download it and run: "
             f"{prepare_command(name, 'DIR', data_dir)}"
@@ -79,7 +78,7 @@ def prepare(
     with build_lock(folder):
         if not folder.exists():
             raw = parsed.raw or raw_dir
-            builder = _make_builder(parsed.kind, raw, folder)
+            builder = _make_builder(parsed, raw, folder)
             if raw is not None:
                 command = prepare_command(name, raw_dir, data_dir)
                 builder.skipped = _to_skip(builder, skip_broken, command)
@@ -91,11 +90,13 @@ def prepare(
     return open_prepared(folder)
 
 
-def _make_builder(kind: str, raw: RawFolder | None, folder: Path) -> Any:
-    """Return the TFDS builder of ``data/<kind>/``, which puts the dataset into this folder."""
-    module = import_module(f"data.datasets.{kind}.{kind}_dataset_builder")
+def _make_builder(name: DatasetName, raw: RawFolder | None, folder: Path) -> Any:
+    """Return the TFDS builder of a dataset, which writes into this folder."""
+    from data.builders.generic import builder_class  # loads TFDS
+
     options = {"data_dir": folder.parents[1], "file_format": "array_record"}
-    return module.Builder(**options) if raw is None else module.Builder(raw=raw, **options)
+    options |= {} if raw is None else {"raw": raw}
+    return builder_class(name.spec)(**options)
 
 
 def _to_skip(builder: Any, skip_broken: bool, command: str) -> list[str]:

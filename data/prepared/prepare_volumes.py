@@ -37,7 +37,7 @@ def prepare_volumes(
     interrupted goes on with the case at which it was.
 
     Args:
-        name: One of :data:`data.names.VOLUMES`.
+        name: Name of a dataset of volumes.
         raw_dir: The folder of the download.
         data_dir: The folder of prepared datasets.
         skip_broken: Whether to leave out cases that cannot be used.

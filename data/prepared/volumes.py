@@ -50,7 +50,7 @@ def volumes_folder(name: str, data_dir: Path) -> Path:
     """Return where a dataset of volumes lies, once it is prepared.
 
     Args:
-        name: One of :data:`data.names.VOLUMES`.
+        name: Name of a dataset of volumes.
         data_dir: The folder of prepared datasets.
     """
     return data_dir / name / VERSION
@@ -89,7 +89,7 @@ def open_prepared_volumes(name: str, folder: Path) -> PreparedVolumes:
     """Open a prepared dataset; its cases are not read.
 
     Args:
-        name: One of :data:`data.names.VOLUMES`.
+        name: Name of a dataset of volumes.
         folder: Where it lies.
 
     Raises:
@@ -115,7 +115,7 @@ def open_complete(name: str, folder: Path) -> PreparedVolumes | None:
     """Open a prepared dataset; returns None unless it and the file of every case are there.
 
     Args:
-        name: One of :data:`data.names.VOLUMES`.
+        name: Name of a dataset of volumes.
         folder: Where it lies.
     """
     try:

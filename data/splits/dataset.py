@@ -1,6 +1,5 @@
 """From the name of a dataset to its examples, its classes and the rows of its three parts."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from data.labels import PARTS, Rows
 from data.names import parse_name
 from data.prepared.images import Prepared
 from data.prepared.prepare import open_dataset
+from data.registry import default_settings
 from data.sources import ImageSource
 from data.splits.methods import make_split, possible_splits, split_versions
 from data.splits.notes import split_notes
@@ -22,30 +22,6 @@ from data.splits.split_file import stored_split
 from data.splits.validation_cut import lacks_validation
 from lmf_jax.config import DEFAULT_DATA_DIR, Config
 from lmf_jax.errors import UserError
-
-DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "digits_lt": {
-        "image_size": 32,
-        "imbalance_ratio": 20.0,
-        "epochs": 30,
-        "learning_rate": 1e-3,
-        "decay_epochs": 20,
-        "augment": "shift",
-        "ema_decay": 0.95,  # the best epoch is picked on 92 images: smoother than single epochs
-    },
-    "digits_masks": {
-        "image_size": 64,
-        "epochs": 6,
-        "batch_size": 16,
-        "learning_rate": 1e-3,
-        "decay_epochs": 5,
-        "augment": "mirror",
-    },
-}
-"""The values that a dataset brings for settings that the person left open.
-
-A dataset with an ``imbalance_ratio`` is balanced as it comes and is thinned to a long tail.
-"""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -223,7 +199,7 @@ def open_parts(
         "groups": prepared.groups,
         "source": prepared.source,
         "rows": opened.rows,
-        "defaults": {**DEFAULTS.get(name, {}), "split": split},
+        "defaults": {**default_settings(name), "split": split},
         "content_fingerprint": fingerprint_with_range(prepared.fingerprint, intensity_range),
         "fingerprint": fingerprint_with_range(opened.fingerprint, intensity_range),
         "intensity_range": intensity_range,
@@ -357,7 +333,7 @@ def _check_parts(prepared: Prepared, rows: Rows, split: str) -> None:
 
 def _imbalance_ratio(name: str, imbalance_ratio: float | None) -> float | None:
     """Return the ratio to thin to, or None for a dataset that stays as it comes."""
-    defaults = DEFAULTS.get(name, {})
+    defaults = default_settings(name)
     if imbalance_ratio is None:
         return defaults.get("imbalance_ratio")
     if "imbalance_ratio" not in defaults:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.names import OWN, WITH_MASKS, parse_name
+from data.names import parse_name
+from data.registry import registered_datasets
 from data.sources import ImageSource
 from data.splits.dataset import SplitDataset, open_parts
 from lmf_jax.config import DEFAULT_DATA_DIR
@@ -49,9 +50,14 @@ def load_segmentation_dataset(
             the dataset, an image or a mask is broken, or ``data_dir`` cannot be written.
     """
     if not parse_name(name).has_masks:
+        choices = (
+            spec.form
+            for spec in registered_datasets().values()
+            if spec.task == "segmentation" and spec.kind != "volumes"
+        )
         raise UserError(
             f"The images of {name} have classes and no masks, so there is nothing to segment; "
-            f"choose one of {', '.join(OWN.get(kind, kind) for kind in WITH_MASKS)}."
+            f"choose one of {', '.join(choices)}."
         )
     prepared, parts = open_parts(name, data_dir, split, split_seed, fingerprint=fingerprint)
     assert prepared.masks is not None

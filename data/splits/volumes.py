@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from data.labels import PARTS, Rows
-from data.names import VOLUMES
 from data.prepared.case_file import CaseFile, open_case
 from data.prepared.case_file import Volume as Volume
 from data.prepared.images import INDEX_FILE
@@ -19,6 +18,7 @@ from data.prepared.volumes import (
     open_prepared_volumes,
     volumes_folder,
 )
+from data.registry import datasets_of_kind, default_settings
 from data.splits.paper import paper_split
 from data.splits.split_file import stored_split
 from lmf_jax.config import DEFAULT_DATA_DIR
@@ -155,8 +155,8 @@ def load_volumes(
     Raises:
         UserError: If there is no such dataset, it is not prepared, or it cannot be split so.
     """
-    if name not in VOLUMES:
-        choices = ", ".join(VOLUMES)
+    if name not in datasets_of_kind("volumes"):
+        choices = ", ".join(datasets_of_kind("volumes"))
         raise UserError(f"There is no dataset of volumes named {name!r}; choose one of {choices}.")
     if split_seed < 0:
         raise UserError(f"--split-seed must be a whole number from 0, got {split_seed}.")
@@ -190,7 +190,7 @@ def load_volumes(
         groups=prepared.ids,
         shapes=prepared.shapes,
         rows=rows,
-        defaults={**spec.defaults, "split": split},
+        defaults={**default_settings(name), "split": split},
         content_fingerprint=prepared.fingerprint,
         fingerprint=fingerprint,
         prepared=prepared,

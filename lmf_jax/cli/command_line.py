@@ -51,7 +51,10 @@ def parse_config(
     values["run_dir"] = os.path.expanduser(values["run_dir"])
     kind, colon, path = (values["dataset"] or "").partition(":")
     if colon and path:  # a run can then be resumed from anywhere
-        paths = path.split(",", maxsplit=1) if kind == "pairs" else [path]
+        from data.registry import find_dataset  # opens no file
+
+        spec = find_dataset(kind)
+        paths = path.split(",", maxsplit=max(0, len(spec.paths) - 1) if spec else 0)
         absolute = (os.path.abspath(os.path.expanduser(part)) for part in paths)
         values["dataset"] = f"{kind}:{','.join(absolute)}"
     if values["pretrained"] not in ("none", "imagenet"):

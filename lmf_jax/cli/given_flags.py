@@ -12,9 +12,6 @@ from lmf_jax.errors import UserError
 from lmf_jax.losses.loss_config import LOSS_OPTIONS
 from lmf_jax.losses.registry import get_loss, losses_with
 
-VOLUME_DATASETS = ("brats20", "kits19")
-"""The datasets whose cases are volumes, of which patches are trained on."""
-
 
 def given_flags(words: Sequence[str]) -> set[str]:
     """Return the names of the settings that a command line gives a value.
@@ -54,8 +51,11 @@ def _without_effect(config: Config) -> Iterator[tuple[str, str, str]]:
             yield option, f"with --loss {config.loss}{of_form}", f"use --loss {_one_of(losses)}"
     if config.optimizer != "sgd":
         yield "momentum", f"with --optimizer {config.optimizer}", "use --optimizer sgd"
-    of_volumes = f"use --dataset {_one_of(VOLUME_DATASETS)}"
-    if config.dataset in VOLUME_DATASETS:
+    from data.registry import datasets_of_kind, registered_datasets  # opens no file
+
+    volume_datasets = datasets_of_kind("volumes")
+    of_volumes = f"use --dataset {_one_of(volume_datasets)}"
+    if config.dataset in volume_datasets:
         volumes = f"on the volumes of {config.dataset}"
         yield "image_size", volumes, "give --patch-size"
         yield "normalisation", volumes, "use a dataset of images"
@@ -63,8 +63,11 @@ def _without_effect(config: Config) -> Iterator[tuple[str, str, str]]:
     else:
         for name in ("overlap", "foreground_share"):
             yield name, f"on the images of {config.dataset}", of_volumes
-    if config.dataset != "digits_lt":
-        yield "imbalance_ratio", f"with --dataset {config.dataset}", "use --dataset digits_lt"
+    specs = registered_datasets().values()
+    balanced = [spec.name for spec in specs if "imbalance_ratio" in spec.defaults]
+    if config.dataset not in balanced:
+        datasets = f"use --dataset {_one_of(balanced)}"
+        yield "imbalance_ratio", f"with --dataset {config.dataset}", datasets
 
 
 def _one_of(names: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import paper_sweep, paper_tables
 from benchmarks.paper.recipe import ALWAYS, RECIPE, SWEEP_EPOCHS, differences_from_paper
-from data.splits.dataset import DEFAULTS
+from data.registry import default_settings
 from lmf_jax.cli.command_line import parse_config
 from lmf_jax.config import Config
 
@@ -19,7 +19,7 @@ NOT_TRAINED = {
 def settings(options, loss="ce", weights=None):
     """The resolved settings of a run, as its config.json has them."""
     flags = options.recipe.run(loss, weights, 0).flags
-    return dataclasses.asdict(parse_config(flags).resolve(DEFAULTS.get(options.dataset, {})))
+    return dataclasses.asdict(parse_config(flags).resolve(default_settings(options.dataset)))
 
 
 def named(differences):

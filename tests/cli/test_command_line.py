@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from data.names import VOLUMES
+from data.registry import datasets_of_kind
 from lmf_jax.cli.command_line import parse_config
-from lmf_jax.cli.given_flags import VOLUME_DATASETS
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError, run_command
 from lmf_jax.losses.registry import registered_losses
@@ -237,8 +236,11 @@ def test_flags_that_have_an_effect_are_taken(line):
     parse_config(line.split())
 
 
-def test_the_datasets_of_volumes_are_those_of_data():
-    assert set(VOLUME_DATASETS) == set(VOLUMES)
+@pytest.mark.parametrize("dataset", datasets_of_kind("volumes"))
+def test_flags_of_volumes_are_taken_for_every_registered_dataset_of_volumes(dataset):
+    parse_config(["--task", "segmentation", "--dataset", dataset, "--overlap", "0.25"])
+    with pytest.raises(UserError, match=f"--cache has no effect on the volumes of {dataset}"):
+        parse_config(["--task", "segmentation", "--dataset", dataset, "--cache", "none"])
 
 
 def test_settings_are_checked_wherever_they_come_from():

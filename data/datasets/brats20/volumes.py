@@ -59,7 +59,6 @@ SPEC = VolumeSpec(
     spacing=(1.0, 1.0, 1.0),
     padding=0.0,
     crop=True,
-    defaults={"patch_size": (128, 128, 128), "batch_size": 2},
     case_of=case_of,
     find_cases=find_cases,
     normalize=normalize,

@@ -9,9 +9,6 @@ from lmf_jax.errors import UserError
 CLASSES: tuple[str, ...] = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
 """Class names by class id: the folders of the download."""
 
-PAPER_COUNTS = {"train": 14815, "validation": 3175, "test": 3175}
-"""Images per part, from Table 1 of Sadi et al."""
-
 
 def read_labels(raw: Path) -> Labels:
     """Read the folder of every class; the masks beside the images are left alone.

@@ -1,1 +1,12 @@
-"""A person's own images, in a folder per class."""
+"""Images of the user in one folder per class."""
+
+from data.registry import DatasetSpec
+
+DATASET = DatasetSpec(
+    name="folder",
+    summary="your images, a folder for each class",
+    task="classification",
+    kind="own",
+    paths=("folder",),
+    usage="folder:PATH",
+)

@@ -7,9 +7,6 @@ from data.labels import Labels, read_one_hot
 CLASSES: tuple[str, ...] = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 """Class names by class id: the columns of ``GroundTruth.csv``."""
 
-PAPER_COUNTS = {"train": 7011, "validation": 1502, "test": 1502}
-"""Images per part, from Table 1 of Sadi et al."""
-
 
 def read_labels(raw_dir: Path) -> Labels:
     """Read ``GroundTruth.csv`` and, if ``HAM10000_metadata.csv`` lies beside, the lesions.

@@ -9,9 +9,6 @@ from lmf_jax.errors import UserError
 MASK_CLASSES: tuple[str, ...] = ("background", "lesion")
 """Name of every class of pixels."""
 
-CHALLENGE_COUNTS = {"train": 2594, "validation": 100, "test": 1000}
-"""Images per part of the challenge."""
-
 _LAYOUTS = (
     [
         (f"ISIC2018_Task1-2_{part}_Input", f"ISIC2018_Task1_{part}_GroundTruth")

@@ -7,9 +7,6 @@ from data.labels import Labels, read_one_hot
 CLASSES: tuple[str, ...] = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 """Class names by class id: the columns of the ground truth, without UNK, which no image has."""
 
-PAPER_COUNTS = {"train": 17733, "validation": 3799, "test": 3799}
-"""Images per part, from Table 1 of Sadi et al."""
-
 
 def read_labels(raw_dir: Path) -> Labels:
     """Read the ground truth and, where they lie beside, the lesions of the metadata.

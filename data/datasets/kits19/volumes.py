@@ -61,7 +61,6 @@ SPEC = VolumeSpec(
     spacing=(3.22, 1.62, 1.62),
     padding=float(np.float32((CLIP[0] - MEAN) / DEVIATION)),
     crop=False,
-    defaults={"patch_size": (80, 160, 160), "batch_size": 2},
     case_of=case_of,
     find_cases=find_cases,
     normalize=normalize,

@@ -1,1 +1,12 @@
-"""A person's own images, format_values in a CSV file."""
+"""Images of the user listed in a CSV file."""
+
+from data.registry import DatasetSpec
+
+DATASET = DatasetSpec(
+    name="manifest",
+    summary="your images, listed in a CSV file",
+    task="classification",
+    kind="own",
+    paths=("file",),
+    usage="manifest:FILE.csv",
+)

@@ -11,9 +11,6 @@ CLASSES: tuple[str, ...] = ("N", "D", "G", "C", "A", "H", "M", "O")
 """Class names by class id: normal, diabetes, glaucoma, cataract, age-related macular degeneration,
 hypertension, myopia, other."""
 
-PAPER_COUNTS = {"train": 4474, "validation": 959, "test": 959}
-"""Images per part, from Table 1 of Sadi et al."""
-
 
 def read_labels(raw_dir: Path) -> Labels:
     """Read ``full_df.csv``: one line and one label per eye, and the patient as the group.

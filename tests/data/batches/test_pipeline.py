@@ -18,7 +18,7 @@ import pytest
 
 from data import Dataset, evaluation_batches, open_images, train_batches
 from data.batches.decoded import DecodedImages
-from data.stream import DECODE_OPTIONS, Stream
+from data.batches.stream import DECODE_OPTIONS, Stream
 from lmf_jax.errors import TrainingStopped, UserError
 
 NUM_IMAGES = 120
@@ -183,7 +183,7 @@ def test_processes_read_the_same_stream_as_threads(digits: Dataset, monkeypatch)
 READ_IN_PROCESSES = """
 import os, time
 import grain
-from data.stream import DECODE_OPTIONS, Stream
+from data.batches.stream import DECODE_OPTIONS, Stream
 if __name__ == "__main__":
     stream = Stream(grain.MapDataset.range(100).map(lambda x: os.getpid()), DECODE_OPTIONS, 2)
     print(next(stream), next(stream), flush=True)

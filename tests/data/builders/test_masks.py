@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from data import load_dataset, load_segmentation_dataset, open_masks
-from data.audit.published import differences, overlaps
+from data.audit.published import count_difference_lines, shared_image_lines
 from data.builders.images import SKIPPED_FILE
 from data.datasets.ham10000_masks import labels as ham10000_masks
 from data.datasets.isic2018_task1.labels import read_labels
@@ -80,9 +80,12 @@ def test_isic2018_comes_split_in_either_layout(isic: Path, tmp_path: Path) -> No
 
 def test_how_it_differs_from_the_challenge_is_said(isic: Path, tmp_path: Path) -> None:
     prepared = prepare("isic2018_task1", isic, tmp_path)
-    assert differences("isic2018_task1", prepared)[2] == "test: 2 images, 1000 in the challenge"
+    assert (
+        count_difference_lines("isic2018_task1", prepared)[2]
+        == "test: 2 images, 1000 in the challenge"
+    )
     ham10000 = prepare("ham10000_masks", DUMMIES["ham10000_masks"][0], tmp_path)
-    assert differences("ham10000_masks", ham10000) == []
+    assert count_difference_lines("ham10000_masks", ham10000) == []
 
 
 def test_ham10000_has_lesions_and_no_classes_of_images(tmp_path: Path) -> None:
@@ -93,7 +96,7 @@ def test_ham10000_has_lesions_and_no_classes_of_images(tmp_path: Path) -> None:
     assert not prepared.labels.any()
     assert prepared.class_names == ("image",)
     # What is learned differs, so that they may be prepared side by side without a word.
-    assert overlaps("ham10000_masks", prepared, tmp_path) == []
+    assert shared_image_lines("ham10000_masks", prepared, tmp_path) == []
 
 
 def test_the_fingerprint_covers_the_masks(isic: Path, tmp_path: Path) -> None:

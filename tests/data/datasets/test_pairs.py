@@ -389,7 +389,7 @@ WRONG_NAMES = {
 def test_a_name_of_other_than_two_folders_is_refused(name: str, folder, tmp_path) -> None:
     draw_pairs(folder, 8)
     name = name.format(folder=folder)
-    refused(name, tmp_path, "names no folder that is there; expected pairs:IMAGES,MASKS")
+    refused(name, tmp_path, "names no existing folder; expected pairs:IMAGES,MASKS")
 
 
 def test_a_kind_alone_is_no_name(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import data.prepared.prepare
-from data.audit.published import overlaps
+from data.audit.published import shared_image_lines
 from data.batches.decoded import DecodedImages
 from data.batches.image_cache import cached_images
 from data.builders.images import SKIPPED_FILE
@@ -113,9 +113,9 @@ def test_images_in_two_datasets_are_said_when_both_are_prepared(raw_dir, tmp_pat
     (folder / "ISIC_9100003.jpg").rename(folder / "ISIC_0000003.jpg")
     both = tmp_path / "both"
     alone = prepare("isic2019", isic, both)
-    assert overlaps("isic2019", alone, both) == []
+    assert shared_image_lines("isic2019", alone, both) == []
     prepare("ham10000", raw_dir, both)
-    (line,) = overlaps("isic2019", alone, both)
+    (line,) = shared_image_lines("isic2019", alone, both)
     assert line.startswith("1 images of isic2019 are also in ham10000, which is prepared here")
 
 

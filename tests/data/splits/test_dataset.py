@@ -164,7 +164,7 @@ def test_what_a_person_got_wrong_is_said_in_one_sentence(
 def test_an_imbalance_ratio_needs_a_dataset_that_has_one(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("data.splits.dataset.DEFAULTS", {"digits_lt": {"image_size": 32}})
+    monkeypatch.setattr("data.splits.dataset.default_settings", lambda name: {"image_size": 32})
     assert len(load_dataset("digits_lt", data_dir=data_dir).rows["train"]) == 1259
     with pytest.raises(UserError, match="digits_lt is imbalanced as it comes"):
         load_dataset("digits_lt", data_dir=data_dir, imbalance_ratio=20.0)

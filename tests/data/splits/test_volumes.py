@@ -98,7 +98,7 @@ def test_a_class_that_nothing_is_trained_on_is_refused(raw: Path, tmp_path: Path
 
 
 def test_volumes_are_no_images(volumes_dir: Path) -> None:
-    with pytest.raises(UserError, match="kits19 holds volumes, for --task segmentation"):
+    with pytest.raises(UserError, match="kits19 has volumes, which only --task segmentation reads"):
         load_dataset("kits19", data_dir=volumes_dir)
 
 
