@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from benchmarks.record import record, table
 from lmf_jax.errors import UserError, run_command
-from tests.faults.training import difference, kill_at_a_random_moment, run_to_the_end, start
+from tests.helpers.killed_training import difference, kill_at_a_random_moment, run_to_the_end, start
 
 PAGE = Path(__file__).parent.parent / "docs" / "reliability.md"
 BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"

@@ -4,7 +4,7 @@ import gc
 import os
 import tempfile
 
-from tests.quick_compilation import QUICK_EMITTERS
+from tests.helpers.quick_compilation import QUICK_EMITTERS
 
 # Before jax is imported: the flags are read once.
 own_flags = f"--xla_force_host_platform_device_count=4 {QUICK_EMITTERS}"

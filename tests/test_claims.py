@@ -13,8 +13,8 @@ from benchmarks.record import table as markdown
 from data.registry import default_settings
 from data.splits.dataset import load_dataset
 from lmf_jax.cli.command_line import parse_config
-from tests import claims
-from tests.claims import ROOT, config_of, difference, paper_result, points, result, section
+from tests.helpers import claims
+from tests.helpers.claims import ROOT, config_of, difference, paper_result, points, result, section
 
 README = (ROOT / "README.md").read_text()
 RESULTS_PAGE = (ROOT / "docs/results.md").read_text()

@@ -11,9 +11,9 @@ import pytest
 
 from lmf_jax.inference import classifier
 from lmf_jax.training import classification
-from tests.coloured_images import draw_images
-from tests.evaluation.degenerate import check_test_file, nonsense_in
-from tests.training.tiny import tiny_model
+from tests.helpers.colored_images import draw_images
+from tests.helpers.degenerate import check_test_file, nonsense_in
+from tests.helpers.tiny_training import tiny_model
 
 TRAIN = str(Path(__file__).parent.parent / "train.py")
 NOTE = "No test images of red: n/a, counted as 0 in macro precision"

@@ -12,9 +12,9 @@ from PIL import Image
 
 from lmf_jax.inference import classifier, segmenter
 from lmf_jax.training import classification, segmentation
-from tests.coloured_images import draw_images
-from tests.data.made_up_pairs import draw_pairs
-from tests.training.tiny import tiny_model, tiny_unet
+from tests.helpers.colored_images import draw_images
+from tests.helpers.image_pairs import draw_pairs
+from tests.helpers.tiny_training import tiny_model, tiny_unet
 
 TRAIN = str(Path(__file__).parent.parent / "train.py")
 LONG = "n" * 250

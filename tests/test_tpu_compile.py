@@ -17,7 +17,7 @@ from lmf_jax.losses import make_objective
 from lmf_jax.training.optimizer import make_optimizer
 from lmf_jax.training.state import StepSettings, create_train_state
 from lmf_jax.training.step import make_train_step
-from tests.training.tiny import SIDE, tiny_model
+from tests.helpers.tiny_training import SIDE, tiny_model
 
 IMAGE = (SIDE, SIDE, 3)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.coloured_images import draw_images
-from tests.quick_compilation import QUICK_EMITTERS
+from tests.helpers.colored_images import draw_images
+from tests.helpers.quick_compilation import QUICK_EMITTERS
 
 ROOT = Path(__file__).parent.parent
 

@@ -21,7 +21,7 @@ from data.batches.patches import patch_batches
 from data.formats.nifti import open_nifti
 from data.prepared.prepare_volumes import prepare_volumes
 from data.splits.volumes import load_volumes
-from tests.data.made_volumes import make_kits19
+from tests.helpers.volume_downloads import make_kits19
 
 VOLUME = "volume.nii"
 LABELS = (0, 1, 2, 4)

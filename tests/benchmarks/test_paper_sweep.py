@@ -15,7 +15,7 @@ from benchmarks.paper import printed, runs
 from benchmarks.paper.runs import Recipe
 from benchmarks.paper_sweep import SETTINGS, Options, grid, setting_rows
 from lmf_jax.errors import Interrupted, TrainingStopped
-from tests.benchmarks.made_up import write_run
+from tests.helpers.paper_runs import write_run
 
 optuna = pytest.importorskip("optuna", reason="needs the paper extra")
 

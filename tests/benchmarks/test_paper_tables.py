@@ -16,7 +16,7 @@ from benchmarks.paper.runs import Recipe
 from benchmarks.paper_tables import Options, chosen, compared_lmf, losses_and_weights
 from lmf_jax.errors import TrainingStopped, UserError
 from lmf_jax.evaluation.statistics import holm
-from tests.benchmarks.made_up import write_run
+from tests.helpers.paper_runs import write_run
 
 HAM = ("ham10000", "resnet50")
 

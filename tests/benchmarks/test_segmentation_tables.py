@@ -9,7 +9,7 @@ from lmf_jax.evaluation.segmentation.comparison import signed_rank_p
 from lmf_jax.evaluation.segmentation.metrics import overlap_metrics
 from lmf_jax.evaluation.segmentation.run import read_run
 from lmf_jax.evaluation.statistics import holm
-from tests.evaluation.segmented import write_run
+from tests.helpers.segmentation_run import write_run
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from PIL import Image
 
 from lmf_jax.inference import classifier
 from lmf_jax.training import classification
-from tests.coloured_images import draw_images
-from tests.training.tiny import tiny_model
+from tests.helpers.colored_images import draw_images
+from tests.helpers.tiny_training import tiny_model
 
 TRAIN = str(Path(__file__).parents[2] / "train.py")
 

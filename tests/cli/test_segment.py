@@ -22,8 +22,8 @@ from lmf_jax.inference import segmenter
 from lmf_jax.inference.segmenter import load_segmenter
 from lmf_jax.training import segmentation
 from lmf_jax.training.progress import Progress
-from tests.data.made_volumes import make_brats20, make_kits19
-from tests.training.tiny import tiny_unet
+from tests.helpers.tiny_training import tiny_unet
+from tests.helpers.volume_downloads import make_brats20, make_kits19
 
 TRAIN = str(Path(__file__).parents[2] / "train.py")
 IMAGES = ["--dataset", "digits_masks", "--image-size", "32", "--batch-size", "16"]

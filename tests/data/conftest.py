@@ -4,7 +4,7 @@ import pytest
 
 from data import Dataset, load_dataset
 from data.prepared.prepare_volumes import prepare_volumes
-from tests.data.made_volumes import make_brats20, make_kits19
+from tests.helpers.volume_downloads import make_brats20, make_kits19
 
 
 @pytest.fixture(scope="session")

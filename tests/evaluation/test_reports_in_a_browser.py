@@ -3,9 +3,9 @@
 import pytest
 
 from lmf_jax.evaluation import write_report
-from tests.evaluation.browser import CHROMIUM, WITHOUT_CHROMIUM, open_browser
-from tests.evaluation.degenerate import classifier_tests, nonsense_in, write_classifier_run
-from tests.evaluation.degenerate_segmentation import segmenter_tests, write_segmenter_run
+from tests.helpers.browser import CHROMIUM, WITHOUT_CHROMIUM, open_browser
+from tests.helpers.degenerate import classifier_tests, nonsense_in, write_classifier_run
+from tests.helpers.degenerate_segmentation import segmenter_tests, write_segmenter_run
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=WITHOUT_CHROMIUM)
 

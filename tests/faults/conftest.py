@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults.training import EPOCHS, run_to_the_end
+from tests.helpers.killed_training import EPOCHS, run_to_the_end
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.faults.small_disk import fill, make_read_only, small_disk
-from tests.faults.training import EPOCHS, difference, run_to_the_end, start
+from tests.helpers.killed_training import EPOCHS, difference, run_to_the_end, start
+from tests.helpers.small_disk import fill, make_read_only, small_disk
 
 
 @pytest.mark.fault(

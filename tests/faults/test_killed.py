@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.faults.training import (
+from tests.helpers.killed_training import (
     EPOCHS,
     difference,
     kill_at_a_random_moment,

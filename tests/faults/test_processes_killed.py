@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from tests.faults.training import difference, start_together
+from tests.helpers.killed_training import difference, start_together
 
 EPOCHS = ("--epochs", "2")
 

@@ -5,7 +5,7 @@ import pytest
 from jaxtyping import config as jaxtyping_config
 
 from lmf_jax.models.classifier import Classifier, CosineHead
-from tests.models.tiny import NUM_CLASSES, create_tiny_model
+from tests.helpers.tiny_architectures import NUM_CLASSES, create_tiny_model
 
 
 def normal(*shape, seed=0):

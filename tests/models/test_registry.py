@@ -12,7 +12,7 @@ from lmf_jax.cli.command_line import parse_config
 from lmf_jax.distributed.devices import CPU_COMPILER_OPTIONS
 from lmf_jax.errors import UserError
 from lmf_jax.models import create_model, register_model, registry
-from tests.models.tiny import MODELS, NUM_CLASSES, create_tiny_model
+from tests.helpers.tiny_architectures import MODELS, NUM_CLASSES, create_tiny_model
 
 every_model = pytest.mark.parametrize("name", MODELS)
 BATCH = 8

@@ -13,9 +13,9 @@ from flax.traverse_util import flatten_dict
 from lmf_jax.distributed.devices import CPU_COMPILER_OPTIONS
 from lmf_jax.models import create_model
 from lmf_jax.models.pretrained import from_torchvision
+from tests.helpers.quick_compilation import AS_RELEASED
 from tests.models import make_golden
 from tests.models.make_golden import MODELS, NUM_CLASSES, SIZES, Outputs
-from tests.quick_compilation import AS_RELEASED
 
 TOLERANCES = {"float32_logits": 1e-4}
 """Largest error, relative to the largest entry, where it is not 1e-6."""

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.meeting import WITHOUT_CACHE, free_port
+from tests.helpers.meeting import WITHOUT_CACHE, free_port
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -15,7 +15,7 @@ from lmf_jax.training.checkpoint import Checkpoints
 from lmf_jax.training.optimizer import make_optimizer
 from lmf_jax.training.state import StepSettings, create_train_state
 from lmf_jax.training.step import make_train_step
-from tests.training.tiny import SIDE, random_batch, tiny_model
+from tests.helpers.tiny_training import SIDE, random_batch, tiny_model
 
 SETTINGS = StepSettings(steps_per_epoch=1, total_steps=10, seed=0, ema_decay=0.5)
 OPTIMIZER = make_optimizer("adamw", lambda step: 1e-2, weight_decay=5e-4)

@@ -6,7 +6,7 @@ import pytest
 from lmf_jax.config import Config
 from lmf_jax.errors import TrainingStopped
 from lmf_jax.training import classification
-from tests.training.tiny import tiny_model
+from tests.helpers.tiny_training import tiny_model
 
 
 @pytest.mark.parametrize("logit", [np.nan, np.inf, 3e38])

@@ -13,9 +13,9 @@ import pytest
 
 from data.batches.pipeline import train_batches
 from lmf_jax.training.augment import augment_images, cutmix, mixup
-from tests.models.tiny import create_tiny_model
+from tests.helpers.tiny_architectures import create_tiny_model
+from tests.helpers.tiny_training import random_batch
 from tests.training.test_step import EVERYTHING, train
-from tests.training.tiny import random_batch
 
 ROWS = [
     [29, 30, 31, 7, 26, 3, 18, 19, 24, 0, 2, 23, 38, 36, 11, 25, 9, 37, 33, 32],

@@ -18,7 +18,7 @@ from lmf_jax.training.checkpoint import Checkpoints
 from lmf_jax.training.classification import Classification
 from lmf_jax.training.optimizer import set_plateau_share, step_decay
 from lmf_jax.training.progress import Progress
-from tests.training.tiny import NUM_CLASSES, random_batch, tiny_model
+from tests.helpers.tiny_training import NUM_CLASSES, random_batch, tiny_model
 
 COUNTS = [24, 18, 6]  # six batches of eight
 CONFIG = Config(

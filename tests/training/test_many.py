@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lmf_jax.distributed.devices import pmap_step, shard_map_step
-from tests.training.many import TRAINING, Part, found, labels, run
+from tests.helpers.many_processes import TRAINING, Part, found, labels, run
 
 SETUPS = {
     "4 devices": (1, 4),

@@ -10,8 +10,8 @@ from lmf_jax.losses import make_objective
 from lmf_jax.training.optimizer import make_optimizer
 from lmf_jax.training.state import StepSettings, create_train_state
 from lmf_jax.training.step import make_train_step
-from tests.models.tiny import MODELS, NUM_CLASSES, create_tiny_model
-from tests.training.devices import assert_close, on_one, only, place
+from tests.helpers.forced_devices import assert_close, on_one, only, place
+from tests.helpers.tiny_architectures import MODELS, NUM_CLASSES, create_tiny_model
 
 SIDE, BATCH = 32, 32  # small batches end in chaos: Adam turns noise around 0 into full steps
 COUNTS = [60, 30, 15, 10, 5]

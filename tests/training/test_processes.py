@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from lmf_jax.evaluation.classification.mistakes import read_mistakes
-from tests.meeting import WITHOUT_CACHE, meeting_flags
-from tests.quick_compilation import QUICK_EMITTERS
-from tests.training.tiny import NUM_CLASSES
+from tests.helpers.meeting import WITHOUT_CACHE, meeting_flags
+from tests.helpers.quick_compilation import QUICK_EMITTERS
+from tests.helpers.tiny_training import NUM_CLASSES
 
 ROOT = Path(__file__).parent.parent.parent
 SETTINGS = ["--epochs", "1", "--batch-size", "8", "--image-size", "32", "--learning-rate", "1e-3"]
@@ -18,7 +18,7 @@ SETTINGS = ["--epochs", "1", "--batch-size", "8", "--image-size", "32", "--learn
 
 def test_two_processes_train_and_the_first_speaks_writes_and_explains(tmp_path):
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "tests.training.process", str(folder), *SETTINGS]
+    command = [sys.executable, "-m", "tests.helpers.process", str(folder), *SETTINGS]
     environment = os.environ | WITHOUT_CACHE | {"XLA_FLAGS": QUICK_EMITTERS}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     started = [

@@ -16,9 +16,9 @@ from lmf_jax.training import segmentation
 from lmf_jax.training.loop import prefetch
 from lmf_jax.training.state import StepSettings, create_train_state
 from lmf_jax.training.step import make_train_step
-from tests.training.devices import assert_close, on_one, only, place
+from tests.helpers.forced_devices import assert_close, on_one, only, place
+from tests.helpers.tiny_training import tiny_unet
 from tests.training.test_step import OPTIMIZER
-from tests.training.tiny import tiny_unet
 
 COUNTS = [3000, 800, 200]
 SHAPES = {2: (16, 16, 3), 3: (8, 8, 8, 2)}

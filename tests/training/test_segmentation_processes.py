@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from data.prepared.prepare_volumes import prepare_volumes
-from tests.data.made_volumes import make_kits19
-from tests.faults.training import start_together
+from tests.helpers.killed_training import start_together
+from tests.helpers.volume_downloads import make_kits19
 
 COMMON = ["--task", "segmentation", "--epochs", "1", "--learning-rate", "1e-4"]
 RUNS = {

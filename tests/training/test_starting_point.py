@@ -11,7 +11,7 @@ from lmf_jax.config import Config
 from lmf_jax.distributed.devices import spread_over_devices
 from lmf_jax.errors import UserError
 from lmf_jax.training import classification
-from tests.training.tiny import random_batch, tiny_model
+from tests.helpers.tiny_training import random_batch, tiny_model
 
 COUNTS = [24, 18, 6]
 CONFIG = Config(

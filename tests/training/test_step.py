@@ -14,8 +14,8 @@ from lmf_jax.models.normalisation import NORMALISATIONS
 from lmf_jax.training.optimizer import make_optimizer, step_decay
 from lmf_jax.training.state import StepSettings, create_train_state
 from lmf_jax.training.step import make_train_step
-from tests.training.devices import assert_close, on_one, only, place
-from tests.training.tiny import NUM_CLASSES, SIDE, random_batch, tiny_model
+from tests.helpers.forced_devices import assert_close, on_one, only, place
+from tests.helpers.tiny_training import NUM_CLASSES, SIDE, random_batch, tiny_model
 
 COUNTS = [60, 30, 10]
 SCHEDULE = step_decay(1e-3, decay_epochs=1, decay_factor=0.5, steps_per_epoch=4)

@@ -9,7 +9,7 @@ from data import VolumeDataset, load_volumes, patch_batches
 from data.batches.patches import patch_places
 from data.prepared.prepare_volumes import prepare_volumes
 from lmf_jax.errors import UserError
-from tests.data.made_volumes import KITS19_SPACING, make_kits19, save_nifti, stored
+from tests.helpers.volume_downloads import KITS19_SPACING, make_kits19, save_nifti, stored
 
 SHAPE = (9, 12, 10)
 LARGEST = int(np.prod(SHAPE)) - 1

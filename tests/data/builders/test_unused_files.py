@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from data.builders.unused_files import files_below, non_image_lines, unused_file_lines
-from tests.coloured_images import draw_images
+from tests.helpers.colored_images import draw_images
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from data.datasets.pairs.labels import find_masks, mask_classes
 from data.names import FolderPair, parse_name
 from data.prepared.prepare import open_dataset, prepare
 from lmf_jax.errors import UserError
-from tests.data.made_up_pairs import SIZE, classes_of, draw_image, draw_mask, draw_pairs
+from tests.helpers.image_pairs import SIZE, classes_of, draw_image, draw_mask, draw_pairs
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 import data.formats.nifti
 from data.formats.nifti import check_same_space, open_nifti
 from lmf_jax.errors import UserError
-from tests.data.made_volumes import save_nifti
+from tests.helpers.volume_downloads import save_nifti
 
 SPACING = (3.0, 2.0, 1.5)
 VOLUME = np.random.default_rng(0).normal(0, 100, (5, 7, 6)).astype(np.float32)

@@ -10,7 +10,7 @@ from data.inputs.volume_files import find_inference_cases, read_inference_volume
 from data.prepared.prepare_volumes import prepare_case
 from data.volume_spec import volume_spec
 from lmf_jax.errors import UserError
-from tests.data.made_volumes import make_brats20, make_kits19, stored
+from tests.helpers.volume_downloads import make_brats20, make_kits19, stored
 
 
 def one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:

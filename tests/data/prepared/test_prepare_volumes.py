@@ -16,7 +16,7 @@ from data import load_volumes
 from data.prepared.case_file import Volume
 from data.prepared.prepare_volumes import prepare_volumes, resample
 from lmf_jax.errors import UserError
-from tests.data.made_volumes import ball, make_brats20, make_kits19, save_nifti, stored
+from tests.helpers.volume_downloads import ball, make_brats20, make_kits19, save_nifti, stored
 
 
 @pytest.fixture

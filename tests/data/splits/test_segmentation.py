@@ -23,7 +23,7 @@ from data.formats.masks import decode_mask
 from data.inputs.segmentation import inputs_of_run
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
-from tests.data.made_up_pairs import classes_of, draw_mask, draw_pairs
+from tests.helpers.image_pairs import classes_of, draw_mask, draw_pairs
 
 CLASSES, COUNT, SIDE = 3, 40, 12
 

@@ -10,7 +10,7 @@ from data import load_dataset, load_volumes, volume_cases
 from data.prepared.case_file import MOST_POSITIONS, Volume, open_case, write_case
 from data.prepared.prepare_volumes import prepare_volumes
 from lmf_jax.errors import UserError
-from tests.data.made_volumes import make_kits19, save_nifti, stored
+from tests.helpers.volume_downloads import make_kits19, save_nifti, stored
 
 NUM_CASES = 8
 

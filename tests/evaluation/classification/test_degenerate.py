@@ -8,7 +8,7 @@ import pytest
 from lmf_jax.cli.compare import Compare, run_compare
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation import read_run
-from tests.evaluation.degenerate import (
+from tests.helpers.degenerate import (
     ClassifierTest,
     answers,
     check_report,

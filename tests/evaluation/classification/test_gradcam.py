@@ -20,9 +20,9 @@ from lmf_jax.evaluation.classification.gradcam import (
 from lmf_jax.models import create_model
 from lmf_jax.models.classifier import Classifier, LinearHead
 from lmf_jax.models.pretrained import from_torchvision
+from tests.helpers.tiny_architectures import MODELS, NUM_CLASSES, create_tiny_model
 from tests.models import make_golden
 from tests.models.test_torchvision_parity import stored_shapes
-from tests.models.tiny import MODELS, NUM_CLASSES, create_tiny_model
 
 CLASS_IDS = jnp.array([3, 0, 3])
 

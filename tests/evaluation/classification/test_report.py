@@ -28,8 +28,8 @@ from lmf_jax.evaluation.formatting import (
     format_setting,
 )
 from lmf_jax.evaluation.report import write_report
-from tests.evaluation.browser import CHROMIUM, WITHOUT_CHROMIUM
-from tests.evaluation.page import Page
+from tests.helpers.browser import CHROMIUM, WITHOUT_CHROMIUM
+from tests.helpers.page import Page
 
 FIGURES = [
     "class_distribution",

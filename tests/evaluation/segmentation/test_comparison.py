@@ -19,7 +19,7 @@ from lmf_jax.evaluation.segmentation.metrics import overlap_metrics
 from lmf_jax.evaluation.segmentation.run import read_run
 from lmf_jax.evaluation.statistics import holm
 from lmf_jax.runs.files import common_task
-from tests.evaluation.segmented import write_run
+from tests.helpers.segmentation_run import write_run
 
 N = 24
 SETTINGS = {"dice-0": 1.0, "dice-1": 1.05, "mixed-focal-0": 0.9, "mixed-focal-1": 0.95, "ce-5": 1.0}

@@ -7,8 +7,8 @@ import pytest
 
 from lmf_jax.cli.compare import Compare, run_compare
 from lmf_jax.evaluation.segmentation import read_run
-from tests.evaluation.degenerate import check_report, check_test_file, nonsense_in
-from tests.evaluation.degenerate_segmentation import (
+from tests.helpers.degenerate import check_report, check_test_file, nonsense_in
+from tests.helpers.degenerate_segmentation import (
     segmenter_tests,
     write_segmenter_run,
 )

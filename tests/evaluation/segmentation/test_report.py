@@ -13,9 +13,9 @@ from lmf_jax.evaluation import write_report
 from lmf_jax.evaluation.formatting import format_distance
 from lmf_jax.evaluation.segmentation import read_run
 from lmf_jax.evaluation.segmentation.report import format_test_table
-from tests.evaluation.browser import CHROMIUM, WITHOUT_CHROMIUM
-from tests.evaluation.page import Page
-from tests.evaluation.segmented import write_run
+from tests.helpers.browser import CHROMIUM, WITHOUT_CHROMIUM
+from tests.helpers.page import Page
+from tests.helpers.segmentation_run import write_run
 
 FIGURES = ["dsc_by_size", "dsc_distribution", "overlays", "training_curves"]
 TILES = {"Mean DSC": "dsc", "IoU": "iou", "Precision": "precision", "Recall": "recall"}

@@ -15,7 +15,7 @@ from lmf_jax.evaluation.segmentation.overlays import (
 )
 from lmf_jax.evaluation.segmentation.run import read_run
 from lmf_jax.runs.files import best_epoch
-from tests.evaluation.segmented import write_run
+from tests.helpers.segmentation_run import write_run
 
 N = 8
 

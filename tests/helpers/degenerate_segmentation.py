@@ -12,8 +12,8 @@ from lmf_jax.inference.segmenter import TrainedSegmenter, test_segmenter
 from lmf_jax.models.normalisation import NORMALISATIONS
 from lmf_jax.runs.atomic_files import write_json_lines
 from lmf_jax.runs.folder import open_run
-from tests.evaluation.degenerate import LONG_NAMES
-from tests.training.tiny import tiny_unet
+from tests.helpers.degenerate import LONG_NAMES
+from tests.helpers.tiny_training import tiny_unet
 
 SIDE = 32
 

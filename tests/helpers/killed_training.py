@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.meeting import meeting_flags
-from tests.quick_compilation import FEW_PASSES, QUICK_EMITTERS
+from tests.helpers.meeting import meeting_flags
+from tests.helpers.quick_compilation import FEW_PASSES, QUICK_EMITTERS
 
 SETTINGS = ("--batch-size", "32", "--augment", "shift", "--checkpoint-steps", "5")
 SETTINGS += ("--learning-rate", "1e-2", "--ema-decay", "0.9")
@@ -31,7 +31,7 @@ EPOCHS = ("--epochs", "6")
 """Of a run of one process; twenty kills leave some of them to do."""
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["train", "tests.training.tiny"])
+_FORKS.set_forkserver_preload(["train", "tests.helpers.tiny_training"])
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _train(words: list[str], started: Path, output: Path) -> None:
     from lmf_jax.inference import segmenter
     from lmf_jax.training import classification, segmentation
     from lmf_jax.training.progress import Progress
-    from tests.training.tiny import tiny_model, tiny_unet
+    from tests.helpers.tiny_training import tiny_model, tiny_unet
 
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     if "--num-processes" in words:

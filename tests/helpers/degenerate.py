@@ -21,8 +21,8 @@ from lmf_jax.inference.classifier import Trained, explain_mistakes
 from lmf_jax.models.normalisation import NORMALISATIONS
 from lmf_jax.runs.atomic_files import write_json_lines
 from lmf_jax.runs.folder import open_run
-from tests.evaluation.page import Page
-from tests.training.tiny import tiny_model
+from tests.helpers.page import Page
+from tests.helpers.tiny_training import tiny_model
 
 SIDE = 16
 NONSENSE = re.compile(r"[-\N{MINUS SIGN}]0(?:\.0+)?(?![.\d])|\b(?i:nan|inf|infinity)\b|\bNone\b")

@@ -10,7 +10,7 @@ from lmf_jax.cli.command_line import parse_config
 from lmf_jax.distributed.initialize import start_up
 from lmf_jax.inference.classifier import Trained, explain_mistakes
 from lmf_jax.training import classification, loop
-from tests.training.tiny import NUM_CLASSES, random_batch, tiny_model
+from tests.helpers.tiny_training import NUM_CLASSES, random_batch, tiny_model
 
 
 def main(folder: Path, arguments: list[str]) -> None:

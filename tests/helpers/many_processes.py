@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.meeting import meeting_flags
-from tests.quick_compilation import FEW_PASSES, QUICK_EMITTERS
+from tests.helpers.meeting import meeting_flags
+from tests.helpers.quick_compilation import FEW_PASSES, QUICK_EMITTERS
 
 SETTINGS = ["--image-size", "32", "--batch-size", "16", "--epochs", "2", "--decay-epochs", "1"]
 SETTINGS += ["--learning-rate", "1e-3", "--augment", "shift", "--mixup", "0.4"]
@@ -28,7 +28,7 @@ TRAINING, VALIDATION = 80, 21
 """Five steps an epoch; the last of two validation batches is padded."""
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["train", "tests.training.tiny"])
+_FORKS.set_forkserver_preload(["train", "tests.helpers.tiny_training"])
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _work(
     from lmf_jax.distributed import devices
     from lmf_jax.distributed.initialize import start_up
     from lmf_jax.training import classification
-    from tests.training.tiny import tiny_model
+    from tests.helpers.tiny_training import tiny_model
 
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     classification.create_model = lambda name, **settings: tiny_model(**settings)

@@ -9,7 +9,7 @@ from benchmarks.paper import printed
 from benchmarks.record import table as markdown
 from lmf_jax.cli.command_line import parse_config
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results"
 PAIR = "\N{GREEK SMALL LETTER ALPHA}={:g}, β={:g}"
 """How the documents write weights of LMF."""
