@@ -1,5 +1,8 @@
 """The settings of a run: the only place where a flag, its default and its help text are written.
 
+The options of losses are in :mod:`lmf_jax.losses.loss_config`; the losses and models are in their
+registries.
+
 A section is a group of flags; :class:`Config` is all of them, flat. What the command line leaves
 open, the model or the dataset fill with a value of their own, or else the paper does
 (:meth:`Config.resolve`).

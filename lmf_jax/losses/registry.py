@@ -2,7 +2,7 @@
 
 ``--loss``, its help, the checks of options and :func:`lmf_jax.losses.make_objective` all read the
 registry, so a new loss is one function. A file outside the package registers its losses in the same
-way, and has to be imported before training starts:
+way, and must be imported before training starts::
 
     @register_loss(
         "smoothed-ce",
@@ -52,7 +52,7 @@ class LossSpec:
     options: tuple[str, ...] = ()
     """The fields of :class:`LossConfig` that the loss reads; any other is refused if given."""
     options_by_form: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """The options in the forms where they are others."""
+    """The options in forms with other options."""
     logit_scale: LogitScale | None = None
     """Factor of the logits in the softmax that the loss trains; None: 1. Cosines in [-1, 1] can
     only be trained by a loss that scales them."""
@@ -83,11 +83,11 @@ def register_loss(
         summary: One line for the help.
         paper: Short citation with arXiv number.
         options: The fields of :class:`LossConfig` that the builder reads.
-        options_by_form: The options in the forms where they are others.
+        options_by_form: The options in forms with other options.
         logit_scale: See :class:`LossSpec`.
 
     Raises:
-        ValueError: If an option is no field of :class:`LossConfig`, or the name is taken by another
+        ValueError: If an option is not in :data:`LOSS_OPTIONS`, or the name is taken by another
             builder.
     """
     for option in options:

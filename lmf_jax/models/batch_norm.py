@@ -101,12 +101,12 @@ def _backward(
     inverse = lax.rsqrt(var + epsilon)
     values = inputs.astype(scale.dtype) - _per_channel(mean, inputs)
     values = values * _per_channel(inverse, inputs)
-    bias_share, bias_sum = sum_over_batch(outer, axis_name)
-    scale_share, scale_sum = sum_over_batch(outer * values, axis_name)
+    local_bias_sum, bias_sum = sum_over_batch(outer, axis_name)
+    local_scale_sum, scale_sum = sum_over_batch(outer * values, axis_name)
     inner = outer - _per_channel(bias_sum / count, inputs)
     inner = inner - values * _per_channel(scale_sum / count, inputs)
     inner = inner * _per_channel(scale * inverse, inputs)
-    return inner.astype(inputs.dtype), scale_share, bias_share
+    return inner.astype(inputs.dtype), local_scale_sum, local_bias_sum
 
 
 normalise_batch.defvjp(_forward, _backward)
@@ -125,8 +125,8 @@ def sum_over_batch(
         axis_name: The mapped axis over whose devices the batch is spread, or None.
     """
     halves = 2 if _devices(axis_name) == 1 and len(values) % 2 == 0 else 1
-    share = lax.platform_dependent(values, cpu=partial(_sum_of_parts, halves), default=_sum)
-    return share, share if axis_name is None else lax.psum(share, axis_name)
+    local = lax.platform_dependent(values, cpu=partial(_sum_of_parts, halves), default=_sum)
+    return local, local if axis_name is None else lax.psum(local, axis_name)
 
 
 def _sum(values: Array) -> Array:

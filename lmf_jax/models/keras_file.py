@@ -96,7 +96,7 @@ def _child(group: Any, name: str) -> Any:
 def _size(name: str, dataset: Any) -> int:
     """Return the bytes of a dataset, or of one of its chunks if that is more."""
     if not isinstance(dataset, h5py.Dataset):
-        raise ValueError(f"{name} is no tensor")
+        raise ValueError(f"{name} is not a tensor")
     if dataset.external or dataset.is_virtual:
         raise ValueError(f"the values of {name} lie elsewhere")
     if dataset.id.get_create_plist().get_nfilters():  # HDF5 unpacks without checking sizes

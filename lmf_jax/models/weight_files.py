@@ -146,7 +146,7 @@ def read_tensors(path: Path) -> Tensors:
     """
     if path.suffix not in _READERS:
         raise UserError(
-            f"{path} is no file of weights; expected one that ends with {', '.join(_READERS)}."
+            f"{path} is not a file of weights; expected one that ends with {', '.join(_READERS)}."
         )
     if not path.is_file():
         raise UserError(f"There is no file {path}; give --pretrained imagenet or a file.")

@@ -230,7 +230,7 @@ TOO_MUCH = {
         "kernel is compressed, which Keras",
     ),
     "words": (lambda layer: layer.create_dataset("kernel", data="text"), "kernel is of object"),
-    "a group": (lambda layer: layer.create_group("kernel"), "kernel is no tensor"),
+    "a group": (lambda layer: layer.create_group("kernel"), "kernel is not a tensor"),
 }
 
 
