@@ -1,84 +1,84 @@
-"""Train, test and report: ``python train.py --loss lmf --alpha 1 --beta 0.5``."""
+"""Train, test and report: ``python train.py --loss lmf --alpha 1 --beta 0.5``.
+
+From Python: ``from train import train; run = train(Config.of(loss="lmf", epochs=2))``.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import jax
 
-from data.inputs.classification import load_for_classification, open_classification
-from data.inputs.segmentation import describe, load_for_segmentation, open_segmentation
 from data.shard import Shard
 from lmf_jax.cli.command_line import parse_config
+from lmf_jax.cli.tasks import TASKS
 from lmf_jax.config import Config
-from lmf_jax.distributed.initialize import start_up
+from lmf_jax.distributed.initialize import initialize
 from lmf_jax.errors import run_command
-from lmf_jax.evaluation.classification.report import format_test_table
-from lmf_jax.evaluation.classification.run import write_test
-from lmf_jax.evaluation.report import write_report
-from lmf_jax.evaluation.segmentation.report import format_test_table as format_segmentation_table
-from lmf_jax.inference.classifier import Trained, explain_mistakes
-from lmf_jax.inference.predict import predict
-from lmf_jax.inference.segmenter import TrainedSegmenter, test_segmenter
+from lmf_jax.evaluation import write_report
 from lmf_jax.runs.folder import open_run, read_config, read_fingerprint
-from lmf_jax.training.classification import make_classification
 from lmf_jax.training.loop import fit
-from lmf_jax.training.segmentation import make_segmentation
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that was trained and tested.
+
+    Attributes:
+        folder: The run folder.
+        model: The trained model with its variables, a ``TrainedClassifier`` or
+            ``TrainedSegmenter``.
+    """
+
+    folder: Path
+    model: Any
+
+    @cached_property
+    def results(self) -> Any:
+        """The contents of the run folder: ``history``, ``test``, predictions and settings."""
+        return TASKS[self.model.config.data.task].read_run(self.folder)
+
+
+def train(config: Config) -> Run:
+    """Train and test a model, and write the run folder and its report.
+
+    Args:
+        config: The settings; a setting that is None gets the default of its dataset or model.
+
+    Returns:
+        The trained run.
+
+    Raises:
+        UserError: If a setting does not fit, or the data or the run folder cannot be used.
+        TrainingStopped: If a loss or gradient is not finite, or a checkpoint cannot be written.
+    """
+    initialize(config.run, deterministic=config.training.deterministic)
+    task = TASKS[config.data.task]
+    recorded = read_fingerprint(config.run.run_dir) if config.run.resume else None
+    dataset = task.load_dataset(config, recorded)
+    resolved = config.resolve(dataset.defaults)
+    inputs = task.open_inputs(dataset, resolved, Shard(jax.process_index(), jax.process_count()))
+    program = task.make_program(resolved, inputs)
+    run_dir = open_run(resolved, inputs.description)
+    program.announce(resolved, dataset.rows, run_dir, dataset.notes)
+    streams = inputs.training(), inputs.validation()
+    variables = fit(resolved.training, resolved.run, program, run_dir, *streams)
+
+    model = task.trained_model(resolved, inputs, program, variables)
+    results = task.test(model, run_dir, inputs)
+    if jax.process_index() == 0:
+        print(task.format_table(results, inputs, "test"))
+        print(f"report: {write_report(run_dir)}")
+    return Run(run_dir, model)
 
 
 def main() -> None:
-    """Run what the command line asks for, from the dataset to the report."""
-    config, fingerprint = parse_config(), None
-    if config.resume:
-        fingerprint = read_fingerprint(config.run_dir)
-        config = parse_config(defaults=read_config(config.run_dir))
-    start_up(config)
-    shard = Shard(jax.process_index(), jax.process_count())
-    {"classification": classify, "segmentation": segment}[config.task](config, shard, fingerprint)
-
-
-def classify(config: Config, shard: Shard, fingerprint: str | None) -> None:
-    """Train a classifier, test it and report; of a run to resume, on the data it recorded."""
-    dataset = load_for_classification(config, fingerprint)
-    config = config.resolve(dataset.defaults)
-    program = make_classification(config, dataset.class_counts("train"))
-    run_dir = open_run(config, dataset.description)
-    program.announce(config, dataset.rows, run_dir, dataset.notes)
-    inputs = open_classification(dataset, config, shard)
-    variables = fit(config, program, run_dir, inputs.training(), inputs.batches("validation"))
-
-    test = inputs.batches("test")
-    logits, labels = predict(program.predict_step, variables, test, scale=config.logit_scale)
-    if shard.process_index == 0:
-        rows = dataset.rows["test"]
-        names, groups = dataset.class_names, dataset.groups_of("test")
-        results = write_test(run_dir, dataset.ids[rows], labels, logits, names, groups)
-        trained = Trained(
-            config, dataset.description, program.model, variables, program.normalisation
-        )
-        explain_mistakes(run_dir, trained, inputs.images, rows, labels, logits)
-        print(format_test_table(results, dataset.class_counts("train").tolist()))
-        print(f"report: {write_report(run_dir)}")
-
-
-def segment(config: Config, shard: Shard, fingerprint: str | None) -> None:
-    """Train a segmenter, test it on whole cases and report; see :func:`classify`."""
-    dataset = load_for_segmentation(config, fingerprint)
-    config = config.resolve(dataset.defaults)
-    inputs = open_segmentation(dataset, config, shard)
-    description = describe(inputs)
-    program = make_segmentation(
-        config,
-        description["class_counts"]["train"],
-        num_examples=inputs.num_examples,
-        num_channels=inputs.num_channels,
-    )
-    run_dir = open_run(config, description)
-    program.announce(config, dataset.rows, run_dir, dataset.notes)
-    variables = fit(config, program, run_dir, inputs.training(), inputs.validation())
-
-    normalisation = program.settings.normalisation
-    trained = TrainedSegmenter(config, description, program.model, variables, normalisation)
-    results = test_segmenter(trained, run_dir, inputs.cases("test"))
-    if shard.process_index == 0:
-        print(format_segmentation_table(results))
-        print(f"report: {write_report(run_dir)}")
+    """Train as the command line asks."""
+    config = parse_config()
+    if config.run.resume:
+        config = parse_config(defaults=read_config(config.run.run_dir))
+    train(config)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from benchmarks.record import record
 from data.batches.image_cache import cached_images
 from data.batches.pipeline import evaluation_batches, train_batches
 from data.splits.dataset import load_dataset
-from lmf_jax.config import DEFAULT_DATA_DIR, Config
+from lmf_jax.config import DEFAULT_DATA_DIR, Config, ResolvedConfig
 from lmf_jax.distributed.devices import spread_over_devices
 from lmf_jax.distributed.initialize import keep_memory
 from lmf_jax.training.classification import Classification, make_classification
@@ -78,20 +78,20 @@ def main() -> None:
     clocks: dict[str, Any] = {"train_step": train_clock, "predict_step": predict_clock}
     timed = dataclasses.replace(program, **clocks)
     with tempfile.TemporaryDirectory() as folder:
-        fit(config, timed, Path(folder), *streams)
+        fit(config.training, config.run, timed, Path(folder), *streams)
     rows = rows_of(train_clock, predict_clock, program)
     record("epoch", rows, loop_over_bare_step=rates)
 
 
 def loop_over_bare_step(
-    config: Config, program: Classification, streams: tuple[Any, Any], turns: int
+    config: ResolvedConfig, program: Classification, streams: tuple[Any, Any], turns: int
 ) -> list[float]:
     """Return the loop's rate over the bare step's for each turn but the first, which compiles."""
     batch = spread_over_devices(next(streams[0]))
     ratios = []
     for turn in range(turns + 1):
         with tempfile.TemporaryDirectory() as folder:
-            fit(dataclasses.replace(config, epochs=2), program, Path(folder), *streams)
+            fit(config.replace(epochs=2).training, config.run, program, Path(folder), *streams)
             lines = (Path(folder) / "timing.jsonl").read_text().splitlines()
             looping = json.loads(lines[-1])["images_per_second"]
         state = program.train_step(program.initial_state(), batch)
@@ -100,23 +100,23 @@ def loop_over_bare_step(
         for _ in range(steps):
             state = program.train_step(state, batch)
         jax.block_until_ready(state)
-        bare = steps * config.batch_size / (time.perf_counter() - started)
+        bare = steps * config.training.batch_size / (time.perf_counter() - started)
         if turn:
             ratios.append(looping / bare)
     return ratios
 
 
-def prepare(options: Options) -> tuple[Config, Classification, tuple[Any, Any]]:
+def prepare(options: Options) -> tuple[ResolvedConfig, Classification, tuple[Any, Any]]:
     """Open the dataset and put the run together as ``train.py`` does."""
     dataset = load_dataset(options.dataset, data_dir=options.data_dir)
-    config = Config(model=options.model, epochs=options.epochs, image_size=options.image_size)
-    config = config.resolve(dataset.defaults)
-    images = cached_images(dataset, config.image_size, options.data_dir)
+    settings = Config.of(model=options.model, epochs=options.epochs, image_size=options.image_size)
+    config = settings.resolve(dataset.defaults)
+    images = cached_images(dataset, config.data.image_size, options.data_dir)
     training = train_batches(
-        images, dataset.labels, dataset.rows["train"], batch_size=config.batch_size, seed=0
+        images, dataset.labels, dataset.rows["train"], batch_size=config.training.batch_size, seed=0
     )
     validation = evaluation_batches(
-        images, dataset.labels, dataset.rows["validation"], batch_size=config.batch_size
+        images, dataset.labels, dataset.rows["validation"], batch_size=config.training.batch_size
     )
     return (
         config,

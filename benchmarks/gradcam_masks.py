@@ -26,8 +26,7 @@ from data.batches.image_cache import Images, open_images
 from data.formats.images import read_encoded, reason
 from data.formats.masks import decode_mask
 from data.splits.dataset import dataset_of_run
-from lmf_jax.config import Config
-from lmf_jax.distributed.initialize import start_up
+from lmf_jax.distributed.initialize import initialize
 from lmf_jax.errors import UserError, run_command
 from lmf_jax.evaluation.classification.explanations import (
     ExplainedImage,
@@ -40,7 +39,7 @@ from lmf_jax.evaluation.classification.run import FinishedRun, read_run
 from lmf_jax.evaluation.classification.scores import softmax
 from lmf_jax.evaluation.figures import save_figure
 from lmf_jax.evaluation.resampling import NUM_RESAMPLES, Groups, percentile_interval, resample
-from lmf_jax.inference.classifier import Trained, load_trained
+from lmf_jax.inference.classifier import TrainedClassifier, load_classifier
 
 BATCH_SIZE = 32
 
@@ -81,7 +80,7 @@ class OpenedRun:
     """
 
     name: str
-    trained: Trained
+    trained: TrainedClassifier
     finished: FinishedRun
     images: Images
     rows: Int[np.ndarray, " n"]
@@ -100,7 +99,7 @@ class OpenedRun:
 def main() -> None:
     """Print a row for each run and class, and draw the examples."""
     options = tyro.cli(Options)
-    start_up(Config())
+    initialize()
     names = names_of(options.runs)
     runs = [load_run(path, name, options.data_dir) for path, name in names.items()]
     masks_dir = Path(options.masks_dir).expanduser()
@@ -125,11 +124,12 @@ def load_run(path: str, name: str, data_dir: str | None) -> OpenedRun:
     Raises:
         UserError: if the run is not finished, or its dataset is not the one at hand.
     """
-    trained, finished = load_trained(path), read_run(path)
+    trained, finished = load_classifier(path), read_run(path)
     config = trained.config
     dataset = dataset_of_run(config, finished.dataset["fingerprint"], data_dir)
-    data_dir = data_dir or config.data_dir
-    images = open_images(dataset, config.image_size, cache=config.cache, data_dir=data_dir)
+    data = config.data
+    data_dir = data_dir or data.data_dir
+    images = open_images(dataset, data.image_size, cache=data.cache, data_dir=data_dir)
     return OpenedRun(name, trained, finished, images, dataset.rows["test"])
 
 
@@ -147,7 +147,7 @@ def heat_of(run: OpenedRun, tests: Int[np.ndarray, " m"]) -> Float[np.ndarray, "
 
 def scores_of(run: OpenedRun, masks_dir: Path) -> dict[str, Float[np.ndarray, " n"]]:
     """Return energy, hit and both chances of every test image, NaN where there is no score."""
-    side = run.trained.config.image_size
+    side = run.trained.config.data.image_size
     heat = heat_of(run, np.arange(len(run.rows)))
     cells = maximum_of_random_cell(heat.shape[1:], side)
     scores = []
@@ -276,7 +276,7 @@ def draw_examples(runs: Sequence[OpenedRun], masks_dir: Path, count: int) -> Fig
                 "needs runs of one dataset and split."
             )
     tests = of_each_class_in_turn(first.finished.labels, count)
-    side = first.trained.config.image_size
+    side = first.trained.config.data.image_size
     masks = read_masks(masks_dir, first.finished.ids[tests], side)
     columns = {run.name: explanations_of(run, tests, side) for run in runs}
     names = first.trained.class_names

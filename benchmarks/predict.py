@@ -17,11 +17,10 @@ import tyro
 
 from benchmarks.record import record
 from data.inputs.image_files import InferenceImages, image_files
-from lmf_jax.config import Config
 from lmf_jax.distributed.devices import spread_over_devices
-from lmf_jax.distributed.initialize import start_up
+from lmf_jax.distributed.initialize import initialize
 from lmf_jax.errors import run_command
-from lmf_jax.inference.classifier import load_trained
+from lmf_jax.inference.classifier import load_classifier
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,9 @@ def main() -> None:
     """Print one row: both medians and their ratio."""
     options = tyro.cli(Options)
     started = time.perf_counter()
-    start_up(Config())
-    trained = load_trained(options.run)
-    step, side = trained.predict_step, trained.config.image_size
+    initialize()
+    trained = load_classifier(options.run)
+    step, side = trained.predict_step, trained.config.data.image_size
     batch_size = 32 * jax.device_count()
     files = image_files(Path(options.folder))[: options.images]
     full = spread_over_devices({"image": np.zeros((batch_size, side, side, 3), np.uint8)})["image"]
@@ -67,7 +66,7 @@ def main() -> None:
             if turn:
                 turns[name].append(time.perf_counter() - started)
     medians = {name: statistics.median(seconds) for name, seconds in turns.items()}
-    row: dict[str, Any] = {"model": trained.config.model, "size": side, "images": len(files)}
+    row: dict[str, Any] = {"model": trained.config.model.model, "size": side, "images": len(files)}
     row |= {"forward passes, s": medians["bare"], "from files, s": medians["from files"]}
     row |= {"ratio": medians["from files"] / medians["bare"], "start and compile, s": prepared}
     record("predict", [row], turns=turns)

@@ -56,9 +56,9 @@ def main() -> None:
 def runs(options: Options) -> Iterator[dict[str, Any]]:
     """Train every run and yield its row."""
     for seed in range(options.seeds):
-        config = Config(beta=0.5, seed=seed, epochs=options.epochs, data_dir=options.data_dir)
-        dataset = load_for_classification(config)
-        config = config.resolve(dataset.defaults)
+        settings = Config.of(beta=0.5, seed=seed, epochs=options.epochs, data_dir=options.data_dir)
+        dataset = load_for_classification(settings)
+        config = settings.resolve(dataset.defaults)
         inputs = open_classification(dataset, config, Shard())
         program = make_classification(config, dataset.class_counts("train"))
         for copy in range(options.copies + 1 if seed == 0 else 1):

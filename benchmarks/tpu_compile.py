@@ -102,7 +102,7 @@ def measure(model: str, topology: str) -> dict[str, Any]:
     devices = devices_of(topology)
     started = time.perf_counter()
     compiled = compile_step(
-        Config(
+        Config.of(
             model=model,
             precision="bfloat16",
             image_size=SIDE,
@@ -139,13 +139,15 @@ def devices_of(topology: str) -> list[jax.Device]:
     return get_topology_desc(topology, platform="tpu", **options).devices
 
 
-def compile_step(config: Config, devices: list[jax.Device]) -> Any:
+def compile_step(settings: Config, devices: list[jax.Device]) -> Any:
     """Compile the train step for these devices, without an array on any of them."""
-    config = config.resolve({})
+    config = settings.resolve({})
     program = make_classification(config, CLASS_COUNTS, devices)
-    share = (len(devices), config.batch_size // len(devices))
+    share = (len(devices), config.training.batch_size // len(devices))
     batch = {
-        "image": jax.ShapeDtypeStruct((*share, config.image_size, config.image_size, 3), jnp.uint8),
+        "image": jax.ShapeDtypeStruct(
+            (*share, config.data.image_size, config.data.image_size, 3), jnp.uint8
+        ),
         "label": jax.ShapeDtypeStruct(share, jnp.int32),
     }
     state = jax.eval_shape(program.initial_state)

@@ -107,7 +107,7 @@ def program_for(
     precision: Literal["float32", "bfloat16"], model: str, images: np.ndarray
 ) -> Classification:
     """Return the compiled parts of a run of ``train.py`` on such images."""
-    config = Config(
+    config = Config.of(
         model=model,
         precision=precision,
         image_size=images.shape[1],

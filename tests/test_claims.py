@@ -1,6 +1,5 @@
 """Every figure that the documents give for a result is that of a file in ``benchmarks/results``."""
 
-import dataclasses
 import re
 import tempfile
 from statistics import mean
@@ -180,7 +179,7 @@ def test_the_results_name_every_setting_that_differs_from_the_paper():
 @pytest.mark.parametrize("size", [64, 128, 224])
 def test_a_recorded_table_compares_lmf_with_the_figures_of_its_own_weights(size):
     recorded = paper_result(size)
-    config = dataclasses.asdict(config_of(recorded["rows"][0]))
+    config = config_of(recorded["rows"][0]).record()
     printed_weights = printed.best_weights()[tuple(HAM)]
     rows = [config_of(row) for row in recorded["rows"] if row["run"].startswith("lmf")]
     weights = [(row.alpha, row.beta) for row in rows]
@@ -257,7 +256,7 @@ def test_own_images_are_trained_by_what_the_readme_says():
 
     def differ(*words):
         config = parse_config(["--dataset", "folder:here", *words]).resolve({})
-        found = differences_from_paper(dataclasses.asdict(config), seeds=[0])
+        found = differences_from_paper(config.record(), seeds=[0])
         return {line.split(":")[0] for line in found} - {"seeds"}
 
     always = differ(*flags.split())

@@ -28,7 +28,7 @@ from lmf_jax.config import Config
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.classification.explanations import overlay
 from lmf_jax.evaluation.classification.gradcam import pointing_game, resize_heat
-from lmf_jax.inference.classifier import Trained
+from lmf_jax.inference.classifier import TrainedClassifier
 from lmf_jax.models.classifier import Classifier, LinearHead
 from lmf_jax.models.normalisation import NORMALISATIONS
 
@@ -48,7 +48,9 @@ MODEL = Classifier(Colours(), LinearHead(3, nn.initializers.zeros))
 
 
 def made_up_model(config, variables=MappingProxyType({})):
-    return Trained(config, {"class_names": NAMES}, MODEL, variables, NORMALISATIONS["unit"])
+    return TrainedClassifier(
+        config, {"class_names": NAMES}, MODEL, variables, NORMALISATIONS["unit"]
+    )
 
 
 def square(place):
@@ -70,7 +72,7 @@ def coloured(labels, place=(0, 0)):
 def made_up_run(labels, name="ce", predictions=None, groups=None):
     labels = np.asarray(labels)
     predictions = labels if predictions is None else np.asarray(predictions)
-    config = Config(image_size=SIDE, loss="ce")
+    config = Config.of(image_size=SIDE, loss="ce")
     params = {"head": {"kernel": jnp.eye(3), "bias": jnp.zeros(3)}}
     finished = SimpleNamespace(
         ids=np.array([f"image_{i}" for i in range(len(labels))]),

@@ -23,7 +23,7 @@ def test_importing_the_losses_loads_jax_and_nothing_heavier():
 ROOT = Path(__file__).parent.parent
 
 LMF_JAX = (
-    "errors json_text npz output_files setting_kinds",
+    "errors json_text npz output_files",
     "losses",
     "models",
     "config",

@@ -40,7 +40,7 @@ def good_record() -> dict[str, Any]:
     counts = {"train": [9, 4, 2], "validation": [4, 3, 1], "test": [4, 3, 1]}
     config = Config().resolve({"split": "paper", "image_size": 32})
     return {
-        "config": dataclasses.asdict(config),
+        "config": config.record(),
         "dataset": {
             "name": "own",
             "fingerprint": "0123abcd",
@@ -184,7 +184,7 @@ def _read_config(folder: Path) -> None:
     assert isinstance(config, Config)
     assert all(
         value is None or isinstance(value, (bool, int, float, str))
-        for value in dataclasses.asdict(config).values()
+        for value in config.record().values()
     )
 
 

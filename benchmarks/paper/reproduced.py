@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.paper.runs import Run
 from lmf_jax.cli.command_line import parse_config
-from lmf_jax.config import Config
+from lmf_jax.config import run_only_keys
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.classification.comparison import compare_runs
 from lmf_jax.evaluation.classification.run import FinishedRun, read_run
@@ -131,13 +131,13 @@ def read_group(
 def _read(run: Run) -> FinishedRun:
     """Read a run and check that it was trained with what its flags say."""
     read, asked = read_run(run.folder), parse_config(run.flags)
-    for field in dataclasses.fields(Config):
-        value, found = getattr(asked, field.name), read.config.get(field.name)
-        if field.metadata.get("run_only") and field.name != "dataset":
+    for name, value in asked.record().items():
+        found = read.config.get(name)
+        if name in run_only_keys() and name != "dataset":
             continue
         if value is not None and _on_any_machine(value) != _on_any_machine(found):
             raise UserError(
-                f"{run.folder} was trained with {field.name} {found}, but {value} is asked for; "
+                f"{run.folder} was trained with {name} {found}, but {value} is asked for; "
                 "give another --runs-dir, or move the folder away."
             )
     return read

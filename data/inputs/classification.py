@@ -1,4 +1,4 @@
-"""What a classification run reads: its batches for training, validation and test."""
+"""Inputs of a classification run: batches for training, validation and test."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,57 +8,68 @@ from data.batches.pipeline import EvaluationBatches, evaluation_batches, train_b
 from data.batches.stream import Stream
 from data.shard import Shard
 from data.splits.dataset import Dataset, load_dataset
-from lmf_jax.config import Config
+from lmf_jax.config import Config, ResolvedConfig
 
 
 def load_for_classification(config: Config, fingerprint: str | None = None) -> Dataset:
-    """Open the dataset of a classification run and splits it.
+    """Open the dataset of a classification run and split it.
 
     Args:
-        config: The settings, resolved or not.
-        fingerprint: What a run to resume recorded of its data.
+        config: All settings, open or not.
+        fingerprint: The recorded fingerprint of a run to resume.
 
     Raises:
         UserError: If there is no such dataset or split, or a setting does not fit the dataset.
     """
+    data = config.data
     return load_dataset(
-        config.dataset,
-        data_dir=config.data_dir,
-        split=config.split,
-        split_seed=config.split_seed,
-        imbalance_ratio=config.imbalance_ratio,
+        config.dataset_name,
+        data_dir=data.data_dir,
+        split=data.split,
+        split_seed=data.split_seed,
+        imbalance_ratio=data.imbalance_ratio,
         fingerprint=fingerprint,
     )
 
 
 @dataclass(frozen=True, eq=False)
 class ClassificationInputs:
-    """What a run reads.
+    """The images of a classification run.
 
     Attributes:
         dataset: The dataset with its split.
-        config: Resolved settings.
-        shard: Of this process.
+        config: All settings.
+        shard: The part of each batch that this process reads.
         images: All images.
     """
 
     dataset: Dataset
-    config: Config
+    config: ResolvedConfig
     shard: Shard
     images: Images
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """Record of the data in ``config.json``, JSON-serializable."""
+        return self.dataset.description
+
     def training(self) -> Stream[Any]:
         """Return the endless stream of training batches."""
+        training = self.config.training
         return train_batches(
             self.images,
             self.dataset.labels,
             self.dataset.rows["train"],
-            batch_size=self.config.batch_size,
-            seed=self.config.seed,
-            sampling=self.config.sampling,
-            effective_number_beta=self.config.effective_number_beta,
+            batch_size=training.batch_size,
+            seed=training.seed,
+            sampling=training.sampling,
+            effective_number_beta=self.config.loss.effective_number_beta,
             **vars(self.shard),
         )
+
+    def validation(self) -> EvaluationBatches:
+        """Return the batches that cover every validation image."""
+        return self.batches("validation")
 
     def batches(self, part: str) -> EvaluationBatches:
         """Return the batches that cover every image of a part.
@@ -70,22 +81,24 @@ class ClassificationInputs:
             self.images,
             self.dataset.labels,
             self.dataset.rows[part],
-            batch_size=self.config.batch_size,
+            batch_size=self.config.training.batch_size,
             **vars(self.shard),
         )
 
 
-def open_classification(dataset: Dataset, config: Config, shard: Shard) -> ClassificationInputs:
+def open_classification(
+    dataset: Dataset, config: ResolvedConfig, shard: Shard | None = None
+) -> ClassificationInputs:
     """Open the images that a run reads.
 
     Args:
         dataset: From :func:`load_for_classification`.
-        config: Resolved settings.
-        shard: Of this process.
+        config: All settings.
+        shard: The part of each batch that this process reads (default: all of it).
 
     Raises:
         UserError: If an image cannot be decoded, or ``data_dir`` cannot be written.
     """
-    size, cache, data_dir = config.image_size, config.cache, config.data_dir
-    images = open_images(dataset, size, cache=cache, data_dir=data_dir)
-    return ClassificationInputs(dataset, config, shard, images)
+    data = config.data
+    images = open_images(dataset, data.image_size, cache=data.cache, data_dir=data.data_dir)
+    return ClassificationInputs(dataset, config, shard or Shard(), images)

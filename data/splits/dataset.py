@@ -221,12 +221,13 @@ def dataset_of_run(config: Config, fingerprint: str, data_dir: str | Path | None
         UserError: If the data are not there, or are others, on which the figures of the run would
             mean something else.
     """
+    data = config.data
     dataset = load_dataset(
-        config.dataset,
-        data_dir=data_dir or config.data_dir,
-        split=config.split,
-        split_seed=config.split_seed,
-        imbalance_ratio=config.imbalance_ratio,
+        config.dataset_name,
+        data_dir=data_dir or data.data_dir,
+        split=data.split,
+        split_seed=data.split_seed,
+        imbalance_ratio=data.imbalance_ratio,
         fingerprint=fingerprint,
     )
     check_is_of_run(dataset.name, dataset.fingerprint, fingerprint)

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import tyro
 
-from lmf_jax.evaluation import classification, segmentation
-from lmf_jax.runs.files import SEGMENTATION, common_task
+from lmf_jax.cli.tasks import TASKS
+from lmf_jax.runs.files import common_task
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,5 @@ class Compare:
 
 def run_compare(options: Compare) -> None:
     """Print the tables of a comparison."""
-    if options.runs and common_task(options.runs) == SEGMENTATION:
-        print(segmentation.format_comparison(segmentation.compare_runs(options.runs)))
-    else:
-        print(classification.format_comparison(classification.compare_runs(options.runs)))
+    task = common_task(options.runs) if options.runs else "classification"
+    print(TASKS[task].compare(options.runs))

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import tyro
 
+from lmf_jax.cli.arguments import RunDir
 from lmf_jax.cli.image_batches import batches_of, check_stems, print_lines, refuse_broken
-from lmf_jax.cli.run_folder import RunDir
 from lmf_jax.evaluation.classification.gradcam import resize_heat
-from lmf_jax.inference.classifier import load_trained
+from lmf_jax.inference.classifier import load_classifier
 from lmf_jax.output_files import make_folder, plan_outputs
 
 if TYPE_CHECKING:
@@ -22,10 +22,7 @@ LARGEST_PICTURE = 2000
 
 @dataclass(frozen=True)
 class Explain:
-    """Show by Grad-CAM where in images a run finds its reasons for the class that it predicts.
-
-    Runs of segmentation are no classifiers: their predictions show themselves.
-    """
+    """Show the evidence for the predicted class of images by Grad-CAM; classification only."""
 
     run: RunDir
     images: Annotated[
@@ -50,7 +47,7 @@ def run_explain(options: Explain) -> None:
     check_stems(files)
     output = Path(options.output).expanduser()
     make_folder(output)
-    trained = load_trained(options.run)
+    trained = load_classifier(options.run)
     batches = batches_of(files, trained.config, trained.dataset)
     explained = []
     for batch in batches:

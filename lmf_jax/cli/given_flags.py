@@ -1,11 +1,10 @@
-"""Flags that were given and have no effect beside the others: they are refused.
+"""Refuse flags that were given and have no effect beside the others.
 
 A saved ``config.json`` holds a value for every flag, so only the words of a command line tell what
 was given.
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import fields
 
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
@@ -19,7 +18,7 @@ def given_flags(words: Sequence[str]) -> set[str]:
     Args:
         words: those after the program's name.
     """
-    names = {field.name for field in fields(Config)}
+    names = set(Config.setting_fields())
     flags = {word[2:].partition("=")[0].replace("-", "_") for word in words if word[:2] == "--"}
     return names & (flags | {flag.removeprefix("no_") for flag in flags})
 
@@ -42,32 +41,34 @@ def check_given(config: Config, given: Collection[str]) -> None:
 
 def _without_effect(config: Config) -> Iterator[tuple[str, str, str]]:
     """Yield each setting without effect, beside what, and what to do for it to have one."""
-    loss = get_loss(config.loss)
+    training, form = config.training, config.loss.form
+    loss = get_loss(config.loss.loss)
     for option in LOSS_OPTIONS:
-        is_sampled = option == "effective_number_beta" and config.sampling == "effective-number"
-        if option not in loss.options_in(config.form) and not is_sampled:
-            of_form = f" --form {config.form}" if option in loss.options else ""
-            losses = losses_with(option, config.form)
-            yield option, f"with --loss {config.loss}{of_form}", f"use --loss {_one_of(losses)}"
-    if config.optimizer != "sgd":
-        yield "momentum", f"with --optimizer {config.optimizer}", "use --optimizer sgd"
+        is_sampled = option == "effective_number_beta" and training.sampling == "effective-number"
+        if option not in loss.options_in(form) and not is_sampled:
+            of_form = f" --form {form}" if option in loss.options else ""
+            losses = losses_with(option, form)
+            yield option, f"with --loss {loss.name}{of_form}", f"use --loss {_one_of(losses)}"
+    if training.optimizer != "sgd":
+        yield "momentum", f"with --optimizer {training.optimizer}", "use --optimizer sgd"
+    dataset = config.dataset_name
     from data.registry import datasets_of_kind, registered_datasets  # opens no file
 
     volume_datasets = datasets_of_kind("volumes")
     of_volumes = f"use --dataset {_one_of(volume_datasets)}"
-    if config.dataset in volume_datasets:
-        volumes = f"on the volumes of {config.dataset}"
+    if dataset in volume_datasets:
+        volumes = f"on the volumes of {dataset}"
         yield "image_size", volumes, "give --patch-size"
-        yield "normalisation", volumes, "use a dataset of images"
+        yield "normalization", volumes, "use a dataset of images"
         yield "cache", volumes, "use a dataset of images"
     else:
         for name in ("overlap", "foreground_share"):
-            yield name, f"on the images of {config.dataset}", of_volumes
+            yield name, f"on the images of {dataset}", of_volumes
     specs = registered_datasets().values()
     balanced = [spec.name for spec in specs if "imbalance_ratio" in spec.defaults]
-    if config.dataset not in balanced:
-        datasets = f"use --dataset {_one_of(balanced)}"
-        yield "imbalance_ratio", f"with --dataset {config.dataset}", datasets
+    if dataset not in balanced:
+        choices = f"use --dataset {_one_of(balanced)}"
+        yield "imbalance_ratio", f"with --dataset {dataset}", choices
 
 
 def _one_of(names: Sequence[str]) -> str:

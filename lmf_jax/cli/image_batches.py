@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmf_jax.cli.run_folder import batch_size_here
-from lmf_jax.config import Config
+from lmf_jax.cli.tasks.task import batch_size_here
+from lmf_jax.config import ResolvedConfig
 from lmf_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 
 def batches_of(
-    files: Sequence[Path], config: Config, dataset: Mapping[str, Any]
+    files: Sequence[Path], config: ResolvedConfig, dataset: Mapping[str, Any]
 ) -> "InferenceImages":
     """Return batches of image files, scaled as the images that a run was trained on."""
     from data.formats.intensity import recorded_range
     from data.inputs.image_files import InferenceImages
 
+    batch_size = batch_size_here(config.training.batch_size)
     recorded = recorded_range(dataset.get("intensity_range"))
-    return InferenceImages(files, config.image_size, batch_size_here(config), recorded)
+    return InferenceImages(files, config.data.image_size, batch_size, recorded)
 
 
 def check_stems(files: Sequence[Path]) -> None:

@@ -1,5 +1,6 @@
 """Dispatch of ``python -m lmf_jax COMMAND``."""
 
+import sys
 from collections.abc import Callable
 
 import tyro
@@ -9,8 +10,7 @@ from lmf_jax.cli.evaluate import Evaluate, run_evaluate
 from lmf_jax.cli.explain import Explain, run_explain
 from lmf_jax.cli.parser import parse_in_one_line
 from lmf_jax.cli.predict import Predict, run_predict
-from lmf_jax.config import Config
-from lmf_jax.distributed.initialize import start_up
+from lmf_jax.distributed.initialize import initialize
 from lmf_jax.errors import UserError
 
 COMMANDS: dict[type, Callable[..., None]] = {
@@ -21,17 +21,24 @@ COMMANDS: dict[type, Callable[..., None]] = {
 }
 
 
+OLD_FLAGS = {"--split": "--part"}
+"""Flags of earlier versions, which stay accepted."""
+
+
 def main() -> None:
     """Parse the command line and run the command it names."""
+    words = [_current(word) for word in sys.argv[1:]]
     options = parse_in_one_line(
         lambda: tyro.extras.subcommand_cli_from_dict(
             {kind.__name__.lower(): kind for kind in COMMANDS},
             prog="python -m lmf_jax",
+            args=words,
             description="Commands on finished runs.",
         ),
         COMMANDS,
+        words,
     )
-    start_up(Config())
+    initialize()
     try:
         COMMANDS[type(options)](options)
     except ModuleNotFoundError as error:
@@ -41,3 +48,8 @@ def main() -> None:
             "This command reads images with the package data of the checkout; run it from the "
             "root of the checkout."
         ) from error
+
+
+def _current(word: str) -> str:
+    flag, equals, value = word.partition("=")
+    return f"{OLD_FLAGS.get(flag, flag)}{equals}{value}"

@@ -9,7 +9,7 @@ from itertools import pairwise, takewhile
 from types import NoneType
 from typing import Any, Union, get_args
 
-from lmf_jax.setting_kinds import shown
+from lmf_jax.config.value_types import shown
 
 HELP = "; --help lists the flags."
 

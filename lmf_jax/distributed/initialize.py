@@ -1,4 +1,4 @@
-"""What must happen once, before JAX looks at the devices."""
+"""Initialization before the first use of a device: processes, compilation cache, memory."""
 
 import ctypes
 import logging
@@ -8,45 +8,46 @@ from pathlib import Path
 
 import jax
 
-from lmf_jax.config import Config
+from lmf_jax.config import RunConfig
 from lmf_jax.errors import UserError
 
 COMPILATION_CACHE = "~/.cache/lmf-jax/compilations"
 
 HEARTBEAT_SECONDS = 30
-"""After so long without a sign of life from one of several processes JAX ends the others."""
+"""Seconds without a heartbeat after which JAX ends the other processes."""
 
 DETERMINISTIC_FLAGS = "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0"
-"""No sums in an order left to chance, and no choice of kernels by how fast they were this time."""
+"""Fixed summation order, and no choice of kernels by a measurement of their speed."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
 
 
-def start_up(config: Config) -> None:
-    """Join the other processes, if any, and let compiled programs be found again.
+def initialize(run: RunConfig | None = None, *, deterministic: bool = False) -> None:
+    """Join the other processes, if any, and turn on the compilation cache.
 
     Args:
-        config: the settings; ``distributed`` and its three companions say whether and how this
-            process meets the others. What is left open, JAX finds out from the cluster.
+        run: ``distributed`` and its three companions say whether and how this process meets the
+            others; JAX takes what is None from the cluster. None for a single process.
+        deterministic: Compute the same bits in every run on a GPU.
 
     Raises:
-        UserError: if the others cannot be met.
+        UserError: If the others cannot be joined.
     """
-    # Orbax tells of every file and of waiting, and prints what it raises, with all that went on
-    # beside it; one sentence of ours says the same.
+    # Orbax logs every file and prints what it raises with the tasks beside it; our errors say the
+    # same in one sentence.
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Path(COMPILATION_CACHE).expanduser()))
     keep_memory()
-    if config.deterministic:
+    if deterministic:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC_FLAGS}"
-    if config.distributed == "auto":
+    if run is not None and run.distributed == "auto":
         try:
             jax.distributed.initialize(
-                config.coordinator_address,
-                config.num_processes,
-                config.process_id,
+                run.coordinator_address,
+                run.num_processes,
+                run.process_id,
                 heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             )
         except (ValueError, RuntimeError) as error:
@@ -58,10 +59,10 @@ def start_up(config: Config) -> None:
 
 
 def keep_memory() -> None:
-    """Let the C library keep the memory that a step gives back, for the next step.
+    """Let the C library keep the memory that a step frees, for the next step.
 
-    On a CPU a step asks for hundreds of megabytes at once. By itself glibc takes such memory from
-    Linux and returns it every time, and Linux clears every page anew: a quarter of a step's time
+    On a CPU a step allocates hundreds of megabytes at once. By default glibc maps and unmaps such
+    memory every time, and Linux clears every page again: a quarter of a step's time
     (``python -m benchmarks.train_step --memory returned`` shows it). Other C libraries are left
     alone.
     """

@@ -3,7 +3,6 @@
 What a comparison of any task begins with, and how it is laid out.
 """
 
-import dataclasses
 import json
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Int
 
-from lmf_jax.config import Config
+from lmf_jax.config import run_only_keys
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.formatting import format_fraction, format_interval, format_setting
 from lmf_jax.evaluation.resampling import LEVEL, Groups
@@ -161,9 +160,7 @@ def _group(runs: Sequence[Finished]) -> list[list[int]]:
 
 def _settings(run: Finished) -> dict[str, Any]:
     """Return what a result depends on but for the seed, and not where and how the run ran."""
-    passed_over = {"seed"} | {
-        field.name for field in dataclasses.fields(Config) if field.metadata.get("run_only")
-    }
+    passed_over = {"seed"} | run_only_keys()
     return {name: value for name, value in run.config.items() if name not in passed_over}
 
 

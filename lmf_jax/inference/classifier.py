@@ -1,4 +1,4 @@
-"""A trained model as its run left it: what predicts, evaluates and explains."""
+"""A trained classifier: prediction, evaluation and Grad-CAM with the best epoch of a run."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, UInt8
 
-from lmf_jax.config import Config
+from lmf_jax.config import ResolvedConfig
 from lmf_jax.distributed.devices import (
     Batch,
     MappedStep,
@@ -18,7 +18,6 @@ from lmf_jax.distributed.devices import (
     place_on_devices,
     spread_over_devices,
 )
-from lmf_jax.errors import UserError
 from lmf_jax.evaluation.classification.gradcam import grad_cam
 from lmf_jax.evaluation.classification.metrics import predicted_classes
 from lmf_jax.evaluation.classification.mistakes import Mistakes, confident_mistakes, write_mistakes
@@ -34,7 +33,7 @@ from lmf_jax.runs.folder import read_config
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedClassifier:
     """The model of a run's best epoch.
 
     Attributes:
@@ -46,7 +45,7 @@ class Trained:
         normalisation: how its images are normalised.
     """
 
-    config: Config
+    config: ResolvedConfig
     dataset: Mapping[str, Any]
     model: Classifier
     variables: Variables
@@ -60,7 +59,11 @@ class Trained:
     @cached_property
     def predict_step(self) -> MappedStep:
         """The mapped forward pass: of ``variables`` and uint8 images on the devices, logits."""
-        return make_predict_step(self.model, self.normalisation, jnp.dtype(self.config.precision))
+        return make_predict_step(self.model, self.normalisation, self._dtype)
+
+    @property
+    def _dtype(self) -> jnp.dtype:
+        return jnp.dtype(self.config.model.precision)
 
     def predict(
         self, batches: Iterable[Batch]
@@ -71,7 +74,7 @@ class Trained:
 
     def normalise(self, images: UInt8[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:
         """Return RGB images in 0 to 255 as the model takes them."""
-        return normalise_images(images, self.normalisation, jnp.dtype(self.config.precision))
+        return normalise_images(images, self.normalisation, self._dtype)
 
     def explain(
         self, images: UInt8[np.ndarray, "batch h w 3"]
@@ -99,7 +102,7 @@ class Trained:
         )
 
 
-def load_trained(run_dir: str | Path) -> Trained:
+def load_classifier(run_dir: str | Path) -> TrainedClassifier:
     """Read the model of a run's best epoch.
 
     Args:
@@ -110,16 +113,15 @@ def load_trained(run_dir: str | Path) -> Trained:
     """
     record = read_record_of(run_dir, CLASSIFICATION)
     config = read_config(run_dir)
-    if config.image_size is None or config.batch_size is None:  # only by a hand in config.json
-        raise UserError(f"The run in {run_dir} does not say its image_size and batch_size.")
     variables, normalisation = read_best(Path(run_dir) / "checkpoints")
-    model = create_model(
-        config.model,
+    assert normalisation is not None  # a classifier's images come as uint8
+    model: Any = create_model(
+        config.model.model,
         num_classes=len(record["dataset"]["class_names"]),
-        dtype=jnp.dtype(config.precision),
-        head=config.head,
+        dtype=jnp.dtype(config.model.precision),
+        head=config.model.head,
     )
-    return Trained(
+    return TrainedClassifier(
         config=config,
         dataset=record["dataset"],
         model=model,
@@ -130,26 +132,26 @@ def load_trained(run_dir: str | Path) -> Trained:
 
 def explain_mistakes(
     run_dir: Path,
-    trained: Trained,
+    trained: TrainedClassifier,
     images: Any,
     rows: Int[np.ndarray, " n"],
     labels: Integer[np.ndarray, " n"],
     logits: Float[np.ndarray, "n classes"],
 ) -> None:
-    """Keep the most confident mistakes of a test, and what spoke for them and for the truth.
+    """Write the most confident mistakes of a test with Grad-CAM for prediction and true class.
 
     Args:
-        run_dir: the folder of the run.
-        trained: what made the predictions.
-        images: all images of the dataset, uint8 RGB, to be indexed by rows.
-        rows: those of the test part ``[n]``.
-        labels: their class ids.
-        logits: what the model said of them.
+        run_dir: The folder of the run.
+        trained: The model that made the predictions.
+        images: All images of the dataset, uint8 RGB, indexed by rows.
+        rows: Rows of the test part, ``[n]``.
+        labels: Their class ids.
+        logits: Their logits.
     """
-    places = confident_mistakes(labels, logits)
-    pictures = images[rows[places]]
+    indices = confident_mistakes(labels, logits)
+    pictures = images[rows[indices]]
     heats = (
-        trained.heat(pictures, class_ids[places])
+        trained.heat(pictures, class_ids[indices])
         for class_ids in (predicted_classes(logits), labels)
     )
-    write_mistakes(run_dir, Mistakes(places, pictures, *heats))
+    write_mistakes(run_dir, Mistakes(indices, pictures, *heats))

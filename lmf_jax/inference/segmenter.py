@@ -1,4 +1,4 @@
-"""A trained segmenter as its run left it: what predicts and tests whole cases."""
+"""A trained segmenter: prediction and evaluation of whole cases with the best epoch of a run."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Integer, Shaped, UInt8
 
-from lmf_jax.config import Config
+from lmf_jax.config import ResolvedConfig
 from lmf_jax.distributed.devices import MappedStep, Variables, place_on_devices, spread_over_devices
 from lmf_jax.distributed.gather import gather_rows
 from lmf_jax.evaluation.segmentation.metrics import case_counts, hausdorff_95
@@ -48,13 +48,13 @@ class Cases(Protocol):
         """Edges of a voxel in mm; None of images, where they are not known."""
 
     def __iter__(self) -> Iterator[tuple[Int[np.ndarray, " batch"], Images, LabelMaps]]:
-        """Yield this process's cases: their places in the part, images and labels.
+        """Yield this process's cases: their indices in the part, images and labels.
 
-        Places of -1 are padding.
+        Indices of -1 are padding.
         """
 
     def read(
-        self, place: int
+        self, index: int
     ) -> tuple[Shaped[np.ndarray, "*space channels"], Integer[np.ndarray, "*space"]]:
         """Return the image and the labels of one case."""
 
@@ -71,7 +71,7 @@ class TrainedSegmenter:
         normalisation: of images; None if they come normalised, as volumes do.
     """
 
-    config: Config
+    config: ResolvedConfig
     dataset: Mapping[str, Any]
     model: nn.Module
     variables: Variables
@@ -92,7 +92,7 @@ class TrainedSegmenter:
 
     @property
     def _dtype(self) -> jnp.dtype:
-        return jnp.dtype(self.config.precision)
+        return jnp.dtype(self.config.model.precision)
 
     def segment(self, images: Images) -> LabelMaps:
         """Return the class of every pixel; of volumes through windows that overlap.
@@ -100,7 +100,7 @@ class TrainedSegmenter:
         Args:
             images: a batch that the devices of this process can share; of volumes any.
         """
-        if self.config.patch_size is not None:
+        if self.config.data.patch_size is not None:
             return np.stack([segment_volume(**self._windows(image)) for image in images])
         on_devices = spread_over_devices({"image": images})["image"]
         predictions = np.asarray(self._segment_step(self.variables, on_devices))
@@ -117,15 +117,15 @@ class TrainedSegmenter:
         return volume_probabilities(**self._windows(volume))
 
     def _windows(self, volume: Float[np.ndarray, "d h w modalities"]) -> dict[str, Any]:
-        """Return how windows are laid over a volume."""
+        """Return the arguments of the sliding window."""
         devices = jax.local_device_count()
         return {
             "predict": self._predict_windows,
             "volume": volume,
-            "patch_size": self.config.patch_size,
+            "patch_size": self.config.data.patch_size,
             "num_classes": len(self.class_names),
-            "batch_size": devices * max(1, self.config.batch_size // devices),
-            "overlap": self.config.overlap,
+            "batch_size": devices * max(1, self.config.training.batch_size // devices),
+            "overlap": self.config.data.overlap,
             "padding": self.dataset["padding"],
         }
 
@@ -153,10 +153,10 @@ def load_segmenter(run_dir: str | Path) -> TrainedSegmenter:
         config=config,
         dataset=record["dataset"],
         model=create_model(
-            config.model,
+            config.model.model,
             num_classes=len(record["dataset"]["class_names"]),
-            dtype=jnp.dtype(config.precision),
-            spatial_dims=3 if config.patch_size else 2,
+            dtype=jnp.dtype(config.model.precision),
+            spatial_dims=3 if config.data.patch_size else 2,
         ),
         variables=place_on_devices(variables),
         normalisation=normalisation,
@@ -165,7 +165,7 @@ def load_segmenter(run_dir: str | Path) -> TrainedSegmenter:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found in every case of a part, in its order.
+    """Confusion counts and distances of every case of a part, in its order.
 
     Attributes:
         counts: true positives, false positives and false negatives ``[n, C, 3]``.
@@ -185,34 +185,34 @@ def measure_cases(trained: TrainedSegmenter, cases: Cases) -> Measured:
     """
     num_classes = len(trained.class_names)
     spacing = cases.spacing or (1.0, 1.0)
-    places: list[int] = []
+    indices: list[int] = []
     counts: list[np.ndarray] = []
     distances: list[np.ndarray] = []
-    for of_batch, images, labels in cases:
+    for batch_indices, images, labels in cases:
         predictions = trained.segment(images)
-        for place, truth, prediction in zip(of_batch, labels, predictions, strict=True):
-            if place < 0:
+        for index, truth, prediction in zip(batch_indices, labels, predictions, strict=True):
+            if index < 0:
                 continue
-            places.append(place)
+            indices.append(index)
             counts.append(case_counts(truth, prediction, num_classes))
             distances.append(hausdorff_95(truth, prediction, num_classes, spacing))
-    shape = (len(places), num_classes)
-    found = {
+    shape = (len(indices), num_classes)
+    metrics = {
         "counts": np.array(counts, np.int64).reshape(*shape, 3),
         "hd95": np.array(distances, np.float64).reshape(shape),
     }
-    return Measured(**gather_rows(np.array(places, np.int64), found, len(cases.ids)))
+    return Measured(**gather_rows(np.array(indices, np.int64), metrics, len(cases.ids)))
 
 
-def summarise_cases(trained: TrainedSegmenter, cases: Cases) -> dict[str, Any]:
-    """Return the figures of a part of the data, see :func:`summarize_test`."""
+def summarize_cases(trained: TrainedSegmenter, cases: Cases) -> dict[str, Any]:
+    """Return the metrics of a part of the data, see :func:`summarize_test`."""
     measured = measure_cases(trained, cases)
     return summarize_test(
         cases.ids, measured.counts, measured.hd95, trained.class_names, cases.groups, _unit(cases)
     )
 
 
-def test_segmenter(trained: TrainedSegmenter, run_dir: Path, cases: Cases) -> dict[str, Any]:
+def evaluate_segmenter(trained: TrainedSegmenter, run_dir: Path, cases: Cases) -> dict[str, Any]:
     """Test the model; the first process writes ``cases.npz``, ``test.json`` and ``overlays.npz``.
 
     Args:
@@ -226,9 +226,15 @@ def test_segmenter(trained: TrainedSegmenter, run_dir: Path, cases: Cases) -> di
     measured = measure_cases(trained, cases)
     if jax.process_index() > 0:
         return {}
-    found = (cases.ids, measured.counts, measured.hd95)
-    known = (trained.class_names, cases.groups, _unit(cases))
-    results = write_test(run_dir, *found, *known)
+    results = write_test(
+        run_dir,
+        cases.ids,
+        measured.counts,
+        measured.hd95,
+        trained.class_names,
+        cases.groups,
+        _unit(cases),
+    )
     dsc = np.array([case["dsc"] for case in results["per_case"].values()])
     write_overlays(run_dir, _overlays(trained, cases, shown_cases(dsc)))
     return results
@@ -238,21 +244,22 @@ def _unit(cases: Cases) -> Hd95Unit:
     return "pixels" if cases.spacing is None else "mm"
 
 
-def _overlays(trained: TrainedSegmenter, cases: Cases, places: Int[np.ndarray, " k"]) -> Overlays:
-    """Segment a few cases once more, to be looked at."""
+def _overlays(trained: TrainedSegmenter, cases: Cases, indices: Int[np.ndarray, " k"]) -> Overlays:
+    """Segment a few cases again for the figures."""
+    is_volumes = trained.config.data.patch_size is not None
     shown = []
-    for place in places.tolist():
-        image, labels = cases.read(place)
+    for index in indices.tolist():
+        image, labels = cases.read(index)
         batch = np.stack([image] * jax.local_device_count())
-        prediction = trained.segment(batch if trained.config.patch_size is None else batch[:1])[0]
+        prediction = trained.segment(batch[:1] if is_volumes else batch)[0]
         shown.append((image, labels.astype(np.uint8), prediction))
-    if trained.config.patch_size is not None:
+    if is_volumes:
         shown = [_fullest_slice(*case) for case in shown]
     sides = np.max([labels.shape for _, labels, _ in shown], axis=0)
     images, labels, predictions = zip(
         *(tuple(_padded(x, sides) for x in case) for case in shown), strict=True
     )
-    return Overlays(places, np.stack(images), np.stack(labels), np.stack(predictions))
+    return Overlays(indices, np.stack(images), np.stack(labels), np.stack(predictions))
 
 
 def _fullest_slice(

@@ -1,6 +1,5 @@
 """The folder of a run: its name, its settings and the files that grow while it runs."""
 
-import dataclasses
 import errno
 import importlib.metadata
 import json
@@ -18,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 import lmf_jax
-from lmf_jax.config import Config
+from lmf_jax.config import ResolvedConfig, run_only_keys
 from lmf_jax.errors import JointError, UserError
 from lmf_jax.models.weight_files import describe_weights
 from lmf_jax.output_files import file_name
@@ -31,7 +30,7 @@ SHARED_DISK_SECONDS = 60
 """As long as NFS, by itself, may go on saying that a folder is not there."""
 
 
-def open_run(config: Config, dataset: Mapping[str, Any]) -> Path:
+def open_run(config: ResolvedConfig, dataset: Mapping[str, Any]) -> Path:
     """Make the folder of a new run, or check that a resumed run is the same run.
 
     A resumed run may have another number of epochs, where those so far do not depend on it; its
@@ -49,19 +48,14 @@ def open_run(config: Config, dataset: Mapping[str, Any]) -> Path:
             or data, cannot be written, or is not seen by all processes; or if the pretrained
             weights cannot be read.
     """
-    if config.resume:
-        folder = Path(config.run_dir)
-        record = read_record(folder)
-        _check_same_run(record, config, dataset)
-        if record["config"]["epochs"] != config.epochs and jax.process_index() == 0:
-            _write_record(folder, record | {"config": record["config"] | {"epochs": config.epochs}})
-        return folder
-    if jax.process_count() > 1 and not config.run_dir:
+    if config.run.resume:
+        return _resumed_folder(config, dataset)
+    if jax.process_count() > 1 and not config.run.run_dir:
         raise UserError("Several processes train together; give them one --run-dir, that all see.")
     record = {
-        "config": dataclasses.asdict(config),
+        "config": config.record(),
         "dataset": dict(dataset),
-        "weights": describe_weights(config.pretrained, config.model),
+        "weights": describe_weights(config.model.pretrained, config.model.model),
         "versions": versions(),
         "git_commit": _git_commit(),
         "device": {
@@ -71,9 +65,9 @@ def open_run(config: Config, dataset: Mapping[str, Any]) -> Path:
             "process_count": jax.process_count(),
         },
     }
-    if not config.run_dir:
+    if not config.run.run_dir:
         return next(folder for folder in _default_folders(config) if _made(folder, record))
-    folder = Path(config.run_dir)
+    folder = Path(config.run.run_dir)
     if not _for_all_processes(jax.process_index() > 0 or _made(folder, record)):
         raise JointError(
             f"The run folder {folder} exists; give another --run-dir, or --resume to go on with it."
@@ -86,7 +80,16 @@ def open_run(config: Config, dataset: Mapping[str, Any]) -> Path:
     return folder
 
 
-def read_config(run_dir: str | Path) -> Config:
+def _resumed_folder(config: ResolvedConfig, dataset: Mapping[str, Any]) -> Path:
+    folder, epochs = Path(config.run.run_dir), config.training.epochs
+    record = read_record(folder)
+    _check_same_run(record, config, dataset)
+    if record["config"]["epochs"] != epochs and jax.process_index() == 0:
+        _write_record(folder, record | {"config": record["config"] | {"epochs": epochs}})
+    return folder
+
+
+def read_config(run_dir: str | Path) -> ResolvedConfig:
     """Return the settings that a run was started with.
 
     Raises:
@@ -94,11 +97,7 @@ def read_config(run_dir: str | Path) -> Config:
     """
     record = read_record(run_dir)
     try:
-        settings: dict[str, Any] = {  # JSON has no tuples
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in record["config"].items()
-        }
-        return Config(**settings)
+        return ResolvedConfig.from_record(record["config"])
     except TypeError as error:
         raise UserError(
             f"The run in {run_dir} was started by another version ({error}); resume it with "
@@ -115,10 +114,11 @@ def read_fingerprint(run_dir: str | Path) -> str:
     return str(read_record(run_dir)["dataset"]["fingerprint"])
 
 
-def _default_folders(config: Config) -> Iterator[Path]:
-    kind, _, path = config.dataset.partition(":")  # a path is shortened to its last part
+def _default_folders(config: ResolvedConfig) -> Iterator[Path]:
+    kind, _, path = config.data.dataset.partition(":")  # a path is shortened to its last part
     dataset = "-".join(filter(None, (kind, Path(path).stem)))
-    name = file_name(f"{dataset}-{config.model}-{config.loss}-{config.seed}", longest=200)
+    seed = config.training.seed
+    name = file_name(f"{dataset}-{config.model.model}-{config.loss.loss}-{seed}", longest=200)
     return (Path("runs", f"{name}-{number}" if number > 1 else name) for number in count(1))
 
 
@@ -171,51 +171,53 @@ def _for_all_processes(holds: bool) -> bool:
     return bool(multihost_utils.process_allgather(np.asarray(holds)).all())
 
 
-def _check_same_run(record: Mapping[str, Any], config: Config, dataset: Mapping[str, Any]) -> None:
-    saved, now = record["config"], json.loads(json.dumps(dataclasses.asdict(config)))
+def _check_same_run(
+    record: Mapping[str, Any], config: ResolvedConfig, dataset: Mapping[str, Any]
+) -> None:
+    saved, now = record["config"], json.loads(json.dumps(config.record()))
     differences = [
-        f"{field.name} {saved.get(field.name)} (now {now[field.name]})"
-        for field in dataclasses.fields(config)
-        if field.name != "epochs"
-        and not field.metadata.get("run_only")
-        and saved.get(field.name) != now[field.name]
+        f"{key} {saved.get(key)} (now {now[key]})"
+        for key in now
+        if key != "epochs" and key not in run_only_keys() and saved.get(key) != now[key]
     ]
     if record["dataset"]["fingerprint"] != dataset["fingerprint"]:
         differences.append("the images, labels or split of the dataset")
     if differences:
         raise UserError(
-            f"The run in {config.run_dir} was started with other settings: "
+            f"The run in {config.run.run_dir} was started with other settings: "
             f"{', '.join(differences)}; resume with the same, or start a new run."
         )
-    if saved.get("epochs") != config.epochs:
+    if saved.get("epochs") != config.training.epochs:
         _check_epochs(saved.get("epochs"), config)
 
 
-def _check_epochs(before: int | None, config: Config) -> None:
+def _check_epochs(before: int | None, config: ResolvedConfig) -> None:
     """Refuse another number of epochs where the epochs so far would have been others with it."""
-    if config.loss == "ldam-drw" and 0 < config.drw_start < 1:
+    epochs, run_dir = config.training.epochs, config.run.run_dir
+    if config.loss.loss == "ldam-drw" and 0 < config.loss.drw_start < 1:
         raise UserError(
-            f"The run in {config.run_dir} was started with --epochs {before}, and ldam-drw "
-            f"re-weights after a share of them (--drw-start {config.drw_start}), so with --epochs "
-            f"{config.epochs} its past would be another; resume with --epochs {before}, or start a "
-            "new run."
+            f"The run in {run_dir} was started with --epochs {before}, and ldam-drw re-weights "
+            f"after a fraction of them (--drw-start {config.loss.drw_start}), so its first epochs "
+            f"would differ with --epochs {epochs}; resume with --epochs {before}, or start a new "
+            "run."
         )
-    check_epochs_done(len(read_json_lines(Path(config.run_dir) / "metrics.jsonl")), config)
+    check_epochs_done(len(read_json_lines(Path(run_dir) / "metrics.jsonl")), epochs, run_dir)
 
 
-def check_epochs_done(done: int, config: Config) -> None:
+def check_epochs_done(done: int, epochs: int, run_dir: str) -> None:
     """Refuse to resume a run for fewer epochs than it has done.
 
     Args:
         done: number of finished epochs.
-        config: of the resumed run.
+        epochs: number of epochs that the resumed run is asked for.
+        run_dir: its folder, for the error.
 
     Raises:
         UserError: if there are more finished epochs than are asked for.
     """
-    if done > config.epochs:
+    if done > epochs:
         raise UserError(
-            f"The run in {config.run_dir} has done {done} epochs, and --epochs {config.epochs} is "
+            f"The run in {run_dir} has done {done} epochs, and --epochs {epochs} is "
             f"fewer; resume with --epochs {done} or more, or start a new run."
         )
 

@@ -1,4 +1,4 @@
-"""Training of a classifier: its program, its predictions and what they are worth."""
+"""The program of a classification run, with its validation metrics."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmf_jax.config import Config
+from lmf_jax.config import ResolvedConfig, ResolvedModel
 from lmf_jax.distributed.devices import AXIS, Batch, MappedStep, Variables
 from lmf_jax.evaluation.classification.metrics import (
     classification_metrics,
@@ -23,7 +23,7 @@ from lmf_jax.losses.checks import ClassCounts
 from lmf_jax.models import create_model
 from lmf_jax.models.normalisation import NORMALISATIONS, Normalisation
 from lmf_jax.models.pretrained import load_pretrained
-from lmf_jax.training.program import Program, make_parts
+from lmf_jax.training.program import Program, make_training_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,37 +59,39 @@ class Classification(Program):
 
 
 def make_classification(
-    config: Config, class_counts: ClassCounts, devices: Sequence[jax.Device] | None = None
+    config: ResolvedConfig, class_counts: ClassCounts, devices: Sequence[jax.Device] | None = None
 ) -> Classification:
-    """Put a run together from its settings.
+    """Build the program of a classification run.
 
     Args:
-        config: resolved settings.
-        class_counts: training examples per class, ``[C]``.
-        devices: what the steps are for; by itself all devices there are. For others, of which there
-            is only a description, they can be compiled and not run.
+        config: All settings.
+        class_counts: Training examples per class, ``[C]``.
+        devices: The devices of the steps (default: all). For devices that are only described, the
+            steps can be compiled and not run.
 
     Raises:
-        UserError: if the batch cannot be spread over the devices, a class has no example, or the
+        UserError: If the batch cannot be divided over the devices, a class has no example, or the
             pretrained weights do not fit.
     """
-    num_classes, dtype = len(class_counts), jnp.dtype(config.precision)
-    normalisation = NORMALISATIONS[config.normalisation]
+    settings, num_classes = config.model, len(class_counts)
+    dtype, normalisation = jnp.dtype(settings.precision), NORMALISATIONS[settings.normalization]
     make_model = partial(
-        create_model, config.model, num_classes=num_classes, dtype=dtype, head=config.head
+        create_model, settings.model, num_classes=num_classes, dtype=dtype, head=settings.head
     )
-    model = make_model(axis_name=AXIS, remat=config.remat, freeze_backbone=config.freeze_backbone)
+    model = make_model(
+        axis_name=AXIS, remat=settings.remat, freeze_backbone=settings.freeze_backbone
+    )
     start = "where it stopped"
-    if not config.resume:  # weights that do not fit are best refused before anything is done
-        start = _starting_point(config, num_classes)[1]
-    parts = make_parts(
+    if not config.run.resume:  # weights that do not fit are refused before anything is written
+        start = _starting_point(settings, num_classes)[1]
+    parts = make_training_parts(
         config,
         class_counts,
         num_examples=int(np.sum(class_counts)),
-        image_shape=(config.image_size, config.image_size, 3),
+        image_shape=(config.data.image_size, config.data.image_size, 3),
         normalisation=normalisation,
         model=model,
-        starting_point=lambda: _starting_point(config, num_classes)[0],
+        starting_point=lambda: _starting_point(settings, num_classes)[0],
         devices=devices,
     )
     return Classification(
@@ -101,16 +103,16 @@ def make_classification(
     )
 
 
-def _starting_point(config: Config, num_classes: int) -> tuple[Variables | None, str]:
-    """Return the variables to start from, in words too; a head that does not fit is left out."""
-    if config.pretrained == "none":
+def _starting_point(settings: ResolvedModel, num_classes: int) -> tuple[Variables | None, str]:
+    """Return the initial variables and their description; a head that does not fit is left out."""
+    if settings.pretrained == "none":
         return None, "random weights"
-    variables = load_pretrained(config.pretrained, config.model)
-    params, words = dict(variables["params"]), f"the weights {config.pretrained}"
+    variables = load_pretrained(settings.pretrained, settings.model)
+    params, words = dict(variables["params"]), f"the weights {settings.pretrained}"
     head = params.pop("head", None)
     if head is None:
         words += f", with a new head of {num_classes} classes"
-    elif config.head != "linear" or len(head["bias"]) != num_classes:
+    elif settings.head != "linear" or len(head["bias"]) != num_classes:
         words += f", their head of {len(head['bias']):,} classes replaced by one of {num_classes}"
     else:
         params["head"] = head

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from lmf_jax.config import Config
+from lmf_jax.config import ResolvedTraining, RunConfig
 from lmf_jax.distributed.devices import Batch, Variables, spread_over_devices
 from lmf_jax.distributed.preemption import StopRequest, stop_requests
 from lmf_jax.distributed.watchdog import Watchdog
@@ -52,7 +52,8 @@ class BatchStream(Protocol):
 
 
 def fit(
-    config: Config,
+    training: ResolvedTraining,
+    run: RunConfig,
     program: Program,
     run_dir: Path,
     train_batches: BatchStream,
@@ -61,7 +62,8 @@ def fit(
     """Train, and return the variables of the epoch with the best validation score.
 
     Args:
-        config: resolved settings.
+        training: Epochs, batch size and early stopping.
+        run: Whether to resume, and how often to save.
         program: of the task.
         run_dir: the folder of the run; checkpoints, metrics and TensorBoard files go there.
         train_batches: this process's endless training batches.
@@ -78,20 +80,23 @@ def fit(
             run_dir / "checkpoints", program.settings.normalisation, program.score
         )
         stack.push(partial(_close, checkpoints))
-        saved = checkpoints.restore_latest(program.state_shapes()) if config.resume else None
+        saved = checkpoints.restore_latest(program.state_shapes()) if run.resume else None
         if saved is not None:
             train_batches.set_state(saved[1])
         state, input_state, history = saved or (program.initial_state(), {}, [])
-        check_epochs_done(len(history), config)  # metrics.jsonl may lack the last
+        check_epochs_done(
+            len(history), training.epochs, run.run_dir
+        )  # metrics.jsonl may lack the last
         step = int(state.step)
-        images = (program.settings.total_steps - step) * config.batch_size
-        progress = Progress(run_dir, config.epochs, images, history)
-        watchdog = Watchdog(config.watchdog_minutes)
+        images = (program.settings.total_steps - step) * training.batch_size
+        progress = Progress(run_dir, training.epochs, images, history)
+        watchdog = Watchdog(run.watchdog_minutes)
         stack.callback(progress.close)
         stack.callback(watchdog.close)
         stop = stack.enter_context(stop_requests())
-        run = _Run(
-            config=config,
+        run_state = _Run(
+            training=training,
+            checkpoint_steps=run.checkpoint_steps,
             program=program,
             run_dir=run_dir,
             checkpoints=checkpoints,
@@ -104,18 +109,19 @@ def fit(
             history=history,
         )
         batches = prefetch(train_batches, program)
-        while not run.is_over:
-            run.train_epoch(batches)
-            run.validate(validation_batches)
+        while not run_state.is_over:
+            run_state.train_epoch(batches)
+            run_state.validate(validation_batches)
         watchdog.now("the last checkpoint")
-        return checkpoints.restore_best(run.state, run.history)
+        return checkpoints.restore_best(run_state.state, run_state.history)
 
 
 @dataclass
 class _Run:
     """A run on its way: what a checkpoint holds, and whom it tells what it does."""
 
-    config: Config
+    training: ResolvedTraining
+    checkpoint_steps: int
     program: Program
     run_dir: Path
     checkpoints: Checkpoints
@@ -129,9 +135,9 @@ class _Run:
 
     @property
     def is_over(self) -> bool:
-        patience = self.config.early_stopping
+        patience = self.training.early_stopping
         is_stale = _is_stale([row[self.program.score] for row in self.history], patience)
-        return len(self.history) >= self.config.epochs or is_stale
+        return len(self.history) >= self.training.epochs or is_stale
 
     @property
     def _plateau_share(self) -> float:
@@ -154,22 +160,22 @@ class _Run:
             self.step += 1
             if self.step == epoch_end or self.step % CHECK_EVERY == 0 or self.progress.compiling:
                 _check_finite(self.state, per_epoch)
-            self.progress.add(self.config.batch_size)
+            self.progress.add(self.training.batch_size)
             if self.stop.holds_after(self.step):
                 self.save_and_stop()
-            if self.config.checkpoint_steps and self.step % self.config.checkpoint_steps == 0:
+            if self.checkpoint_steps and self.step % self.checkpoint_steps == 0:
                 self.save()
 
     def validate(self, batches: Iterable[Batch]) -> None:
         """End the epoch: validate, save and tell."""
         program, variables = self.program, self.state.evaluation_variables
-        figures = program.validate(variables, self._watched(batches), self.step)
+        metrics = program.validate(variables, self._watched(batches), self.step)
         per_epoch = program.settings.steps_per_epoch
         row = {
             "epoch": self.step // per_epoch,
             "step": self.step,
             "train_loss": float(self.state.loss_sum) / per_epoch,
-            **figures,
+            **metrics,
             "learning_rate": float(program.schedule(self.step - 1)) * self._plateau_share,
         }
         self.history = [*self.history, row]

@@ -1,21 +1,22 @@
-"""What a run is made of before it starts: its compiled steps, and the numbers that it turns on."""
+"""Task-independent parts of a run: steps, optimizer, schedule, objective."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from lmf_jax.config import Config
+from lmf_jax.config import LossConfig, ResolvedConfig, ResolvedTraining
 from lmf_jax.distributed.devices import Batch, MappedStep, Variables
 from lmf_jax.errors import TrainingStopped, UserError
 from lmf_jax.losses import Objective, build_objective
 from lmf_jax.losses.checks import ClassCounts
+from lmf_jax.losses.loss_config import HeadName
 from lmf_jax.models.normalisation import Normalisation
 from lmf_jax.training.optimizer import (
     PlateauDecay,
@@ -30,70 +31,73 @@ from lmf_jax.training.step import make_train_step
 
 @dataclass(frozen=True, kw_only=True)
 class Program(ABC):
-    """The parts of a run; a subclass knows the task."""
+    """The model, steps and schedule of a run; a subclass per task adds the validation."""
 
     examples: ClassVar[str]
-    """What the data are made of."""
+    """What the dataset consists of, for messages: images or cases."""
     score: ClassVar[str]
-    """The validation figure by which the best epoch is chosen; the larger, the better."""
+    """The validation metric that selects the best epoch; larger is better."""
 
     settings: StepSettings
     num_classes: int
     model: Any
-    """The module, without a mapped axis: the same variables, outside of the steps."""
+    """The module without a mapped axis, for use outside of the steps; same variables."""
     start: str
-    """What the weights start from, in words."""
+    """The origin of the initial weights, for messages."""
     objective: Objective
     schedule: Callable[[int], Any]
     """Learning rate by step, before any decay on a plateau."""
     plateau: PlateauDecay | None
     initial_state: Callable[[], TrainState]
     state_shapes: Callable[[], TrainState]
-    """What a saved state is restored to."""
+    """Shapes and types that a saved state is restored to."""
     train_step: MappedStep
 
     @abstractmethod
     def validate(
         self, variables: Variables, batches: Iterable[Batch], step: int
     ) -> dict[str, float]:
-        """Return the validation figures of an epoch, ``val_loss`` and :attr:`score` among them.
+        """Return the validation metrics of an epoch, ``val_loss`` and :attr:`score` among them.
 
         Args:
-            variables: to validate.
-            batches: this process's validation batches, equally many in every process.
-            step: the last of the epoch, counted from 1.
+            variables: The variables to validate.
+            batches: This process's validation batches, equally many in every process.
+            step: The last step of the epoch, counted from 1.
 
         Raises:
-            TrainingStopped: if a logit or the loss is not finite.
+            TrainingStopped: If a logit or the loss is not finite.
         """
 
     def announce(
         self,
-        config: Config,
+        config: ResolvedConfig,
         rows: Mapping[str, Sized],
         run_dir: Path,
         notes: Sequence[str] = (),
     ) -> None:
-        """Print, by the first process, what is trained on what.
+        """Print model, loss, dataset and part sizes, on the first process only.
 
         Args:
-            config: resolved settings.
-            rows: those of each part of the data.
-            run_dir: the folder of the run.
-            notes: what a person should know of the data, a line each.
+            config: All settings.
+            rows: The rows of each part of the data.
+            run_dir: The folder of the run.
+            notes: Remarks on the data, one line each.
         """
-        if jax.process_index() == 0:
-            sizes = ", ".join(f"{part} {len(rows[part]):,}" for part in rows)
-            print(
-                f"{config.model} with loss {config.loss} on {config.dataset}; run folder {run_dir}"
-            )
-            print(f"starts from {self.start}")
-            print(f"{self.num_classes} classes; {self.examples} by split {config.split}: {sizes}")
-            for note in notes:
-                print(note)
+        if jax.process_index() > 0:
+            return
+        sizes = ", ".join(f"{part} {len(rows[part]):,}" for part in rows)
+        data = config.data
+        print(
+            f"{config.model.model} with loss {config.loss.loss} on {data.dataset}; "
+            f"run folder {run_dir}"
+        )
+        print(f"starts from {self.start}")
+        print(f"{self.num_classes} classes; {self.examples} by split {data.split}: {sizes}")
+        for note in notes:
+            print(note)
 
     def not_finite(self, step: int) -> TrainingStopped:
-        """Return the error of a validation, after this step, whose loss is not finite."""
+        """Return the error for a validation after this step whose loss is not finite."""
         return TrainingStopped(
             f"The validation logits or loss of epoch {step // self.settings.steps_per_epoch} are "
             "not finite; the checkpoint of the epoch before is kept. Lower --learning-rate, or "
@@ -101,8 +105,21 @@ class Program(ABC):
         )
 
 
-def make_parts(
-    config: Config,
+class TrainingParts(TypedDict):
+    """The task-independent fields of a :class:`Program`."""
+
+    settings: StepSettings
+    num_classes: int
+    objective: Objective
+    schedule: Callable[[int], Any]
+    plateau: PlateauDecay | None
+    initial_state: Callable[[], TrainState]
+    state_shapes: Callable[[], TrainState]
+    train_step: MappedStep
+
+
+def make_training_parts(
+    config: ResolvedConfig,
     class_counts: ClassCounts,
     *,
     num_examples: int,
@@ -111,89 +128,94 @@ def make_parts(
     model: nn.Module,
     starting_point: Callable[[], Variables | None],
     devices: Sequence[jax.Device] | None,
-) -> dict[str, Any]:
-    """Return what the programs of all tasks are made of, by the names of :class:`Program`.
+) -> TrainingParts:
+    """Build the steps, the optimizer, the schedule and the objective of a run.
 
     Args:
-        config: resolved settings.
-        class_counts: training examples, pixels or voxels per class, ``[C]``.
-        num_examples: that an epoch goes through.
-        image_shape: of one image ``(*space, channels)``.
-        normalisation: of the images; None if they come normalised.
-        model: with the mapped axis of the steps.
-        starting_point: returns the variables to start from, None for random ones.
-        devices: what the steps are for; by itself all devices there are.
+        config: All settings.
+        class_counts: Training examples, pixels or voxels per class, ``[C]``.
+        num_examples: Examples per epoch.
+        image_shape: Shape of one image, ``(*space, channels)``.
+        normalisation: Normalization of the images; None if they come normalized.
+        model: The model, with the mapped axis of the steps.
+        starting_point: Returns the initial variables, None for random ones.
+        devices: The devices of the steps (default: all).
 
     Raises:
-        UserError: if the batch cannot be spread over the devices, or a class has no example.
+        UserError: If the batch cannot be divided over the devices, or a class has no example.
     """
-    _check_batch_size(config, jax.device_count() if devices is None else len(devices))
-    steps_per_epoch = max(1, num_examples // config.batch_size)
+    training = config.training
+    _check_batch_size(training, jax.device_count() if devices is None else len(devices))
+    steps_per_epoch = max(1, num_examples // training.batch_size)
     settings = StepSettings(
         steps_per_epoch=steps_per_epoch,
-        total_steps=steps_per_epoch * config.epochs,
-        seed=config.seed,
-        dtype=jnp.dtype(config.precision),
+        total_steps=steps_per_epoch * training.epochs,
+        seed=training.seed,
+        dtype=jnp.dtype(config.model.precision),
         normalisation=normalisation,
-        augment=config.augment,
-        mixup=config.mixup,
-        cutmix=config.cutmix,
-        accumulate=config.accumulate,
-        ema_decay=config.ema_decay,
+        augment=training.augment,
+        mixup=training.mixup,
+        cutmix=training.cutmix,
+        accumulate=training.accumulate,
+        ema_decay=training.ema_decay,
     )
     plateau = None
-    if config.schedule == "plateau":
-        plateau = PlateauDecay(patience=config.decay_epochs, factor=config.decay_factor)
-    schedule, optimizer = _learning(config, steps_per_epoch, plateau)
-    objective = _objective(config, class_counts)
-    return {
-        "settings": settings,
-        "num_classes": len(class_counts),
-        "objective": objective,
-        "schedule": schedule,
-        "plateau": plateau,
-        "initial_state": lambda: create_train_state(
+    if training.schedule == "plateau":
+        plateau = PlateauDecay(patience=training.decay_epochs, factor=training.decay_factor)
+    schedule = _learning_rate(training, steps_per_epoch)
+    optimizer = _optimizer(training, schedule, head_only=config.model.freeze_backbone)
+    objective = _objective(config.loss, class_counts, config.model.head)
+    return TrainingParts(
+        settings=settings,
+        num_classes=len(class_counts),
+        objective=objective,
+        schedule=schedule,
+        plateau=plateau,
+        initial_state=lambda: create_train_state(
             model, optimizer, image_shape, settings, starting_point()
         ),
-        "state_shapes": lambda: train_state_shapes(model, optimizer, image_shape, settings),
-        "train_step": make_train_step(model, objective, optimizer, settings, devices),
-    }
-
-
-def _check_batch_size(config: Config, device_count: int) -> None:
-    shares = device_count * config.accumulate
-    if config.batch_size % shares:
-        raise UserError(
-            f"--batch-size {config.batch_size} cannot be spread over {device_count} devices "
-            f"and {config.accumulate} micro-batches; choose a multiple of {shares}."
-        )
-
-
-def _learning(
-    config: Config, steps_per_epoch: int, plateau: PlateauDecay | None
-) -> tuple[optax.Schedule, optax.GradientTransformation]:
-    """Return the learning rate by step, before any decay on a plateau, and the optimizer."""
-    if plateau is not None:
-        schedule = optax.constant_schedule(config.learning_rate)
-    else:
-        schedule = step_decay(
-            config.learning_rate,
-            decay_epochs=config.decay_epochs,
-            decay_factor=config.decay_factor,
-            steps_per_epoch=steps_per_epoch,
-        )
-    optimizer = make_optimizer(
-        config.optimizer, schedule, weight_decay=config.weight_decay, momentum=config.momentum
+        state_shapes=lambda: train_state_shapes(model, optimizer, image_shape, settings),
+        train_step=make_train_step(model, objective, optimizer, settings, devices),
     )
-    if plateau is not None:
+
+
+def _check_batch_size(training: ResolvedTraining, device_count: int) -> None:
+    divisor = device_count * training.accumulate
+    if training.batch_size % divisor:
+        raise UserError(
+            f"--batch-size {training.batch_size} cannot be divided over {device_count} devices "
+            f"and {training.accumulate} micro-batches; choose a multiple of {divisor}."
+        )
+
+
+def _learning_rate(training: ResolvedTraining, steps_per_epoch: int) -> optax.Schedule:
+    """Return the learning rate by step, before any decay on a plateau."""
+    if training.schedule == "plateau":
+        return optax.constant_schedule(training.learning_rate)
+    return step_decay(
+        training.learning_rate,
+        decay_epochs=training.decay_epochs,
+        decay_factor=training.decay_factor,
+        steps_per_epoch=steps_per_epoch,
+    )
+
+
+def _optimizer(
+    training: ResolvedTraining, schedule: optax.Schedule, *, head_only: bool
+) -> optax.GradientTransformation:
+    optimizer = make_optimizer(
+        training.optimizer,
+        schedule,
+        weight_decay=training.weight_decay,
+        momentum=training.momentum,
+    )
+    if training.schedule == "plateau":
         optimizer = optax.chain(optimizer, scale_by_plateau())
-    if config.freeze_backbone:
-        optimizer = train_head_only(optimizer)
-    return schedule, optimizer
+    return train_head_only(optimizer) if head_only else optimizer
 
 
-def _objective(config: Config, class_counts: ClassCounts) -> Objective:
+def _objective(loss: LossConfig, class_counts: ClassCounts, head: HeadName) -> Objective:
     try:
-        return build_objective(config, class_counts, head=config.head)
+        return build_objective(loss, class_counts, head=head)
     except ValueError as error:
         raise UserError(str(error)) from error

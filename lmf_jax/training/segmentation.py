@@ -1,4 +1,4 @@
-"""Training of a segmenter: its program, and how its cases are validated."""
+"""The program of a segmentation run, with its validation metrics."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int64, Integer
 
-from lmf_jax.config import Config
+from lmf_jax.config import ResolvedConfig
 from lmf_jax.distributed.devices import AXIS, Batch, MappedStep, Variables, spread_over_devices
 from lmf_jax.distributed.gather import gather_batches
 from lmf_jax.evaluation.segmentation.metrics import case_counts, overlap_metrics
@@ -19,7 +19,7 @@ from lmf_jax.inference.steps import make_validation_step
 from lmf_jax.losses.checks import ClassCounts
 from lmf_jax.models import create_model
 from lmf_jax.models.normalisation import NORMALISATIONS
-from lmf_jax.training.program import Program, make_parts
+from lmf_jax.training.program import Program, make_training_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,37 +51,38 @@ class Segmentation(Program):
 
 
 def make_segmentation(
-    config: Config,
+    config: ResolvedConfig,
     class_counts: ClassCounts,
     *,
     num_examples: int,
     num_channels: int = 3,
     devices: Sequence[jax.Device] | None = None,
 ) -> Segmentation:
-    """Put a run together from its settings.
+    """Build the program of a segmentation run, of volumes if there is a patch size.
 
     Args:
-        config: resolved settings; with a patch size it is of volumes.
-        class_counts: training pixels or voxels per class ``[C]``, the background first.
-        num_examples: images or patches that an epoch goes through.
-        num_channels: of an image, or modalities of a volume.
-        devices: what the steps are for; by itself all devices there are.
+        config: All settings.
+        class_counts: Training pixels or voxels per class, ``[C]``, the background first.
+        num_examples: Images or patches per epoch.
+        num_channels: Channels of an image, or modalities of a volume.
+        devices: The devices of the steps (default: all).
 
     Raises:
-        UserError: if the batch cannot be spread over the devices, or a class has no pixel.
+        UserError: If the batch cannot be divided over the devices, or a class has no pixel.
     """
-    dtype = jnp.dtype(config.precision)
-    space = config.patch_size or (config.image_size, config.image_size)
-    normalisation = None if config.patch_size else NORMALISATIONS[config.normalisation]
+    data, settings = config.data, config.model
+    dtype = jnp.dtype(settings.precision)
+    space = data.patch_size or (data.image_size, data.image_size)
+    normalisation = None if data.patch_size else NORMALISATIONS[settings.normalization]
     make_model = partial(
         create_model,
-        config.model,
+        settings.model,
         num_classes=len(class_counts),
         dtype=dtype,
-        spatial_dims=3 if config.patch_size else 2,
+        spatial_dims=3 if data.patch_size else 2,
     )
-    model = make_model(axis_name=AXIS, remat=config.remat)
-    parts = make_parts(
+    model = make_model(axis_name=AXIS, remat=settings.remat)
+    parts = make_training_parts(
         config,
         class_counts,
         num_examples=num_examples,
@@ -94,7 +95,7 @@ def make_segmentation(
     step = make_validation_step(model, parts["objective"], normalisation, dtype, devices)
     return Segmentation(
         model=make_model(),
-        start="where it stopped" if config.resume else "random weights",
+        start="where it stopped" if config.run.resume else "random weights",
         validation_step=step,
         **parts,
     )
@@ -106,7 +107,7 @@ def validate_cases(
     batches: Iterable[Batch],
     num_classes: int,
 ) -> tuple[Float[np.ndarray, " images"], Int64[np.ndarray, "cases classes 3"]]:
-    """Return the loss of every image or patch, and what is right and wrong in every case.
+    """Return the loss of every image or patch, and the confusion counts of every case.
 
     Args:
         validation_step: from :func:`lmf_jax.inference.steps.make_validation_step`.

@@ -1,14 +1,12 @@
 """The recipe of the paper: what a run departs from is named, and nothing else."""
 
-import dataclasses
-
 import pytest
 
 from benchmarks import paper_sweep, paper_tables
 from benchmarks.paper.recipe import ALWAYS, RECIPE, SWEEP_EPOCHS, differences_from_paper
 from data.registry import default_settings
 from lmf_jax.cli.command_line import parse_config
-from lmf_jax.config import Config
+from lmf_jax.config import Config, run_only_keys
 
 NOT_TRAINED = {
     *("task", "dataset", "model", "loss", "seed", "split_seed", "alpha", "beta"),
@@ -19,7 +17,7 @@ NOT_TRAINED = {
 def settings(options, loss="ce", weights=None):
     """The resolved settings of a run, as its config.json has them."""
     flags = options.recipe.run(loss, weights, 0).flags
-    return dataclasses.asdict(parse_config(flags).resolve(default_settings(options.dataset)))
+    return parse_config(flags).resolve(default_settings(options.dataset)).record()
 
 
 def named(differences):
@@ -80,10 +78,9 @@ def test_every_flag_that_departs_is_named():
 
 def test_every_setting_of_a_classifier_that_changes_a_result_is_compared():
     """A new flag of train.py has to be named here or in the recipe."""
-    run_only = {f.name for f in dataclasses.fields(Config) if f.metadata.get("run_only")}
     other_losses = {"delta", "weight", "background_weight", "tau", "effective_number_beta"}
     other_losses |= {"drw_start", "momentum"}
     other_data = {"imbalance_ratio", "patch_size", "overlap", "foreground_share"}
-    names = {f.name for f in dataclasses.fields(Config)}
-    left = names - run_only - set(RECIPE) - NOT_TRAINED - other_losses - other_data
+    names = set(Config().record())
+    left = names - run_only_keys() - set(RECIPE) - NOT_TRAINED - other_losses - other_data
     assert left == set()

@@ -47,4 +47,8 @@ def test_differences_are_to_the_first_and_corrected_by_holm(finished):
 def test_the_words_of_a_run_are_those_of_train():
     run = run_of(Options(losses=("mixed-focal",)), "mixed-focal")
     config = parse_config([*run.flags, *run.places])
-    assert (config.task, config.loss, config.image_size) == ("segmentation", "mixed-focal", 128)
+    assert (config.data.task, config.loss.loss, config.data.image_size) == (
+        "segmentation",
+        "mixed-focal",
+        128,
+    )

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -94,9 +95,9 @@ WRONG = {
         "--task segmentation --dataset kits19 --image-size 64",
         "--image-size has no effect on the volumes of kits19; leave it out, or give --patch-size.",
     ),
-    "a normalisation of volumes": (
-        "--task segmentation --dataset brats20 --normalisation unit",
-        "--normalisation has no effect on the volumes of brats20",
+    "a normalization of volumes": (
+        "--task segmentation --dataset brats20 --normalization unit",
+        "--normalization has no effect on the volumes of brats20",
     ),
     "a tail of masks": (
         "--task segmentation --imbalance-ratio 5",
@@ -105,7 +106,7 @@ WRONG = {
     "a head without its scale": ("--head cosine --loss ce", "--head cosine does not go with"),
     "two ways of mixing": ("--mixup 1 --cutmix 1", "--mixup and --cutmix were both given"),
     "micro-batches that do not divide": ("--accumulate 3", "--accumulate 3 does not divide"),
-    "a batch that does not spread": ("--batch-size 30", "--batch-size 30 cannot be spread over 4"),
+    "a batch that does not spread": ("--batch-size 30", "--batch-size 30 cannot be divided over 4"),
     "a batch of one": ("--batch-size 1", "batch norm needs two"),
     "micro-batches of one": ("--accumulate 32", "batch norm needs two"),
     "a run in a bucket": ("--run-dir gs://bucket/run", "--run-dir is gs://bucket/run; expected a"),
@@ -139,7 +140,7 @@ def places(tmp_path_factory):
     folder = tmp_path_factory.mktemp("places")
     (folder / "file").write_text("not a folder")
     places = {name: str(folder / name) for name in ("file", "taken", "none", "data")}
-    config = Config(run_dir=places["taken"], data_dir=places["data"])
+    config = Config.of(run_dir=places["taken"], data_dir=places["data"])
     open_run(config.resolve({"image_size": 32}), DATASET)
     return places
 
@@ -169,55 +170,103 @@ def test_a_wrong_command_line_gets_one_clear_line(
 
 
 def test_help_names_every_loss_with_its_source(places, monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "90")
-    assert type_in("--help", places, monkeypatch) == 0
-    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    text = help_of("--help-all", places, monkeypatch, capsys)
+    text = " ".join(text.replace("│", " ").split())
     for spec in registered_losses():
         task = " (--task segmentation)" if spec.task == "segmentation" else ""
         assert f"{spec.name}: {spec.summary} ({spec.paper}){task}." in text
 
 
-def test_every_flag_is_a_field_and_has_a_help_text(places, monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "90")
-    type_in("--help", places, monkeypatch)
-    text = capsys.readouterr().out
-    for name in Config.__dataclass_fields__:
-        assert f"--{name.replace('_', '-')} " in text or f"--{name.replace('_', '-')}," in text
+def flags_in(text):
+    return set(re.findall(r"^\W (--[a-z][a-z0-9-]+)", text, flags=re.MULTILINE))
+
+
+def help_of(line, places, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert type_in(line, places, monkeypatch) == 0
+    return capsys.readouterr().out
+
+
+def test_the_whole_help_has_every_flag_with_a_text(places, monkeypatch, capsys):
+    text = help_of("--help-all", places, monkeypatch, capsys)
+    flags = {f"--{name.replace('_', '-')}" for name in Config.setting_fields()}
+    assert flags_in(text) == flags
+    assert "(default: None)" not in text and "default: []" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_short_help_has_the_flags_that_apply(places, monkeypatch, capsys):
+    short = flags_in(help_of("--help", places, monkeypatch, capsys))
+    assert 20 <= len(short) <= 35
+    assert {"--dataset", "--loss", "--alpha", "--epochs", "--mixup", "--run-dir"} <= short
+    assert not short & {"--tau", "--patch-size", "--momentum", "--process-id"}
+    focal = flags_in(help_of("--loss logit-adjustment --help", places, monkeypatch, capsys))
+    assert "--tau" in focal and "--alpha" not in focal
+    masks = flags_in(help_of("--task segmentation --help", places, monkeypatch, capsys))
+    assert "--patch-size" in masks and not masks & {"--mixup", "--pretrained"}
+
+
+@pytest.mark.parametrize(
+    ("line", "defaults"),
+    [
+        ("--help", {"--dataset": "digits_lt", "--epochs": "30", "--model": "resnet50"}),
+        ("--task segmentation --help", {"--dataset": "digits_masks", "--batch-size": "16"}),
+        ("--dataset ham10000 --help", {"--epochs": "100", "--image-size": "224"}),
+    ],
+)
+def test_the_help_shows_the_defaults_that_hold(line, defaults, places, monkeypatch, capsys):
+    text = " ".join(help_of(line, places, monkeypatch, capsys).replace("│", " ").split())
+    for flag, default in defaults.items():
+        entry = re.search(rf" {flag} .*?\(default: (.*?)\)", text)
+        assert entry[1] == default
+
+
+def test_a_flag_of_an_earlier_version_stays_accepted():
+    assert parse_config(["--normalisation", "unit"]).model.normalization == "unit"
+    assert parse_config(["--normalisation=unit"]).model.normalization == "unit"
 
 
 def test_what_is_given_wins_over_the_dataset_and_the_dataset_over_the_paper():
     config = parse_config(["--learning-rate", "0.5"])
     config = config.resolve({"learning_rate": 0.1, "image_size": 32})
-    assert (config.learning_rate, config.image_size, config.epochs) == (0.5, 32, 100)
+    assert (config.training.learning_rate, config.data.image_size, config.training.epochs) == (
+        0.5,
+        32,
+        100,
+    )
 
 
 def test_the_folder_of_own_images_is_found_again_from_anywhere(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert (
-        parse_config(["--dataset", "folder:my images/"]).dataset == f"folder:{tmp_path}/my images"
-    )
-    assert parse_config(["--dataset", "ham10000"]).dataset == "ham10000"
+    config = parse_config(["--dataset", "folder:my images/"])
+    assert config.data.dataset == f"folder:{tmp_path}/my images"
+    assert parse_config(["--dataset", "ham10000"]).data.dataset == "ham10000"
 
 
 def test_a_resumed_run_takes_its_settings_from_the_run():
-    saved = Config(alpha=2.0, epochs=7, image_size=32)
+    saved = Config.of(alpha=2.0, epochs=7, image_size=32)
     config = parse_config(["--resume", "--run-dir", "x", "--beta", "0.5"], defaults=saved)
-    assert (config.alpha, config.beta, config.epochs, config.resume) == (2.0, 0.5, 7, True)
+    assert (config.loss.alpha, config.loss.beta, config.training.epochs, config.run.resume) == (
+        2.0,
+        0.5,
+        7,
+        True,
+    )
 
 
 def test_an_option_of_another_loss_that_a_saved_run_holds_is_no_word_given():
-    saved = Config(loss="ce", tau=3.0, momentum=0.5)
+    saved = Config.of(loss="ce", tau=3.0, momentum=0.5)
     config = parse_config(["--resume", "--run-dir", "x"], defaults=saved)
-    assert (config.loss, config.tau) == ("ce", 3.0)
+    assert (config.loss.loss, config.loss.tau) == ("ce", 3.0)
     with pytest.raises(UserError, match="--tau has no effect with --loss ce"):
         parse_config(["--resume", "--run-dir", "x", "--tau", "3"], defaults=saved)
 
 
 def test_a_flag_of_a_resumed_run_is_checked_beside_the_settings_of_the_run():
     words = ["--resume", "--run-dir", "x", "--tau", "2"]
-    assert parse_config(words).tau == 2.0  # before the run's settings are read
-    saved = Config(loss="logit-adjustment", tau=2.0)
-    assert parse_config(words, defaults=saved).loss == "logit-adjustment"
+    assert parse_config(words).loss.tau == 2.0  # before the run's settings are read
+    saved = Config.of(loss="logit-adjustment", tau=2.0)
+    assert parse_config(words, defaults=saved).loss.loss == "logit-adjustment"
 
 
 @pytest.mark.parametrize(
@@ -245,7 +294,7 @@ def test_flags_of_volumes_are_taken_for_every_registered_dataset_of_volumes(data
 
 def test_settings_are_checked_wherever_they_come_from():
     with pytest.raises(UserError, match="--alpha is -1"):
-        Config(alpha=-1.0)
+        Config.of(alpha=-1.0)
 
 
 MODELS = "one of densenet121, efficientnet_v2_s, resnet50, resnet50_v1, unet or nothing."
@@ -267,7 +316,7 @@ from lmf_jax.config import Config
 from lmf_jax.errors import UserError
 for name, value, expected in %r:
     try:
-        Config(**{name: value})
+        Config.of(**{name: value})
     except UserError as error:
         assert str(error) == f"--{name} is {value}; expected {expected}", error
     else:
@@ -300,9 +349,9 @@ def test_a_disk_that_refuses_is_one_line(capsys):
 
 
 def test_a_run_folder_may_lie_in_the_home_folder():
-    assert parse_config(["--run-dir", "~/run"]).run_dir == str(Path.home() / "run")
+    assert parse_config(["--run-dir", "~/run"]).run.run_dir == str(Path.home() / "run")
 
 
 def test_a_name_that_config_json_cannot_hold_is_refused():
     with pytest.raises(UserError, match=r"--run-dir is runs/caf\\udce9; expected a name in UTF-8"):
-        Config(run_dir="runs/caf\udce9")
+        Config.of(run_dir="runs/caf\udce9")

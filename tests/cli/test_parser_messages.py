@@ -15,7 +15,7 @@ WRONG = [
     ("data", "prepare", "NAME must be given; --help lists the flags."),
     ("data", "audi x", "There is no command audi; expected one of prepare, audit."),
     ("data", "", "Expected one of prepare, audit."),
-    ("lmf_jax", "evaluate x --split tst", "--split is tst; expected one of test, validation, tra"),
+    ("lmf_jax", "evaluate x --split tst", "--part is tst; expected one of test, validation, tra"),
     ("lmf_jax", "predict x y --output", "--output was given no value; expected a text."),
     ("lmf_jax", "predict x", "IMAGE|FOLDER, --output must be given; --help lists the flags."),
     ("lmf_jax", "evaluat x", "There is no command evaluat; expected one of evaluate, predict, exp"),

@@ -17,7 +17,7 @@ from lmf_jax.config import Config
 from lmf_jax.evaluation.classification.report import format_test_table
 from lmf_jax.evaluation.classification.run import write_test
 from lmf_jax.evaluation.report import write_report
-from lmf_jax.inference.classifier import Trained, explain_mistakes
+from lmf_jax.inference.classifier import TrainedClassifier, explain_mistakes
 from lmf_jax.models.normalisation import NORMALISATIONS
 from lmf_jax.runs.atomic_files import write_json_lines
 from lmf_jax.runs.folder import open_run
@@ -98,7 +98,7 @@ def classifier_tests() -> dict[str, ClassifierTest]:
     }
 
 
-class Answering(Trained):
+class Answering(TrainedClassifier):
     """A trained classifier without a model: of its heat there is none anywhere."""
 
     def heat(self, images: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
@@ -107,7 +107,7 @@ class Answering(Trained):
 
 def write_classifier_run(folder: Path, test: ClassifierTest, loss: str = "lmf") -> str:
     """Write the run of a test as train.py does, but for its report; return the terminal's table."""
-    config = Config(loss=loss, run_dir=str(folder), epochs=1).resolve({})
+    config = Config.of(loss=loss, run_dir=str(folder), epochs=1).resolve({})
     description = {
         "name": "made-up",
         "fingerprint": "sha256:0123abcd",

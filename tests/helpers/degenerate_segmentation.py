@@ -8,7 +8,7 @@ import numpy as np
 
 from lmf_jax.config import Config
 from lmf_jax.evaluation.segmentation.report import format_test_table
-from lmf_jax.inference.segmenter import TrainedSegmenter, test_segmenter
+from lmf_jax.inference.segmenter import TrainedSegmenter, evaluate_segmenter
 from lmf_jax.models.normalisation import NORMALISATIONS
 from lmf_jax.runs.atomic_files import write_json_lines
 from lmf_jax.runs.folder import open_run
@@ -108,7 +108,7 @@ def segmenter_tests() -> dict[str, SegmenterTest]:
 def write_segmenter_run(folder: Path, test: SegmenterTest, loss: str = "mixed-focal") -> str:
     """Write the run of a test as train.py does, but for its report; return the terminal's table."""
     is_volume = test.labels.ndim == 4
-    config = Config(
+    config = Config.of(
         task="segmentation",
         loss=loss,
         run_dir=str(folder),
@@ -135,4 +135,4 @@ def write_segmenter_run(folder: Path, test: SegmenterTest, loss: str = "mixed-fo
         {},
         None if is_volume else NORMALISATIONS["imagenet"],
     )
-    return format_test_table(test_segmenter(trained, run_dir, test))
+    return format_test_table(evaluate_segmenter(trained, run_dir, test))

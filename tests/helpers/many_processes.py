@@ -130,7 +130,7 @@ def _work(
 
     from lmf_jax.cli.command_line import parse_config
     from lmf_jax.distributed import devices
-    from lmf_jax.distributed.initialize import start_up
+    from lmf_jax.distributed.initialize import initialize
     from lmf_jax.training import classification
     from tests.helpers.tiny_training import tiny_model
 
@@ -138,7 +138,7 @@ def _work(
     classification.create_model = lambda name, **settings: tiny_model(**settings)
     devices.map_step = map_step
     config = parse_config(words).resolve({})
-    start_up(config)
+    initialize(config.run)
     assert jax.local_device_count() == local_devices
     if jax.process_count() > 1:
         jax.config.update("jax_enable_compilation_cache", False)  # as meeting.WITHOUT_CACHE says
@@ -161,11 +161,11 @@ def _train(part: Part, config: Any, programs: dict[str, Any]) -> None:
 
     jax.config.update("jax_enable_x64", part.precision == "float64")
     going_on = (part.run_dir / "checkpoints").exists()
-    config = dataclasses.replace(config, run_dir=str(part.run_dir), resume=going_on)
+    config = config.replace(run_dir=str(part.run_dir), resume=going_on)
     object.__setattr__(config, "precision", part.precision)  # the flag does not offer float64
     rows = np.arange(TRAINING + VALIDATION)
     share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    share["batch_size"] = config.batch_size
+    share["batch_size"] = config.training.batch_size
     training = train_batches(_images(), labels(), rows[:TRAINING], seed=0, **share)
     validation = evaluation_batches(_images(), labels(), rows[TRAINING:], **share)
     if part.precision not in programs:  # compiled once for all parts
@@ -176,7 +176,7 @@ def _train(part: Part, config: Any, programs: dict[str, Any]) -> None:
     StopRequest.holds_after = lambda self, step: step == part.last_step
     with contextlib.suppress(Interrupted):
         program = dataclasses.replace(program, train_step=watched)
-        fit(config, program, part.run_dir, training, validation)
+        fit(config.training, config.run, program, part.run_dir, training, validation)
     part.found.mkdir(exist_ok=True)
     np.savez(part.found / f"{jax.process_index()}.npz", **watched.curve())
 

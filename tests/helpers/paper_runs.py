@@ -1,6 +1,5 @@
 """Made-up finished runs of the paper's tables, quick to write and to read."""
 
-import dataclasses
 import functools
 import json
 from importlib import import_module
@@ -33,13 +32,13 @@ def make_test(class_names, noise_seed, signal):
 def write_run(run, *, noise_seed=0, signal=2.0, validation=0.5):
     """Write the folder of a :class:`benchmarks.paper.runs.Run`; return its ``test.json``."""
     config = parse_config(run.flags).resolve({"split": "paper"})
-    names = import_module(f"data.datasets.{config.dataset}.labels").CLASSES
-    train = [printed.class_f1()[config.dataset][name].train for name in names]
+    names = import_module(f"data.datasets.{config.data.dataset}.labels").CLASSES
+    train = [printed.class_f1()[config.data.dataset][name].train for name in names]
     held_out = [IMAGES_PER_CLASS] * len(names)
     record = {
-        "config": dataclasses.asdict(config) | {"run_dir": str(run.folder)},
+        "config": config.record() | {"run_dir": str(run.folder)},
         "dataset": {
-            "name": config.dataset,
+            "name": config.data.dataset,
             "fingerprint": "sha256:0123abcd",
             "class_names": names,
             "class_counts": {"train": train, "validation": held_out, "test": held_out},

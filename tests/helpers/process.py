@@ -7,8 +7,8 @@ import numpy as np
 
 from data.batches.pipeline import evaluation_batches, train_batches
 from lmf_jax.cli.command_line import parse_config
-from lmf_jax.distributed.initialize import start_up
-from lmf_jax.inference.classifier import Trained, explain_mistakes
+from lmf_jax.distributed.initialize import initialize
+from lmf_jax.inference.classifier import TrainedClassifier, explain_mistakes
 from lmf_jax.training import classification, loop
 from tests.helpers.tiny_training import NUM_CLASSES, random_batch, tiny_model
 
@@ -16,7 +16,7 @@ from tests.helpers.tiny_training import NUM_CLASSES, random_batch, tiny_model
 def main(folder: Path, arguments: list[str]) -> None:
     """Train and test; the first process writes what it found and explains it."""
     config = parse_config([*arguments, "--run-dir", str(folder)]).resolve({})
-    start_up(config)
+    initialize(config.run)
     import jax  # after the processes have met
 
     classification.create_model = lambda name, **settings: tiny_model(**settings)
@@ -25,20 +25,20 @@ def main(folder: Path, arguments: list[str]) -> None:
     share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     rows = np.arange(48)
     training = train_batches(
-        images, examples["label"], rows[:40], batch_size=config.batch_size, seed=0, **share
+        images, examples["label"], rows[:40], batch_size=config.training.batch_size, seed=0, **share
     )
     validation = evaluation_batches(
-        images, examples["label"], rows[37:], batch_size=config.batch_size, **share
+        images, examples["label"], rows[37:], batch_size=config.training.batch_size, **share
     )
     counts = np.bincount(examples["label"][:40], minlength=NUM_CLASSES)
     program = classification.make_classification(config, counts)
-    variables = loop.fit(config, program, folder, training, validation)
+    variables = loop.fit(config.training, config.run, program, folder, training, validation)
     logits, labels = classification.predict(program.predict_step, variables, validation)
     if jax.process_index() == 0:
         np.save(folder / "logits.npy", logits)
         # As train.py does, while the other processes may be gone.
         normalisation = program.settings.normalisation
-        trained = Trained(config, {}, program.model, variables, normalisation)
+        trained = TrainedClassifier(config, {}, program.model, variables, normalisation)
         explain_mistakes(folder, trained, images, rows[37:], labels, logits)
 
 

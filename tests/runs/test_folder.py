@@ -1,4 +1,3 @@
-import dataclasses
 import hashlib
 import json
 
@@ -17,11 +16,13 @@ DATASET = {
     "class_names": ["zero", "one"],
     "class_counts": {"train": [9, 3], "validation": [2, 1], "test": [2, 1]},
 }
-CONFIG = Config(epochs=3, batch_size=32, learning_rate=1e-3, image_size=32, augment="none")
+CONFIG = Config.of(
+    epochs=3, batch_size=32, learning_rate=1e-3, image_size=32, augment="none"
+).resolve({})
 
 
 def new_run(folder, **changes):
-    return open_run(dataclasses.replace(CONFIG, run_dir=str(folder), **changes), DATASET)
+    return open_run(CONFIG.replace(run_dir=str(folder), **changes), DATASET)
 
 
 def test_the_record_holds_settings_data_versions_and_device(tmp_path):
@@ -32,7 +33,7 @@ def test_the_record_holds_settings_data_versions_and_device(tmp_path):
     assert record["weights"] is None
     assert {"python", "jax", "flax", "optax"} <= set(record["versions"])
     assert record["device"]["count"] == 4
-    assert read_config(folder) == dataclasses.replace(CONFIG, run_dir=str(folder), alpha=2.0)
+    assert read_config(folder) == CONFIG.replace(run_dir=str(folder), alpha=2.0)
 
 
 def test_the_record_knows_the_weights_by_their_content(tmp_path):
@@ -77,7 +78,7 @@ def test_resuming_with_other_settings_names_them(tmp_path):
         new_run(folder, resume=True, model="densenet121", alpha=2.0)
     other = DATASET | {"fingerprint": "xyz"}
     with pytest.raises(UserError, match="the images, labels or split"):
-        open_run(dataclasses.replace(CONFIG, run_dir=str(folder), resume=True), other)
+        open_run(CONFIG.replace(run_dir=str(folder), resume=True), other)
 
 
 def finish_epochs(folder, number):
@@ -90,7 +91,7 @@ def test_a_run_may_be_resumed_for_more_epochs_and_records_them(tmp_path, schedul
     before = json.loads((folder / "config.json").read_text())
     finish_epochs(folder, 3)
     assert new_run(folder, resume=True, epochs=5, schedule=schedule) == folder
-    assert read_config(folder).epochs == 5
+    assert read_config(folder).training.epochs == 5
     after = json.loads((folder / "config.json").read_text())
     assert after == before | {"config": before["config"] | {"epochs": 5}}
     assert new_run(folder, resume=True, epochs=3, schedule=schedule) == folder  # as many as done
@@ -105,7 +106,7 @@ def test_fewer_epochs_than_are_done_are_refused(tmp_path):
         f"The run in {folder} has done 2 epochs, and --epochs 1 is fewer; resume with --epochs 2 "
         "or more, or start a new run."
     )
-    assert read_config(folder).epochs == 3
+    assert read_config(folder).training.epochs == 3
 
 
 @pytest.mark.parametrize("epochs", [2, 4])
@@ -114,18 +115,18 @@ def test_other_epochs_are_refused_where_the_past_depends_on_them(tmp_path, epoch
     with pytest.raises(UserError) as error:
         new_run(folder, resume=True, loss="ldam-drw", epochs=epochs)
     assert str(error.value) == (
-        f"The run in {folder} was started with --epochs 3, and ldam-drw re-weights after a share "
-        f"of them (--drw-start 0.8), so with --epochs {epochs} its past would be another; resume "
-        "with --epochs 3, or start a new run."
+        f"The run in {folder} was started with --epochs 3, and ldam-drw re-weights after a "
+        "fraction of them (--drw-start 0.8), so its first epochs would differ with --epochs "
+        f"{epochs}; resume with --epochs 3, or start a new run."
     )
-    assert read_config(folder).epochs == 3
+    assert read_config(folder).training.epochs == 3
 
 
 @pytest.mark.parametrize("start", [0.0, 1.0])
 def test_weights_that_hold_always_or_never_depend_on_no_number_of_epochs(tmp_path, start):
     folder = new_run(tmp_path / "run", loss="ldam-drw", drw_start=start)
     new_run(folder, resume=True, loss="ldam-drw", drw_start=start, epochs=4)
-    assert read_config(folder).epochs == 4
+    assert read_config(folder).training.epochs == 4
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):

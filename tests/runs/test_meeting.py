@@ -14,11 +14,11 @@ import sys
 from lmf_jax.cli.command_line import parse_config
 from lmf_jax.errors import UserError, run_command
 from lmf_jax.runs import folder as run_folder
-from lmf_jax.distributed.initialize import start_up
+from lmf_jax.distributed.initialize import initialize
 
 def main():
     config = parse_config(sys.argv[1:]).resolve({})
-    start_up(config)
+    initialize(config.run)
     import jax
     run_folder.SHARED_DISK_SECONDS = 1
     run_folder.open_run(config, {"name": "made up"})

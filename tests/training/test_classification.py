@@ -14,7 +14,7 @@ def test_loss_or_logits_that_are_not_finite_stop_a_validation(logit, monkeypatch
     monkeypatch.setattr(
         classification, "create_model", lambda name, **settings: tiny_model(**settings)
     )
-    config = Config(image_size=32, batch_size=8, loss="ldam").resolve({})
+    config = Config.of(image_size=32, batch_size=8, loss="ldam").resolve({})
     program = classification.make_classification(config, np.array([20, 10, 5]))
     logits = np.float32([[logit, 0, -3e38]])
     monkeypatch.setattr(classification, "predict", lambda *_: (logits, np.array([2])))

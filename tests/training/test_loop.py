@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import os
 import shutil
@@ -21,12 +20,12 @@ from lmf_jax.training.progress import Progress
 from tests.helpers.tiny_training import NUM_CLASSES, random_batch, tiny_model
 
 COUNTS = [24, 18, 6]  # six batches of eight
-CONFIG = Config(
+CONFIG = Config.of(
     image_size=32, epochs=3, batch_size=8, learning_rate=1e-2, decay_epochs=2, augment="shift"
 ).resolve({})
 
 
-RESUMED = dataclasses.replace(CONFIG, resume=True, run_dir="given by run")
+RESUMED = CONFIG.replace(resume=True, run_dir="given by run")
 
 
 class Stream:
@@ -77,16 +76,18 @@ def compiled():
 def program_of(config, compiled):
     """Programs are compiled once per settings of the step."""
     same = {"resume": False, "run_dir": "", "early_stopping": 0, "checkpoint_steps": 0}
-    key = dataclasses.replace(config, **same)
+    key = config.replace(**same)
     if key not in compiled:
         compiled[key] = classification.make_classification(config, COUNTS)
     return compiled[key]
 
 
 def run(folder: Path, compiled, config=CONFIG, stream=None):
-    config = dataclasses.replace(config, run_dir=str(folder))
+    config = config.replace(run_dir=str(folder))
     stream = stream or Stream()
-    return loop.fit(config, program_of(config, compiled), folder, stream, validation())
+    return loop.fit(
+        config.training, config.run, program_of(config, compiled), folder, stream, validation()
+    )
 
 
 def metrics(folder: Path):
@@ -138,7 +139,7 @@ def test_the_rate_of_a_row_is_that_of_every_update_of_its_epoch(tmp_path, monkey
         return observed
 
     monkeypatch.setattr(program_module, "step_decay", observed_decay)
-    run(tmp_path, {}, dataclasses.replace(CONFIG, decay_epochs=1))
+    run(tmp_path, {}, CONFIG.replace(decay_epochs=1))
     jax.effects_barrier()
     assert sorted(used) == list(range(18))
     logged = [row["learning_rate"] for row in rows(tmp_path)]
@@ -156,7 +157,7 @@ def test_the_rate_of_a_row_on_a_plateau_is_that_of_its_epoch(tmp_path, monkeypat
     real = Classification.validate
     monkeypatch.setattr(Classification, "validate", lambda *a: real(*a) | {"val_loss": 1.0})
     monkeypatch.setattr(loop, "set_plateau_share", observed_share)
-    run(tmp_path, {}, dataclasses.replace(CONFIG, schedule="plateau", decay_epochs=1))
+    run(tmp_path, {}, CONFIG.replace(schedule="plateau", decay_epochs=1))
     np.testing.assert_allclose(shares, [1, 1, 0.1])
     logged = [row["learning_rate"] for row in rows(tmp_path)]
     np.testing.assert_allclose(logged, 1e-2 * np.array(shares))
@@ -187,7 +188,7 @@ def test_prediction_covers_every_example_once_in_order(compiled):
 def test_a_run_that_died_before_its_first_checkpoint_is_resumed_from_the_start(tmp_path, compiled):
     expected = run(tmp_path / "whole", compiled)
     (tmp_path / "dead").mkdir()
-    resumed = dataclasses.replace(CONFIG, resume=True, run_dir="given by run")
+    resumed = CONFIG.replace(resume=True, run_dir="given by run")
     variables = run(tmp_path / "dead", compiled, resumed)
     jax.tree.map(np.testing.assert_array_equal, variables, expected)
 
@@ -196,7 +197,7 @@ def test_a_row_that_a_killed_run_did_not_write_is_written_on_resuming(tmp_path, 
     run(tmp_path, compiled)
     whole = (tmp_path / "metrics.jsonl").read_text()
     (tmp_path / "metrics.jsonl").write_text("".join(whole.splitlines(keepends=True)[:-1]))
-    run(tmp_path, compiled, dataclasses.replace(CONFIG, resume=True, run_dir="given by run"))
+    run(tmp_path, compiled, CONFIG.replace(resume=True, run_dir="given by run"))
     assert (tmp_path / "metrics.jsonl").read_text() == whole
 
 
@@ -232,7 +233,7 @@ def test_the_step_that_compiles_counts_no_images(tmp_path):
 
 @pytest.mark.parametrize("stop_at", [4, 6, 9, 17])
 def test_a_run_stopped_by_ctrl_c_goes_on_bit_for_bit(tmp_path, compiled, stop_at):
-    config = dataclasses.replace(CONFIG, ema_decay=0.9)
+    config = CONFIG.replace(ema_decay=0.9)
     expected = run(tmp_path / "whole", compiled, config)
     stream = Stream()
     stream.at[stop_at] = lambda batch: os.kill(os.getpid(), signal.SIGINT)
@@ -240,7 +241,7 @@ def test_a_run_stopped_by_ctrl_c_goes_on_bit_for_bit(tmp_path, compiled, stop_at
     with pytest.raises(Interrupted, match=f"--resume --run-dir {tmp_path / 'stopped'}"):
         run(tmp_path / "stopped", compiled, config, stream)
     assert signal.getsignal(signal.SIGINT) is before
-    resumed = dataclasses.replace(config, resume=True, run_dir="given by run")
+    resumed = config.replace(resume=True, run_dir="given by run")
     variables = run(tmp_path / "stopped", compiled, resumed)
     jax.tree.map(np.testing.assert_array_equal, variables, expected)
     whole, stopped = (tmp_path / name / "metrics.jsonl" for name in ("whole", "stopped"))
@@ -250,20 +251,18 @@ def test_a_run_stopped_by_ctrl_c_goes_on_bit_for_bit(tmp_path, compiled, stop_at
 def test_a_finished_run_can_be_resumed_and_changes_nothing(tmp_path, compiled):
     variables = run(tmp_path, compiled)
     metrics = (tmp_path / "metrics.jsonl").read_text()
-    again = run(
-        tmp_path, compiled, dataclasses.replace(CONFIG, resume=True, run_dir="given by run")
-    )
+    again = run(tmp_path, compiled, CONFIG.replace(resume=True, run_dir="given by run"))
     jax.tree.map(np.testing.assert_array_equal, again, variables)
     assert (tmp_path / "metrics.jsonl").read_text() == metrics
 
 
 @pytest.mark.parametrize("schedule", ["step", "plateau"])
 def test_a_finished_run_goes_on_for_more_epochs_as_if_it_had_had_them(tmp_path, compiled, schedule):
-    config = dataclasses.replace(CONFIG, epochs=4, ema_decay=0.9, schedule=schedule)
+    config = CONFIG.replace(epochs=4, ema_decay=0.9, schedule=schedule)
     expected = run(tmp_path / "whole", compiled, config)
-    run(tmp_path / "longer", compiled, dataclasses.replace(config, epochs=2))
+    run(tmp_path / "longer", compiled, config.replace(epochs=2))
     assert len(rows(tmp_path / "longer")) == 2
-    resumed = dataclasses.replace(config, resume=True, run_dir="given by run")
+    resumed = config.replace(resume=True, run_dir="given by run")
     variables = run(tmp_path / "longer", compiled, resumed)
     jax.tree.map(np.testing.assert_array_equal, variables, expected)
     assert metrics(tmp_path / "longer") == metrics(tmp_path / "whole")
@@ -275,7 +274,7 @@ def test_fewer_epochs_than_the_newest_checkpoint_has_are_refused(tmp_path, compi
     run(tmp_path, compiled)
     (tmp_path / "metrics.jsonl").unlink()
     with pytest.raises(UserError, match=r"has done 3 epochs, and --epochs 2 is fewer"):
-        run(tmp_path, compiled, dataclasses.replace(RESUMED, epochs=2))
+        run(tmp_path, compiled, RESUMED.replace(epochs=2))
 
 
 @pytest.mark.fault(
@@ -283,9 +282,9 @@ def test_fewer_epochs_than_the_newest_checkpoint_has_are_refused(tmp_path, compi
     "the run stopped and named step and epoch; the last good checkpoint was kept",
 )
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_epoch(tmp_path, compiled):
-    whole = dataclasses.replace(CONFIG, epochs=1)
+    whole = CONFIG.replace(epochs=1)
     run(tmp_path, compiled, whole)
-    endless = dataclasses.replace(RESUMED, learning_rate=1e38)
+    endless = RESUMED.replace(learning_rate=1e38)
     with pytest.raises(TrainingStopped, match=r"step 8 \(epoch 2\).*check the images"):
         run(tmp_path, compiled, endless)
     assert [int(path.name) for path in (tmp_path / "checkpoints").iterdir()] == [6]
@@ -346,12 +345,19 @@ def test_sigterm_while_an_epoch_is_validated_does_not_wait_for_its_end(tmp_path,
         yield batches[1]
         pytest.fail("the rest of the validation was waited for")
 
-    config = dataclasses.replace(CONFIG, run_dir=str(tmp_path / "stopped"))
+    config = CONFIG.replace(run_dir=str(tmp_path / "stopped"))
     program = program_of(config, compiled)
     with pytest.raises(Preempted, match=r"saved after step 6 \(epoch 1\)"):
-        loop.fit(config, program, tmp_path / "stopped", Stream(), interrupted_validation())
+        loop.fit(
+            config.training,
+            config.run,
+            program,
+            tmp_path / "stopped",
+            Stream(),
+            interrupted_validation(),
+        )
     assert not (tmp_path / "stopped" / "metrics.jsonl").exists()
-    one_epoch = dataclasses.replace(RESUMED, epochs=1)
+    one_epoch = RESUMED.replace(epochs=1)
     run(tmp_path / "stopped", compiled, one_epoch)
     assert [row["epoch"] for row in rows(tmp_path / "stopped")] == [1]
     read_best(tmp_path / "stopped" / "checkpoints")  # knows of the epoch
@@ -362,7 +368,7 @@ def test_sigterm_while_an_epoch_is_validated_does_not_wait_for_its_end(tmp_path,
 
 def test_checkpoints_within_an_epoch_change_nothing_else(tmp_path, compiled):
     expected = run(tmp_path / "whole", compiled)
-    often = dataclasses.replace(CONFIG, checkpoint_steps=2)
+    often = CONFIG.replace(checkpoint_steps=2)
     stream = Stream()
     stream.at[17] = lambda batch: batch["label"].__setitem__(0, NUM_CLASSES)  # a sudden end
     with pytest.raises(ValueError, match="label 3"):
@@ -395,7 +401,7 @@ def test_training_stops_when_nothing_improves(tmp_path, compiled, monkeypatch):
     monkeypatch.setattr(
         Classification, "validate", lambda *a: real(*a) | {"val_macro_f1": next(scores)}
     )
-    config = dataclasses.replace(CONFIG, epochs=8, early_stopping=2)
+    config = CONFIG.replace(epochs=8, early_stopping=2)
     run(tmp_path, compiled, config)
     assert [row["val_macro_f1"] for row in rows(tmp_path)] == [0.5, 0.6, 0.6, 0.3]
 
@@ -404,14 +410,14 @@ def test_the_seed_fixes_everything(tmp_path, compiled):
     first = run(tmp_path / "a", compiled)
     second = run(tmp_path / "b", {})
     jax.tree.map(np.testing.assert_array_equal, first, second)
-    other = run(tmp_path / "c", compiled, dataclasses.replace(CONFIG, seed=1))
+    other = run(tmp_path / "c", compiled, CONFIG.replace(seed=1))
     leaves = zip(jax.tree.leaves(first["params"]), jax.tree.leaves(other["params"]), strict=True)
     assert not all(np.array_equal(a, b) for a, b in leaves)
 
 
 def test_a_batch_that_does_not_fit_the_devices_is_refused():
     with pytest.raises(UserError, match=r"--batch-size 6 .* 4 devices .* multiple of 4"):
-        classification.make_classification(dataclasses.replace(CONFIG, batch_size=6), COUNTS)
+        classification.make_classification(CONFIG.replace(batch_size=6), COUNTS)
 
 
 def test_a_class_without_training_images_is_refused():

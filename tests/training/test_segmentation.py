@@ -78,7 +78,7 @@ def program(monkeypatch):
     monkeypatch.setattr(
         segmentation, "create_model", lambda name, **settings: tiny_unet(**settings)
     )
-    config = Config(task="segmentation", image_size=32, batch_size=8).resolve({})
+    config = Config.of(task="segmentation", image_size=32, batch_size=8).resolve({})
     return segmentation.make_segmentation(config, COUNTS, num_examples=32)
 
 

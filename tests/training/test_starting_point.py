@@ -1,7 +1,5 @@
 """A training that starts from given weights, with and without its backbone frozen."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +12,7 @@ from lmf_jax.training import classification
 from tests.helpers.tiny_training import random_batch, tiny_model
 
 COUNTS = [24, 18, 6]
-CONFIG = Config(
+CONFIG = Config.of(
     image_size=32, epochs=3, batch_size=8, learning_rate=1e-2, decay_epochs=2, pretrained="FILE"
 ).resolve({})
 
@@ -43,7 +41,7 @@ def assert_equal(found, expected):
 
 
 def program_of(**changes):
-    return classification.make_classification(dataclasses.replace(CONFIG, **changes), COUNTS)
+    return classification.make_classification(CONFIG.replace(**changes), COUNTS)
 
 
 def test_the_first_state_is_the_weights(pretrained):
@@ -99,4 +97,4 @@ def test_a_frozen_backbone_stays_as_it_is_and_its_head_learns(pretrained):
 
 def test_random_weights_are_not_frozen():
     with pytest.raises(UserError, match="--freeze-backbone would keep random weights"):
-        dataclasses.replace(CONFIG, pretrained="none", freeze_backbone=True)
+        CONFIG.replace(pretrained="none", freeze_backbone=True)

@@ -217,7 +217,7 @@ def test_a_run_of_the_earlier_method_finds_its_rows(
     manifest: Path, tmp_path: Path, monkeypatch
 ) -> None:
     name, data_dir = f"manifest:{manifest}", tmp_path / "data"
-    config = Config(dataset=name, data_dir=str(data_dir), split="grouped", split_seed=0)
+    config = Config.of(dataset=name, data_dir=str(data_dir), split="grouped", split_seed=0)
     monkeypatch.setattr("data.splits.dataset.split_versions", lambda split: (1,))
     seed, earlier = next(
         (seed, dataset)
@@ -227,7 +227,7 @@ def test_a_run_of_the_earlier_method_finds_its_rows(
     monkeypatch.undo()
     now = load_dataset(name, data_dir=data_dir, split="grouped", split_seed=seed)
     assert now.fingerprint != earlier.fingerprint
-    config = Config(dataset=name, data_dir=str(data_dir), split="grouped", split_seed=seed)
+    config = Config.of(dataset=name, data_dir=str(data_dir), split="grouped", split_seed=seed)
     found = dataset_of_run(config, earlier.fingerprint)
     assert (found.fingerprint, found.split_version) == (earlier.fingerprint, 1)
     for part in PARTS:

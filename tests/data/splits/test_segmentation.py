@@ -4,6 +4,7 @@ import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from data import (
 from data.batches.image_cache import CachedImages
 from data.formats.images import decode_image
 from data.formats.masks import decode_mask
-from data.inputs.segmentation import inputs_of_run
+from lmf_jax.cli.tasks import TASKS
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
 from tests.helpers.image_pairs import classes_of, draw_mask, draw_pairs
@@ -125,22 +126,26 @@ def test_what_a_run_records(dataset: SegmentationDataset) -> None:
 
 
 def test_the_data_of_a_run_are_found_again_or_refused(dataset, folder: Path, tmp_path) -> None:
-    config = Config(
+    config = Config.of(
         task="segmentation",
         dataset=dataset.name,
         data_dir=str(folder / "data"),
         split="paper",
         image_size=32,
-    )
-    again = inputs_of_run(config, dataset.fingerprint, 8).dataset
-    assert again.fingerprint == dataset.fingerprint
-    elsewhere = inputs_of_run(config, dataset.fingerprint, 8, tmp_path).dataset
+    ).resolve({})
+
+    def inputs_of_run(config, data_dir=None):
+        model = SimpleNamespace(config=config, dataset={"fingerprint": dataset.fingerprint})
+        return TASKS["segmentation"].inputs_of_run(model, data_dir)
+
+    assert inputs_of_run(config).dataset.fingerprint == dataset.fingerprint
+    elsewhere = inputs_of_run(config, tmp_path).dataset
     np.testing.assert_array_equal(elsewhere.rows["test"], dataset.rows["test"])
-    other = replace(config, split_seed=1)
+    other = config.replace(split_seed=1)
     with pytest.raises(
         UserError, match=r"split of pairs:.* are not those that the run was trained"
     ):
-        inputs_of_run(other, dataset.fingerprint, 8)
+        inputs_of_run(other)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a setting may be, by its type: the command line knows, a file may hold anything."""
+"""Whether a value fits the type of a setting, and types in words."""
 
 from pathlib import Path
 from types import NoneType, UnionType

@@ -1,0 +1,9 @@
+"""Arguments that several commands have."""
+
+from typing import Annotated
+
+import tyro
+
+RunDir = Annotated[
+    str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help="The folder of a run.")
+]

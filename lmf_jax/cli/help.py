@@ -1,0 +1,138 @@
+"""The help of ``train.py``: the flags that apply, with the defaults they have.
+
+``--help`` shows the common flags of the task and the options of the loss; ``--help-all`` shows
+every flag. Both read ``--task``, ``--dataset`` and ``--loss`` from the same command line.
+"""
+
+import ast
+import dataclasses
+import inspect
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, get_type_hints
+
+import tyro
+
+from lmf_jax.config import Config, LossConfig, ResolvedConfig
+from lmf_jax.config.config import TASK_DEFAULTS
+from lmf_jax.losses.registry import get_loss, loss_names, registered_losses
+
+HELP_FLAGS = ("-h", "--help", "--help-all")
+
+_DEFAULT_IN_TEXT = re.compile(r" \(default: .*?\)")
+
+
+def help_sections(words: Sequence[str]) -> list[tuple[str, type]]:
+    """Return the sections of the flags that the help shows; none if no help is asked for.
+
+    Args:
+        words: The command line after the program's name.
+    """
+    if not set(words) & set(HELP_FLAGS):
+        return []
+    config = _resolved(words)
+    show_all = "--help-all" in words
+    return [
+        (name, _shown_section(section, config, show_all))
+        for name, section in Config.section_types().items()
+    ]
+
+
+def _resolved(words: Sequence[str]) -> ResolvedConfig:
+    """Return the settings that hold for the task, dataset, model and loss of a command line."""
+    given = {}
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        flag, equals, value = word.partition("=")
+        given[flag] = value if equals else following
+    task = given.get("--task", "classification")
+    task = task if task in TASK_DEFAULTS else "classification"
+    losses = loss_names("classification" if task == "classification" else None)
+    loss = given.get("--loss")
+    config = Config.of(
+        task=task,
+        dataset=given.get("--dataset"),
+        loss=loss if loss in losses else "lmf",
+    )
+    return config.resolve(_dataset_defaults(config.dataset_name))
+
+
+def _dataset_defaults(name: str) -> Mapping[str, Any]:
+    try:
+        from data.registry import default_settings
+    except ModuleNotFoundError:  # the package without its checkout
+        return {}
+    return default_settings(name)
+
+
+def _shown_section(section: type, config: ResolvedConfig, show_all: bool) -> type:
+    """Return a section whose flags have their help, and without those that are not shown."""
+    texts, hints = field_texts(section), get_type_hints(section)
+    values = config.settings()
+    fields: dict[str, Any] = {}
+    annotations: dict[str, Any] = {}
+    for setting in dataclasses.fields(section):
+        argument = _argument(
+            setting.name, texts[setting.name], values[setting.name], config.data.task, show_all
+        )
+        is_shown = show_all or _applies(section, setting, config)
+        marks = (argument,) if is_shown else (argument, tyro.conf.Suppress)
+        annotations[setting.name] = Annotated[(hints[setting.name], *marks)]
+        fields[setting.name] = setting.default
+    summary = str(section.__doc__).splitlines()[0]
+    body = {**fields, "__annotations__": annotations, "__doc__": summary}
+    return dataclasses.dataclass(frozen=True)(type(section.__name__, (section,), body))
+
+
+def _applies(section: type, setting: "dataclasses.Field[Any]", config: ResolvedConfig) -> bool:
+    """Return whether the short help shows a flag."""
+    if section is LossConfig:
+        options = get_loss(config.loss.loss).options_in(config.loss.form)
+        return setting.name in ("loss", "form", *options)
+    return setting.metadata["common"] and setting.metadata["task"] in (None, config.data.task)
+
+
+def _argument(name: str, text: str, value: Any, task: str, show_all: bool) -> Any:
+    """Return the help and the metavar of a flag, with the default that holds."""
+    if name == "loss":
+        shown = [s for s in registered_losses() if show_all or s.task in ("classification", task)]
+        notes = {"segmentation": " (--task segmentation)" if task == "classification" else ""}
+        losses = {s.name: f"{s.summary} ({s.paper}){notes.get(s.task, '')}" for s in shown}
+        return _choice("The loss:", losses, value)
+    if name == "model":
+        from lmf_jax.models.registry import registered_models  # loads Flax
+
+        models = [s for s in registered_models() if show_all or s.task == task]
+        summaries = {s.name: f"{s.summary}, as in {s.source}" for s in models}
+        return _choice("The architecture:", summaries, value)
+    if value in (None, ""):  # the text says where the default comes from
+        return tyro.conf.arg(help=text, help_behavior_hint="")
+    return tyro.conf.arg(help=_DEFAULT_IN_TEXT.sub("", text), help_behavior_hint=_default(value))
+
+
+def _choice(title: str, summaries: Mapping[str, str], value: str) -> Any:
+    lines = [title, *(f"{name}: {summary}." for name, summary in summaries.items())]
+    return tyro.conf.arg(
+        help="\n".join(lines),
+        metavar=f"{{{','.join(summaries)}}}",
+        help_behavior_hint=_default(value),
+    )
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, bool):
+        value = "on" if value else "off"
+    return f"(default: {f'{value:.6g}' if isinstance(value, float) else value})"
+
+
+def field_texts(section: type) -> dict[str, str]:
+    """Return the text below each field of a dataclass, without its line breaks."""
+    [body] = ast.parse(textwrap.dedent(inspect.getsource(section))).body
+    assert isinstance(body, ast.ClassDef)
+    texts = {}
+    for statement, following in zip(body.body, body.body[1:], strict=False):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            value = following.value if isinstance(following, ast.Expr) else None
+            assert isinstance(value, ast.Constant), f"{statement.target.id} has no text"
+            texts[statement.target.id] = " ".join(str(value.value).split())
+    return texts

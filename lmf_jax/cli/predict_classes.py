@@ -1,0 +1,66 @@
+"""Predictions of a classifier for image files, as a CSV file."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lmf_jax.cli.image_batches import batches_of, print_lines, refuse_broken
+from lmf_jax.errors import UserError
+from lmf_jax.evaluation.classification.scores import softmax
+from lmf_jax.inference.classifier import load_classifier
+from lmf_jax.output_files import check_outputs
+
+
+def predict_classes(run_dir: str, images: str, output: str, *, overwrite: bool) -> None:
+    """Write a line of CSV per image: path, predicted class and all probabilities.
+
+    Args:
+        run_dir: The folder of a classification run.
+        images: An image or a folder of images.
+        output: The CSV file.
+        overwrite: Replace an existing file.
+
+    Raises:
+        UserError: If a path does not fit, or images cannot be decoded; the others are predicted.
+    """
+    from data.inputs.image_files import image_files, skipped_lines
+
+    table = Path(output).expanduser()
+    if table.suffix.lower() != ".csv" or table.is_dir():
+        raise UserError(f"--output {table} is no CSV file; give one that ends in .csv.")
+    if not table.parent.is_dir():
+        raise UserError(f"There is no folder {table.parent} to write {table.name} into.")
+    files = image_files(images)
+    check_outputs([table], inputs=files, overwrite=overwrite)
+    trained = load_classifier(run_dir)
+    batches = batches_of(files, trained.config, trained.dataset)
+    logits, indices = trained.predict(batches)
+    _write_predictions(table, [files[index] for index in indices], logits, trained.class_names)
+    print(f"{len(indices):,} of {len(files):,} images predicted: {table}")
+    print_lines(skipped_lines(images, table))
+    print_lines(batches.remarks())
+    refuse_broken(files, batches.broken)
+
+
+def _write_predictions(
+    output: Path, files: Sequence[Path], logits: np.ndarray, class_names: Sequence[str]
+) -> None:
+    from data.storage import replacing
+
+    undefined = np.isnan(logits).any(axis=1)
+    if undefined.any():
+        raise UserError(f"The model gives NaN for {files[undefined.argmax()]}; its run diverged.")
+    probabilities = softmax(logits)
+    with replacing(output) as target:
+        # A file name may hold bytes that are no UTF-8: they are written as they are.
+        file = io.TextIOWrapper(target, "utf-8", "surrogateescape", newline="")
+        writer = csv.writer(file)
+        writer.writerow(["path", "prediction", "probability", *(f"p({n})" for n in class_names)])
+        for path, row in zip(files, probabilities, strict=True):
+            best = int(row.argmax())
+            texts = [f"{value:.6f}" for value in row]
+            writer.writerow([path, class_names[best], texts[best], *texts])
+        file.detach()

@@ -1,0 +1,99 @@
+"""Predictions of a segmenter for image files or cases, as masks or label maps."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lmf_jax.cli.image_batches import (
+    batches_of,
+    check_stems,
+    first_names,
+    print_lines,
+    refuse_broken,
+)
+from lmf_jax.errors import UserError
+from lmf_jax.inference.segmenter import TrainedSegmenter, load_segmenter
+from lmf_jax.output_files import plan_outputs
+
+
+def predict_masks(run_dir: str, images: str, output: str, *, overwrite: bool) -> None:
+    """Write a mask per image, or a label map per case of a run of volumes.
+
+    Args:
+        run_dir: The folder of a segmentation run.
+        images: An image, the folder of a case, or a folder of either.
+        output: The folder for the masks.
+        overwrite: Replace existing files.
+
+    Raises:
+        UserError: If a path does not fit, or images cannot be decoded; the others are predicted.
+    """
+    trained = load_segmenter(run_dir)
+    is_volumes = trained.config.data.patch_size is not None
+    predict = _predict_volumes if is_volumes else _predict_images
+    predict(trained, images, output, overwrite=overwrite)
+
+
+def _predict_images(
+    trained: TrainedSegmenter, images: str, output: str, *, overwrite: bool
+) -> None:
+    """Write a PNG of class ids per image, in the size of the image."""
+    from data.formats.images import open_rgb, read_encoded
+    from data.formats.mask_encoding import save_mask
+    from data.inputs.image_files import image_files, skipped_lines
+
+    files = image_files(images)
+    check_stems(files)
+    stems = [file.stem for file in files]
+    paths = _plan(stems, ".png", output, files, overwrite)
+    batches = batches_of(files, trained.config, trained.dataset)
+    for batch in batches:
+        predictions = trained.segment(batch["image"])
+        for i in np.flatnonzero(batch["mask"]):
+            place = batch["label"][i]
+            size = open_rgb(read_encoded(files[place])).size
+            save_mask(predictions[i], size, paths[place])
+    num_predicted = len(files) - len(batches.broken)
+    print(f"{num_predicted:,} of {len(files):,} images segmented: {output}")
+    print_lines(skipped_lines(images, Path(output).expanduser()))
+    print_lines(batches.remarks())
+    refuse_broken(files, batches.broken)
+
+
+def _predict_volumes(
+    trained: TrainedSegmenter, images: str, output: str, *, overwrite: bool
+) -> None:
+    """Write a NIfTI label map per case, on the grid of the files of the case."""
+    from data.inputs.volume_files import find_inference_cases, read_inference_volume, skipped_lines
+    from data.volume_spec import volume_spec
+
+    spec = volume_spec(trained.dataset["name"])
+    cases = find_inference_cases(spec, images)
+    inputs = [file for case in cases for file in case.existing_paths()]
+    stems = [case.id for case in cases]
+    paths = _plan(stems, ".nii.gz", output, inputs, overwrite)
+    broken = []
+    for case, path in zip(cases, paths, strict=True):
+        try:
+            volume = read_inference_volume(spec, case)
+        except UserError as error:
+            broken.append(f"{case.id} ({str(error).rstrip('.')})")
+            continue
+        volume.save_labels(trained.probabilities(volume.image), path)
+    print(f"{len(cases) - len(broken):,} of {len(cases):,} cases segmented: {output}")
+    print_lines(skipped_lines(images, cases, Path(output).expanduser()))
+    if broken:
+        raise UserError(f"Cannot segment {first_names(broken)}; all other cases are done.")
+
+
+def _plan(
+    stems: Sequence[str], suffix: str, output: str, inputs: Sequence[Path], overwrite: bool
+) -> list[Path]:
+    """Return the file to write for each stem; print those that are named otherwise."""
+    folder = Path(output).expanduser()
+    paths = plan_outputs(stems, suffix, folder, inputs=inputs, overwrite=overwrite)
+    for stem, path in zip(stems, paths, strict=True):
+        if path.name != stem + suffix:
+            print(f"{stem}: written as {path.name}")
+    return paths

@@ -1,0 +1,90 @@
+"""The task of classification: one class per image."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from lmf_jax.cli.predict_classes import predict_classes
+from lmf_jax.cli.tasks.task import Task
+from lmf_jax.config import Config, ResolvedConfig
+from lmf_jax.distributed.devices import Variables
+from lmf_jax.evaluation.classification.comparison import compare_runs, format_comparison
+from lmf_jax.evaluation.classification.report import format_test_table
+from lmf_jax.evaluation.classification.run import read_run, write_test
+from lmf_jax.evaluation.classification.summary import summarize_test
+from lmf_jax.inference.classifier import TrainedClassifier, explain_mistakes, load_classifier
+from lmf_jax.training.classification import Classification, make_classification
+from lmf_jax.training.program import Program
+
+
+def _load_dataset(config: Config, fingerprint: str | None) -> Any:
+    from data.inputs.classification import load_for_classification
+
+    return load_for_classification(config, fingerprint)
+
+
+def _open_inputs(dataset: Any, config: ResolvedConfig, shard: Any) -> Any:
+    from data.inputs.classification import open_classification
+
+    return open_classification(dataset, config, shard)
+
+
+def _make_program(config: ResolvedConfig, inputs: Any) -> Program:
+    return make_classification(config, inputs.dataset.class_counts("train"))
+
+
+def _trained_model(
+    config: ResolvedConfig, inputs: Any, program: Program, variables: Variables
+) -> TrainedClassifier:
+    assert isinstance(program, Classification)
+    return TrainedClassifier(
+        config, inputs.description, program.model, variables, program.normalisation
+    )
+
+
+def _load_model(run_dir: str | Path) -> TrainedClassifier:
+    return load_classifier(run_dir)
+
+
+def _test(model: TrainedClassifier, run_dir: Path, inputs: Any) -> dict[str, Any]:
+    dataset, rows = inputs.dataset, inputs.dataset.rows["test"]
+    logits, labels = model.predict(inputs.batches("test"))
+    if jax.process_index() > 0:
+        return {}
+    groups = dataset.groups_of("test")
+    names = dataset.class_names
+    results = write_test(run_dir, dataset.ids[rows], labels, logits, names, groups)
+    explain_mistakes(run_dir, model, inputs.images, rows, labels, logits)
+    return results
+
+
+def _summarize(model: TrainedClassifier, inputs: Any, part: str) -> dict[str, Any]:
+    logits, labels = model.predict(inputs.batches(part))
+    dataset = inputs.dataset
+    return summarize_test(labels, logits, dataset.class_names, dataset.groups_of(part))
+
+
+def _format_table(results: dict[str, Any], inputs: Any, part: str) -> str:
+    return format_test_table(results, inputs.dataset.class_counts("train").tolist(), part)
+
+
+def _compare(run_dirs: Sequence[str]) -> str:
+    return format_comparison(compare_runs(run_dirs))
+
+
+CLASSIFICATION = Task(
+    name="classification",
+    read_run=read_run,
+    load_dataset=_load_dataset,
+    open_inputs=_open_inputs,
+    make_program=_make_program,
+    trained_model=_trained_model,
+    load_model=_load_model,
+    test=_test,
+    summarize=_summarize,
+    format_table=_format_table,
+    compare=_compare,
+    predict=predict_classes,
+)

@@ -1,0 +1,85 @@
+"""The task of segmentation: one class per pixel or voxel."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lmf_jax.cli.predict_masks import predict_masks
+from lmf_jax.cli.tasks.task import Task
+from lmf_jax.config import Config, ResolvedConfig
+from lmf_jax.distributed.devices import Variables
+from lmf_jax.evaluation.segmentation.comparison import compare_runs, format_comparison
+from lmf_jax.evaluation.segmentation.report import format_test_table
+from lmf_jax.evaluation.segmentation.run import read_run
+from lmf_jax.inference.segmenter import (
+    TrainedSegmenter,
+    evaluate_segmenter,
+    load_segmenter,
+    summarize_cases,
+)
+from lmf_jax.training.program import Program
+from lmf_jax.training.segmentation import make_segmentation
+
+
+def _load_dataset(config: Config, fingerprint: str | None) -> Any:
+    from data.inputs.segmentation import load_for_segmentation
+
+    return load_for_segmentation(config, fingerprint)
+
+
+def _open_inputs(dataset: Any, config: ResolvedConfig, shard: Any) -> Any:
+    from data.inputs.segmentation import open_segmentation
+
+    return open_segmentation(dataset, config, shard)
+
+
+def _make_program(config: ResolvedConfig, inputs: Any) -> Program:
+    return make_segmentation(
+        config,
+        inputs.description["class_counts"]["train"],
+        num_examples=inputs.num_examples,
+        num_channels=inputs.num_channels,
+    )
+
+
+def _trained_model(
+    config: ResolvedConfig, inputs: Any, program: Program, variables: Variables
+) -> TrainedSegmenter:
+    normalisation = program.settings.normalisation
+    return TrainedSegmenter(config, inputs.description, program.model, variables, normalisation)
+
+
+def _load_model(run_dir: str | Path) -> TrainedSegmenter:
+    return load_segmenter(run_dir)
+
+
+def _test(model: TrainedSegmenter, run_dir: Path, inputs: Any) -> dict[str, Any]:
+    return evaluate_segmenter(model, run_dir, inputs.cases("test"))
+
+
+def _summarize(model: TrainedSegmenter, inputs: Any, part: str) -> dict[str, Any]:
+    return summarize_cases(model, inputs.cases(part))
+
+
+def _format_table(results: dict[str, Any], inputs: Any, part: str) -> str:
+    return format_test_table(results, part)
+
+
+def _compare(run_dirs: Sequence[str]) -> str:
+    return format_comparison(compare_runs(run_dirs))
+
+
+SEGMENTATION = Task(
+    name="segmentation",
+    read_run=read_run,
+    load_dataset=_load_dataset,
+    open_inputs=_open_inputs,
+    make_program=_make_program,
+    trained_model=_trained_model,
+    load_model=_load_model,
+    test=_test,
+    summarize=_summarize,
+    format_table=_format_table,
+    compare=_compare,
+    predict=predict_masks,
+)

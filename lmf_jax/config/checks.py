@@ -1,0 +1,192 @@
+"""Checks of the settings; an error names the flag, its value and what is expected."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_type_hints
+
+from lmf_jax.config.sections import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from lmf_jax.config.value_types import fits, shown
+from lmf_jax.errors import UserError
+from lmf_jax.losses.loss_config import LossConfig
+from lmf_jax.losses.registry import cosine_losses, loss_names
+
+
+def _at_least(low: int) -> Callable[[Any], bool]:
+    return lambda value: low <= value < math.inf
+
+
+RANGES: dict[str, tuple[tuple[str, ...], Callable[[Any], bool]]] = {
+    "at least 0": (("gamma",), _at_least(0)),
+    "at least 1": (("imbalance_ratio",), _at_least(1)),
+    "at least 32 pixels": (("image_size",), _at_least(32)),
+    "a number of at least 0": (
+        ("alpha", "beta", "tau", "weight_decay", "mixup", "cutmix", "watchdog_minutes"),
+        _at_least(0),
+    ),
+    "a number above 0": (
+        ("scale", "max_margin", "learning_rate"),
+        lambda value: 0 < value < math.inf,
+    ),
+    "a whole number of at least 1": (
+        ("epochs", "batch_size", "accumulate", "decay_epochs", "num_processes"),
+        _at_least(1),
+    ),
+    "a whole number of at least 0": (
+        ("early_stopping", "checkpoint_steps", "process_id"),
+        _at_least(0),
+    ),
+    "a whole number in [0, 2**32)": (  # JAX drops the bits above
+        ("split_seed", "seed"),
+        lambda value: 0 <= value < 2**32,
+    ),
+    "a number in [0, 1)": (
+        ("ema_decay", "effective_number_beta", "momentum", "overlap"),
+        lambda value: 0 <= value < 1,
+    ),
+    "a number in [0, 1]": (
+        (
+            *("drw_start", "decay_factor", "delta", "weight", "background_weight"),
+            "foreground_share",
+        ),
+        lambda value: 0 <= value <= 1,
+    ),
+    "a folder of a disk; a bucket has to be mounted first": (
+        ("run_dir", "data_dir"),
+        lambda value: "://" not in value,
+    ),
+}
+"""The names of the settings that have a range, and whether a value lies in it, by its text."""
+
+
+def check_values(settings: Mapping[str, Any], section_types: Mapping[str, type]) -> None:
+    """Refuse a value that a setting cannot have.
+
+    Args:
+        settings: All settings by name.
+        section_types: The dataclass of each section.
+
+    Raises:
+        UserError: Names the flag, its value and what is expected.
+    """
+    from lmf_jax.models.registry import model_names  # loads Flax
+
+    kinds = _kinds(*section_types.values()) | {"model": Literal[model_names()] | None}
+    for name, kind in kinds.items():
+        _check(name, settings[name], fits(settings[name], kind), shown(kind))
+    # Label maps are trained by the losses of both tasks.
+    losses = loss_names("classification" if settings["task"] == "classification" else None)
+    _check("loss", settings["loss"], settings["loss"] in losses, f"one of {', '.join(losses)}")
+    for expected, (names, is_in_range) in RANGES.items():
+        for name in names:
+            value = settings[name]
+            _check(name, value, value is None or is_in_range(value), expected)
+    for name, value in settings.items():
+        # Python reads other bytes of a path as half characters, which config.json cannot hold.
+        _check(name, value, not isinstance(value, str) or _is_utf8(value), "a name in UTF-8")
+
+
+def check_combinations(
+    data: DataConfig,
+    model: ModelConfig,
+    loss: LossConfig,
+    training: TrainingConfig,
+    run: RunConfig,
+) -> None:
+    """Refuse settings that exclude each other; the architecture is set.
+
+    Raises:
+        UserError: Names the flags and what to do.
+    """
+    from lmf_jax.models.registry import get_model  # loads Flax
+
+    spec = get_model(str(model.model))
+    if data.task == "segmentation":
+        _check_segmentation(vars(model) | vars(training))
+    elif spec.task == "segmentation":
+        raise UserError(f"--model {spec.name} is for --task segmentation; choose another model.")
+    if model.head == "cosine" and loss.loss not in cosine_losses():
+        raise UserError(
+            f"--head cosine does not go with --loss {loss.loss}; use one of "
+            f"{', '.join(cosine_losses())}, or --head linear."
+        )
+    if model.freeze_backbone and model.pretrained == "none":
+        raise UserError("--freeze-backbone would keep random weights; give --pretrained with it.")
+    if training.mixup and training.cutmix:
+        raise UserError("--mixup and --cutmix were both given; choose one.")
+    _check_batch(training, spec.has_batch_norm)
+    if run.resume and not run.run_dir:
+        raise UserError("--resume needs --run-dir, the folder of the run to go on with.")
+    _check_processes(run)
+
+
+def _check_batch(training: TrainingConfig, has_batch_norm: bool) -> None:
+    batch_size, accumulate = training.batch_size, training.accumulate
+    if batch_size is not None and batch_size % accumulate:
+        raise UserError(
+            f"--accumulate {accumulate} does not divide --batch-size {batch_size}; choose a "
+            "divisor."
+        )
+    if has_batch_norm and (batch_size or math.inf) < 2 * accumulate:
+        raise UserError(
+            f"--batch-size {batch_size} in {accumulate} micro-batches leaves one image, and batch "
+            "norm needs two; choose a larger batch or fewer micro-batches."
+        )
+
+
+def _check_segmentation(settings: Mapping[str, Any]) -> None:
+    """Refuse settings that are for classification only."""
+    from lmf_jax.models.registry import model_names  # loads Flax
+
+    allowed: dict[str, tuple[Any, ...]] = {
+        "model": model_names("segmentation"),
+        "head": ("linear",),
+        "pretrained": ("none",),
+        "sampling": ("uniform",),
+        "mixup": (0.0,),
+        "cutmix": (0.0,),
+        "augment": (None, "none", "flip", "dihedral", "mirror"),
+    }
+    for name, values in allowed.items():
+        expected = " or ".join(str(value) for value in values if value is not None)
+        expected += " with --task segmentation"
+        _check(name, settings[name], settings[name] in values, expected)
+
+
+def _check_processes(run: RunConfig) -> None:
+    number, count = run.process_id, run.num_processes
+    placed = (run.coordinator_address, number, count)
+    if run.distributed == "off" and any(value is not None for value in placed):
+        raise UserError(
+            "--coordinator-address, --num-processes and --process-id say how processes meet; "
+            "give --distributed auto with them."
+        )
+    if number is not None and count is not None and number >= count:
+        raise UserError(
+            f"--process-id is {number} and --num-processes {count}; expected numbers from 0 to "
+            f"{count - 1}."
+        )
+
+
+@functools.cache
+def _kinds(*sections: type) -> dict[str, Any]:
+    """Return the type of each setting: a file may hold anything."""
+    kinds: dict[str, Any] = {}
+    for section in sections:
+        hints = get_type_hints(section)
+        kinds |= {field.name: hints[field.name] for field in dataclasses.fields(section)}
+    return kinds
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check(name: str, value: Any, holds: bool, expected: str) -> None:
+    if not holds:
+        raise UserError(f"--{name.replace('_', '-')} is {value}; expected {expected}.")

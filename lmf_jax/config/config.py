@@ -1,0 +1,170 @@
+"""All settings of a run, before and after the open ones are filled in."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from lmf_jax.config.checks import check_combinations, check_values
+from lmf_jax.config.resolved import ResolvedData, ResolvedModel, ResolvedTraining
+from lmf_jax.config.sections import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from lmf_jax.errors import UserError
+from lmf_jax.losses.loss_config import LossConfig
+from lmf_jax.losses.registry import get_loss
+
+AnyConfig = TypeVar("AnyConfig", bound="Config")
+
+PAPER_DEFAULTS: dict[str, Any] = {
+    "image_size": 224,
+    "epochs": 100,
+    "batch_size": 32,
+    "learning_rate": 1e-4,
+    "decay_epochs": 30,
+    "augment": "none",
+    "ema_decay": 0.0,
+    "split": "paper",
+}
+"""Settings of Sadi et al., for datasets without defaults.
+
+Their optimizer, normalization and pretrained weights are not defaults: --optimizer adam-l2,
+--normalization unit and --pretrained imagenet.
+"""
+
+TASK_DEFAULTS = {
+    "classification": {"dataset": "digits_lt", "model": "resnet50"},
+    "segmentation": {"dataset": "digits_masks", "model": "unet"},
+}
+"""Default dataset and model of each task."""
+
+RECORDED_AS = {"normalization": "normalisation"}
+"""Settings with another name in ``config.json``, whose keys do not change."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The settings that a person asks for; None leaves one open.
+
+    Raises:
+        UserError: If a value is not what its flag takes, or two settings exclude each other.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        check_values(self.settings(), self.section_types())
+        model = dataclasses.replace(self.model, model=self.model_name)
+        check_combinations(self.data, model, self.loss, self.training, self.run)
+
+    @classmethod
+    def of(cls: type[AnyConfig], **settings: Any) -> AnyConfig:
+        """Return a configuration by the names of the flags, such as ``Config.of(epochs=2)``.
+
+        Raises:
+            TypeError: If there is no such setting, or a required one is missing.
+        """
+        sections = {}
+        for name, section in cls.section_types().items():
+            names = [setting.name for setting in dataclasses.fields(section)]
+            own = {key: settings.pop(key) for key in names if key in settings}
+            sections[name] = section(**own)
+        if settings:
+            raise TypeError(f"There is no setting named {', '.join(settings)}.")
+        return cls(**sections)
+
+    @classmethod
+    def section_types(cls) -> dict[str, Any]:
+        """Return the dataclass of each section, by the section's name."""
+        return {section.name: section.type for section in dataclasses.fields(cls)}
+
+    @classmethod
+    def setting_fields(cls) -> dict[str, "dataclasses.Field[Any]"]:
+        """Return the field of every setting, by the setting's name."""
+        sections = cls.section_types().values()
+        return {setting.name: setting for s in sections for setting in dataclasses.fields(s)}
+
+    def settings(self) -> dict[str, Any]:
+        """Return all settings by name."""
+        return {name: v for s in vars(self).values() for name, v in vars(s).items()}
+
+    def record(self) -> dict[str, Any]:
+        """Return all settings as ``config.json`` has them."""
+        return {RECORDED_AS.get(name, name): value for name, value in self.settings().items()}
+
+    def replace(self: AnyConfig, **settings: Any) -> AnyConfig:
+        """Return a copy in which some settings, given by name, have another value."""
+        return type(self).of(**self.settings() | settings)
+
+    @property
+    def dataset_name(self) -> str:
+        """The dataset, or the default of the task."""
+        return self.data.dataset or TASK_DEFAULTS[self.data.task]["dataset"]
+
+    @property
+    def model_name(self) -> str:
+        """The architecture, or the default of the task."""
+        return self.model.model or TASK_DEFAULTS.get(self.data.task, {}).get("model", "")
+
+    def resolve(self, dataset_defaults: Mapping[str, Any]) -> "ResolvedConfig":
+        """Fill in what is open: by the task, the model, the dataset or else the paper.
+
+        Args:
+            dataset_defaults: The dataset's own defaults, by setting.
+        """
+        from lmf_jax.models.registry import get_model  # loads Flax
+
+        values = {
+            "dataset": self.dataset_name,
+            "model": self.model_name,
+            "normalization": get_model(self.model_name).normalisation,
+            **PAPER_DEFAULTS,
+            **dataset_defaults,
+        }
+        settings = self.settings()
+        missing = {name: value for name, value in values.items() if settings[name] is None}
+        return ResolvedConfig.of(**settings | missing)
+
+
+def run_only_keys() -> set[str]:
+    """Return the keys of ``config.json`` that say where and how a run computes, not what."""
+    fields = Config.setting_fields().items()
+    return {RECORDED_AS.get(name, name) for name, f in fields if f.metadata.get("run_only")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedConfig(Config):
+    """The settings of a run, in which nothing is open."""
+
+    data: ResolvedData = field()
+    model: ResolvedModel = field()
+    training: ResolvedTraining = field()
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor of the model's logits in the softmax that its loss trains."""
+        logit_scale = get_loss(self.loss.loss).logit_scale
+        return 1.0 if logit_scale is None else logit_scale(self.loss, self.model.head)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "ResolvedConfig":
+        """Return the settings that ``config.json`` has.
+
+        Raises:
+            TypeError: If a setting is unknown, as in a run of another version.
+            UserError: If a value is missing, or is not what the setting takes.
+        """
+        names = {key: name for name, key in RECORDED_AS.items()}
+        settings = {
+            names.get(key, key): tuple(value) if isinstance(value, list) else value  # no JSON tuple
+            for key, value in record.items()
+        }
+        required = [
+            f.name for f in cls.setting_fields().values() if f.default is dataclasses.MISSING
+        ]
+        missing = [name for name in required if settings.get(name) is None]
+        if missing:
+            raise UserError(f"The settings of the run lack {', '.join(missing)}.")
+        return cls.of(**settings)

@@ -1,0 +1,45 @@
+"""Sections of the settings in which nothing is left open.
+
+Each narrows the types of the fields that may be None in its base class. ``field()`` makes them
+required: a dataclass would inherit the default None.
+"""
+
+from dataclasses import dataclass, field
+
+from lmf_jax.config.sections import (
+    Augmentation,
+    DataConfig,
+    ModelConfig,
+    NormalizationName,
+    Split,
+    TrainingConfig,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedData(DataConfig):
+    """A :class:`DataConfig` with dataset, split and image size."""
+
+    dataset: str = field()
+    split: Split = field()
+    image_size: int = field()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedModel(ModelConfig):
+    """A :class:`ModelConfig` with architecture and normalization."""
+
+    model: str = field()
+    normalization: NormalizationName = field()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedTraining(TrainingConfig):
+    """A :class:`TrainingConfig` in which everything is set."""
+
+    epochs: int = field()
+    batch_size: int = field()
+    learning_rate: float = field()
+    decay_epochs: int = field()
+    augment: Augmentation = field()
+    ema_decay: float = field()

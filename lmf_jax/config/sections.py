@@ -1,0 +1,162 @@
+"""The sections of the settings, each a frozen dataclass; a field's text is its help.
+
+None leaves a setting to the task, the model, the dataset or, where none of them has a default, the
+paper: see :meth:`lmf_jax.config.Config.resolve`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lmf_jax.losses.loss_config import HeadName
+
+DEFAULT_DATA_DIR = "~/.cache/lmf-jax/data"
+
+Task = Literal["classification", "segmentation"]
+Split = Literal["paper", "grouped", "official"]
+Augmentation = Literal["none", "shift", "flip", "dihedral", "mirror"]
+PatchSize = tuple[int, int, int]
+NormalizationName = Literal["imagenet", "unit", "caffe"]
+
+
+def setting(
+    default: Any, *, run_only: bool = False, common: bool = False, task: Task | None = None
+) -> Any:
+    """Return a dataclass field with marks for the command line and for resumed runs.
+
+    Args:
+        default: The default.
+        run_only: The setting says where and how a run computes, not what: a resumed run may change
+            it, and two runs that differ in it are the same experiment.
+        common: ``--help`` shows the flag; ``--help-all`` shows every flag.
+        task: The only task in which the setting has an effect.
+    """
+    return field(default=default, metadata={"run_only": run_only, "common": common, "task": task})
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The dataset, its split, and the images that the model is given."""
+
+    task: Task = setting("classification", common=True)
+    """Classification: one class per image. Segmentation: one class per pixel or voxel."""
+    dataset: str | None = setting(None, run_only=True, common=True)  # the fingerprint identifies it
+    """The dataset: digits_lt; ham10000, isic2019, odir5k or covid19_radiography once prepared with
+    python -m data prepare; or your own: folder:PATH, manifest:FILE.csv, medmnist:FILE.npz. For
+    segmentation: digits_masks; isic2018_task1, ham10000_masks, kits19 or brats20 once prepared; or
+    your own: pairs:IMAGES,MASKS."""
+    data_dir: str = setting(DEFAULT_DATA_DIR, run_only=True, common=True)
+    """The folder of prepared datasets and image caches."""
+    split: Split | None = setting(None, common=True)
+    """How images are divided. paper: by class, as in the paper (with masks: at random). grouped: no
+    lesion or patient in two parts. official: the split that comes with the dataset, where there is
+    one."""
+    split_seed: int = setting(0)
+    """The seed of the split; --seed does not change the split."""
+    imbalance_ratio: float | None = setting(None, task="classification")
+    """digits_lt: size of the largest training class over that of the smallest."""
+    image_size: int | None = setting(None, common=True)
+    """Side of the square image in pixels (paper: 224)."""
+    patch_size: PatchSize | None = setting(None, common=True, task="segmentation")
+    """kits19, brats20: voxels of a patch along each axis (default: from the dataset)."""
+    overlap: float = setting(0.5, task="segmentation")
+    """kits19, brats20: overlap of neighboring windows in a test, as a fraction of the patch."""
+    foreground_share: float = setting(1 / 3, task="segmentation")
+    """kits19, brats20: fraction of the patches that are centered on a foreground voxel."""
+    cache: Literal["disk", "none"] = setting("disk", run_only=True)
+    """disk: decode every image once, into a file in --data-dir. none: decode an image whenever it
+    is read, for datasets larger than the disk."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The architecture and its initial weights."""
+
+    model: str | None = setting(None, common=True)
+    """The architecture, by its name in the registry."""
+    pretrained: str = setting("none", common=True, task="classification")
+    """Initial weights: none (random), imagenet (torchvision's, downloaded once), or a file:
+    .safetensors (names of torchvision or timm), .npz or .h5 (names of Keras), or .pth (paper:
+    imagenet)."""
+    freeze_backbone: bool = setting(False, common=True, task="classification")
+    """Train the head alone, on the features of the pretrained backbone."""
+    normalization: NormalizationName | None = setting(None)
+    """How images are normalized: by ImageNet's mean and standard deviation, to [0, 1] alone, or as
+    in Caffe (default: as the model's ImageNet weights need it; paper: unit)."""
+    head: HeadName = setting("linear", task="classification")
+    """The classifier: linear, as in the LMF paper, or cosine, the normalized one that LDAM was
+    published with (for ldam, ldam-drw and lmf)."""
+    precision: Literal["float32", "bfloat16"] = setting("float32", common=True)
+    """Type of the computation; parameters and batch statistics are always float32."""
+    remat: bool = setting(False)
+    """Recompute the blocks in the backward pass: less memory, more time, the same result."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Optimization, sampling and augmentation."""
+
+    epochs: int | None = setting(None, common=True)
+    """Passes over the training part (paper: 100)."""
+    batch_size: int | None = setting(None, common=True)
+    """Images per step, over all devices (paper: 32)."""
+    sampling: Literal["uniform", "class-balanced", "effective-number"] = setting(
+        "uniform", common=True, task="classification"
+    )
+    """How training images are drawn. uniform: each once per epoch. class-balanced: all classes
+    equally likely. effective-number: classes weighted by their effective number."""
+    optimizer: Literal["adamw", "adam-l2", "sgd"] = setting("adamw", common=True)
+    """AdamW; Adam with coupled L2, as in the paper; or SGD with Nesterov momentum."""
+    momentum: float = setting(0.9)
+    """sgd: momentum."""
+    learning_rate: float | None = setting(None, common=True)
+    """Initial learning rate (paper: 1e-4)."""
+    schedule: Literal["step", "plateau"] = setting("step")
+    """step: decay the learning rate every --decay-epochs. plateau: after --decay-epochs in which
+    the validation loss did not fall."""
+    decay_epochs: int | None = setting(None, common=True)
+    """Epochs after which the learning rate is multiplied by --decay-factor (paper: 30)."""
+    decay_factor: float = setting(0.1)
+    """Factor of a decay of the learning rate."""
+    weight_decay: float = setting(5e-4, common=True)
+    """Weight decay on all parameters, as in PyTorch and the paper."""
+    accumulate: int = setting(1)
+    """Micro-batches per step, to save memory."""
+    augment: Augmentation | None = setting(None, common=True)
+    """Random augmentation on the device. shift: by up to 1/8 of the side. flip: mirror images.
+    dihedral: mirror images and quarter turns. mirror: along every axis, for volumes too (paper:
+    none)."""
+    mixup: float = setting(0.0, common=True, task="classification")
+    """Mixup with a coefficient from Beta(mixup, mixup); 0: off."""
+    cutmix: float = setting(0.0, task="classification")
+    """CutMix with an area from Beta(cutmix, cutmix); 0: off."""
+    ema_decay: float | None = setting(None)
+    """Validate, test and keep an exponential moving average of the weights; 0: off (paper: off).
+    The decay grows to this value over the first steps, min(decay, (1 + step) / (10 + step))."""
+    early_stopping: int = setting(0, common=True)
+    """Stop after this many epochs without a better validation score; 0: off."""
+    seed: int = setting(0, common=True)
+    """Seed of the initial weights, the order of the images and every random draw."""
+    deterministic: bool = setting(False)
+    """Bit-for-bit reproducible results on a GPU, which takes longer; a CPU gives them anyway."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The run folder, checkpoints and processes."""
+
+    run_dir: str = setting("", run_only=True, common=True)
+    """The folder of the run (default: runs/<dataset>-<model>-<loss>-<seed>)."""
+    resume: bool = setting(False, run_only=True, common=True)
+    """Continue the run in --run-dir where it stopped, or with more --epochs past its end."""
+    checkpoint_steps: int = setting(0, run_only=True)
+    """Save every this many steps too, besides after every epoch; 0: off."""
+    watchdog_minutes: float = setting(10.0, run_only=True)
+    """Report where the run waits if a step, a batch or a save takes longer than this; 0: off."""
+    distributed: Literal["auto", "off"] = setting("off", run_only=True, common=True)
+    """auto: this process is one of several that train together (TPU pod, Slurm, or by hand)."""
+    coordinator_address: str | None = setting(None, run_only=True)
+    """Host and port of the first process (default: from the cluster)."""
+    num_processes: int | None = setting(None, run_only=True)
+    """Number of processes (default: from the cluster)."""
+    process_id: int | None = setting(None, run_only=True)
+    """Index of this process, from 0 (default: from the cluster)."""
