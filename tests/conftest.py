@@ -38,55 +38,6 @@ if not flags.FLAGS.is_parsed():  # Grain's worker processes read absl flags
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-SLOW_FILES = (
-    "training/test_many.py",
-    "faults/test_processes_killed.py",
-    "faults/test_killed.py",
-    "faults/test_disk.py",
-    "test_train.py",
-    "models/test_torchvision_parity.py",
-    "test_segment.py",
-    "evaluation/test_degenerate.py",
-    "evaluation/test_degenerate_segmentation.py",
-    "evaluation/test_reports_in_a_browser.py",
-    "training/test_models_on_devices.py",
-    "models/test_registry.py",
-    "training/test_segmentation_processes.py",
-    "training/test_segmentation.py",
-    "training/test_loop.py",
-    "training/test_step.py",
-    "losses/test_objective.py",
-    "models/test_convolution.py",
-    "models/test_unet.py",
-)
-"""The files that take longest come first, so that no worker is left with one at the end."""
-
-
-def pytest_collection_modifyitems(items):
-    place = {name: number for number, name in enumerate(SLOW_FILES)}
-
-    def file(item):
-        return item.nodeid.split("::")[0].removeprefix("tests/")
-
-    items.sort(key=lambda item: place.get(file(item), len(place)))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config, log):
-    """A file stays with one worker, which makes its fixtures and compiles its programs once.
-
-    So do those of ``faults``, which compare with one run.
-    """
-    from xdist.scheduler import LoadFileScheduling
-
-    class LoadFiles(LoadFileScheduling):
-        def _split_scope(self, nodeid):
-            file = super()._split_scope(nodeid)
-            return "tests/faults" if file.startswith("tests/faults/") else file
-
-    config.option.loadscopereorder = False
-    return LoadFiles(config, log)
-
 
 @pytest.fixture(scope="module", autouse=True)
 def give_back_compiled_programs():

@@ -5,6 +5,8 @@ import pytest
 from tests.helpers.killed_training import EPOCHS, difference, run_to_the_end, start
 from tests.helpers.small_disk import fill, make_read_only, small_disk
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.fault(
     "the disk is full",

@@ -13,6 +13,8 @@ from tests.helpers.killed_training import (
     start,
 )
 
+pytestmark = pytest.mark.slow
+
 KILLS_WHILE_TRAINING, KILLS_WHILE_TESTING = 16, 4
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from tests.helpers.killed_training import difference, start_together
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = ("--epochs", "2")
 
 

@@ -114,7 +114,9 @@ def stored_outputs(name: str, size: tuple[int, int]) -> Outputs:
 
 # Both comparisons of one model and size in a row, so that one worker compiles for both.
 @pytest.mark.parametrize("source", ["stored", "installed"])
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(
+    "size", [pytest.param(SIZES[0], marks=pytest.mark.slow), *SIZES[1:]], ids=str
+)
 @pytest.mark.parametrize("name", MODELS)
 def test_models_reproduce_torchvision(name, size, source):
     if source == "stored":

@@ -12,6 +12,8 @@ import pytest
 from lmf_jax.distributed.devices import pmap_step, shard_map_step
 from tests.helpers.many_processes import TRAINING, Part, found, labels, run
 
+pytestmark = pytest.mark.slow
+
 SETUPS = {
     "4 devices": (1, 4),
     "2 processes": (2, 4),
