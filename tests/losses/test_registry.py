@@ -17,7 +17,6 @@ from lmf_jax.losses import (
     register_segmentation_loss,
     registry,
 )
-from lmf_jax.training.program import _objective
 
 COUNTS = [100, 20, 5]
 LOGITS = jnp.array([[2, 0.5, -1], [0.1, 0.3, 0.2], [-0.4, 1.2, 0.9], [1, -1, 0.8]])
@@ -82,11 +81,12 @@ def test_a_loss_of_a_file_outside_the_package_is_used_like_any_other(own_file, c
     objective = make_objective("poly-1", COUNTS, tau=2.0)
     np.testing.assert_allclose(objective(LOGITS, LABELS), expected, rtol=1e-6)
     config = parse_config(["--loss", "poly-1", "--tau", "2"])
-    np.testing.assert_allclose(_objective(config, COUNTS)(LOGITS, LABELS), expected, rtol=1e-6)
+    objective = build_objective(config.loss, COUNTS, head=config.model.head)
+    np.testing.assert_allclose(objective(LOGITS, LABELS), expected, rtol=1e-6)
     with pytest.raises(SystemExit):
         parse_config(["--help"])
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert ",poly-1," in shown.replace(" ", "")
+    assert ",lmf,poly-1" in shown.replace(" ", "")
     assert "poly-1: cross entropy + tau * (1 - p) (Leng et al. 2022, arXiv 2204.12511)." in shown
     with pytest.raises(ValueError, match="delta was given with loss 'poly-1'"):
         make_objective("poly-1", COUNTS, delta=0.5)
