@@ -19,8 +19,8 @@ from benchmarks.record import record, table
 from lmf_jax.cli.parser import parse_in_one_line
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import TrainingStopped, UserError, run_command
+from lmf_jax.evaluation.comparison import format_p
 from lmf_jax.evaluation.formatting import format_interval
-from lmf_jax.evaluation.run_groups import format_p
 from lmf_jax.evaluation.segmentation.comparison import compare_runs
 from lmf_jax.evaluation.segmentation.run import FinishedSegmentation, read_run
 from lmf_jax.evaluation.statistics import holm

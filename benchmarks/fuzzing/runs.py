@@ -77,9 +77,8 @@ def _predictions() -> dict[str, np.ndarray]:
 def _mistakes() -> dict[str, np.ndarray]:
     places = confident_mistakes(LABELS, _predictions()["logits"])
     m = len(places)
-    return vars(
-        Mistakes(places, np.zeros((m, 8, 8, 3), np.uint8), *np.ones((2, m, 2, 2), np.float32))
-    )
+    heats = np.ones((2, m, 2, 2), np.float32)
+    return Mistakes(places, np.zeros((m, 8, 8, 3), np.uint8), *heats).arrays
 
 
 @functools.cache
@@ -159,7 +158,7 @@ def check_run(run: FinishedRun) -> None:
     table = format_test_table(run.test, run.dataset["class_counts"]["train"])
     assert len(table.splitlines()) >= len(classes)
     if run.mistakes is not None:
-        assert len(run.mistakes.images) == len(run.ids[run.mistakes.places])
+        assert len(run.mistakes.images) == len(run.ids[run.mistakes.indices])
 
 
 def _read_run(folder: Path) -> None:

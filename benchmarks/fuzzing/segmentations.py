@@ -103,7 +103,7 @@ def _read(folder: Path) -> None:
     assert list(run.test["per_case"]) == run.ids.tolist()
     assert len(format_test_table(run.test).splitlines()) >= len(names)
     if run.overlays is not None:
-        assert len(run.overlays.images) == len(run.ids[run.overlays.places])
+        assert len(run.overlays.images) == len(run.ids[run.overlays.indices])
 
 
 def _write_report(folder: Path) -> None:

@@ -181,10 +181,13 @@ def macro_f1_differences(
 def _uncorrected(ours: Group, others: Sequence[Group]) -> list[Difference]:
     groups = [ours, *others]
     comparison = compare_runs([folder for group in groups for folder in group.folders.values()])
-    if [len(found.seeds) for found in comparison.groups] != [len(group.runs) for group in groups]:
+    if [len(found.seeds) for found in comparison.run_groups] != [
+        len(group.runs) for group in groups
+    ]:
         raise UserError(
             "The runs of one loss differ in more than their seed: "
-            f"{'; '.join(found.name for found in comparison.groups)}. Train them with one command."
+            f"{'; '.join(found.name for found in comparison.run_groups)}. Train them with one "
+            "command."
         )
     differences = []
     for pair in comparison.pairs:

@@ -37,10 +37,10 @@ def debiased_calibration_error(
     """Estimate the calibration error of the largest probability, with an interval.
 
     Args:
-        calibrated: from :func:`lmf_jax.evaluation.classification.scores.calibration`.
-        groups: lesion or patient of each example ``[n]``; None takes all as independent.
-        level: nominal coverage of the interval, in (0, 1).
-        seed: of the simulated noise; equal seeds give equal results.
+        calibrated: From :func:`lmf_jax.evaluation.classification.scores.calibration`.
+        groups: Lesion or patient of each example ``[n]``; None takes all as independent.
+        level: Nominal coverage of the interval, in (0, 1).
+        seed: Of the simulated noise; equal seeds give equal results.
 
     Returns:
         The estimate; the interval holds it.

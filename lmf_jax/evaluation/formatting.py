@@ -1,106 +1,72 @@
-"""How a report writes numbers, settings and tables, on a page and in the terminal."""
+"""Format numbers, settings and tables for reports and the terminal."""
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from lmf_jax.errors import printable
+from lmf_jax.evaluation.summary import unit_name
 
 
 def format_fraction(value: float | int | None) -> str:
-    """Write a metric with three decimals: 0.8734 -> ``0.873``; an undefined one as ``n/a``."""
+    """Format a metric with three decimals, 0.8734 as ``0.873``; None as ``n/a``."""
     return "n/a" if value is None else f"{_without_negative_zero(value, 3):.3f}"
 
 
 def format_difference(value: float | int) -> str:
-    """Write a difference of two metrics with its sign: 0.0123 -> ``+0.012``."""
+    """Format a difference of two metrics with its sign, 0.0123 as ``+0.012``."""
     return f"{_without_negative_zero(value, 3):+.3f}"
 
 
-def undefined_notes(test: Mapping[str, Any], part: str = "test") -> list[str]:
-    """Say why metrics are not available, one sentence for each reason.
-
-    Args:
-        test: the metrics of a classifier in the form of ``test.json``.
-        part: of the data that the metrics are of.
-    """
-    per_class = test["per_class"].items()
-    absent = [printable(name) for name, metrics in per_class if not metrics["support"]]
-    notes = []
-    if absent:
-        notes.append(
-            f"No {part} images of {', '.join(absent)}: n/a, counted as 0 in macro precision, "
-            "recall and F1, and left out of the other macro means."
-        )
-    if test["auroc"] is None:
-        notes.append(f"All {part} images are of one class: AUROC and average precision are n/a.")
-    return notes
-
-
-def absent_class_notes(test: Mapping[str, Any], part: str = "test") -> list[str]:
-    """Say which foreground classes are in the truth of no case, and what they then count as.
-
-    Args:
-        test: the metrics of a segmenter in the form of ``test.json``.
-        part: of the data that the metrics are of.
-    """
-    _, *foreground = test["per_class"].items()
-    absent = [printable(name) for name, metrics in foreground if not metrics["support"]]
-    if not absent:
-        return []
-    return [
-        f"No {part} cases of {', '.join(absent)}: a case in which none is predicted counts as 1, "
-        "any other as 0."
-    ]
-
-
 def format_interval(
-    interval: Sequence[float], write: Callable[[float], str] = format_fraction
+    interval: Sequence[float], format_value: Callable[[float], str] = format_fraction
 ) -> str:
-    """Write the ends of an interval: [0.8734, 0.9] -> ``[0.873, 0.900]``."""
+    """Format an interval for the terminal, [0.8734, 0.9] as ``[0.873, 0.900]``."""
     low, high = interval
-    return f"[{write(low)}, {write(high)}]"
+    return f"[{format_value(low)}, {format_value(high)}]"
 
 
 def format_range(
-    interval: Sequence[float] | None, write: Callable[[float], str] = format_fraction
+    interval: Sequence[float] | None, format_value: Callable[[float], str] = format_fraction
 ) -> str:
-    """Write the ends of an interval for a page: [0.8734, 0.9] -> ``0.873 to 0.900``."""
-    return "" if interval is None else " to ".join(map(write, interval))
+    """Format an interval for a page, [0.8734, 0.9] as ``0.873 to 0.900``; None as nothing."""
+    return "" if interval is None else " to ".join(map(format_value, interval))
 
 
 def format_distance(value: float | int) -> str:
-    """Write a distance in mm or pixels with one decimal: 12.345 -> ``12.3``."""
+    """Format a distance in mm or pixels with one decimal, 12.345 as ``12.3``."""
     return f"{_without_negative_zero(value, 1):,.1f}"
 
 
 def format_distance_difference(value: float | int) -> str:
-    """Write a difference of two distances with its sign: -12.345 -> ``-12.3``."""
+    """Format a difference of two distances with its sign, -12.345 as ``-12.3``."""
     return f"{_without_negative_zero(value, 1):+,.1f}"
 
 
 def _without_negative_zero(value: float | int, decimals: int) -> float:
-    """Round a number; what rounds to zero from below is written without its minus."""
+    """Round a number; negative zero becomes zero."""
     return round(float(value), decimals) + 0.0
 
 
 def format_count(value: int) -> str:
-    """Write a number of images: 10015 -> ``10,015``."""
+    """Format a count, 10015 as ``10,015``."""
     return f"{value:,}"
 
 
-def format_percent(share: float | int) -> str:
-    """Write a share in percent with two digits, or more near 100: 0.9984 -> ``99.84``."""
-    percent = 100 * share
+def format_percent(fraction: float | int) -> str:
+    """Format a fraction in percent with two digits, or more near 100: 0.9984 as ``99.84``."""
+    percent = 100 * fraction
     return f"{percent:.4g}" if percent >= 99 else f"{percent:.2g}"
 
 
 def format_ratio(ratio: float | int) -> str:
-    """Write a ratio with three digits, or all before the point: 5123.4 -> ``5,123``."""
+    """Format a ratio with three digits, or all integer digits: 5123.4 as ``5,123``."""
     return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
 
 
 def format_duration(seconds: float | int) -> str:
-    """Write a duration in its two largest units: 4210 -> ``1 h 10 min``."""
+    """Format a duration in its two largest units, 4210 as ``1 h 10 min``."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -109,7 +75,7 @@ def format_duration(seconds: float | int) -> str:
 
 
 def format_setting(value: Any) -> str:
-    """Write a setting of the configuration as a person would: True -> ``yes``, None -> ``none``."""
+    """Format a setting of the configuration: True as ``yes``, None as ``none``."""
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
     if isinstance(value, (list, tuple)):
@@ -118,14 +84,15 @@ def format_setting(value: Any) -> str:
 
 
 def align_table(rows: Sequence[tuple[str, tuple[str, ...]]]) -> str:
-    """Lay out a table of names and numbers, at most 80 columns wide.
+    """Format a table of names and numbers, at most 80 columns wide.
 
     Args:
-        rows: name and cells of each, the head first and the mean last, which stand between rules.
+        rows: Name and cells of each row; the first is the header and the last the mean, which are
+            separated by rules.
 
     Returns:
-        Lines without a newline at the end, the names to the left and shortened where a row would be
-        too wide, the cells to the right.
+        Lines without a newline at the end. Names are aligned to the left and shortened in rows that
+        would be too wide; cells are aligned to the right.
     """
     widths = [
         max(len(text) for text in column) for column in zip(*(n for _, n in rows), strict=True)
@@ -139,3 +106,38 @@ def align_table(rows: Sequence[tuple[str, tuple[str, ...]]]) -> str:
         lines.append((f"{name:<{name_width}}" + "".join(cells)).rstrip())
     rule = "-" * (name_width + sum(2 + width for width in widths))
     return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def format_metrics(
+    test: Mapping[str, Any],
+    titles: Mapping[str, str],
+    *,
+    part: str,
+    notes: Sequence[str],
+    format_value: Callable[[str, Any], str],
+    widths: tuple[int, int],
+) -> str:
+    """Format each metric of a whole test with its interval, a line each, above some notes.
+
+    Args:
+        test: The contents of ``test.json``.
+        titles: Names and titles of the metrics.
+        part: Part of the data that the metrics were computed on.
+        notes: Sentences to wrap below the metrics.
+        format_value: Called with the name and the value of a metric.
+        widths: Columns of the titles and of the values.
+
+    Returns:
+        Lines of at most 80 columns without a newline at the end.
+    """
+    intervals = test["intervals"]
+    lines = []
+    for name, title in titles.items():
+        ends, value = intervals[name], format_value(name, test[name])
+        interval = format_interval(ends, partial(format_value, name)) if ends else ""
+        lines.append(f"{title:<{widths[0]}} {value:>{widths[1]}}  {interval}".rstrip())
+    units = unit_name(intervals["drawn"])
+    lines.append(f"[ ]: {100 * intervals['level']:g} % interval over other {part} {units}")
+    for note in notes:
+        lines += textwrap.wrap(note, 80, break_on_hyphens=False)
+    return "\n".join(lines)

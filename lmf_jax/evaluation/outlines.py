@@ -1,4 +1,4 @@
-"""An image without axes, and the outline of an object in it."""
+"""Draw images without axes, and outlines of objects in them."""
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -9,7 +9,7 @@ from lmf_jax.evaluation.figures import INK
 
 
 def draw_image(axes: Axes, image: UInt8[np.ndarray, "height width 3"]) -> None:
-    """Draw an image alone, without ticks and frame."""
+    """Draw an image without ticks and frame."""
     axes.imshow(image)
     axes.set_xticks([])
     axes.set_yticks([])
@@ -22,18 +22,18 @@ def draw_outline(
     """Draw the outline of a mask, which may be empty, over its image.
 
     Args:
-        axes: where the image is drawn.
-        mask: True inside of the object.
-        color: of the line, light; it has a dark rim.
-        linestyle: as Matplotlib names it.
+        axes: Axes that the image is drawn in.
+        mask: True inside the object.
+        color: Light color of the line, which gets a dark edge.
+        linestyle: Matplotlib line style.
     """
     if not mask.any():
         return
-    # Padded, so that a mask that reaches the edge of the image is closed there.
-    around = np.pad(mask.astype(float), 1)
-    rows, columns = (np.arange(size) - 1 for size in around.shape)
+    # Padding closes the outline of a mask that reaches the edge of the image.
+    padded = np.pad(mask.astype(float), 1)
+    rows, columns = (np.arange(size) - 1 for size in padded.shape)
     outline = axes.contour(
-        columns, rows, around, levels=[0.5], colors=color, linewidths=1, linestyles=linestyle
+        columns, rows, padded, levels=[0.5], colors=color, linewidths=1, linestyles=linestyle
     )
-    # White on a dark edge is seen on skin, on heat and in grey print.
+    # A light line with a dark edge is visible on skin, on heat and in grayscale print.
     outline.set_path_effects([withStroke(linewidth=2, foreground=INK)])

@@ -1,4 +1,4 @@
-"""The page of a report: a self-contained HTML file, with its figures inside it."""
+"""Write a report: a self-contained HTML file with embedded figures."""
 
 import base64
 import os
@@ -17,29 +17,47 @@ from lmf_jax.evaluation.formatting import (
     format_ratio,
     format_setting,
 )
-from lmf_jax.runs.files import Finished
+from lmf_jax.runs.files import RunFiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def save_figures(folder: Path, figures: Mapping[str, "Figure"]) -> dict[str, dict[str, Any]]:
-    """Save each figure as PNG in a folder.
+def write_page(
+    run_dir: Path, run: RunFiles, template: str, figures: Mapping[str, "Figure"], **values: Any
+) -> Path:
+    """Write ``figures/*.png`` and ``report.html`` into the folder of a run.
+
+    The report is replaced atomically: an old report is better than half of a new one.
 
     Args:
-        folder: where; it is made if it is not there.
-        figures: by the name of their file, without its ending.
+        run_dir: The folder of the run.
+        run: Its contents.
+        template: Path of the template in this package.
+        figures: Figures by the name of their file, without the suffix.
+        values: Other variables of the template.
 
     Returns:
-        For the template: the ``png`` of each figure in base64 and its ``width`` in inches.
+        The path of ``report.html``.
 
     Raises:
-        UserError: if something else stands where the folder should.
+        UserError: If ``figures`` exists and is not a folder.
     """
+    html = _render(run, template, _save_figures(run_dir / "figures", figures), values)
+    path = run_dir / "report.html"
+    temporary = path.with_name("report.tmp.html")
+    temporary.unlink(missing_ok=True)  # A symbolic link here could point anywhere.
+    temporary.write_text(html, encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def _save_figures(folder: Path, figures: Mapping[str, "Figure"]) -> dict[str, dict[str, Any]]:
+    """Save each figure as PNG; return its ``png`` in base64 and its ``width`` in inches."""
     from lmf_jax.evaluation.figures import save_figure
 
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise UserError(f"{folder} is no folder; remove it, and the report can be written.")
+        raise UserError(f"{folder} is not a folder; remove it and write the report again.")
     folder.mkdir(exist_ok=True)
     saved = {}
     for name, figure in figures.items():
@@ -51,22 +69,17 @@ def save_figures(folder: Path, figures: Mapping[str, "Figure"]) -> dict[str, dic
     return saved
 
 
-def render_page(
-    template: str, run: Finished, figures: Mapping[str, Mapping[str, Any]], **values: Any
+def _render(
+    run: RunFiles,
+    template: str,
+    figures: Mapping[str, Mapping[str, Any]],
+    values: Mapping[str, Any],
 ) -> str:
-    """Return the HTML of a report.
-
-    Args:
-        template: its file in this folder.
-        run: what the page is of.
-        figures: from :func:`save_figures`.
-        values: what else the template needs.
-    """
-    # Imported here because training prints its table without any need of it.
+    # Imported here because training prints its table without jinja2.
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     folder = resources.files("lmf_jax.evaluation")
-    # Class names and settings are text from outside: autoescape keeps them text.
+    # Class names and settings are untrusted text; autoescape keeps them text.
     environment = Environment(
         loader=FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
         autoescape=True,
@@ -90,16 +103,3 @@ def render_page(
         images_per_second=median(speeds) if speeds else None,
         **values,
     )
-
-
-def write_page(run_dir: Path, html: str) -> Path:
-    """Write ``report.html`` into the folder of a run, and return its path.
-
-    It is there whole or not at all: the report before is better than half a report.
-    """
-    path = run_dir / "report.html"
-    temporary = path.with_name("report.tmp.html")
-    temporary.unlink(missing_ok=True)  # a link there may lead anywhere
-    temporary.write_text(html, encoding="utf-8")
-    os.replace(temporary, path)
-    return path

@@ -34,13 +34,13 @@ def paired_test(
     """Test whether two models have the same macro F1 on the same images.
 
     Args:
-        labels: class ids ``[n]``.
-        predictions_a: predicted class ids of the first model ``[n]``.
-        predictions_b: those of the second model ``[n]``.
-        num_classes: number of classes ``C`` of the dataset.
-        groups: name of the lesion or patient of each image ``[n]``, whose answers are exchanged
+        labels: Class ids ``[n]``.
+        predictions_a: Predicted class ids of the first model ``[n]``.
+        predictions_b: Those of the second model ``[n]``.
+        num_classes: Number of classes ``C`` of the dataset.
+        groups: Name of the lesion or patient of each image ``[n]``, whose answers are exchanged
             together; "" for one that has none. None takes all images as independent.
-        seed: of the random exchanges; equal seeds give equal p-values.
+        seed: Of the random exchanges; equal seeds give equal p-values.
 
     Returns:
         The two-sided p-value, in (0, 1]. With fewer than six units in which the models differ it
@@ -77,12 +77,12 @@ def macro_f1_test(
     their least common multiple.
 
     Args:
-        labels: class ids ``[n]``.
-        first: predicted class ids, a row for each seed ``[S, n]``.
-        second: those of the other model.
-        num_classes: number of classes ``C`` of the dataset.
-        groups: lesion or patient of each image, see :func:`paired_test`.
-        seed: of the random exchanges.
+        labels: Class ids ``[n]``.
+        first: Predicted class ids, a row for each seed ``[S, n]``.
+        second: Those of the other model.
+        num_classes: Number of classes ``C`` of the dataset.
+        groups: Lesion or patient of each image, see :func:`paired_test`.
+        seed: Of the random exchanges.
 
     Returns:
         The two-sided p-value, in (0, 1].
@@ -124,10 +124,10 @@ def mean_test(
     """Test whether the mean of paired differences is 0, by exchanging their signs.
 
     Args:
-        differences: of two models on each case ``[n]``.
-        groups: patient or lesion of each case, whose signs are exchanged together; None takes all
+        differences: Of two models on each case ``[n]``.
+        groups: Patient or lesion of each case, whose signs are exchanged together; None takes all
             cases as independent.
-        seed: of the random exchanges.
+        seed: Of the random exchanges.
 
     Returns:
         The two-sided p-value, in (0, 1]. With fewer than six units that differ it cannot be below

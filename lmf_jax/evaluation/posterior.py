@@ -29,9 +29,9 @@ class Prior(NamedTuple):
     """Pseudo-images that are added to each class.
 
     Attributes:
-        right: weight of a right answer.
-        wrong: weight of an error.
-        errors: weight of the errors' distribution, spread like the predictions.
+        right: Weight of a right answer.
+        wrong: Weight of an error.
+        errors: Weight of the errors' distribution, spread like the predictions.
     """
 
     right: float
@@ -51,9 +51,9 @@ class UnitTable(NamedTuple):
     at most ``C * C`` rows.
 
     Attributes:
-        cells: images of a unit in each cell, one confusion matrix per model.
-        repeats: units with these cells.
-        unit_size: mean number of images that a unit has in a class where it has any; 1 for an
+        cells: Images of a unit in each cell, one confusion matrix per model.
+        repeats: Units with these cells.
+        unit_size: Mean number of images that a unit has in a class where it has any; 1 for an
             absent class.
     """
 
@@ -77,19 +77,19 @@ def macro_f1_interval(
     test. It says how far other test images would move the score, not another training.
 
     Args:
-        labels: class ids ``[n]``.
-        predictions: predicted class ids ``[n]``.
-        num_classes: number of classes ``C`` of the dataset.
-        groups: name of the lesion or patient of each image ``[n]``; "" for one that has none. None
+        labels: Class ids ``[n]``.
+        predictions: Predicted class ids ``[n]``.
+        num_classes: Number of classes ``C`` of the dataset.
+        groups: Name of the lesion or patient of each image ``[n]``; "" for one that has none. None
             takes all images as independent.
-        level: nominal coverage, in (0, 1).
-        seed: of the random draws; equal seeds give equal intervals.
+        level: Nominal coverage, in (0, 1).
+        seed: Of the random draws; equal seeds give equal intervals.
 
     Returns:
         The two ends, in [0, 1]; the observed macro F1 lies between them.
 
     Raises:
-        ValueError: if there is no image, or a label or prediction is outside ``[0, C)``.
+        ValueError: If there is no image, or a label or prediction is outside ``[0, C)``.
 
     Example:
         >>> import numpy as np
@@ -117,19 +117,19 @@ def metric_intervals(
     """Compute the intervals of all metrics of a confusion matrix.
 
     Args:
-        labels: class ids ``[n]``.
-        predictions: predicted class ids ``[n]``.
-        num_classes: number of classes ``C`` of the dataset.
-        groups: lesion or patient of each image, see :func:`macro_f1_interval`.
-        level: nominal coverage, in (0, 1).
-        seed: of the random draws.
+        labels: Class ids ``[n]``.
+        predictions: Predicted class ids ``[n]``.
+        num_classes: Number of classes ``C`` of the dataset.
+        groups: Lesion or patient of each image, see :func:`macro_f1_interval`.
+        level: Nominal coverage, in (0, 1).
+        seed: Of the random draws.
 
     Returns:
         The metrics with a leading axis of two, low and high; each interval holds the observed
         value.
 
     Raises:
-        ValueError: see :func:`macro_f1_interval`.
+        ValueError: See :func:`macro_f1_interval`.
     """
     table = unit_table(labels, predictions[None], num_classes=num_classes, groups=groups)
     confusion = np.tensordot(table.repeats, table.cells[:, 0], axes=1)
@@ -153,7 +153,7 @@ def metric_intervals(
     )
 
 
-def macro_f1_difference_interval(
+def macro_f1_difference(
     labels: Integer[np.ndarray, " n"],
     first: Integer[np.ndarray, "first n"],
     second: Integer[np.ndarray, "second n"],
@@ -162,26 +162,27 @@ def macro_f1_difference_interval(
     groups: Groups | None = None,
     level: float = LEVEL,
     seed: int = 0,
-) -> tuple[float, float]:
-    """Compute an interval of the difference in macro F1 of two models on the same images.
+) -> tuple[float, float, float]:
+    """Compute the difference in macro F1 of two models on the same images, with its interval.
 
     Both models meet the same draws of the images, so that what makes an image hard for both
     cancels. Several seeds enter by their mean macro F1.
 
     Args:
-        labels: class ids ``[n]``.
-        first: predicted class ids, a row for each seed ``[S, n]``.
-        second: those of the other model.
-        num_classes: number of classes ``C`` of the dataset.
-        groups: lesion or patient of each image, see :func:`macro_f1_interval`.
-        level: nominal coverage, in (0, 1).
-        seed: of the random draws.
+        labels: Class ids ``[n]``.
+        first: Predicted class ids, a row for each seed ``[S, n]``.
+        second: Those of the other model.
+        num_classes: Number of classes ``C`` of the dataset.
+        groups: Lesion or patient of each image, see :func:`macro_f1_interval`.
+        level: Nominal coverage, in (0, 1).
+        seed: Of the random draws.
 
     Returns:
-        The two ends of first minus second, in [-1, 1]; the observed difference lies between them.
+        First minus second and the two ends of its interval, in [-1, 1]; the interval contains the
+        difference.
 
     Raises:
-        ValueError: see :func:`macro_f1_interval`.
+        ValueError: See :func:`macro_f1_interval`.
     """
     predictions = np.concatenate([first, second])
     table = unit_table(labels, predictions, num_classes=num_classes, groups=groups)
@@ -200,9 +201,9 @@ def macro_f1_difference_interval(
     observed = np.asarray(classification_metrics(confusions).macro_f1)
     cut = len(first)
     samples = scores[:, :cut].mean(axis=1) - scores[:, cut:].mean(axis=1)
-    difference = observed[:cut].mean() - observed[cut:].mean()
+    difference = float(observed[:cut].mean() - observed[cut:].mean())
     low, high = percentile_interval(samples, level=level)
-    return min(float(low), float(difference)), max(float(high), float(difference))
+    return difference, min(float(low), difference), max(float(high), difference)
 
 
 def unit_table(
@@ -215,13 +216,13 @@ def unit_table(
     """Count the images of each unit in the cells of the confusion matrix of every model.
 
     Args:
-        labels: class ids ``[n]``.
-        predictions: predicted class ids of each model ``[M, n]``.
-        num_classes: number of classes ``C`` of the dataset.
-        groups: lesion or patient of each image, see :func:`macro_f1_interval`.
+        labels: Class ids ``[n]``.
+        predictions: Predicted class ids of each model ``[M, n]``.
+        num_classes: Number of classes ``C`` of the dataset.
+        groups: Lesion or patient of each image, see :func:`macro_f1_interval`.
 
     Raises:
-        ValueError: if there is no image, or a label or prediction is outside ``[0, C)``.
+        ValueError: If there is no image, or a label or prediction is outside ``[0, C)``.
     """
     _check_ids("labels", labels, num_classes)
     _check_ids("predictions", predictions, num_classes)
@@ -270,9 +271,9 @@ def draw_cells(
     """Draw confusion matrices whose units have Gamma(1) weights, the same for all models.
 
     Args:
-        table: from :func:`unit_table`.
-        rng: random numbers.
-        num_draws: draws ``R``.
+        table: From :func:`unit_table`.
+        rng: Random numbers.
+        num_draws: Draws ``R``.
 
     Returns:
         Weighted confusion matrices ``[R, M, C, C]``.
@@ -292,11 +293,11 @@ def draw_confusions(
     """Add the pseudo-images of a prior to weighted matrices, at the class counts of the test.
 
     Args:
-        weighted: from :func:`draw_cells`, of one model.
-        confusion: the observed counts ``[C, C]``.
-        unit_size: images that a pseudo-image stands for in each class ``[C]``.
-        prior: the pseudo-images.
-        rng: random numbers.
+        weighted: From :func:`draw_cells`, of one model.
+        confusion: The observed counts ``[C, C]``.
+        unit_size: Images that a pseudo-image stands for in each class ``[C]``.
+        prior: The pseudo-images.
+        rng: Random numbers.
 
     Returns:
         Expected confusion matrices ``[R, C, C]``: row sums are those of ``confusion``.

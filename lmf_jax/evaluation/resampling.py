@@ -44,16 +44,16 @@ def resample(
     class, so that a rare class keeps its groups.
 
     Args:
-        metrics: called as ``metrics(arrays, weights, num_classes)`` under ``jit`` and ``vmap``,
+        metrics: Called as ``metrics(arrays, weights, num_classes)`` under ``jit`` and ``vmap``,
             where the weights ``[n]`` say how often each example was drawn. A function of a module,
             not a lambda, is compiled once.
-        arrays: what the metrics are computed from, any tree of arrays.
-        labels: class ids ``[n]``.
-        num_classes: number of classes ``C`` of the dataset.
-        groups: name of the group of each example ``[n]``; "" for one that has none. None: every
+        arrays: What the metrics are computed from, any tree of arrays.
+        labels: Class ids ``[n]``.
+        num_classes: Number of classes ``C`` of the dataset.
+        groups: Name of the group of each example ``[n]``; "" for one that has none. None: every
             example stands for itself.
-        num_resamples: resamples ``R``.
-        seed: of the resamples; equal seeds draw equal ones.
+        num_resamples: Resamples ``R``.
+        seed: Of the resamples; equal seeds draw equal ones.
 
     Returns:
         What ``metrics`` returns, as NumPy arrays with a leading axis ``[R, ...]``.
@@ -78,8 +78,8 @@ def unit_codes(n: int, groups: Groups | None) -> Int[np.ndarray, " n"]:
     """Return a number from 0 to 2n - 1 for each example; those of one group have the same.
 
     Args:
-        n: examples.
-        groups: as :func:`resample` takes them.
+        n: Examples.
+        groups: As :func:`resample` takes them.
     """
     codes = np.arange(n)
     if groups is None:
@@ -122,8 +122,8 @@ def expanded_level(level: float, num_units: int) -> float:
     variance that is ``n / (n - 1)`` times too small (Hesterberg 2015, "expanded percentile").
 
     Args:
-        level: nominal coverage, in (0, 1).
-        num_units: cases, or patients or lesions, that are drawn.
+        level: Nominal coverage, in (0, 1).
+        num_units: Cases, or patients or lesions, that are drawn.
     """
     if num_units < 2:
         return 1.0
@@ -166,10 +166,10 @@ def _draw_weights(
     """Draw as many units of each class as it has; return how often each example was drawn.
 
     Args:
-        key: of the draw.
-        unit_of: what each example is drawn with.
-        start: for each unit, where those of its class begin.
-        stop: where they end.
+        key: Of the draw.
+        unit_of: What each example is drawn with.
+        start: For each unit, where those of its class begin.
+        stop: Where they end.
     """
     drawn = jax.random.randint(key, start.shape, start, stop)
     return jnp.bincount(drawn, length=len(start)).astype(jnp.float32)[unit_of]

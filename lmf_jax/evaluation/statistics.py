@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Integer
 from scipy import special
 
 from lmf_jax.evaluation.calibration_error import debiased_calibration_error
-from lmf_jax.evaluation.classification.metrics import macro_f1, predicted_classes
+from lmf_jax.evaluation.classification.metrics import predicted_classes
 from lmf_jax.evaluation.classification.scores import (
     RankingMetrics,
     Rankings,
@@ -22,7 +22,7 @@ from lmf_jax.evaluation.classification.scores import (
     softmax,
 )
 from lmf_jax.evaluation.permutation import macro_f1_test, mean_test
-from lmf_jax.evaluation.posterior import macro_f1_difference_interval, metric_intervals
+from lmf_jax.evaluation.posterior import macro_f1_difference, metric_intervals
 from lmf_jax.evaluation.resampling import (
     LEVEL,
     NUM_RESAMPLES,
@@ -77,12 +77,12 @@ def score_intervals(
     """Compute the intervals of all metrics of a model.
 
     Args:
-        labels: class ids ``[n]``.
-        logits: scores ``[n, C]``.
-        groups: lesion or patient of each example, see :func:`resample`.
-        level: nominal coverage, in (0, 1).
-        num_resamples: resamples for AUROC and average precision.
-        seed: of the random draws; equal seeds give equal intervals.
+        labels: Class ids ``[n]``.
+        logits: Scores ``[n, C]``.
+        groups: Lesion or patient of each example, see :func:`resample`.
+        level: Nominal coverage, in (0, 1).
+        num_resamples: Resamples for AUROC and average precision.
+        seed: Of the random draws; equal seeds give equal intervals.
 
     Returns:
         The metrics with a leading axis of two, low and high, and the debiased calibration error.
@@ -92,7 +92,7 @@ def score_intervals(
         examples: one example is always drawn as it is.
 
     Raises:
-        ValueError: if a logit is NaN.
+        ValueError: If a logit is NaN.
     """
     num_classes = logits.shape[-1]
     predictions = predicted_classes(logits)
@@ -130,27 +130,24 @@ def compare_macro_f1(
     """Compare the macro F1 of two models, or of two sets of seeds, on the same examples.
 
     Args:
-        labels: class ids ``[n]``.
-        first: predicted class ids, a row for each seed ``[S, n]``.
-        second: those of the other model.
-        num_classes: number of classes ``C`` of the dataset.
-        groups: lesion or patient of each example, see :func:`macro_f1_interval`.
-        level: nominal coverage of the interval, in (0, 1).
-        seed: of the random draws.
+        labels: Class ids ``[n]``.
+        first: Predicted class ids, a row for each seed ``[S, n]``.
+        second: Those of the other model.
+        num_classes: Number of classes ``C`` of the dataset.
+        groups: Lesion or patient of each example, see :func:`macro_f1_interval`.
+        level: Nominal coverage of the interval, in (0, 1).
+        seed: Of the random draws.
 
     Returns:
         First minus second, of the means over seeds; the interval of
-        :func:`macro_f1_difference_interval` and the p-value of :func:`macro_f1_test`.
+        :func:`macro_f1_difference` and the p-value of :func:`macro_f1_test`.
     """
-    observed = macro_f1(labels, np.concatenate([first, second]), num_classes=num_classes)
-    low, high = macro_f1_difference_interval(
+    difference, low, high = macro_f1_difference(
         labels, first, second, num_classes=num_classes, groups=groups, level=level, seed=seed
     )
     p_value = macro_f1_test(
         labels, first, second, num_classes=num_classes, groups=groups, seed=seed
     )
-    cut = len(first)
-    difference = float(observed[:cut].mean() - observed[cut:].mean())
     return PairedDifference(difference, low, high, p_value)
 
 
@@ -164,10 +161,10 @@ def compare_means(
     """Compare a mean over cases of two models by their difference on each case.
 
     Args:
-        differences: of the two models on each case ``[n]``.
-        samples: the mean difference on each resample of the cases ``[R]``.
-        groups: patient or lesion of each case; None takes all as independent.
-        level: nominal coverage of the interval, in (0, 1).
+        differences: Of the two models on each case ``[n]``.
+        samples: The mean difference on each resample of the cases ``[R]``.
+        groups: Patient or lesion of each case; None takes all as independent.
+        level: Nominal coverage of the interval, in (0, 1).
 
     Returns:
         The mean difference, its expanded percentile interval (see :func:`expanded_level`), and the
@@ -197,9 +194,9 @@ def mcnemar(
     of examples without groups, that is the two-sided binomial test.
 
     Args:
-        first_correct: whether the first model is right on each example ``[n]``.
-        second_correct: whether the second is.
-        groups: lesion or patient of each example, see
+        first_correct: Whether the first model is right on each example ``[n]``.
+        second_correct: Whether the second is.
+        groups: Lesion or patient of each example, see
             :func:`lmf_jax.evaluation.resampling.resample`. None: all are independent.
     """
     ahead = first_correct.astype(int) - second_correct
@@ -224,7 +221,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     called one without being one is at most 0.05.
 
     Args:
-        p_values: of the tests, in any order.
+        p_values: Of the tests, in any order.
 
     Returns:
         The corrected p-values in the same order, each at least as large as before, at most 1.
@@ -243,11 +240,11 @@ def mean_over_seeds(values: Sequence[float], *, level: float = LEVEL) -> SeedMea
     The interval covers what the seed moves (initial weights, order, augmentation), on one test set.
 
     Args:
-        values: the metric of each run, at least two.
-        level: coverage of the interval, if the values are drawn from a normal distribution.
+        values: The metric of each run, at least two.
+        level: Coverage of the interval, if the values are drawn from a normal distribution.
 
     Raises:
-        ValueError: if there are fewer than two values.
+        ValueError: If there are fewer than two values.
     """
     if len(values) < 2:
         raise ValueError(f"There are {len(values)} seeds; an interval needs at least 2.")
@@ -263,12 +260,12 @@ def mean_difference_over_seeds(
     """Compute the mean difference of two losses over the same seeds, and its paired t-interval.
 
     Args:
-        first: the metric of the first loss, by seed.
-        second: that of the second loss, for the same seeds in the same order.
-        level: coverage of the interval.
+        first: The metric of the first loss, by seed.
+        second: That of the second loss, for the same seeds in the same order.
+        level: Coverage of the interval.
 
     Raises:
-        ValueError: if the numbers of seeds differ, or there are fewer than two.
+        ValueError: If the numbers of seeds differ, or there are fewer than two.
     """
     if len(first) != len(second):
         raise ValueError(f"There are {len(first)} and {len(second)} seeds; expected the same ones.")

@@ -241,7 +241,7 @@ def test_label_maps_never_replace_the_files_of_a_case(whole, tmp_path, capsys):
         (["predict", "{brats20}", "{images}", "--output", "{out}"], "holds no case; expected"),
         (
             ["explain", "{digits_masks}", "{images}", "--output", "{out}"],
-            "of segmentation; exp",
+            "is segmentation; exp",
         ),
         (["compare", "{digits_masks}", "{kits19}"], "data"),
     ],

@@ -8,6 +8,7 @@ import pytest
 from matplotlib.image import imread
 
 from lmf_jax.evaluation import figures
+from lmf_jax.evaluation.classification import figures as classification_figures
 
 HISTORY = [
     {
@@ -20,6 +21,7 @@ HISTORY = [
     }
     for i in range(5)
 ]
+SCORES = {"val_accuracy": "accuracy", "val_macro_f1": "macro F1"}
 NAMES = ["nevus", "melanoma", "vascular"]
 PER_CLASS = {
     "nevus": {"precision": 0.9, "recall": 0.9, "f1": 0.9, "support": 30},
@@ -40,7 +42,7 @@ def saved(figure, tmp_path, name="figure.png"):
 
 
 def test_training_curves_show_the_history():
-    loss, score = figures.draw_training_curves(HISTORY).axes
+    loss, score = figures.draw_training_curves(HISTORY, SCORES).axes
     for axes, keys in ((loss, ["train_loss", "val_loss"]), (score, ["val_accuracy"])):
         for line, key in zip(axes.lines, keys, strict=False):
             np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3, 4, 5])
@@ -51,13 +53,13 @@ def test_training_curves_show_the_history():
 
 
 def test_best_epoch_is_marked_on_the_curve_of_macro_f1():
-    _, score = figures.draw_training_curves(HISTORY).axes
+    _, score = figures.draw_training_curves(HISTORY, SCORES).axes
     assert texts(score) == ["best 0.700 in epoch 3"]
     assert score.lines[-1].get_xydata().tolist() == [[3, 0.7]]
 
 
 def test_learning_rate_drops_are_marked_where_the_new_rate_begins():
-    loss, _ = figures.draw_training_curves(HISTORY).axes
+    loss, _ = figures.draw_training_curves(HISTORY, SCORES).axes
     (drops,) = loss.collections
     assert [segment[0][0] for segment in drops.get_segments()] == [2.5, 4.5]
     # The marks span the axes without stretching them.
@@ -81,7 +83,7 @@ def test_only_steps_of_the_learning_rate_count_as_drops(rates, expected):
 
 
 def test_a_single_epoch_can_be_seen():
-    loss, score = figures.draw_training_curves(HISTORY[:1]).axes
+    loss, score = figures.draw_training_curves(HISTORY[:1], SCORES).axes
     assert loss.lines[0].get_marker() == "o"
     score.figure.canvas.draw()
     ticks = [label.get_text() for label in score.get_xticklabels()]
@@ -90,7 +92,7 @@ def test_a_single_epoch_can_be_seen():
 
 def test_confusion_matrix_writes_counts_and_colours_shares_of_the_true_class():
     confusion = np.array([[1500, 500, 0], [0, 3, 1], [0, 0, 0]])
-    axes = figures.draw_confusion_matrix(confusion, NAMES).axes[0]
+    axes = classification_figures.draw_confusion_matrix(confusion, NAMES).axes[0]
     written = {text.get_position(): text.get_text() for text in axes.texts}
     # Position is (column, row): a transposed matrix would be read as other errors.
     expected = {(0, 0): "1,500", (1, 0): "500", (1, 1): "3", (2, 1): "1", (2, 2): "0"}
@@ -106,7 +108,7 @@ def test_confusion_matrix_writes_counts_and_colours_shares_of_the_true_class():
 def test_counts_fit_into_their_cells(num_classes):
     confusion = np.full((num_classes, num_classes), 999)
     names = [f"a class with a rather long name {i}" for i in range(num_classes)]
-    figure = figures.draw_confusion_matrix(confusion, names)
+    figure = classification_figures.draw_confusion_matrix(confusion, names)
     figure.canvas.draw()
     axes = figure.axes[0]
     cell = axes.transData.transform([[0, 0], [1, 0]])
@@ -115,7 +117,7 @@ def test_counts_fit_into_their_cells(num_classes):
 
 
 def test_per_class_f1_runs_from_the_most_to_the_least_frequent_class():
-    axes = figures.draw_per_class_f1(PER_CLASS, COUNTS["train"]).axes[0]
+    axes = classification_figures.draw_per_class_f1(PER_CLASS, COUNTS["train"]).axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == ["nevus", "vascular", "melanoma"]
     np.testing.assert_allclose([bar.get_width() for bar in axes.patches], [0.9, 0.1, 0.5])
@@ -127,7 +129,7 @@ def test_per_class_f1_runs_from_the_most_to_the_least_frequent_class():
 
 
 def test_class_distribution_shows_parts_and_margins():
-    figure = figures.draw_class_distribution(COUNTS, NAMES, [0.2, 0.5, 0.4])
+    figure = classification_figures.draw_class_distribution(COUNTS, NAMES, [0.2, 0.5, 0.4])
     axes, margin_axes = figure.axes
     np.testing.assert_allclose(
         [bar.get_width() for bar in axes.patches],
@@ -142,33 +144,35 @@ def test_class_distribution_shows_parts_and_margins():
 
 def test_class_distribution_of_similar_counts_is_linear_and_needs_no_margins():
     counts = {"train": [70, 50, 0], "validation": [15, 10, 0], "test": [15, 10, 0]}
-    (axes,) = figures.draw_class_distribution(counts, NAMES).axes
+    (axes,) = classification_figures.draw_class_distribution(counts, NAMES).axes
     assert axes.get_xscale() == "linear"
 
 
 def test_class_names_are_never_read_as_formulas(tmp_path):
     names = ["$\\frac{$", "cost $a_b$", "a\nb"]
     per_class = dict(zip(names, PER_CLASS.values(), strict=True))
-    saved(figures.draw_per_class_f1(per_class, COUNTS["train"]), tmp_path)
-    saved(figures.draw_confusion_matrix(np.eye(3, dtype=int), names), tmp_path)
-    saved(figures.draw_class_distribution(COUNTS, names), tmp_path)
+    saved(classification_figures.draw_per_class_f1(per_class, COUNTS["train"]), tmp_path)
+    saved(classification_figures.draw_confusion_matrix(np.eye(3, dtype=int), names), tmp_path)
+    saved(classification_figures.draw_class_distribution(COUNTS, names), tmp_path)
 
 
 def test_equal_figures_give_equal_files(tmp_path):
-    first = saved(figures.draw_training_curves(HISTORY), tmp_path, "first.png")
+    first = saved(figures.draw_training_curves(HISTORY, SCORES), tmp_path, "first.png")
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black"}):
-        second = saved(figures.draw_training_curves(HISTORY), tmp_path, "second.png")
+        second = saved(figures.draw_training_curves(HISTORY, SCORES), tmp_path, "second.png")
     assert first.read_bytes() == second.read_bytes()
 
 
 def test_drawing_leaves_the_settings_of_matplotlib_alone(tmp_path):
     before = dict(matplotlib.rcParams)
-    saved(figures.draw_training_curves(HISTORY), tmp_path)
+    saved(figures.draw_training_curves(HISTORY, SCORES), tmp_path)
     assert dict(matplotlib.rcParams) == before
 
 
 def test_files_are_pictures(tmp_path):
-    path = saved(figures.draw_class_distribution(COUNTS, NAMES, [0.2, 0.5, 0.4]), tmp_path)
+    path = saved(
+        classification_figures.draw_class_distribution(COUNTS, NAMES, [0.2, 0.5, 0.4]), tmp_path
+    )
     pixels = imread(io.BytesIO(path.read_bytes()), format="png")
     height, width, _ = pixels.shape
     assert width > 800 and height > 300
@@ -183,5 +187,5 @@ def test_a_name_without_spaces_keeps_its_beginning():
 
 def test_long_names_of_two_classes_do_not_meet_below_the_matrix():
     for names, rotation in ((["a", "b"], 0), (["a" * 20, "b" * 20], 90)):
-        axes = figures.draw_confusion_matrix(np.eye(2, dtype=int), names).axes[0]
+        axes = classification_figures.draw_confusion_matrix(np.eye(2, dtype=int), names).axes[0]
         assert {label.get_rotation() for label in axes.get_xticklabels()} == {rotation}

@@ -40,11 +40,11 @@ class ClassifierTest:
     """Answers of a classifier to a test, and the test.
 
     Attributes:
-        labels: class ids ``[n]``.
-        logits: scores ``[n, C]``.
-        groups: lesion or patient of each image.
-        names: of the classes; numbered by default.
-        train: training images of each class; 40 by default.
+        labels: Class ids ``[n]``.
+        logits: Scores ``[n, C]``.
+        groups: Lesion or patient of each image.
+        names: Of the classes; numbered by default.
+        train: Training images of each class; 40 by default.
     """
 
     labels: np.ndarray
@@ -149,8 +149,8 @@ def check_test_file(path: Path, unbounded: Sequence[str] = ()) -> None:
     """Check that every number of test.json is finite and in its range, and each interval sorted.
 
     Args:
-        path: the file.
-        unbounded: metrics without an upper bound.
+        path: The file.
+        unbounded: Metrics without an upper bound.
     """
 
     def refuse(constant: str) -> None:

@@ -23,11 +23,11 @@ class SegmenterTest:
     """Answers of a segmenter to a test, and the test.
 
     Attributes:
-        labels: true class of every pixel or voxel ``[n, ...]``.
-        predictions: its answers.
-        names: of the classes, the background first.
-        groups: patient of each case.
-        ids: of the cases; numbered by default.
+        labels: True class of every pixel or voxel ``[n, ...]``.
+        predictions: Its answers.
+        names: Of the classes, the background first.
+        groups: Patient of each case.
+        ids: Of the cases; numbered by default.
     """
 
     labels: np.ndarray

@@ -33,4 +33,4 @@ def test_two_processes_train_and_the_first_speaks_writes_and_explains(tmp_path):
     assert logits.shape == (11, NUM_CLASSES)
     assert np.isfinite(logits).all()
     mistakes = read_mistakes(folder, len(logits))
-    assert len(mistakes.places) > 0
+    assert len(mistakes.indices) > 0

@@ -33,9 +33,9 @@ class Explanation:
     """What a model says of one class in one image.
 
     Attributes:
-        heat: shares of the largest heat ``[height, width]``, in the size of the image.
-        class_name: the class that the heat speaks for.
-        probability: what the model gives this class, in [0, 1].
+        heat: Shares of the largest heat ``[height, width]``, in the size of the image.
+        class_name: The class that the heat speaks for.
+        probability: What the model gives this class, in [0, 1].
     """
 
     heat: Float[np.ndarray, "height width"]
@@ -48,11 +48,11 @@ class ExplainedImage:
     """An image with what one or several models say of it: a row of the figure.
 
     Attributes:
-        name: of the image.
+        name: Of the image.
         image: RGB ``[height, width, 3]``.
-        explanations: by the title of their column; the same columns for every image of a figure.
+        explanations: By the title of their column; the same columns for every image of a figure.
         true_class: None where nobody knows.
-        mask: what the models should look at, such as a lesion, ``[height, width]``; None where
+        mask: What the models should look at, such as a lesion, ``[height, width]``; None where
             there is none.
     """
 
@@ -70,13 +70,13 @@ def overlay(
 
     Args:
         image: RGB ``[height, width, 3]``.
-        heat: shares in [0, 1], ``[height, width]``.
+        heat: Shares in [0, 1], ``[height, width]``.
 
     Returns:
         RGB ``[height, width, 3]``; where the heat is zero, the image itself.
 
     Raises:
-        ValueError: if heat and image differ in size.
+        ValueError: If heat and image differ in size.
     """
     if heat.shape != image.shape[:2]:
         raise ValueError(
@@ -98,13 +98,13 @@ def draw_explanations(examples: Sequence[ExplainedImage]) -> Figure:
     of them. A class that is not the true one is vermilion and has a cross, for grey print.
 
     Args:
-        examples: the images, at least one, all with explanations in the same columns.
+        examples: The images, at least one, all with explanations in the same columns.
 
     Returns:
         The figure, larger the more images and columns there are.
 
     Raises:
-        ValueError: if there is no image, or the columns of two images differ.
+        ValueError: If there is no image, or the columns of two images differ.
     """
     columns = _columns(examples)
     side = max(WIDTH / (1 + len(columns)), 1.25)

@@ -38,10 +38,10 @@ def grad_cam(
     heat does not depend on the others of the batch.
 
     Args:
-        model: any classifier of this package.
-        variables: its ``{"params", "batch_stats"}``.
+        model: Any classifier of this package.
+        variables: Its ``{"params", "batch_stats"}``.
         images: ``[batch, height, width, 3]``, already normalised.
-        class_ids: the class to explain in each image: the predicted one, the true one, any.
+        class_ids: The class to explain in each image: the predicted one, the true one, any.
 
     Returns:
         Heat of at least 0 ``[batch, map_height, map_width]``, in logits; float32, or float64 if the
@@ -70,9 +70,9 @@ def resize_heat(
     """Enlarge heat to the size of the images, bilinearly, and scale each image's to [0, 1].
 
     Args:
-        heat: from :func:`grad_cam`.
-        height: of the images, in pixels.
-        width: of the images, in pixels.
+        heat: From :func:`grad_cam`.
+        height: Of the images, in pixels.
+        width: Of the images, in pixels.
 
     Returns:
         Shares of the largest heat in the image, ``[batch, height, width]``; heat of zeros stays
@@ -92,14 +92,14 @@ def energy_inside(
     Heat that is spread evenly gets the mask's share of the image.
 
     Args:
-        heat: of at least 0, ``[batch, height, width]``, in the size of the mask.
+        heat: Of at least 0, ``[batch, height, width]``, in the size of the mask.
         mask: True inside of what the model should look at, such as a lesion.
 
     Returns:
         Shares in [0, 1], ``[batch]``; NaN where the mask is empty or the heat is zero everywhere.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: If the shapes differ.
 
     Source: the energy-based pointing game of Wang et al., "Score-CAM", 2020, arXiv 1910.01279.
     """
@@ -131,9 +131,9 @@ def pointing_game(
     its share, as if one were drawn at random: the first one alone would favour upper left corners.
 
     Args:
-        heat: of at least 0, ``[batch, height, width]``, in the size of the mask.
+        heat: Of at least 0, ``[batch, height, width]``, in the size of the mask.
         mask: True inside of what the model should look at, such as a lesion.
-        tolerance: distance in pixels from the mask that still is a hit. Zhang et al. allow 15 in
+        tolerance: Distance in pixels from the mask that still is a hit. Zhang et al. allow 15 in
             photographs about 500 wide; it raises the chance level too, so 0 is the clearer game.
 
     Returns:
@@ -141,7 +141,7 @@ def pointing_game(
         heat is zero everywhere.
 
     Raises:
-        ValueError: if the shapes differ or the tolerance is negative.
+        ValueError: If the shapes differ or the tolerance is negative.
 
     Source: Zhang et al., "Top-down neural attention by excitation backprop", 2016, arXiv
     1608.00507.

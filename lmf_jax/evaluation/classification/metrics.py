@@ -49,16 +49,16 @@ def confusion_matrix(
     ``[0, num_classes)`` is left out; the sum of the matrix tells how many were counted.
 
     Args:
-        labels: class ids ``[...]``: ``[n]`` for images, ``[B, H, W]`` for pixels.
-        predictions: predicted class ids, in the shape of ``labels``.
-        num_classes: number of classes ``C`` of the dataset.
-        where: mask in the shape of ``labels`` or of its leading axes, True where an entry counts.
+        labels: Class ids ``[...]``: ``[n]`` for images, ``[B, H, W]`` for pixels.
+        predictions: Predicted class ids, in the shape of ``labels``.
+        num_classes: Number of classes ``C`` of the dataset.
+        where: Mask in the shape of ``labels`` or of its leading axes, True where an entry counts.
 
     Returns:
         Counts ``[C, C]``: row = true class, column = predicted class.
 
     Raises:
-        ValueError: if the shapes do not match.
+        ValueError: If the shapes do not match.
     """
     # Narrow integers such as uint8 would overflow in the number of the cell.
     labels = jnp.asarray(labels).astype(jnp.int32)
@@ -95,7 +95,7 @@ def classification_metrics(
     or all predictions are of one class.
 
     Args:
-        confusion: counts or weights ``[..., C, C]``, row = true class. A NumPy matrix gives float64
+        confusion: Counts or weights ``[..., C, C]``, row = true class. A NumPy matrix gives float64
             results, a JAX one the default float; both work, and JAX also under ``jit`` and
             ``vmap``.
 
@@ -134,9 +134,9 @@ def macro_f1(
     """Return the macro F1 of each of several models in float64.
 
     Args:
-        labels: class ids ``[n]``.
-        predictions: predicted class ids of each model ``[M, n]``.
-        num_classes: number of classes ``C`` of the dataset.
+        labels: Class ids ``[n]``.
+        predictions: Predicted class ids of each model ``[M, n]``.
+        num_classes: Number of classes ``C`` of the dataset.
     """
     confusions = [confusion_matrix(labels, row, num_classes=num_classes) for row in predictions]
     return np.array([classification_metrics(np.asarray(matrix)).macro_f1 for matrix in confusions])
@@ -146,13 +146,13 @@ def predicted_classes(logits: Float[np.ndarray, "n classes"]) -> Int[np.ndarray,
     """Return the class of the largest logit; of equal ones the first.
 
     Args:
-        logits: scores ``[n, C]``.
+        logits: Scores ``[n, C]``.
 
     Returns:
         Class ids ``[n]``.
 
     Raises:
-        ValueError: if a logit is NaN: it has no largest, and argmax would answer all the same.
+        ValueError: If a logit is NaN: it has no largest, and argmax would answer all the same.
     """
     num_undefined = int(np.isnan(logits).any(axis=-1).sum())
     if num_undefined:

@@ -1,6 +1,6 @@
 """Write and read the test results in the folder of a classification run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,40 +11,9 @@ from jaxtyping import Float, Int, Integer, Shaped
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.classification.mistakes import Mistakes, read_mistakes
 from lmf_jax.evaluation.classification.summary import summarize_test
-from lmf_jax.npz import read_arrays
+from lmf_jax.evaluation.result_files import MetricRules, read_test, read_test_arrays
 from lmf_jax.runs.atomic_files import write_results
-from lmf_jax.runs.files import (
-    CLASSIFICATION,
-    Finished,
-    broken,
-    check,
-    check_intervals,
-    is_fraction,
-    is_whole,
-    missing,
-    parse,
-    read_history,
-    read_record_of,
-    read_text,
-    read_timing,
-    require,
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinishedRun(Finished):
-    """The files of a run folder of classification, as training wrote them.
-
-    Attributes:
-        labels: class ids of the test images ``[n]``.
-        logits: their scores ``[n, C]``.
-        mistakes: the most confident ones; None where there is none.
-    """
-
-    labels: Integer[np.ndarray, " n"]
-    logits: Float[np.ndarray, "n classes"]
-    mistakes: Mistakes | None = None
-
+from lmf_jax.runs.files import CLASSIFICATION, RunFiles, check, is_fraction, read_training_files
 
 TEST_METRICS = (
     "accuracy",
@@ -57,111 +26,73 @@ TEST_METRICS = (
     "average_precision",
     "ece",
 )
-CLASS_METRICS = ("precision", "recall", "f1", "auroc", "average_precision")
+METRIC_RULES = MetricRules(
+    overall=TEST_METRICS,
+    per_class=("precision", "recall", "f1", "auroc", "average_precision"),
+    is_valid=lambda _, value: is_fraction(value),
+    nullable=("auroc", "average_precision"),
+    null_class_intervals=True,
+)
 HISTORY_KEYS = ("epoch", "train_loss", "val_loss", "val_accuracy", "val_macro_f1", "learning_rate")
-LARGEST_PREDICTIONS = 2**32
-"""Bytes of ``predictions.npz``: a million images of a thousand classes."""
+MAX_PREDICTIONS_BYTES = 2**32
+"""Maximum size of ``predictions.npz``: a million images of a thousand classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun(RunFiles):
+    """Contents of the folder of a finished classification run.
+
+    Attributes:
+        labels: Class ids of the test images ``[n]``.
+        logits: Their scores ``[n, C]``.
+        mistakes: The most confident mistakes; None if they were not kept.
+    """
+
+    labels: Integer[np.ndarray, " n"]
+    logits: Float[np.ndarray, "n classes"]
+    mistakes: Mistakes | None = None
 
 
 def read_run(run_dir: str | Path) -> FinishedRun:
-    """Read the folder of a run that has been trained and tested.
+    """Read the folder of a classification run that was trained and tested.
 
     Args:
-        run_dir: the folder that ``train.py`` wrote.
+        run_dir: The folder that ``train.py`` wrote.
 
     Returns:
-        Its files, checked to hold what they must and to fit each other.
+        The contents of its files, checked to be complete and consistent.
 
     Raises:
-        UserError: if the folder or a file is missing, unreadable or incomplete; it names the file.
+        UserError: If the folder or a file is missing, unreadable or incomplete, or the run has
+            another task; the message names the file.
     """
     run_dir = Path(run_dir)
-    record = read_record_of(run_dir, CLASSIFICATION)
-    class_names = record["dataset"]["class_names"]
+    files = read_training_files(run_dir, CLASSIFICATION, HISTORY_KEYS)
+    class_names = files["dataset"]["class_names"]
     predictions = _read_predictions(run_dir / "predictions.npz", len(class_names))
-    support = np.bincount(predictions["labels"], minlength=len(class_names)).tolist()
+    counts = np.bincount(predictions["labels"], minlength=len(class_names)).tolist()
+    support = dict(zip(class_names, counts, strict=True))
     return FinishedRun(
-        **record,
-        history=read_history(run_dir / "metrics.jsonl", HISTORY_KEYS),
-        timing=read_timing(run_dir / "timing.jsonl"),
+        **files,
         **predictions,
-        test=_read_test(run_dir / "test.json", dict(zip(class_names, support, strict=True))),
+        test=read_test(run_dir / "test.json", METRIC_RULES, support, "predictions.npz"),
         mistakes=read_mistakes(run_dir, len(predictions["labels"])),
     )
 
 
-def _read_test(path: Path, support: Mapping[str, int]) -> dict[str, Any]:
-    """Read the metrics of these classes, with so many test images each."""
-    test = parse(path, read_text(path))
-    require(path, test, (*TEST_METRICS, "per_class", "intervals"))
-    intervals = test["intervals"]
-    keys = ("level", "resamples", "drawn", *TEST_METRICS, "per_class")
-    require(path, intervals, keys, "its intervals")
-    check_intervals(path, intervals)
-    _check_metrics(path, test, intervals, TEST_METRICS, "it")
-    for per_class in (test["per_class"], intervals["per_class"]):
-        fits = isinstance(per_class, Mapping) and list(per_class) == list(support)
-        check(path, fits, "its classes are not those of config.json")
-        for name, metrics in per_class.items():
-            require(path, metrics, CLASS_METRICS, f"its class {name}")
-    for name, metrics in test["per_class"].items():
-        require(path, metrics, ("support",), f"its class {name}")
-        check(
-            path,
-            is_whole(metrics["support"]) and metrics["support"] == support[name],
-            f"its class {name} has another support than in predictions.npz",
-        )
-        interval = intervals["per_class"][name]
-        _check_metrics(path, metrics, interval, CLASS_METRICS, f"its class {name}")
-    return test
-
-
-def _check_metrics(
-    path: Path,
-    values: Mapping[str, Any],
-    intervals: Mapping[str, Any],
-    names: Sequence[str],
-    owner: str,
-) -> None:
-    """Refuse metrics that are no fractions; where one is undefined, so is its interval."""
-    for name in names:
-        value, ends = values[name], intervals[name]
-        # Of a class without a test image these are 0, by the rule of the macro mean.
-        may_lack = name in ("auroc", "average_precision")
-        known = is_fraction(value) or (may_lack and value is None)
-        check(path, known, f"{owner} has a {name} that is no fraction")
-        is_pair = isinstance(ends, list) and len(ends) == 2
-        if is_pair:
-            known = all(map(is_fraction, ends))
-        else:
-            known = ends is None and (value is None or "support" in values)
-        check(path, known, f"{owner} has an interval of {name} that is no pair of fractions")
-
-
 def _read_predictions(path: Path, num_classes: int) -> dict[str, Any]:
-    if not path.exists():
-        raise missing(path)
-    names = ("ids", "labels", "logits")
-    found = read_arrays(path, largest=LARGEST_PREDICTIONS, names=names, optional=("groups",))
-    ids, labels, logits = (found[name] for name in names)
-    groups = found.get("groups", ids)
-    kinds = [array.dtype.kind for array in (ids, groups, logits)]
-    check(
+    arrays = read_test_arrays(
         path,
-        kinds == ["U", "U", "f"] and labels.dtype.kind in "iu",
-        "its arrays are of other types than texts, whole numbers and scores",
+        ("labels", ()),
+        ("logits", (num_classes,)),
+        num_classes=num_classes,
+        max_bytes=MAX_PREDICTIONS_BYTES,
     )
-    if logits.shape != (len(ids), num_classes) or not groups.shape == ids.shape == labels.shape:
-        raise broken(
-            path,
-            f"its ids {ids.shape}, labels {labels.shape} and logits {logits.shape} do not fit each "
-            f"other and {num_classes} classes",
-        )
-    if len(labels) == 0 or labels.min() < 0 or labels.max() >= num_classes:
-        raise broken(path, f"its labels are not class ids from 0 to {num_classes - 1}")
-    if not np.isfinite(logits).all():
-        raise broken(path, "its logits hold NaN or infinity")
-    return found
+    labels = arrays["labels"]
+    are_ids = len(labels) > 0 and bool(np.all((labels >= 0) & (labels < num_classes)))
+    check(path, are_ids, f"its labels are not class ids from 0 to {num_classes - 1}")
+    check(path, bool(np.isfinite(arrays["logits"]).all()), "its logits contain NaN or infinity")
+    return arrays
 
 
 def write_test(
@@ -172,18 +103,18 @@ def write_test(
     class_names: Sequence[str],
     groups: Shaped[np.ndarray, " n"] | None = None,
 ) -> dict[str, Any]:
-    """Write ``predictions.npz`` and ``test.json``, and return what the latter holds.
+    """Write ``predictions.npz`` and ``test.json``, and return the contents of the latter.
 
     Args:
-        run_dir: the folder of the run.
-        ids: name of each test example, unicode.
-        labels: class id of each.
-        logits: what the model said of each.
-        class_names: by class id.
-        groups: lesion or patient of each, where they are known.
+        run_dir: The folder of the run.
+        ids: Name of each test image, unicode.
+        labels: Class id of each.
+        logits: Output of the model for each.
+        class_names: Names by class id.
+        groups: Lesion or patient of each, if known.
 
     Raises:
-        UserError: if a logit is NaN or infinite.
+        UserError: If a logit is NaN or infinite.
     """
     undefined = int((~np.isfinite(logits)).any(axis=-1).sum())
     if undefined:
@@ -191,7 +122,7 @@ def write_test(
             f"The model gives NaN or infinity for {undefined} of {len(logits)} test images; train "
             "again with a lower --learning-rate or in float32."
         )
-    # Takes seconds: first, and then both files.
+    # The slow part comes first, so that both files are written together.
     results = summarize_test(labels, logits, class_names, groups)
     arrays = {"ids": ids, "labels": labels, "logits": logits}
     write_results(run_dir, "predictions", arrays, groups, results)

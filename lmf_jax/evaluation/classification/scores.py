@@ -33,12 +33,12 @@ class Rankings(NamedTuple):
     which runs from rank ``tie_first`` to ``tie_last``.
 
     Attributes:
-        order: the example at each rank of each class.
+        order: The example at each rank of each class.
         positive: 1 where that example is of the class, else 0.
         member: 1 where the example is of the class, else 0, by example and not by rank.
-        own: true class of each example.
-        tie_first: first rank, in its own ranking, of the examples that tie with it.
-        tie_last: last rank of them.
+        own: True class of each example.
+        tie_first: First rank, in its own ranking, of the examples that tie with it.
+        tie_last: Last rank of them.
     """
 
     order: Int[Array | np.ndarray, "classes n"]
@@ -63,7 +63,7 @@ class Calibration(NamedTuple):
 
     Attributes:
         in_bin: 1 where the example's largest probability lies in the bin, else 0.
-        confidence: the largest probability.
+        confidence: The largest probability.
         correct: 1 where its class is the true one, else 0.
     """
 
@@ -76,10 +76,10 @@ class ReliabilityBins(NamedTuple):
     """What a reliability diagram shows, by bin of the largest probability.
 
     Attributes:
-        edges: the bins' borders from 0 to 1; a bin holds its upper border.
-        counts: examples in each bin.
-        confidence: their mean largest probability, 0 where the bin is empty.
-        accuracy: the share of them that was right, 0 where the bin is empty.
+        edges: The bins' borders from 0 to 1; a bin holds its upper border.
+        counts: Examples in each bin.
+        confidence: Their mean largest probability, 0 where the bin is empty.
+        accuracy: The share of them that was right, 0 where the bin is empty.
     """
 
     edges: Float[np.ndarray, " edges"]
@@ -100,7 +100,7 @@ def softmax(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n clas
     """Return the probabilities of the classes in float64, defined for infinite logits too.
 
     Args:
-        logits: scores ``[n, C]``, none NaN.
+        logits: Scores ``[n, C]``, none NaN.
     """
     finite = _finite(logits)
     shares = np.exp(finite - finite.max(axis=1, keepdims=True))
@@ -113,7 +113,7 @@ def log_odds(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n cla
     It orders examples as the probability ``p`` does, and goes on where ``p`` rounds to 1.
 
     Args:
-        logits: scores ``[n, C]``, none NaN.
+        logits: Scores ``[n, C]``, none NaN.
     """
     finite = _finite(logits)
     odds = np.zeros_like(finite)
@@ -132,14 +132,14 @@ def score(labels: Integer[np.ndarray, " n"], logits: Float[np.ndarray, "n classe
     """Compute all metrics, each example once.
 
     Args:
-        labels: class ids ``[n]``.
-        logits: scores ``[n, C]``.
+        labels: Class ids ``[n]``.
+        logits: Scores ``[n, C]``.
 
     Returns:
         The metrics in float64; see the functions below for what is undefined.
 
     Raises:
-        ValueError: if a logit is NaN.
+        ValueError: If a logit is NaN.
     """
     once = np.ones(len(labels))
     confusion = confusion_matrix(labels, predicted_classes(logits), num_classes=logits.shape[-1])
@@ -168,7 +168,7 @@ def rank_by_class(
     """Sort the examples by the evidence for each class, once for all resamples.
 
     Args:
-        labels: class ids ``[n]``.
+        labels: Class ids ``[n]``.
         evidence: log-odds of the classes ``[n, C]``, or whatever else grows with the probability.
     """
     num_classes = evidence.shape[-1]
@@ -201,8 +201,8 @@ def ranking_metrics(rankings: Rankings, weights: Weights) -> RankingMetrics:
     means leave it out.
 
     Args:
-        rankings: from :func:`rank_by_class`.
-        weights: how often each example counts ``[n]``.
+        rankings: From :func:`rank_by_class`.
+        weights: How often each example counts ``[n]``.
 
     Returns:
         The metrics; those per class have shape ``[C]``.
@@ -244,8 +244,8 @@ def calibration(
     """Put the largest probability of each example into one of 15 bins of equal width.
 
     Args:
-        labels: class ids ``[n]``.
-        probabilities: of the classes ``[n, C]``.
+        labels: Class ids ``[n]``.
+        probabilities: Of the classes ``[n, C]``.
     """
     confidence = probabilities.max(axis=-1)
     # A bin holds its upper border, as in Guo et al.
@@ -264,8 +264,8 @@ def expected_calibration_error(calibrated: Calibration, weights: Weights) -> Fra
     Calibration of Modern Neural Networks", 2017, Eq. 3.
 
     Args:
-        calibrated: from :func:`calibration`.
-        weights: how often each example counts ``[n]``.
+        calibrated: From :func:`calibration`.
+        weights: How often each example counts ``[n]``.
     """
     gap = weights * (calibrated.correct - calibrated.confidence)
     return abs((calibrated.in_bin * gap[None]).sum(axis=1)).sum() / weights.sum()
@@ -277,8 +277,8 @@ def reliability_bins(
     """Compare how sure a model is with how often it is right, for a reliability diagram.
 
     Args:
-        labels: class ids ``[n]``.
-        probabilities: of the classes ``[n, C]``.
+        labels: Class ids ``[n]``.
+        probabilities: Of the classes ``[n, C]``.
 
     Returns:
         The 15 bins of :func:`expected_calibration_error`.

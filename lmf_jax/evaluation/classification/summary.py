@@ -1,4 +1,4 @@
-"""The summary of a test: every metric with its interval, as ``test.json`` holds them."""
+"""Summary of a classification test: every metric with its interval, as in ``test.json``."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,14 +8,9 @@ from jaxtyping import Bool, Float, Integer
 
 from lmf_jax.errors import printable
 from lmf_jax.evaluation.classification.scores import Scores, has_counterexamples, score
-from lmf_jax.evaluation.resampling import FEW_UNITS, LEVEL, NUM_RESAMPLES, Groups, unit_codes
+from lmf_jax.evaluation.resampling import Groups
 from lmf_jax.evaluation.statistics import score_intervals
-
-MOST_NAMED = 6
-"""Classes that a sentence lists by name."""
-
-SEED = 0
-"""Of the resamples: fixed, so that the same predictions have the same intervals."""
+from lmf_jax.evaluation.summary import SEED, check_class_names, describe_intervals, few_units_notes
 
 
 def summarize_test(
@@ -24,13 +19,13 @@ def summarize_test(
     class_names: Sequence[str],
     groups: Groups | None = None,
 ) -> dict[str, Any]:
-    """Summarise the predictions of a part of the data, as ``test.json`` holds them.
+    """Compute every metric of the predictions with its interval, as ``test.json`` stores them.
 
     Args:
-        labels: class ids ``[n]``.
-        logits: scores ``[n, C]``.
-        class_names: the ``C`` names by class id, all different.
-        groups: lesion or patient of each example ``[n]``, which are then drawn for the intervals.
+        labels: Class ids ``[n]``.
+        logits: Scores ``[n, C]``.
+        class_names: The ``C`` unique names by class id.
+        groups: Lesion or patient of each example ``[n]``; the intervals then resample these.
 
     Returns:
         ``accuracy``, ``balanced_accuracy``, ``mcc``, ``macro_precision``, ``macro_recall``,
@@ -38,18 +33,17 @@ def summarize_test(
         ``ece`` (debiased, see :func:`debiased_calibration_error`);
         ``per_class``: for each name ``precision``, ``recall``, ``f1``, ``auroc``,
         ``average_precision`` and ``support``; ``intervals``: ``method``, ``level``, ``resamples``,
-        ``seed``, ``drawn`` (``images`` or ``groups``), ``units`` (images, or groups, of each
-        class), ``[low, high]`` of each metric, and ``per_class`` the same for each name. Python
-        floats in [0, 1] (``mcc`` in [-1, 1]) and integers. None stands for AUROC and average
-        precision of a class without an example or without one of another class, and for the
-        intervals of a class without an example. The intervals of metrics of the confusion matrix
-        are those of
-        :func:`metric_intervals`; those of AUROC and average precision are percentiles of the
-        bootstrap, which are too narrow for a class of few examples. See
-        :func:`classification_metrics` for its other metrics.
+        ``seed``, ``drawn`` (``images`` or ``groups``), ``units`` (number of images or groups of
+        each class), ``[low, high]`` of each metric, and ``per_class`` likewise for each name.
+        Values are Python floats in [0, 1] (``mcc`` in [-1, 1]) and integers. AUROC and average
+        precision are None for a class without an example or without a counterexample, and so are
+        all intervals of a class without an example. The intervals of confusion-matrix metrics come
+        from :func:`metric_intervals`; those of AUROC and average precision are bootstrap
+        percentiles, which are too narrow for a class with few examples. See
+        :func:`classification_metrics` for the other metrics.
 
     Raises:
-        ValueError: if there is no example, a logit is NaN, a label is no class id, or the class
+        ValueError: If there is no example, a logit is NaN, a label is not a class id, or the class
             names do not match the logits.
     """
     num_classes = logits.shape[-1]
@@ -59,23 +53,42 @@ def summarize_test(
     scores = score(labels, logits)._replace(ece=np.float64(ece))
     ranked = has_counterexamples(labels, num_classes)
     present = np.bincount(labels, minlength=num_classes) > 0
-    values = _per_class(scores, class_names, ranked, np.ones_like(present))
+    per_class = _per_class(scores, class_names, ranked, np.ones_like(present))
     for name, support in zip(class_names, scores.classification.support, strict=True):
-        values[name]["support"] = int(support)
+        per_class[name]["support"] = int(support)
+    is_class = labels[:, None] == np.arange(num_classes)
     return {
         **_overall(scores, ranked),
-        "per_class": values,
+        "per_class": per_class,
         "intervals": {
-            "method": "posterior",
-            "level": LEVEL,
-            "resamples": NUM_RESAMPLES,
-            "seed": SEED,
-            "drawn": "images" if groups is None else "groups",
-            "units": count_units(labels[:, None] == np.arange(num_classes), class_names, groups),
+            **describe_intervals("posterior", "images", is_class, class_names, groups),
             **_overall(intervals, ranked),
             "per_class": _per_class(intervals, class_names, ranked, present),
         },
     }
+
+
+def class_notes(test: Mapping[str, Any], part: str = "test") -> list[str]:
+    """Name the metrics that are undefined and the classes with few test images.
+
+    Args:
+        test: The contents of ``test.json``.
+        part: Part of the data that the metrics were computed on.
+
+    Returns:
+        Up to three notes.
+    """
+    per_class = test["per_class"].items()
+    absent = [printable(name) for name, metrics in per_class if not metrics["support"]]
+    notes = []
+    if absent:
+        notes.append(
+            f"No {part} images of {', '.join(absent)}: n/a, counted as 0 in macro precision, "
+            "recall and F1, and left out of the other macro means."
+        )
+    if test["auroc"] is None:
+        notes.append(f"All {part} images are of one class: AUROC and average precision are n/a.")
+    return [*notes, *few_units_notes(test)]
 
 
 def _overall(scores: Scores, ranked: Bool[np.ndarray, " classes"]) -> dict[str, Any]:
@@ -120,60 +133,9 @@ def _to_json(values: Any) -> Any:
     return None if values is None else np.asarray(values, float).tolist()
 
 
-def count_units(
-    has_class: Bool[np.ndarray, "n classes"], class_names: Sequence[str], groups: Groups | None
-) -> dict[str, int]:
-    """Count the independent units that have an example of each class.
-
-    Args:
-        has_class: whether each example has, or is of, each class ``[n, C]``.
-        class_names: the ``C`` names.
-        groups: lesion or patient of each example; None takes all examples as independent.
-    """
-    codes = unit_codes(len(has_class), groups)
-    return {
-        name: len(np.unique(codes[column]))
-        for name, column in zip(class_names, has_class.T, strict=True)
-    }
-
-
-def describe_few_units(test: Mapping[str, Any]) -> tuple[str, ...]:
-    """Name the classes that have fewer than ``FEW_UNITS`` independent units in the test.
-
-    Args:
-        test: in the form of ``test.json``. A file of an earlier version does not count units.
-
-    Returns:
-        One note, or none where there is no such class. A class without any unit is left out.
-    """
-    intervals = test["intervals"]
-    counts = sorted(intervals.get("units", {}).items(), key=lambda item: item[1])
-    few = [f"{printable(name)[:40]} ({count})" for name, count in counts if 0 < count < FEW_UNITS]
-    if not few:
-        return ()
-    units = "lesions or patients" if intervals["drawn"] == "groups" else intervals["drawn"]
-    more = f" and {len(few) - MOST_NAMED} more" if len(few) > MOST_NAMED else ""
-    return (
-        f"Classes with fewer than {FEW_UNITS} test {units}: {', '.join(few[:MOST_NAMED])}{more}. "
-        "Their scores, and the means over the classes, are uncertain: read the intervals.",
-    )
-
-
-def check_class_names(class_names: Sequence[str], num_classes: int) -> None:
-    """Raise ValueError unless each class has a name of its own."""
-    if len(class_names) != num_classes:
-        raise ValueError(
-            f"There are {len(class_names)} class names for {num_classes} classes; "
-            "expected one name for each class."
-        )
-    repeated = sorted({name for name in class_names if list(class_names).count(name) > 1})
-    if repeated:
-        raise ValueError(f"The class names repeat {', '.join(repeated)}; each must be unique.")
-
-
 def _check_labels(labels: Integer[np.ndarray, " n"], num_classes: int) -> None:
     if len(labels) == 0:
-        raise ValueError("There are no examples to summarise; expected at least one label.")
+        raise ValueError("There are no examples to summarize; expected at least one label.")
     if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(
             f"The labels run from {labels.min()} to {labels.max()}; expected class ids from 0 to "

@@ -1,4 +1,4 @@
-"""The figures of a report on segmentation, each drawn from plain data and in the common style."""
+"""Figures of a segmentation report, each drawn from plain data in the common style."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,14 +27,14 @@ from lmf_jax.evaluation.figures import (
 from lmf_jax.evaluation.outlines import draw_image, draw_outline
 
 POINTS = ((BLUE, "o"), (VERMILION, "^"), (SLATE, "s"), (LIGHT_BLUE, "D"))
-"""Colour and marker of the classes; they come again where there are more."""
+"""Color and marker of each class, repeated for more than four classes."""
 
 OUTLINES = ("#f0e442", "#56b4e9", "#ff8c42", "#7be0b0")
-"""Light colours, which are seen on tissue and on black."""
+"""Light colors, which are visible on tissue and on black."""
 
 CASES_PER_BIN = 12
-"""Of the line of medians: fewer would show where single cases lie."""
-MOST_BINS = 6
+"""Minimum number of cases in a bin of the line of medians; fewer would show single cases."""
+MAX_BINS = 6
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Overlay:
     """An image with its true and its predicted label map.
 
     Attributes:
-        title: what stands above it.
+        title: Title of the image.
         image: RGB ``[height, width, 3]``.
-        labels: true class of every pixel ``[height, width]``.
-        prediction: predicted class of every pixel.
+        labels: True class of every pixel ``[height, width]``.
+        prediction: Predicted class of every pixel.
     """
 
     title: str
@@ -61,16 +61,18 @@ def draw_dsc_distribution(
     """Draw the DSC of every case as a point in the row of its class, over a box of the quartiles.
 
     Args:
-        dsc: of each case and class, in [0, 1].
-        class_names: of the columns.
+        dsc: DSC of each case and class ``[n, C]``, in [0, 1].
+        class_names: Names of the columns of ``dsc``.
 
     Returns:
-        The figure, higher the more classes there are.
+        The figure, whose height grows with the number of classes.
     """
     num_classes = len(class_names)
     per_row = 1.8 / num_classes if num_classes < 3 else float(np.clip(8 / num_classes, 0.4, 0.85))
     figure, axes = rows_figure(class_names, per_row=per_row)
-    spread = np.random.default_rng(0).uniform(-0.32, 0.32, dsc.shape)  # points lie side by side
+    spread = np.random.default_rng(0).uniform(
+        -0.32, 0.32, dsc.shape
+    )  # Spread the points vertically.
     for row, values in enumerate(dsc.T):
         opacity = float(np.clip(40 / len(values), 0.15, 0.6))
         axes.plot(values, row + spread[:, row], "o", color=BLUE, markersize=4, alpha=opacity, mew=0)
@@ -99,26 +101,24 @@ def draw_dsc_by_size(
     class_names: Sequence[str],
     unit: str,
 ) -> Figure:
-    """Draw the DSC of every case against the true size of its object, and the median over sizes.
+    """Draw the DSC of every case against the true size of its object, and medians over the sizes.
 
     Args:
-        dsc: of each case and class, in [0, 1].
-        sizes: true positives and false negatives of each case and class. Where it is 0 there is no
-            object, and no point.
-        class_names: of the columns.
+        dsc: DSC of each case and class ``[n, C]``, in [0, 1].
+        sizes: True size of each class in each case ``[n, C]``; cases of size 0 are left out.
+        class_names: Names of the columns.
         unit: "pixels" or "voxels".
-
-    Returns:
-        The figure.
     """
     legend_rows = -(-len(class_names) // 3)
     figure = Figure(figsize=(WIDTH, 4.0 + 0.2 * legend_rows))
     axes = figure.subplots()
-    looks = islice(cycle(POINTS), len(class_names))
-    for name, values, size, look in zip(class_names, dsc.T, sizes.T, looks, strict=True):
-        is_there = size > 0
-        _plot_by_size(axes, size[is_there], values[is_there], wrap(name, 24, lines=1), *look)
-    _write_sizes(axes, sizes)
+    points = islice(cycle(POINTS), len(class_names))
+    columns = zip(class_names, dsc.T, sizes.T, points, strict=True)
+    for name, values, size, (color, marker) in columns:
+        present = size > 0
+        label = wrap(name, 24, lines=1)
+        _plot_by_size(axes, size[present], values[present], label, color, marker)
+    _scale_sizes(axes, sizes)
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel(f"True size of the object in {unit}")
     axes.set_ylabel("DSC of a case")
@@ -128,10 +128,10 @@ def draw_dsc_by_size(
     return figure
 
 
-def _write_sizes(axes: Axes, sizes: Integer[np.ndarray, "n classes"]) -> None:
-    """Lay out the axis of sizes, written in full: a volume has objects of ten and of a million."""
-    there = sizes[sizes > 0]
-    is_wide = there.size > 0 and there.max() > 100 * there.min()
+def _scale_sizes(axes: Axes, sizes: Integer[np.ndarray, "n classes"]) -> None:
+    """Use a logarithmic axis with plain numbers: objects have from ten to a million voxels."""
+    positive = sizes[sizes > 0]
+    is_wide = positive.size > 0 and positive.max() > 100 * positive.min()
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1,) if is_wide else (1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.0f}"))
@@ -148,29 +148,29 @@ def _plot_by_size(
 ) -> None:
     opacity = float(np.clip(80 / max(len(size), 1), 0.2, 0.7))
     axes.plot(size, dsc, marker, color=color, markersize=4.5, alpha=opacity, mew=0)
-    axes.plot([], [], marker, color=color, markersize=5, label=name)  # opaque in the legend
-    bins = min(MOST_BINS, len(size) // CASES_PER_BIN)
+    axes.plot([], [], marker, color=color, markersize=5, label=name)  # Opaque in the legend.
+    bins = min(MAX_BINS, len(size) // CASES_PER_BIN)
     if bins > 1:
         order = np.array_split(np.argsort(size, kind="stable"), bins)
-        middles = [np.median(size[places]) for places in order]
-        medians = [np.median(dsc[places]) for places in order]
+        middles = [np.median(size[indices]) for indices in order]
+        medians = [np.median(dsc[indices]) for indices in order]
         (line,) = axes.plot(middles, medians, color=color, linewidth=2)
         line.set_path_effects([withStroke(linewidth=4, foreground="white")])
 
 
 @style.context(STYLE)
 def draw_overlays(overlays: Sequence[Overlay], class_names: Sequence[str]) -> Figure:
-    """Draw images with the outlines of truth, solid, and prediction, dashed, two in a row.
+    """Draw images in two columns with the outlines of truth (solid) and prediction (dashed).
 
-    Of one foreground class the truth is white and the prediction yellow; of several each class has
-    a colour for both.
+    With one foreground class, the truth is white and the prediction yellow; with several, each
+    class has one color for both.
 
     Args:
-        overlays: the images, at least one.
-        class_names: by class id, the background first, which gets no outline.
+        overlays: The images, at least one.
+        class_names: Names by class id; the background comes first and gets no outline.
 
     Returns:
-        The figure, higher the more images there are.
+        The figure, whose height grows with the number of images.
     """
     rows = -(-len(overlays) // 2)
     side = WIDTH / 2
@@ -197,19 +197,19 @@ def draw_overlays(overlays: Sequence[Overlay], class_names: Sequence[str]) -> Fi
 
 
 def _outline_colors(num_classes: int) -> list[tuple[str, str]]:
-    """Return the colours of truth and prediction for each foreground class."""
+    """Return the colors of truth and prediction of each foreground class."""
     if num_classes == 2:
         return [("white", OUTLINES[0])]
     return [(color, color) for color in islice(cycle(OUTLINES), num_classes - 1)]
 
 
 def _legend(names: Sequence[str], colors: Sequence[tuple[str, str]]) -> list[Line2D]:
-    rim = [withStroke(linewidth=2.6, foreground=INK)]
+    edge = [withStroke(linewidth=2.6, foreground=INK)]
     lines = []
     for name, (true, predicted) in zip(names, colors, strict=True):
         name = wrap(name, 24, lines=1)
-        lines.append(Line2D([], [], color=true, path_effects=rim, label=f"{name}, truth"))
+        lines.append(Line2D([], [], color=true, path_effects=edge, label=f"{name}, truth"))
         lines.append(
-            Line2D([], [], color=predicted, ls="--", path_effects=rim, label=f"{name}, predicted")
+            Line2D([], [], color=predicted, ls="--", path_effects=edge, label=f"{name}, predicted")
         )
     return lines

@@ -28,15 +28,15 @@ def case_counts(
     """Count the pixels or voxels of each class that were found, made up and missed.
 
     Args:
-        labels: true class of every place.
-        prediction: predicted class of every place.
-        num_classes: number of classes ``C``.
+        labels: True class of every place.
+        prediction: Predicted class of every place.
+        num_classes: Number of classes ``C``.
 
     Returns:
         True positives, false positives and false negatives of each class, int64 ``[C, 3]``.
 
     Raises:
-        ValueError: if the shapes differ or a value is no class id.
+        ValueError: If the shapes differ or a value is no class id.
     """
     _check_class_ids(labels, prediction, num_classes)
     narrow = np.min_scalar_type(num_classes**2 - 1)  # a volume has 50 million voxels
@@ -55,7 +55,7 @@ def overlap_metrics(
     """Compute the overlap of truth and prediction.
 
     Args:
-        counts: true positives, false positives and false negatives, as :func:`case_counts` returns
+        counts: True positives, false positives and false negatives, as :func:`case_counts` returns
             them, of any number of cases.
 
     Returns:
@@ -98,17 +98,17 @@ def hausdorff_95(
     whole volume.
 
     Args:
-        labels: true class of every place.
-        prediction: predicted class of every place.
-        num_classes: number of classes ``C``.
-        spacing: size of a pixel or voxel along each axis, in mm, or 1 for distances in pixels.
+        labels: True class of every place.
+        prediction: Predicted class of every place.
+        num_classes: Number of classes ``C``.
+        spacing: Size of a pixel or voxel along each axis, in mm, or 1 for distances in pixels.
 
     Returns:
         Distance of each class in the unit of the spacing, float64 ``[C]``. 0 for a class in neither
         of the two; for one in one of them alone the diagonal of the image or volume.
 
     Raises:
-        ValueError: if the shapes differ, a value is no class id, or the spacing does not fit.
+        ValueError: If the shapes differ, a value is no class id, or the spacing does not fit.
     """
     _check_class_ids(labels, prediction, num_classes)
     if len(spacing) != labels.ndim or not all(0 < size < math.inf for size in spacing):

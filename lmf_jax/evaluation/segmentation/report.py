@@ -1,6 +1,5 @@
-"""The report of a finished run of segmentation: an HTML file, and a table for the terminal."""
+"""Report of a segmentation run: a self-contained HTML file, and a table for the terminal."""
 
-import textwrap
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -8,22 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmf_jax.evaluation.classification.summary import describe_few_units
 from lmf_jax.evaluation.formatting import (
-    absent_class_notes,
     align_table,
     format_count,
     format_distance,
     format_fraction,
-    format_interval,
+    format_metrics,
     format_percent,
     format_range,
 )
-from lmf_jax.evaluation.page import render_page, save_figures, write_page
+from lmf_jax.evaluation.page import write_page
 from lmf_jax.evaluation.resampling import num_units
 from lmf_jax.evaluation.segmentation.metrics import CASE_METRICS, overlap_metrics
 from lmf_jax.evaluation.segmentation.overlays import Overlays
 from lmf_jax.evaluation.segmentation.run import FinishedSegmentation, read_run
+from lmf_jax.evaluation.segmentation.summary import class_notes, true_sizes
 from lmf_jax.runs.files import best_epoch
 
 if TYPE_CHECKING:
@@ -31,88 +29,81 @@ if TYPE_CHECKING:
 
     from lmf_jax.evaluation.segmentation.figures import Overlay
 
-TITLES = {"dsc": "DSC", "iou": "IoU", "precision": "precision", "recall": "recall"}
-WORST_CASES = 10
-"""Cases in the table of the worst."""
+OVERLAP_TITLES = {"dsc": "DSC", "iou": "IoU", "precision": "precision", "recall": "recall"}
+HISTORY_TITLES = {"val_iou": "mean IoU", "val_dsc": "mean DSC"}
+NUM_WORST = 10
+"""Number of cases in the table of the worst."""
 
 
 def write_report(run_dir: str | Path) -> Path:
-    """Write ``figures/*.png`` and ``report.html`` into the folder of a run of segmentation.
+    """Write the report of a segmentation run, see :func:`lmf_jax.evaluation.write_report`.
 
     Args:
-        run_dir: the folder that ``train.py`` wrote.
+        run_dir: The folder that ``train.py`` wrote.
 
     Returns:
-        The path of ``report.html``, a single file, see :func:`lmf_jax.evaluation.write_report`.
+        The path of ``report.html``.
 
     Raises:
-        UserError: if the folder or one of its files is missing or broken; it names the file.
+        UserError: If the folder or one of its files is missing or broken; the message names the
+            file.
     """
     run_dir = Path(run_dir)
     run = read_run(run_dir)
-    figures = save_figures(run_dir / "figures", _draw_figures(run))
-    rows, has_class = _class_rows(run), run.counts[:, :, 0] + run.counts[:, :, 2] > 0
-    html = render_page(
-        "segmentation.html.j2",
+    background, *foreground = _class_rows(run)
+    has_foreground = (true_sizes(run.counts)[:, 1:] > 0).any(axis=1)
+    return write_page(
+        run_dir,
         run,
-        figures,
-        background=rows[0],
-        classes=rows[1:],
+        "segmentation/report.html.j2",
+        _draw_figures(run),
+        background=background,
+        classes=foreground,
         overall={name: _texts(run.test, run.test["intervals"], name) for name in CASE_METRICS},
         worst=_worst_cases(run),
         best=best_epoch(run.history, "val_dsc"),
-        class_notes=[*describe_few_units(run.test), *absent_class_notes(run.test)],
+        class_notes=class_notes(run.test),
         unit=run.test["hd95_unit"],
-        places=_places(run),
-        empty=int(np.count_nonzero(~has_class[:, 1:].any(axis=1))),
-        groups=None if run.groups is None else num_units(len(run.groups), run.groups),
+        elements=_elements(run),
+        num_empty=int(np.count_nonzero(~has_foreground)),
+        num_groups=None if run.groups is None else num_units(len(run.groups), run.groups),
     )
-    return write_page(run_dir, html)
 
 
 def format_test_table(test: Mapping[str, Any], part: str = "test") -> str:
-    """Lay out the metrics of each class as plain text, at most 80 columns wide.
+    """Format the metrics of each class and of the whole part as plain text.
 
     Args:
-        test: the metrics in the form of ``test.json``.
-        part: of the data that the metrics are of.
+        test: The contents of ``test.json``.
+        part: Part of the data that the metrics were computed on.
 
     Returns:
-        A line per class, the background first, and the mean of the others, then a line for each
-        metric with its interval, and which classes no case has; no newline at the end.
+        A line per class, the background first, and the foreground mean, a line per metric with its
+        interval, and notes, at most 80 columns wide; no newline at the end.
     """
-    per_class, unit = test["per_class"], test["hd95_unit"]
-    cases = format_count(len(test["per_case"]))
-    head = (*TITLES.values(), f"hd95 {unit}", part)
+    per_class, hd95_title = test["per_class"], f"hd95 {test['hd95_unit']}"
+    num_cases = format_count(len(test["per_case"]))
     rows = [
-        ("class", head),
+        ("class", (*OVERLAP_TITLES.values(), hd95_title, part)),
         *((name, (*_cells(row), format_count(row["support"]))) for name, row in per_class.items()),
-        ("foreground mean", (*_cells(test), cases)),
+        ("foreground mean", (*_cells(test), num_cases)),
     ]
-    return f"{align_table(rows)}\n\n{_format_intervals(test, part)}"
-
-
-def _format_intervals(test: Mapping[str, Any], part: str) -> str:
-    """Write each mean over the foreground classes with its interval, a line each."""
-    intervals = test["intervals"]
-    titles = {**TITLES, "hd95": f"hd95 {test['hd95_unit']}"}
-    lines = [
-        f"{title:<12} {_write(name, test[name]):>7}  "
-        f"{format_interval(intervals[name], partial(_write, name))}"
-        for name, title in titles.items()
-    ]
-    units = "cases" if intervals["drawn"] == "cases" else "patients or lesions"
-    lines.append(f"[ ]: {100 * intervals['level']:g} % interval over other {part} {units}")
-    for note in (*absent_class_notes(test, part), *describe_few_units(test)):
-        lines += textwrap.wrap(note, 80, break_on_hyphens=False)
-    return "\n".join(lines)
+    overall = format_metrics(
+        test,
+        {**OVERLAP_TITLES, "hd95": hd95_title},
+        part=part,
+        notes=class_notes(test, part),
+        format_value=_format_value,
+        widths=(12, 7),
+    )
+    return f"{align_table(rows)}\n\n{overall}"
 
 
 def _cells(metrics: Mapping[str, float | int]) -> tuple[str, ...]:
-    return tuple(_write(name, metrics[name]) for name in CASE_METRICS)
+    return tuple(_format_value(name, metrics[name]) for name in CASE_METRICS)
 
 
-def _write(name: str, value: float | int) -> str:
+def _format_value(name: str, value: float | int) -> str:
     return format_distance(value) if name == "hd95" else format_fraction(value)
 
 
@@ -120,19 +111,19 @@ def _texts(
     metrics: Mapping[str, Any], intervals: Mapping[str, Any], name: str
 ) -> tuple[str, str, float]:
     """Return a metric and its interval as text, and its value."""
-    ends = format_range(intervals[name], partial(_write, name))
-    return _write(name, metrics[name]), ends, float(metrics[name])
+    interval = format_range(intervals[name], partial(_format_value, name))
+    return _format_value(name, metrics[name]), interval, float(metrics[name])
 
 
 def _class_rows(run: FinishedSegmentation) -> list[dict[str, Any]]:
-    """Return name, metrics, test cases and share of the training pixels of each class, by id."""
+    """Return name, metrics, test cases and percentage of training pixels of each class, by id."""
     train_counts = run.dataset["class_counts"]["train"]
     total = max(sum(train_counts), 1)
     intervals = run.test["intervals"]["per_class"]
     return [
         {
             "name": name,
-            "share": f"{format_percent(count / total)}\N{NO-BREAK SPACE}%",
+            "percentage": f"{format_percent(count / total)}\N{NO-BREAK SPACE}%",
             "support": metrics["support"],
             "dsc_value": metrics["dsc"],
             **{metric: _texts(metrics, intervals[name], metric) for metric in CASE_METRICS},
@@ -142,40 +133,38 @@ def _class_rows(run: FinishedSegmentation) -> list[dict[str, Any]]:
 
 
 def _worst_cases(run: FinishedSegmentation) -> list[dict[str, Any]]:
-    """Return name, metrics, true and found size of the cases with the lowest mean DSC."""
+    """Return name, metrics, true and predicted size of the cases with the lowest mean DSC."""
     per_case = run.test["per_case"]
     true_positives, false_positives, false_negatives = run.counts[:, 1:].sum(axis=1).T
     order = np.argsort([metrics["dsc"] for metrics in per_case.values()], kind="stable")
     return [
         {
-            "name": str(run.ids[place]),
-            **{name: _write(name, per_case[run.ids[place]][name]) for name in CASE_METRICS},
-            "true_size": format_count(int(true_positives[place] + false_negatives[place])),
-            "found_size": format_count(int(true_positives[place] + false_positives[place])),
+            "name": str(run.ids[index]),
+            **{name: _format_value(name, per_case[run.ids[index]][name]) for name in CASE_METRICS},
+            "true_size": format_count(int(true_positives[index] + false_negatives[index])),
+            "predicted_size": format_count(int(true_positives[index] + false_positives[index])),
         }
-        for place in order[:WORST_CASES]
+        for index in order[:NUM_WORST]
     ]
 
 
-def _places(run: FinishedSegmentation) -> str:
-    """Return what an image is made of."""
+def _elements(run: FinishedSegmentation) -> str:
+    """Return the plural noun for the elements of an image."""
     return "pixels" if run.test["hd95_unit"] == "pixels" else "voxels"
 
 
 def _draw_figures(run: FinishedSegmentation) -> dict[str, "Figure"]:
-    # Imported here because training prints its table without any need of matplotlib.
+    # Imported here because training prints its table without matplotlib.
     from lmf_jax.evaluation.figures import draw_training_curves
-    from lmf_jax.evaluation.segmentation import figures as figures
+    from lmf_jax.evaluation.segmentation import figures
 
     names = run.dataset["class_names"]
     dsc = overlap_metrics(run.counts)["dsc"][:, 1:]
-    sizes = (run.counts[:, :, 0] + run.counts[:, :, 2])[:, 1:]
+    sizes = true_sizes(run.counts)[:, 1:]
     drawn = {
         "dsc_distribution": figures.draw_dsc_distribution(dsc, names[1:]),
-        "dsc_by_size": figures.draw_dsc_by_size(dsc, sizes, names[1:], _places(run)),
-        "training_curves": draw_training_curves(
-            run.history, {"val_iou": "mean IoU", "val_dsc": "mean DSC"}
-        ),
+        "dsc_by_size": figures.draw_dsc_by_size(dsc, sizes, names[1:], _elements(run)),
+        "training_curves": draw_training_curves(run.history, HISTORY_TITLES),
     }
     if run.overlays is not None:
         drawn["overlays"] = figures.draw_overlays(_overlays(run, run.overlays), names)
@@ -186,7 +175,7 @@ def _overlays(run: FinishedSegmentation, shown: Overlays) -> list["Overlay"]:
     from lmf_jax.evaluation.figures import wrap
     from lmf_jax.evaluation.segmentation.figures import Overlay
 
-    names = [str(run.ids[place]) for place in shown.places]
+    names = [str(run.ids[index]) for index in shown.indices]
     per_case = run.test["per_case"]
     return [
         Overlay(

@@ -1,13 +1,13 @@
-"""The summary of a test of segmentation, as ``test.json`` holds it."""
+"""Summary of a segmentation test: every metric with its interval, as in ``test.json``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer, Shaped
 
-from lmf_jax.evaluation.classification.summary import SEED, check_class_names, count_units
+from lmf_jax.errors import printable
 from lmf_jax.evaluation.resampling import (
     LEVEL,
     NUM_RESAMPLES,
@@ -18,6 +18,7 @@ from lmf_jax.evaluation.resampling import (
     resample,
 )
 from lmf_jax.evaluation.segmentation.metrics import CASE_METRICS, overlap_metrics
+from lmf_jax.evaluation.summary import SEED, check_class_names, describe_intervals, few_units_notes
 
 Hd95Unit = Literal["mm", "pixels"]
 
@@ -30,56 +31,54 @@ def summarize_test(
     groups: Groups | None = None,
     hd95_unit: Hd95Unit = "mm",
 ) -> dict[str, Any]:
-    """Summarise the test of a segmentation, as ``test.json`` holds it.
+    """Compute every metric of the cases with its interval, as ``test.json`` stores them.
 
-    Every case counts the same, however large it is, and every foreground class too. The background,
-    class 0, is listed by itself and is in no mean.
+    Every case has the same weight, whatever its size, and so has every foreground class. The
+    background, class 0, is listed separately and is part of no mean.
 
     Args:
-        ids: name of each case ``[n]``, unicode, all different.
-        counts: of each case, see :func:`lmf_jax.evaluation.segmentation.metrics.case_counts`.
+        ids: Unique name of each case ``[n]``, unicode.
+        counts: Counts of each case, see
+            :func:`lmf_jax.evaluation.segmentation.metrics.case_counts`.
         hd95: 95 % Hausdorff distance of each case and class ``[n, C]``.
-        class_names: the ``C`` names by class id, all different, the background first.
-        groups: patient or lesion of each case ``[n]``, which are then drawn for the intervals.
-        hd95_unit: unit of the distances.
+        class_names: The ``C`` unique names by class id, the background first.
+        groups: Lesion or patient of each case ``[n]``; the intervals then resample these.
+        hd95_unit: Unit of the distances.
 
     Returns:
         ``dsc``, ``iou``, ``precision``, ``recall`` and ``hd95``, means over the cases and then over
         the foreground classes; ``hd95_unit``; ``per_class``: for each name the means over the
-        cases, and ``support``, the cases with the class in their truth; ``per_case``: for each id
-        the means over the foreground classes; ``intervals``: ``method``, ``level``, ``resamples``,
-        ``seed``, ``drawn`` (``cases`` or ``groups``), ``units`` (cases, or groups, with each
-        foreground class), ``[low, high]`` of each metric, and ``per_class`` the same for each name.
-        The intervals are percentiles of the bootstrap over cases, expanded for few cases by
-        :func:`expanded_level`. Python floats and integers.
+        cases, and ``support``, the number of cases whose truth contains the class; ``per_case``:
+        for each id the means over the foreground classes; ``intervals``: ``method``, ``level``,
+        ``resamples``, ``seed``, ``drawn`` (``cases`` or ``groups``), ``units`` (number of cases or
+        groups with each foreground class), ``[low, high]`` of each metric, and ``per_class``
+        likewise for each name. The intervals are bootstrap percentiles over cases, expanded for few
+        cases by :func:`expanded_level`. Values are Python floats and integers.
 
     Raises:
-        ValueError: if there is no case, an id comes twice, a distance is not finite, or the class
+        ValueError: If there is no case, an id is repeated, a distance is not finite, or the class
             names do not match the counts.
     """
     check_class_names(class_names, counts.shape[1])
     _check_cases(ids, hd95)
-    cases = case_metrics(counts, hd95)
-    values = np.stack([cases[name] for name in CASE_METRICS], axis=-1)
+    metrics = case_metrics(counts, hd95)
+    values = np.stack([metrics[name] for name in CASE_METRICS], axis=-1)
     means = values.mean(axis=0)
     samples = bootstrap_means(values, groups)
     level = expanded_level(LEVEL, num_units(len(ids), groups))
-    has_class = counts[:, :, 0] + counts[:, :, 2] > 0
+    has_class = true_sizes(counts) > 0
     per_class = _by_name(class_names, means)
-    for name, number in zip(class_names, has_class.sum(axis=0), strict=True):
-        per_class[name]["support"] = int(number)
+    for name, support in zip(class_names, has_class.sum(axis=0), strict=True):
+        per_class[name]["support"] = int(support)
     return {
         **_by_metric(means[1:].mean(axis=0)),
         "hd95_unit": hd95_unit,
         "per_class": per_class,
         "per_case": _by_name(ids.tolist(), values[:, 1:].mean(axis=1)),
         "intervals": {
-            "method": "expanded percentile",
-            "level": LEVEL,
-            "resamples": NUM_RESAMPLES,
-            "seed": SEED,
-            "drawn": "cases" if groups is None else "groups",
-            "units": count_units(has_class[:, 1:], class_names[1:], groups),
+            **describe_intervals(
+                "expanded percentile", "cases", has_class[:, 1:], class_names[1:], groups
+            ),
             **_by_metric(percentile_interval(samples[:, 1:].mean(axis=1), level=level).T),
             "per_class": _by_name(
                 class_names, percentile_interval(samples, level=level).transpose(1, 2, 0)
@@ -88,16 +87,48 @@ def summarize_test(
     }
 
 
+def class_notes(test: Mapping[str, Any], part: str = "test") -> list[str]:
+    """Name the foreground classes that no case contains and those that few cases contain.
+
+    Args:
+        test: The contents of ``test.json``.
+        part: Part of the data that the metrics were computed on.
+
+    Returns:
+        Up to two notes.
+    """
+    _, *foreground = test["per_class"].items()
+    absent = [printable(name) for name, metrics in foreground if not metrics["support"]]
+    notes = []
+    if absent:
+        notes.append(
+            f"No {part} cases of {', '.join(absent)}: a case in which none is predicted counts as "
+            "1, any other as 0."
+        )
+    return [*notes, *few_units_notes(test)]
+
+
 def case_metrics(
     counts: Integer[np.ndarray, "*n classes 3"], hd95: Float[np.ndarray, "*n classes"]
 ) -> dict[str, Float[np.ndarray, "*n classes"]]:
     """Return every metric of each case and class.
 
     Args:
-        counts: see :func:`lmf_jax.evaluation.segmentation.metrics.case_counts`.
-        hd95: the distances, which counts do not hold.
+        counts: See :func:`lmf_jax.evaluation.segmentation.metrics.case_counts`.
+        hd95: 95 % Hausdorff distances, which cannot be computed from the counts.
     """
     return {**overlap_metrics(counts), "hd95": hd95}
+
+
+def true_sizes(
+    counts: Integer[np.ndarray, "*n classes 3"],
+) -> Integer[np.ndarray, "*n classes"]:
+    """Return the true number of pixels or voxels of each class.
+
+    Args:
+        counts: See :func:`lmf_jax.evaluation.segmentation.metrics.case_counts`.
+    """
+    return counts[..., 0] + counts[..., 2]
 
 
 def bootstrap_means(
@@ -107,22 +138,22 @@ def bootstrap_means(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = SEED,
 ) -> Float[np.ndarray, "{num_resamples} ..."]:
-    """Compute means over the cases of each resample.
+    """Compute the mean over the cases of each bootstrap resample.
 
     Args:
-        values: of each case ``[n, ...]``.
-        groups: patient or lesion of each case ``[n]``, which are then drawn with all their cases.
-        num_resamples: resamples ``R``.
-        seed: of the resamples; equal seeds draw equal ones.
+        values: Values of each case ``[n, ...]``.
+        groups: Lesion or patient of each case ``[n]``; each is drawn with all its cases.
+        num_resamples: Number of resamples ``R``.
+        seed: Seed of the resamples.
 
     Returns:
-        The means ``[R, ...]``; within a resample all are of the same cases.
+        The means ``[R, ...]``; all values of a resample come from the same cases.
     """
-    center = values.mean(axis=0)  # resamples are in float32: what is rounded is the rest alone
+    center = values.mean(axis=0)  # Resamples are float32; centering keeps the rounding error small.
     means = resample(
         _weighted_mean,
         (values - center).astype(np.float32),
-        np.zeros(len(values), int),  # cases of all classes: there is one stratum
+        np.zeros(len(values), int),  # A single stratum: cases contain several classes.
         1,
         groups=groups,
         num_resamples=num_resamples,
@@ -149,11 +180,11 @@ def _by_name(
 
 def _check_cases(ids: Shaped[np.ndarray, " n"], hd95: Float[np.ndarray, "n classes"]) -> None:
     if len(ids) == 0:
-        raise ValueError("There are no cases to summarise; expected at least one.")
-    names, times = np.unique(ids, return_counts=True)
-    if times.max() > 1:
-        raise ValueError(f"The case {names[times.argmax()]} comes twice; each must be unique.")
+        raise ValueError("There are no cases to summarize; expected at least one.")
+    names, counts = np.unique(ids, return_counts=True)
+    if counts.max() > 1:
+        raise ValueError(f"The case id {names[counts.argmax()]} is repeated; ids must be unique.")
     if hd95.shape[1] < 2:
-        raise ValueError("There is the background alone; expected at least one other class.")
+        raise ValueError("There is only the background class; expected at least one other class.")
     if not np.isfinite(hd95).all():
-        raise ValueError("A distance is not finite; expected what hausdorff_95 returns.")
+        raise ValueError("A distance is not finite; expected the values of hausdorff_95.")

@@ -30,21 +30,23 @@ def predictions_of(*run_dirs):
 
 
 def test_runs_that_differ_in_their_seed_alone_are_a_group(several_runs, comparison):
-    assert [group.name for group in comparison.groups] == ["lmf", "ce", "focal"]
-    assert [group.seeds for group in comparison.groups] == [(0, 1, 2), (1, 2, 3), (0,)]
-    assert comparison.groups[1].run_dirs == tuple(several_runs[f"ce-{seed}"] for seed in (1, 2, 3))
+    assert [group.name for group in comparison.run_groups] == ["lmf", "ce", "focal"]
+    assert [group.seeds for group in comparison.run_groups] == [(0, 1, 2), (1, 2, 3), (0,)]
+    assert comparison.run_groups[1].run_dirs == tuple(
+        several_runs[f"ce-{seed}"] for seed in (1, 2, 3)
+    )
     assert (comparison.dataset, comparison.num_images) == ("made-up", 1432)
 
 
 def test_a_single_run_keeps_its_metrics_and_intervals(several_runs, comparison):
     test = read_run(several_runs["focal-0"]).test
-    for name, metric in comparison.groups[2].metrics.items():
+    for name, metric in comparison.run_groups[2].metrics.items():
         assert [metric.value, metric.low, metric.high] == [test[name], *test["intervals"][name]]
 
 
 def test_several_seeds_get_their_mean_and_t_interval(several_runs, comparison):
     values = [read_run(several_runs[f"lmf-{seed}"]).test["mcc"] for seed in (0, 1, 2)]
-    found = comparison.groups[0].metrics["mcc"]
+    found = comparison.run_groups[0].metrics["mcc"]
     ends = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
     assert found.value == pytest.approx(np.mean(values))
     assert (found.low, found.high) == pytest.approx(ends)
@@ -126,7 +128,7 @@ def test_p_values_are_corrected_for_all_pairs(comparison):
 def test_more_than_four_groups_are_compared_with_the_first(tmp_path, write_run):
     runs = [write_run(tmp_path / f"{n}", {"alpha": n / 2}, noise_seed=0) for n in range(5)]
     comparison = compare_runs(runs)
-    assert [group.name for group in comparison.groups[1:3]] == ["alpha 0.5", "alpha 1"]
+    assert [group.name for group in comparison.run_groups[1:3]] == ["alpha 0.5", "alpha 1"]
     assert [(pair.first, pair.second) for pair in comparison.pairs] == [(0, n) for n in range(1, 5)]
     assert len(compare_runs(runs[:4]).pairs) == 6
 
@@ -146,13 +148,13 @@ def test_the_order_of_the_images_does_not_matter(two_runs):
 
 
 def test_a_seed_that_comes_again_is_a_run_of_its_own(two_runs):
-    assert [group.name for group in compare_runs(two_runs).groups] == ["a", "b"]
+    assert [group.name for group in compare_runs(two_runs).run_groups] == ["a", "b"]
 
 
 def test_where_and_how_a_run_ran_does_not_part_it_from_others(two_runs):
     change = {"seed": 4, "data_dir": "elsewhere", "resume": True, "num_processes": 2}
     change_json(two_runs[1] / "config.json", lambda record: record["config"].update(change))
-    (group,) = compare_runs(two_runs).groups
+    (group,) = compare_runs(two_runs).run_groups
     assert group.seeds == (3, 4)
     assert "vs" not in format_comparison(compare_runs(two_runs))
 
@@ -161,7 +163,7 @@ def test_an_undefined_metric_is_left_open(two_runs):
     for run_dir in two_runs:
         change_json(run_dir / "test.json", lambda test: test.update(auroc=None))
     comparison = compare_runs(two_runs)
-    assert comparison.groups[0].metrics["auroc"] is None
+    assert comparison.run_groups[0].metrics["auroc"] is None
     rows = [line for line in format_comparison(comparison).split("\n") if line.startswith("1  a ")]
     assert len(rows) == 1 and rows[0].endswith("  n/a")
 
@@ -179,7 +181,7 @@ def test_runs_of_other_data_or_images_are_refused_by_name(two_runs):
         compare_runs(two_runs)
     path = two_runs[1] / "config.json"
     change_json(path, lambda record: record["dataset"].update(fingerprint="sha256:other"))
-    with pytest.raises(UserError, match=r"runs in .*/a and .*/b saw different images, labels or"):
+    with pytest.raises(UserError, match=r"runs in .*/a and .*/b used different images, labels or"):
         compare_runs(two_runs)
 
 
@@ -189,7 +191,7 @@ def test_layout_fits_100_columns_and_says_what_it_means(comparison):
     assert max(map(len, lines)) <= 100
     header = next(number for number, line in enumerate(lines) if "balanced acc." in line)
     first, second = lines[header + 2 : header + 4]
-    macro_f1 = comparison.groups[0].metrics["macro_f1"]
+    macro_f1 = comparison.run_groups[0].metrics["macro_f1"]
     assert first.split()[:3] == ["1", "lmf", f"{macro_f1.value:.3f}"]
     assert second.startswith(f"   seeds 0, 1, 2  [{macro_f1.low:.3f}, {macro_f1.high:.3f}]")
     assert first.index(f"{macro_f1.value:.3f}") == lines[header].index("macro F1")

@@ -3,7 +3,7 @@ import pytest
 
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.classification.mistakes import (
-    MOST_SHOWN,
+    MAX_MISTAKES,
     Mistakes,
     confident_mistakes,
     read_mistakes,
@@ -17,7 +17,7 @@ LOGITS[np.arange(8), [0, 0, 1, 2, 0, 1, 1, 2]] = [9, 1, 4, 2, 5, 3, 6, 7]  # onl
 
 def test_the_most_confident_wrong_ones_come_first():
     np.testing.assert_array_equal(confident_mistakes(LABELS, LOGITS), [7, 6, 4, 2, 5])
-    assert MOST_SHOWN == 5
+    assert MAX_MISTAKES == 5
 
 
 def test_a_faultless_model_makes_none():

@@ -127,7 +127,7 @@ def test_a_report_is_written_into_the_folder_and_nowhere_else(run_dir, tmp_path_
     assert (elsewhere / "precious").read_text() == "precious"
     shutil.rmtree(run_dir / "figures")
     (run_dir / "figures").symlink_to(elsewhere)
-    with pytest.raises(UserError, match=r"figures is no folder; remove it"):
+    with pytest.raises(UserError, match=r"figures is not a folder; remove it"):
         write_report(run_dir)
     assert [path.name for path in elsewhere.iterdir()] == ["precious"]
 
@@ -415,8 +415,8 @@ def test_matplotlib_and_jinja2_load_only_for_a_report():
 @pytest.mark.usefixtures("without_pictures")
 def test_a_last_map_of_one_cell_is_said_to_show_no_place(run_dir):
     mistakes = read_mistakes(run_dir, 1668)
-    one_cell = np.ones((len(mistakes.places), 1, 1), np.float32)
-    write_mistakes(run_dir, Mistakes(mistakes.places, mistakes.images, one_cell, one_cell))
+    one_cell = np.ones((len(mistakes.indices), 1, 1), np.float32)
+    write_mistakes(run_dir, Mistakes(mistakes.indices, mistakes.images, one_cell, one_cell))
     text = Page(write_report(run_dir).read_text()).text
     assert "Grad-CAM shows no place in it" in text and "4 by 4 cells" not in text
 

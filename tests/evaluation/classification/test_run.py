@@ -79,7 +79,7 @@ def test_missing_or_truncated_file_is_named(run_dir, name):
         (
             "config.json",
             lambda record: record["dataset"]["class_counts"]["train"].pop(),
-            "counts of the train part do not fit its class names",
+            "counts of the train part do not match its class names",
         ),
         ("test.json", lambda test: test.pop("macro_f1"), "it lacks macro_f1"),
         ("test.json", lambda test: test.pop("intervals"), "it lacks intervals"),
@@ -92,59 +92,75 @@ def test_missing_or_truncated_file_is_named(run_dir, name):
         (
             "test.json",
             lambda test: test["intervals"]["per_class"]["class 9"].pop("auroc"),
-            "its class class 9 lacks auroc",
+            "the intervals of class class 9 lacks auroc",
         ),
         (
             "test.json",
             lambda test: test["per_class"].pop("class 9"),
             "its classes are not those of config.json",
         ),
-        ("config.json", lambda r: r["dataset"].update(name=3), "a name in it is no text"),
-        ("config.json", lambda r: r["dataset"].update(class_names="abcdefghij"), "no list of name"),
+        (
+            "config.json",
+            lambda r: r["dataset"].update(name=3),
+            "it has a name that is not a string",
+        ),
+        (
+            "config.json",
+            lambda r: r["dataset"].update(class_names="abcdefghij"),
+            "are not a list of names",
+        ),
         (
             "config.json",
             lambda r: r["dataset"]["class_names"].__setitem__(2, "\x1b[2J"),
-            "a class name in it does not print",
+            "it has a class name that is not printable",
         ),
         (
             "config.json",
             lambda r: r["dataset"]["class_names"].__setitem__(2, "class 9"),
-            "it has a class name twice",
+            "its class names are not unique",
         ),
         (
             "config.json",
             lambda r: r["dataset"]["class_counts"]["train"].__setitem__(2, -1),
-            "its counts of the train part are no numbers",
+            "its counts of the train part are not integers",
         ),
         (
             "config.json",
             lambda r: r["dataset"]["class_counts"].update(more=[1] * 10),
-            "other parts",
+            "its class_counts are not train, validation, test",
         ),
         (
             "config.json",
             lambda r: r["dataset"].update(intensity_range=[9, 4]),
-            "its intensity_range is none",
+            "its intensity_range is not a pair",
         ),
-        ("config.json", lambda r: r["config"].update(seed=True), "its seed is no whole number"),
-        ("config.json", lambda r: r["config"].update(max_margin=0), "max_margin is no number abo"),
+        ("config.json", lambda r: r["config"].update(seed=True), "its seed is not a whole number"),
+        ("config.json", lambda r: r["config"].update(max_margin=0), "max_margin is not a positive"),
         ("config.json", lambda r: r["config"].update(tau=[[1]]), "its tau is neither a number nor"),
-        ("config.json", lambda r: r["config"].update({"\x1b[2J": 1}), "2J does not print"),
-        ("config.json", lambda r: r["device"].update(count="8"), "its device has no number"),
-        ("config.json", lambda r: r.update(versions=["1.0"]), "its versions are no texts"),
+        ("config.json", lambda r: r["config"].update({"\x1b[2J": 1}), "2J is not printable"),
+        ("config.json", lambda r: r["device"].update(count="8"), "its device counts are not posi"),
+        ("config.json", lambda r: r.update(versions=["1.0"]), "its versions are not strings"),
         ("config.json", lambda r: r.update(git_commit="\ud800"), "it is not JSON"),
-        ("test.json", lambda t: t.update(macro_f1="1"), "it has a macro_f1 that is no fraction"),
-        ("test.json", lambda t: t.update(macro_f1=None), "it has a macro_f1 that is no fraction"),
-        ("test.json", lambda t: t.update(ece=float("nan")), "it has a ece that is no fraction"),
-        ("test.json", lambda t: t.update(mcc=10**400), "it has a mcc that is no fraction"),
-        ("test.json", lambda t: t["intervals"].update(mcc=None), "interval of mcc that is no pair"),
-        ("test.json", lambda t: t["intervals"].update(mcc=[0.1]), "interval of mcc that is no pa"),
-        ("test.json", lambda t: t["intervals"].update(level="95"), "its intervals do not say of"),
-        ("test.json", lambda t: t["intervals"].update(units=3), "its intervals do not say of"),
+        ("test.json", lambda t: t.update(macro_f1="1"), "it has an impossible value of macro_f1"),
+        ("test.json", lambda t: t.update(macro_f1=None), "it has an impossible value of macro_f1"),
+        ("test.json", lambda t: t.update(ece=float("nan")), "it has an impossible value of ece"),
+        ("test.json", lambda t: t.update(mcc=10**400), "it has an impossible value of mcc"),
+        (
+            "test.json",
+            lambda t: t["intervals"].update(mcc=None),
+            "no pair of possible values of mcc",
+        ),
+        (
+            "test.json",
+            lambda t: t["intervals"].update(mcc=[0.1]),
+            "no pair of possible values of mcc",
+        ),
+        ("test.json", lambda t: t["intervals"].update(level="95"), "the settings of its intervals"),
+        ("test.json", lambda t: t["intervals"].update(units=3), "the settings of its intervals"),
         (
             "test.json",
             lambda t: t["intervals"].update(units={"a": -1}),
-            "its intervals do not say of",
+            "the settings of its intervals",
         ),
         ("test.json", lambda t: t.update(per_class=3), "its classes are not those of config.json"),
         (
@@ -180,15 +196,15 @@ def test_incomplete_epoch_is_named_by_its_line(run_dir):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda arrays: arrays | {"logits": arrays["logits"][:, :9]}, "do not fit"),
-        (lambda arrays: arrays | {"labels": arrays["labels"][1:]}, "do not fit"),
-        (lambda arrays: arrays | {"ids": arrays["ids"][1:]}, "do not fit"),
+        (lambda arrays: arrays | {"logits": arrays["logits"][:, :9]}, "do not match"),
+        (lambda arrays: arrays | {"labels": arrays["labels"][1:]}, "do not match"),
+        (lambda arrays: arrays | {"ids": arrays["ids"][1:]}, "do not match"),
         (lambda arrays: arrays | {"labels": arrays["labels"] + 1}, "class ids from 0 to 9"),
-        (lambda arrays: arrays | {"logits": arrays["logits"] * np.nan}, "its logits hold NaN"),
+        (lambda arrays: arrays | {"logits": arrays["logits"] * np.nan}, "its logits contain NaN"),
         (lambda arrays: arrays | {"logits": arrays["logits"] + np.inf}, "NaN or infinity"),
-        (lambda arrays: arrays | {"logits": arrays["logits"].astype(str)}, "of other types"),
-        (lambda arrays: arrays | {"labels": arrays["labels"] + 0.5}, "of other types"),
-        (lambda arrays: arrays | {"ids": arrays["labels"]}, "of other types"),
+        (lambda arrays: arrays | {"logits": arrays["logits"].astype(str)}, "wrong types"),
+        (lambda arrays: arrays | {"labels": arrays["labels"] + 0.5}, "wrong types"),
+        (lambda arrays: arrays | {"ids": arrays["labels"]}, "wrong types"),
         (lambda arrays: arrays | {"ids": arrays["ids"].astype(object)}, "as pickled"),
         (lambda arrays: {"labels": arrays["labels"]}, "has no (ids|logits)"),
         (lambda arrays: {name: array[:0] for name, array in arrays.items()}, "class ids"),
@@ -220,7 +236,9 @@ def test_a_line_holds_numbers(run_dir, name, key, value):
     first, *lines = path.read_text().splitlines()
     changed = json.dumps(json.loads(first) | {key: "@"}).replace('"@"', value)
     path.write_text("\n".join([changed, *lines]))
-    with pytest.raises(UserError, match=f"{name} is broken: its line 1 holds no numbers"):
+    with pytest.raises(
+        UserError, match=f"{name} is broken: its line 1 has a value that is not a finite number"
+    ):
         read_run(run_dir)
 
 
@@ -244,5 +262,7 @@ def test_mistakes_that_are_none_are_refused(run_dir, change):
     with np.load(path) as file:
         arrays = dict(file)
     np.savez(path, **change(arrays))
-    with pytest.raises(UserError, match=r"mistakes\.npz is broken: its heat_of_predicted \("):
+    with pytest.raises(
+        UserError, match=r"mistakes\.npz is broken: its arrays heat_of_predicted \("
+    ):
         read_run(run_dir)

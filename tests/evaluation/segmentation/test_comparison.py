@@ -66,8 +66,8 @@ def change_json(path, change):
 
 
 def test_runs_that_differ_in_their_seed_alone_are_a_group(comparison):
-    assert [group.name for group in comparison.groups] == ["dice", "mixed-focal", "ce"]
-    assert [group.seeds for group in comparison.groups] == [(0, 1), (0, 1), (5,)]
+    assert [group.name for group in comparison.run_groups] == ["dice", "mixed-focal", "ce"]
+    assert [group.seeds for group in comparison.run_groups] == [(0, 1), (0, 1), (5,)]
     assert (comparison.num_cases, comparison.num_classes, comparison.drawn) == (N, 2, "cases")
     assert comparison.hd95_unit == "pixels"
 
@@ -75,7 +75,7 @@ def test_runs_that_differ_in_their_seed_alone_are_a_group(comparison):
 def test_a_single_run_keeps_its_metrics_and_intervals(runs, comparison):
     test = read_run(runs["ce-5"]).test
     for name in ("dsc", "iou", "precision", "recall", "hd95"):
-        metric = comparison.groups[2].metrics[name]
+        metric = comparison.run_groups[2].metrics[name]
         assert [metric.value, metric.low, metric.high] == [test[name], *test["intervals"][name]]
 
 
@@ -125,7 +125,7 @@ def test_known_patients_are_drawn(two_runs, tmp_path):
     by_patient = by_case.reshape(-1, 4).mean(axis=1)
     (pair,) = found.pairs
     assert pair.wilcoxon_p == pytest.approx(stats.wilcoxon(by_patient).pvalue)
-    assert "Patients or lesions, with all" in format_comparison(found)
+    assert "Lesions or patients, with all" in format_comparison(found)
 
 
 def test_the_order_of_the_cases_does_not_matter(two_runs):
@@ -162,7 +162,9 @@ def test_runs_of_other_data_or_cases_are_refused_by_name(two_runs):
     with pytest.raises(UserError, match="at least two runs"):
         compare_runs(two_runs[:1])
     change_json(two_runs[1] / "test.json", lambda test: test.update(hd95_unit="mm"))
-    with pytest.raises(UserError, match=r"/a has its hd95 in pixels and the one in .*/b in mm"):
+    with pytest.raises(
+        UserError, match=r"hd95 of the run in .*/a is in pixels and that of .*/b in mm"
+    ):
         compare_runs(two_runs)
     with np.load(two_runs[1] / "cases.npz") as arrays:
         changed = dict(arrays) | {"ids": np.char.add(arrays["ids"], "x")}
@@ -176,14 +178,14 @@ def test_runs_of_other_data_or_cases_are_refused_by_name(two_runs):
     change_json(
         two_runs[1] / "config.json", lambda record: record["dataset"].update(fingerprint="other")
     )
-    with pytest.raises(UserError, match=r"runs in .*/a and .*/b saw different images, labels or"):
+    with pytest.raises(UserError, match=r"runs in .*/a and .*/b used different images, labels or"):
         compare_runs(two_runs)
 
 
 def test_runs_of_two_tasks_are_not_compared(two_runs):
     assert common_task(two_runs) == "segmentation"
     change_json(two_runs[1] / "config.json", lambda record: record["config"].pop("task"))
-    message = r"/a is one of segmentation and the one in .*/b of classification; compare runs of"
+    message = r"/a is segmentation and that of .*/b is classification; compare runs of one"
     with pytest.raises(UserError, match=message):
         common_task(two_runs)
 
@@ -195,7 +197,7 @@ def test_layout_fits_100_columns_and_says_what_it_means(comparison):
     assert lines[0] == f"made-up: {N} test cases of 2 foreground classes"
     header = next(number for number, line in enumerate(lines) if "hd95 pixels" in line)
     first, second = lines[header + 2 : header + 4]
-    dsc, hd95 = (comparison.groups[0].metrics[name] for name in ("dsc", "hd95"))
+    dsc, hd95 = (comparison.run_groups[0].metrics[name] for name in ("dsc", "hd95"))
     assert first.split()[:3] == ["1", "dice", f"{dsc.value:.3f}"]
     assert first.endswith(f"  {hd95.value:.1f}")
     assert second.endswith(f"[{hd95.low:.1f}, {hd95.high:.1f}]")

@@ -123,8 +123,8 @@ def test_a_report_can_do_without_overlays_and_knows_volumes_and_patients(tmp_pat
     run_dir = write_run(tmp_path, number=5, unit="mm", groups=patients, overlays=False)
     page = Page(write_report(run_dir).read_text())
     assert "HD95 in mm" in page.text and "of whose voxels 92 %" in page.text
-    assert "Patients or lesions in the test 4" in page.text
-    assert "which draw patients or lesions with all their cases" in page.text
+    assert "Lesions or patients in the test 4" in page.text
+    assert "which draw lesions or patients with all their cases" in page.text
     assert "5 test cases of 1 foreground class, after" in page.text
     assert "From the worst to the best" not in page.text and "weakest class" not in page.text
     assert not (run_dir / "figures" / "overlays.png").exists()

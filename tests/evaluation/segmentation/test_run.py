@@ -68,10 +68,10 @@ def test_narrow_counts_do_not_overflow(run_dir):
 
 
 def test_a_reader_refuses_the_run_of_another_task(run_dir):
-    with pytest.raises(UserError, match="is one of segmentation; expected classification"):
+    with pytest.raises(UserError, match="is segmentation; expected classification"):
         classification.read_run(run_dir)
     change_json(run_dir / "config.json", lambda record: record["config"].pop("task"))
-    with pytest.raises(UserError, match="is one of classification; expected segmentation"):
+    with pytest.raises(UserError, match="is classification; expected segmentation"):
         read_run(run_dir)
 
 
@@ -96,10 +96,10 @@ def test_missing_or_truncated_file_is_named(run_dir, name):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("config.json", lambda r: r["config"].update(task="detection"), "its task is none that"),
+        ("config.json", lambda r: r["config"].update(task="detection"), "its task is not one of"),
         ("config.json", lambda r: r["dataset"].pop("num_cases"), "its dataset lacks num_cases"),
         ("config.json", lambda r: r["dataset"]["num_cases"].pop("test"), "num_cases lacks test"),
-        ("config.json", lambda r: r["dataset"]["num_cases"].update(test=1.5), "are no numbers"),
+        ("config.json", lambda r: r["dataset"]["num_cases"].update(test=1.5), "are not whole"),
         (
             "config.json",
             lambda r: r["dataset"].update(
@@ -108,23 +108,35 @@ def test_missing_or_truncated_file_is_named(run_dir, name):
             "no class but the background",
         ),
         ("test.json", lambda t: t.pop("per_case"), "it lacks per_case"),
-        ("test.json", lambda t: t.update(dsc=1.2), "it has a dsc that is none"),
-        ("test.json", lambda t: t.update(recall=None), "it has a recall that is none"),
-        ("test.json", lambda t: t.update(hd95=-1), "it has a hd95 that is none"),
+        ("test.json", lambda t: t.update(dsc=1.2), "it has an impossible value of dsc"),
+        ("test.json", lambda t: t.update(recall=None), "it has an impossible value of recall"),
+        ("test.json", lambda t: t.update(hd95=-1), "it has an impossible value of hd95"),
         ("test.json", lambda t: t.update(hd95_unit="inches"), "neither mm nor pixels"),
         ("test.json", lambda t: t.update(hd95_unit=[]), "neither mm nor pixels"),
-        ("test.json", lambda t: t["intervals"].update(iou=[0.1]), "interval of iou that is no pai"),
-        ("test.json", lambda t: t["intervals"].update(hd95=[-1, 1]), "interval of hd95 that is no"),
-        ("test.json", lambda t: t["intervals"].pop("precision"), "its intervals, lacks precision"),
-        ("test.json", lambda t: t["intervals"].update(level="95"), "do not say of what"),
-        ("test.json", lambda t: t["intervals"].update(units=3), "do not say of what"),
-        ("test.json", lambda t: t["intervals"].update(units={"a": -1}), "do not say of what"),
+        (
+            "test.json",
+            lambda t: t["intervals"].update(iou=[0.1]),
+            "no pair of possible values of iou",
+        ),
+        (
+            "test.json",
+            lambda t: t["intervals"].update(hd95=[-1, 1]),
+            "no pair of possible values of hd95",
+        ),
+        ("test.json", lambda t: t["intervals"].pop("precision"), "its intervals lacks precision"),
+        ("test.json", lambda t: t["intervals"].update(level="95"), "settings of its intervals"),
+        ("test.json", lambda t: t["intervals"].update(units=3), "settings of its intervals"),
+        (
+            "test.json",
+            lambda t: t["intervals"].update(units={"a": -1}),
+            "settings of its intervals",
+        ),
         ("test.json", lambda t: t["per_class"].pop("tumour"), "classes are not those of config"),
         ("test.json", lambda t: t["per_class"]["tumour"].pop("dsc"), "its class tumour lacks dsc"),
         (
             "test.json",
             lambda t: t["intervals"]["per_class"].update(tumour=3),
-            "its class tumour, in its intervals, lacks dsc",
+            "the intervals of class tumour lacks dsc",
         ),
         (
             "test.json",
@@ -151,20 +163,20 @@ def test_incomplete_epoch_is_named_by_its_line(run_dir):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda a: a | {"counts": a["counts"][:, :2]}, "do not fit each other and 3 classes"),
-        (lambda a: a | {"counts": a["counts"][1:]}, "do not fit"),
-        (lambda a: a | {"hd95": a["hd95"][:, 0]}, "do not fit"),
-        (lambda a: a | {"ids": a["ids"][:, None]}, "do not fit"),
-        (lambda a: a | {"groups": a["ids"][1:]}, "do not fit"),
-        (lambda a: a | {"groups": np.arange(N)}, "of other types"),
-        (lambda a: a | {"counts": a["counts"] / 2}, "of other types"),
-        (lambda a: a | {"hd95": a["hd95"].astype(int)}, "of other types"),
+        (lambda a: a | {"counts": a["counts"][:, :2]}, "do not match each other and 3 classes"),
+        (lambda a: a | {"counts": a["counts"][1:]}, "do not match"),
+        (lambda a: a | {"hd95": a["hd95"][:, 0]}, "do not match"),
+        (lambda a: a | {"ids": a["ids"][:, None]}, "do not match"),
+        (lambda a: a | {"groups": a["ids"][1:]}, "do not match"),
+        (lambda a: a | {"groups": np.arange(N)}, "wrong types"),
+        (lambda a: a | {"counts": a["counts"] / 2}, "wrong types"),
+        (lambda a: a | {"hd95": a["hd95"].astype(int)}, "wrong types"),
         (lambda a: a | {"ids": a["ids"].astype(object)}, "as pickled"),
-        (lambda a: a | {"ids": np.full(N, "same")}, "no names of different cases"),
-        (lambda a: {name: array[:0] for name, array in a.items()}, "no names of different cases"),
-        (lambda a: a | {"counts": -a["counts"]}, "counts are no numbers"),
-        (lambda a: a | {"hd95": a["hd95"] * np.nan}, "hd95 are no distances"),
-        (lambda a: a | {"hd95": a["hd95"] - 1e6}, "hd95 are no distances"),
+        (lambda a: a | {"ids": np.full(N, "same")}, "not unique names of cases"),
+        (lambda a: {name: array[:0] for name, array in a.items()}, "not unique names of cases"),
+        (lambda a: a | {"counts": -a["counts"]}, "counts are not numbers"),
+        (lambda a: a | {"hd95": a["hd95"] * np.nan}, "hd95 are not distances"),
+        (lambda a: a | {"hd95": a["hd95"] - 1e6}, "hd95 are not distances"),
         (lambda a: {"ids": a["ids"]}, "has no (counts|hd95)"),
     ],
 )
@@ -192,7 +204,7 @@ def test_cases_that_do_not_fit_are_refused(run_dir, change, message):
 )
 def test_overlays_that_are_none_are_refused(run_dir, change):
     change_arrays(run_dir / "overlays.npz", change)
-    with pytest.raises(UserError, match=r"overlays\.npz is broken: its images \("):
+    with pytest.raises(UserError, match=r"overlays\.npz is broken: its arrays images \("):
         read_run(run_dir)
 
 
@@ -202,7 +214,7 @@ def test_overlays_are_read_as_they_were_written(tmp_path):
     maps = images[..., 0] % 2
     write_overlays(tmp_path, Overlays(np.array([2, 0]), images, maps, 1 - maps))
     found = read_overlays(tmp_path, 3, 2)
-    assert found.places.tolist() == [2, 0]
+    assert found.indices.tolist() == [2, 0]
     np.testing.assert_array_equal(found.images, images)
     np.testing.assert_array_equal(found.labels, maps)
     np.testing.assert_array_equal(found.predictions, 1 - maps)

@@ -100,10 +100,13 @@ def test_a_mean_of_resamples_lies_among_its_values():
     ("change", "message"),
     [
         ({"ids": IDS[:0], "counts": COUNTS[:0], "hd95": HD95[:0]}, "no cases"),
-        ({"ids": np.array(["a", "a"])}, "The case a comes twice"),
+        ({"ids": np.array(["a", "a"])}, "The case id a is repeated"),
         ({"hd95": HD95 * np.nan}, "not finite"),
         ({"class_names": NAMES[:2]}, "2 class names for 3 classes"),
-        ({"counts": COUNTS[:, :1], "hd95": HD95[:, :1], "class_names": NAMES[:1]}, "background al"),
+        (
+            {"counts": COUNTS[:, :1], "hd95": HD95[:, :1], "class_names": NAMES[:1]},
+            "only the background",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):
