@@ -88,7 +88,7 @@ def test_a_registered_model_is_built_and_checked_like_any_other(own_registry):
     assert model.init_with_output(jax.random.key(0), jnp.zeros((2, 5)))[0].shape == (2, 3)
     assert registry.model_names("segmentation") == ("one-layer", "unet")
     config = parse_config(["--task", "segmentation", "--model", "one-layer"])
-    assert config.resolve({}).model.normalisation == "imagenet"
+    assert config.resolve({}).model.normalization == "imagenet"
     with pytest.raises(UserError, match="--model one-layer is for --task segmentation"):
         parse_config(["--model", "one-layer"])
     with pytest.raises(ValueError, match=r"one-layer segments images.*spatial_dims=3.*unet"):
