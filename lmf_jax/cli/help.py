@@ -15,8 +15,8 @@ from typing import Annotated, Any, get_type_hints
 import tyro
 
 from lmf_jax.config import Config, LossConfig, ResolvedConfig
-from lmf_jax.config.config import TASK_DEFAULTS
-from lmf_jax.losses.registry import get_loss, loss_names, registered_losses
+from lmf_jax.config.task_settings import TASK_SETTINGS
+from lmf_jax.losses.registry import get_loss, registered_losses
 
 HELP_FLAGS = ("-h", "--help", "--help-all")
 
@@ -46,8 +46,8 @@ def _resolved(words: Sequence[str]) -> ResolvedConfig:
         flag, equals, value = word.partition("=")
         given[flag] = value if equals else following
     task = given.get("--task", "classification")
-    task = task if task in TASK_DEFAULTS else "classification"
-    losses = loss_names("classification" if task == "classification" else None)
+    task = task if task in TASK_SETTINGS else "classification"
+    losses = TASK_SETTINGS[task].loss_names()
     loss = given.get("--loss")
     config = Config.of(
         task=task,
@@ -95,9 +95,12 @@ def _applies(section: type, setting: "dataclasses.Field[Any]", config: ResolvedC
 def _argument(name: str, text: str, value: Any, task: str, show_all: bool) -> Any:
     """Return the help and the metavar of a flag, with the default that holds."""
     if name == "loss":
-        shown = [s for s in registered_losses() if show_all or s.task in ("classification", task)]
-        notes = {"segmentation": " (--task segmentation)" if task == "classification" else ""}
-        losses = {s.name: f"{s.summary} ({s.paper}){notes.get(s.task, '')}" for s in shown}
+        usable = TASK_SETTINGS[task].loss_names()
+        losses = {
+            s.name: f"{s.summary} ({s.paper})" + ("" if s.name in usable else f" (--task {s.task})")
+            for s in registered_losses()
+            if show_all or s.name in usable
+        }
         return _choice("The loss:", losses, value)
     if name == "model":
         from lmf_jax.models.registry import registered_models  # loads Flax

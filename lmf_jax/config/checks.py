@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_type_hints
 
 from lmf_jax.config.sections import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from lmf_jax.config.task_settings import TASK_SETTINGS
 from lmf_jax.config.value_types import fits, shown
 from lmf_jax.errors import UserError
 from lmf_jax.losses.loss_config import LossConfig
-from lmf_jax.losses.registry import cosine_losses, loss_names
+from lmf_jax.losses.registry import cosine_losses
 
 
 def _at_least(low: int) -> Callable[[Any], bool]:
@@ -75,8 +76,7 @@ def check_values(settings: Mapping[str, Any], section_types: Mapping[str, type])
     kinds = _kinds(*section_types.values()) | {"model": Literal[model_names()] | None}
     for name, kind in kinds.items():
         _check(name, settings[name], fits(settings[name], kind), shown(kind))
-    # Label maps are trained by the losses of both tasks.
-    losses = loss_names("classification" if settings["task"] == "classification" else None)
+    losses = TASK_SETTINGS[settings["task"]].loss_names()
     _check("loss", settings["loss"], settings["loss"] in losses, f"one of {', '.join(losses)}")
     for expected, (names, is_in_range) in RANGES.items():
         for name in names:
@@ -99,13 +99,15 @@ def check_combinations(
     Raises:
         UserError: Names the flags and what to do.
     """
-    from lmf_jax.models.registry import get_model  # loads Flax
+    from lmf_jax.models.registry import get_model, model_names  # loads Flax
 
     spec = get_model(str(model.model))
-    if data.task == "segmentation":
-        _check_segmentation(vars(model) | vars(training))
-    elif spec.task == "segmentation":
-        raise UserError(f"--model {spec.name} is for --task segmentation; choose another model.")
+    if spec.task != data.task:
+        raise UserError(
+            f"--model {spec.name} is for --task {spec.task}; use one of "
+            f"{', '.join(model_names(data.task))} with --task {data.task}."
+        )
+    _check_task(data.task, vars(model) | vars(training))
     if model.head == "cosine" and loss.loss not in cosine_losses():
         raise UserError(
             f"--head cosine does not go with --loss {loss.loss}; use one of "
@@ -135,22 +137,11 @@ def _check_batch(training: TrainingConfig, has_batch_norm: bool) -> None:
         )
 
 
-def _check_segmentation(settings: Mapping[str, Any]) -> None:
-    """Refuse settings that are for classification only."""
-    from lmf_jax.models.registry import model_names  # loads Flax
-
-    allowed: dict[str, tuple[Any, ...]] = {
-        "model": model_names("segmentation"),
-        "head": ("linear",),
-        "pretrained": ("none",),
-        "sampling": ("uniform",),
-        "mixup": (0.0,),
-        "cutmix": (0.0,),
-        "augment": (None, "none", "flip", "dihedral", "mirror"),
-    }
-    for name, values in allowed.items():
+def _check_task(task: str, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that have no meaning in a task."""
+    for name, values in TASK_SETTINGS[task].allowed.items():
         expected = " or ".join(str(value) for value in values if value is not None)
-        expected += " with --task segmentation"
+        expected += f" with --task {task}"
         _check(name, settings[name], settings[name] in values, expected)
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from lmf_jax.config.checks import check_combinations, check_values
 from lmf_jax.config.resolved import ResolvedData, ResolvedModel, ResolvedTraining
 from lmf_jax.config.sections import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from lmf_jax.config.task_settings import TASK_SETTINGS
 from lmf_jax.errors import UserError
 from lmf_jax.losses.loss_config import LossConfig
 from lmf_jax.losses.registry import get_loss
@@ -29,12 +30,6 @@ PAPER_DEFAULTS: dict[str, Any] = {
 Their optimizer, normalization and pretrained weights are not defaults: --optimizer adam-l2,
 --normalization unit and --pretrained imagenet.
 """
-
-TASK_DEFAULTS = {
-    "classification": {"dataset": "digits_lt", "model": "resnet50"},
-    "segmentation": {"dataset": "digits_masks", "model": "unet"},
-}
-"""Default dataset and model of each task."""
 
 RECORDED_AS = {"normalization": "normalisation"}
 """Settings with another name in ``config.json``, whose keys do not change."""
@@ -101,12 +96,12 @@ class Config:
     @property
     def dataset_name(self) -> str:
         """The dataset, or the default of the task."""
-        return self.data.dataset or TASK_DEFAULTS[self.data.task]["dataset"]
+        return self.data.dataset or TASK_SETTINGS[self.data.task].dataset
 
     @property
     def model_name(self) -> str:
         """The architecture, or the default of the task."""
-        return self.model.model or TASK_DEFAULTS.get(self.data.task, {}).get("model", "")
+        return self.model.model or TASK_SETTINGS[self.data.task].model
 
     def resolve(self, dataset_defaults: Mapping[str, Any]) -> "ResolvedConfig":
         """Fill in what is open: by the task, the model, the dataset or else the paper.
