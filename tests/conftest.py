@@ -46,7 +46,7 @@ def give_back_compiled_programs():
     jax.clear_caches()
 
 
-@pytest.fixture(params=["shard_map_step", "pmap_step"])
+@pytest.fixture(params=["shard_map_step", pytest.param("pmap_step", marks=pytest.mark.slow)])
 def each_form(request, monkeypatch):
     """Run the test with each form of the mapped step, and return its name."""
     from lmf_jax.distributed import devices
