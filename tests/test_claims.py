@@ -240,6 +240,11 @@ def test_how_slow_small_maps_would_be_is_that_of_the_file():
     assert f"takes {row['XLA'] / row['chosen']:.0f} times as long at 2x2" in comment
 
 
+def test_the_table_of_rounding_is_that_of_the_file():
+    page = (ROOT / "docs/reliability.md").read_text()
+    assert claims.tables(section(page, "Versions of JAX")) == [claims.rounding_table()]
+
+
 def test_the_table_of_faults_is_that_of_the_file():
     [*_, faults] = claims.tables((ROOT / "docs/reliability.md").read_text())
     assert faults == claims.faults_table()

@@ -34,6 +34,7 @@ def test_the_default_trains_tests_and_reports(data_dir, tmp_path):
     assert record["device"]["count"] == 1
 
 
+@pytest.mark.slow
 def test_own_images_train_test_and_report(own_images, data_dir, tmp_path):
     command = ["--dataset", f"folder:{own_images}", "--image-size", "32", "--cache", "none"]
     command += ["--model", "densenet121", "--sampling", "class-balanced"]

@@ -206,5 +206,19 @@ def modelled_table():
     return cells(markdown(result("tpu_compile-*.json")["modelled"]))
 
 
+def rounding_table():
+    """The span of macro F1 over perturbed copies of a run and over seeds."""
+    parts = [f"{part} macro F1" for part in ("validation", "test")]
+    rows = result("rounding-cpu-*.json")["rows"]
+    copies = [row for row in rows if row["copy"]]
+    seeds = [row for row in rows if not row["copy"]]
+    found = [["two epochs of the default classifier", *parts]]
+    found.append(["seed 0", *(seeds[0][part] for part in parts)])
+    for title, group in (("seed 0, four perturbed copies", copies), ("seeds 0 to 4", seeds)):
+        spans = [sorted(row[part] for row in group) for part in parts]
+        found.append([title, *(f"{span[0]} to {span[-1]}" for span in spans)])
+    return found
+
+
 def faults_table():
     return cells(markdown(result("faults-cpu-*.json")["rows"]))

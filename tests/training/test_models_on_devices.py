@@ -42,6 +42,7 @@ def trained(name, dtype, steps):
         yield on_one(state)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("each_form")
 @pytest.mark.parametrize("name", MODELS)
 def test_eight_steps_are_those_of_one_device(name):

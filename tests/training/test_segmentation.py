@@ -51,6 +51,7 @@ def train(devices, steps, dims, loss, dtype, **settings):
     return on_one(state)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("each_form")
 @pytest.mark.parametrize(
     ("dims", "loss", "settings"),

@@ -36,6 +36,7 @@ def trained(run_dir, data_dir, processes, words):
         return json.loads((run_dir / "metrics.jsonl").read_text()), dict(cases)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_two_processes_segment_as_one(name, data_dir, tmp_path):
     row, cases = trained(tmp_path / "one", data_dir, 1, RUNS[name])
