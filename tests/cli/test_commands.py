@@ -178,7 +178,7 @@ WRONG = {
         "is broken",
     ),
     "one run to compare": ("compare {root}/lmf", "two"),
-    "an unknown part": ("evaluate {root}/lmf --split all", "--split"),
+    "an unknown part": ("evaluate {root}/lmf --split all", "--part is all"),
 }
 
 

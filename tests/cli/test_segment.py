@@ -163,7 +163,7 @@ def test_evaluating_a_run_again_gives_its_test(whole, name, tmp_path, capsys):
 def test_evaluating_the_validation_part_gives_the_score_of_the_best_epoch(whole, capsys):
     """Of images; volumes are validated by patches side by side, and tested by windows."""
     before = (whole / "digits_masks" / "test.json").read_bytes()
-    assert type_in("evaluate", whole / "digits_masks", "--split", "validation") == 0
+    assert type_in("evaluate", whole / "digits_masks", "--part", "validation") == 0
     best = max(row["val_dsc"] for row in lines_of(whole / "digits_masks"))
     printed = capsys.readouterr().out
     assert f"DSC            {best:.3f}" in printed
