@@ -1,9 +1,9 @@
-"""Expected calibration error without the bias of small bins, and its interval.
+"""Debiased expected calibration error, and its interval.
 
-The expected calibration error (ECE) sums absolute gaps, so noise only adds to it: a perfectly
+The expected calibration error (ECE) sums absolute gaps, so noise increases it: a perfectly
 calibrated model with 1,500 test images has an ECE of about 0.03. The debiased value is the error
-whose observed ECE would have this median; it is 0 where a calibrated model would show as much.
-The interval holds the errors under which the observed ECE is not extreme.
+for which the observed ECE is the median; it is 0 if a calibrated model would show as much. The
+interval contains the errors for which the observed ECE is not extreme.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ _BISECTIONS = 24
 
 
 class CalibrationError(NamedTuple):
-    """Debiased ECE, its interval, and the plain ECE of the same examples; fractions in [0, 1]."""
+    """Debiased ECE with its interval, and the plain ECE of the same examples; in [0, 1]."""
 
     value: float
     low: float
@@ -37,13 +37,13 @@ def debiased_calibration_error(
     """Estimate the calibration error of the largest probability, with an interval.
 
     Args:
-        calibrated: From :func:`lmf_jax.evaluation.classification.scores.calibration`.
-        groups: Lesion or patient of each example ``[n]``; None takes all as independent.
+        calibrated: Output of :func:`lmf_jax.evaluation.classification.scores.calibration`.
+        groups: Lesion or patient of each example ``[n]``; None if all examples are independent.
         level: Nominal coverage of the interval, in (0, 1).
-        seed: Of the simulated noise; equal seeds give equal results.
+        seed: Seed of the simulated noise.
 
     Returns:
-        The estimate; the interval holds it.
+        The estimate; the interval contains it.
     """
     in_bin = np.asarray(calibrated.in_bin, float)
     excess = np.asarray(calibrated.correct, float) - np.asarray(calibrated.confidence, float)
@@ -51,21 +51,21 @@ def debiased_calibration_error(
     in_bin, counts = in_bin[counts > 0], counts[counts > 0]
     gaps = in_bin @ excess / counts
     deviations = _deviations(in_bin, counts, gaps, calibrated, groups)
-    shares = counts / counts.sum()
+    weights = counts / counts.sum()
     observed = float(expected_calibration_error(calibrated, np.ones(len(excess))))
 
     noise = np.random.default_rng(seed).normal(size=(NUM_DRAWS, len(counts))) * deviations
-    # Unknown gaps are taken as the observed ones, as far as noise does not explain them.
+    # The true gaps are unknown; their relative sizes are taken from the observed gaps and noise.
     pattern = np.sign(gaps) * np.sqrt(gaps**2 + deviations**2)
-    size = shares @ abs(pattern)
-    pattern /= size if size > 0 else 1  # all sure and all right: no gap and no noise
+    size = weights @ abs(pattern)
+    pattern /= size if size > 0 else 1  # All confidences 1 and all correct: no gap and no noise.
 
     def error_with_quantile(quantile: float) -> float:
-        """Return the error in [0, 1] at which the observed ECE is this quantile."""
+        """Find by bisection the error in [0, 1] for which the observed ECE is this quantile."""
         low, high = 0.0, 1.0
         for _ in range(_BISECTIONS):
             middle = (low + high) / 2
-            simulated = abs(middle * pattern + noise) @ shares
+            simulated = abs(middle * pattern + noise) @ weights
             too_small = np.quantile(simulated, quantile) < observed
             low, high = (middle, high) if too_small else (low, middle)
         return low
@@ -84,8 +84,8 @@ def _deviations(
 ) -> Float[np.ndarray, " bins"]:
     """Return the standard deviation of the gap of each bin.
 
-    It is that of the observed accuracy or, where larger, of an accuracy equal to the confidence, so
-    that a bin of few examples, all right, has one.
+    It is the larger of the deviations at the observed accuracy and at an accuracy equal to the
+    confidence, so that it is positive for a bin of few examples that are all correct.
     """
     confidence = in_bin @ np.asarray(calibrated.confidence, float) / counts
     correct = in_bin @ np.asarray(calibrated.correct, float)
@@ -93,7 +93,7 @@ def _deviations(
     variances = np.maximum(accuracy * (1 - accuracy), confidence * (1 - confidence)) / counts
     if groups is not None:
         excess = np.asarray(calibrated.correct, float) - np.asarray(calibrated.confidence, float)
-        rest = excess - gaps @ in_bin
-        sums = np.bincount(unit_codes(len(rest), groups), rest)
-        variances *= max(1.0, (sums @ sums) / max(rest @ rest, 1e-12))
+        residuals = excess - gaps @ in_bin
+        sums = np.bincount(unit_codes(len(residuals), groups), residuals)
+        variances *= max(1.0, (sums @ sums) / max(residuals @ residuals, 1e-12))
     return np.sqrt(variances)

@@ -1,8 +1,8 @@
-"""Paired permutation tests: could the leads of one model over another be chance?
+"""Paired permutation tests of the difference between two models.
 
-If two models are equally good, exchanging their answers on an image, or on all images of a lesion
-or patient, changes nothing that matters. The test exchanges them in all combinations, or in 10,000
-random ones, and counts how often the difference is as large as the observed one. Its size is right
+Under the null hypothesis, the predictions of the two models on an image, or on all images of a
+lesion or patient, are exchangeable. The test exchanges them in all combinations, or in 10,000
+random ones, and counts how often the difference is as large as the observed one. Its size is exact
 for any number of images (Fisher 1935; Edgington and Onghena 2007).
 """
 
@@ -16,10 +16,10 @@ from lmf_jax.evaluation.resampling import Groups, unit_codes
 
 NUM_PERMUTATIONS = 10_000
 SMALLEST_UNITS = 6
-"""Units in which two models must differ before a two-sided p-value can be below 0.05."""
+"""Minimum number of differing units for a two-sided p-value below 0.05."""
 
 _CHUNK_ELEMENTS = 2**24
-"""Size of the signs that are drawn at a time: 128 MB in float64."""
+"""Maximum number of signs that are drawn at once: 128 MB in float64."""
 
 
 def paired_test(
@@ -36,15 +36,15 @@ def paired_test(
     Args:
         labels: Class ids ``[n]``.
         predictions_a: Predicted class ids of the first model ``[n]``.
-        predictions_b: Those of the second model ``[n]``.
+        predictions_b: Predicted class ids of the second model ``[n]``.
         num_classes: Number of classes ``C`` of the dataset.
-        groups: Name of the lesion or patient of each image ``[n]``, whose answers are exchanged
-            together; "" for one that has none. None takes all images as independent.
-        seed: Of the random exchanges; equal seeds give equal p-values.
+        groups: Name of the lesion or patient of each image ``[n]``, whose predictions are exchanged
+            together; "" for images without one. None if all images are independent.
+        seed: Seed of the random exchanges.
 
     Returns:
-        The two-sided p-value, in (0, 1]. With fewer than six units in which the models differ it
-        cannot be below 0.05.
+        The two-sided p-value, in (0, 1]. It cannot be below 0.05 if the models differ in fewer than
+        six units.
 
     Example:
         >>> import numpy as np
@@ -73,16 +73,16 @@ def macro_f1_test(
 ) -> float:
     """Test whether two sets of seeds have the same mean macro F1.
 
-    The seeds of the two sets are exchanged pair by pair; sets of unequal size are repeated up to
+    The runs of the two sets are exchanged pair by pair; sets of unequal size are repeated up to
     their least common multiple.
 
     Args:
         labels: Class ids ``[n]``.
         first: Predicted class ids, a row for each seed ``[S, n]``.
-        second: Those of the other model.
+        second: Predicted class ids of the other model ``[T, n]``.
         num_classes: Number of classes ``C`` of the dataset.
         groups: Lesion or patient of each image, see :func:`paired_test`.
-        seed: Of the random exchanges.
+        seed: Seed of the random exchanges.
 
     Returns:
         The two-sided p-value, in (0, 1].
@@ -98,7 +98,7 @@ def macro_f1_test(
     ]
 
     moves = np.stack([(b - a)[differing] for a, b in tables], axis=1)
-    if len(differing):  # sorted, so that the order of the images does not matter
+    if len(differing):  # Sorting makes the result independent of the order of the images.
         moves = moves[np.lexsort(moves.reshape(len(moves), -1).T)]
 
     def difference(exchanged: Float[np.ndarray, "draws differing"]) -> Float[np.ndarray, " draws"]:
@@ -110,55 +110,55 @@ def macro_f1_test(
         return total / repeats
 
     observed = difference(np.zeros((1, len(differing))))
-    as_large, num_draws = 0, 0
+    num_as_large, num_draws = 0, 0
     for exchanged in _exchanges(len(differing), seed):
-        # Equal differences may round differently.
-        as_large += int((abs(difference(exchanged)) >= abs(observed) - 1e-9).sum())
+        # The tolerance covers the rounding of equal differences.
+        num_as_large += int((abs(difference(exchanged)) >= abs(observed) - 1e-9).sum())
         num_draws += len(exchanged)
-    return as_large / num_draws
+    return num_as_large / num_draws
 
 
 def mean_test(
     differences: Float[np.ndarray, " n"], *, groups: Groups | None = None, seed: int = 0
 ) -> float:
-    """Test whether the mean of paired differences is 0, by exchanging their signs.
+    """Test whether the mean of paired differences is 0, by flipping their signs.
 
     Args:
-        differences: Of two models on each case ``[n]``.
-        groups: Patient or lesion of each case, whose signs are exchanged together; None takes all
-            cases as independent.
-        seed: Of the random exchanges.
+        differences: Difference of two models on each case ``[n]``.
+        groups: Lesion or patient of each case, whose signs are flipped together; None if all cases
+            are independent.
+        seed: Seed of the random flips.
 
     Returns:
-        The two-sided p-value, in (0, 1]. With fewer than six units that differ it cannot be below
-        0.05.
+        The two-sided p-value, in (0, 1]. It cannot be below 0.05 with fewer than six units that
+        differ.
     """
     units = np.unique(unit_codes(len(differences), groups), return_inverse=True)[1]
     sums = np.bincount(units, differences)
-    sums = np.sort(sums[sums != 0])  # so that the order of the cases does not matter
+    sums = np.sort(sums[sums != 0])  # Independent of the order of the cases.
     tolerance = 1e-9 * abs(sums).sum()
-    as_large, num_draws = 0, 0
+    num_as_large, num_draws = 0, 0
     for exchanged in _exchanges(len(sums), seed):
-        as_large += int((abs((1 - 2 * exchanged) @ sums) >= abs(sums.sum()) - tolerance).sum())
+        num_as_large += int((abs((1 - 2 * exchanged) @ sums) >= abs(sums.sum()) - tolerance).sum())
         num_draws += len(exchanged)
-    return as_large / num_draws
+    return num_as_large / num_draws
 
 
 def _exchanges(num_units: int, seed: int) -> Iterator[Float[np.ndarray, "draws {num_units}"]]:
-    """Yield which units are exchanged (1) or not (0): all combinations, or random ones.
+    """Yield which units to exchange (1) or keep (0): all combinations, or random ones.
 
-    The first combination exchanges nothing, so a p-value is never 0 (Phipson and Smyth 2010).
+    The first combination keeps all, so that a p-value is never 0 (Phipson and Smyth 2010).
     """
     if 2**num_units <= NUM_PERMUTATIONS:
         yield (np.arange(2**num_units)[:, None] >> np.arange(num_units) & 1).astype(float)
         return
     yield np.zeros((1, num_units))
     rng = np.random.default_rng(seed)
-    left, chunk = NUM_PERMUTATIONS - 1, max(1, _CHUNK_ELEMENTS // num_units)
-    while left:
-        size = min(chunk, left)
+    remaining, chunk = NUM_PERMUTATIONS - 1, max(1, _CHUNK_ELEMENTS // num_units)
+    while remaining:
+        size = min(chunk, remaining)
         yield rng.integers(2, size=(size, num_units), dtype=np.int8).astype(float)
-        left -= size
+        remaining -= size
 
 
 def _hits_and_predictions(
@@ -167,7 +167,7 @@ def _hits_and_predictions(
     units: Integer[np.ndarray, " n"],
     num_classes: int,
 ) -> Float[np.ndarray, "units 2 {num_classes}"]:
-    """Count the right answers and the predictions of each unit by predicted class."""
+    """Count the correct predictions and all predictions of each unit by predicted class."""
     cells = units * num_classes + predictions
     size = (int(units.max()) + 1) * num_classes
     hits = np.bincount(cells, labels == predictions, minlength=size)

@@ -1,16 +1,16 @@
 """Credible intervals of the metrics of a confusion matrix, valid on small tests.
 
-The percentile bootstrap of a class with few images is too narrow: three right answers of three
-always give recall 1 again. Here a draw of the confusion matrix weighs every image, or every lesion
-or patient with all its images, by a Gamma(1) variable (the Bayesian bootstrap, Rubin 1981) and adds
-pseudo-images to each class. Without groups the rows are then exact posteriors: the recall of a
-class is Beta(right + a, wrong + b), and its errors are Dirichlet over the other classes.
+The percentile bootstrap is too narrow for a class with few images: if three of three predictions
+are correct, every resample has recall 1. Here a draw of the confusion matrix weights every image,
+or every lesion or patient with all its images, by a Gamma(1) variable (the Bayesian bootstrap,
+Rubin 1981) and adds pseudo-images to each class. Without groups, the rows are exact posteriors: the
+recall of a class is Beta(right + a, wrong + b), and its errors are Dirichlet over the other
+classes.
 
-No single prior covers a classifier that is nearly always right and one that is mostly wrong: a
-prior for the first has no weight where the second lies. Therefore each end of an interval has a
-prior of its own, as the ends of the Clopper-Pearson interval have: :data:`PESSIMISTIC` for the
-lower end and :data:`OPTIMISTIC` for the upper one. ``python -m benchmarks.coverage`` measures the
-coverage; the priors were chosen by it.
+No single prior gives good coverage for both accurate and inaccurate classifiers. Therefore the ends
+of an interval have separate priors, as in the Clopper-Pearson interval: :data:`PESSIMISTIC` for the
+lower end and :data:`OPTIMISTIC` for the upper end. They were chosen by the coverage that ``python
+-m benchmarks.coverage`` measures.
 """
 
 from collections import Counter
@@ -29,9 +29,9 @@ class Prior(NamedTuple):
     """Pseudo-images that are added to each class.
 
     Attributes:
-        right: Weight of a right answer.
-        wrong: Weight of an error.
-        errors: Weight of the errors' distribution, spread like the predictions.
+        right: Number of correctly predicted pseudo-images.
+        wrong: Number of wrongly predicted ones.
+        errors: Weight of the prior of the errors, which is distributed like the predictions.
     """
 
     right: float
@@ -45,16 +45,15 @@ NEUTRAL = Prior(right=0.75, wrong=0.5, errors=1.0)
 
 
 class UnitTable(NamedTuple):
-    """Images, lesions or patients by the cells of the confusion matrix that they fill.
+    """Independent units (images, lesions or patients) by their confusion matrices.
 
-    Units that fill the same cells are one row, so that a test of a million independent images has
-    at most ``C * C`` rows.
+    Units with equal matrices share one row, so that a test of a million independent images has at
+    most ``C * C`` rows.
 
     Attributes:
-        cells: Images of a unit in each cell, one confusion matrix per model.
-        repeats: Units with these cells.
-        unit_size: Mean number of images that a unit has in a class where it has any; 1 for an
-            absent class.
+        cells: Confusion matrices of a unit, one per model.
+        repeats: Number of units with these matrices.
+        unit_size: Mean number of images of a class over the units with any; 1 for an absent class.
     """
 
     cells: Int[np.ndarray, "rows models classes classes"]
@@ -71,22 +70,22 @@ def macro_f1_interval(
     level: float = LEVEL,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Compute an interval of the macro F1 that holds its level on small tests too.
+    """Compute an interval of the macro F1 that keeps its level on small tests.
 
-    The interval is about the macro F1 of the expected confusion matrix at the class counts of this
-    test. It says how far other test images would move the score, not another training.
+    The interval is for the macro F1 of the expected confusion matrix at the class counts of this
+    test. It covers the choice of test images but not the randomness of training.
 
     Args:
         labels: Class ids ``[n]``.
         predictions: Predicted class ids ``[n]``.
         num_classes: Number of classes ``C`` of the dataset.
-        groups: Name of the lesion or patient of each image ``[n]``; "" for one that has none. None
-            takes all images as independent.
+        groups: Name of the lesion or patient of each image ``[n]``; "" for images without one. None
+            if all images are independent.
         level: Nominal coverage, in (0, 1).
-        seed: Of the random draws; equal seeds give equal intervals.
+        seed: Seed of the random draws.
 
     Returns:
-        The two ends, in [0, 1]; the observed macro F1 lies between them.
+        The ends, in [0, 1]; the interval contains the observed macro F1.
 
     Raises:
         ValueError: If there is no image, or a label or prediction is outside ``[0, C)``.
@@ -122,11 +121,10 @@ def metric_intervals(
         num_classes: Number of classes ``C`` of the dataset.
         groups: Lesion or patient of each image, see :func:`macro_f1_interval`.
         level: Nominal coverage, in (0, 1).
-        seed: Of the random draws.
+        seed: Seed of the random draws.
 
     Returns:
-        The metrics with a leading axis of two, low and high; each interval holds the observed
-        value.
+        The metrics with a leading axis of low and high; each interval contains the observed value.
 
     Raises:
         ValueError: See :func:`macro_f1_interval`.
@@ -165,17 +163,17 @@ def macro_f1_difference(
 ) -> tuple[float, float, float]:
     """Compute the difference in macro F1 of two models on the same images, with its interval.
 
-    Both models meet the same draws of the images, so that what makes an image hard for both
-    cancels. Several seeds enter by their mean macro F1.
+    Both models share the draws of the images, so that the difficulty of an image for both cancels.
+    Several seeds enter by their mean macro F1.
 
     Args:
         labels: Class ids ``[n]``.
         first: Predicted class ids, a row for each seed ``[S, n]``.
-        second: Those of the other model.
+        second: Predicted class ids of the other model ``[T, n]``.
         num_classes: Number of classes ``C`` of the dataset.
         groups: Lesion or patient of each image, see :func:`macro_f1_interval`.
         level: Nominal coverage, in (0, 1).
-        seed: Of the random draws.
+        seed: Seed of the random draws.
 
     Returns:
         First minus second and the two ends of its interval, in [-1, 1]; the interval contains the
@@ -199,9 +197,9 @@ def macro_f1_difference(
         axis=-1,
     )
     observed = np.asarray(classification_metrics(confusions).macro_f1)
-    cut = len(first)
-    samples = scores[:, :cut].mean(axis=1) - scores[:, cut:].mean(axis=1)
-    difference = float(observed[:cut].mean() - observed[cut:].mean())
+    n = len(first)
+    samples = scores[:, :n].mean(axis=1) - scores[:, n:].mean(axis=1)
+    difference = float(observed[:n].mean() - observed[n:].mean())
     low, high = percentile_interval(samples, level=level)
     return difference, min(float(low), difference), max(float(high), difference)
 
@@ -213,7 +211,7 @@ def unit_table(
     num_classes: int,
     groups: Groups | None = None,
 ) -> UnitTable:
-    """Count the images of each unit in the cells of the confusion matrix of every model.
+    """Compute the confusion matrices of every unit.
 
     Args:
         labels: Class ids ``[n]``.
@@ -226,7 +224,7 @@ def unit_table(
     """
     _check_ids("labels", labels, num_classes)
     _check_ids("predictions", predictions, num_classes)
-    cells = labels.astype(int) * num_classes + predictions  # narrow integers would overflow
+    cells = labels.astype(int) * num_classes + predictions  # Narrow integers would overflow.
     unit_of = np.unique(unit_codes(len(labels), groups), return_inverse=True)[1]
     kinds, repeats = _count_kinds(cells, unit_of)
     table = np.zeros((len(kinds), len(predictions), num_classes**2), int)
@@ -247,13 +245,13 @@ def unit_table(
 def _count_kinds(
     cells: Int[np.ndarray, "models n"], unit_of: Int[np.ndarray, " n"]
 ) -> tuple[list[tuple[tuple[int, ...], ...]], Int[np.ndarray, " kinds"]]:
-    """Count the units that fill the same cells.
+    """Count the units with equal cells.
 
     Returns:
-        The kinds of units, sorted, so that the order of the images does not matter: of each image
-        the cell that each model fills; and the number of units of each kind.
+        The kinds of units, sorted to be independent of the order of the images, as one tuple of
+        cells (one per model) per image; and the number of units of each kind.
     """
-    if unit_of.max() + 1 == len(unit_of):  # every image is a unit
+    if unit_of.max() + 1 == len(unit_of):  # Every image is a unit.
         columns, repeats = np.unique(cells, axis=1, return_counts=True)
         return [(tuple(column),) for column in columns.T.tolist()], repeats
     order = np.argsort(unit_of, kind="stable")
@@ -271,9 +269,9 @@ def draw_cells(
     """Draw confusion matrices whose units have Gamma(1) weights, the same for all models.
 
     Args:
-        table: From :func:`unit_table`.
-        rng: Random numbers.
-        num_draws: Draws ``R``.
+        table: Output of :func:`unit_table`.
+        rng: Random number generator.
+        num_draws: Number of draws ``R``.
 
     Returns:
         Weighted confusion matrices ``[R, M, C, C]``.
@@ -293,14 +291,14 @@ def draw_confusions(
     """Add the pseudo-images of a prior to weighted matrices, at the class counts of the test.
 
     Args:
-        weighted: From :func:`draw_cells`, of one model.
+        weighted: Draws of one model, from :func:`draw_cells`.
         confusion: The observed counts ``[C, C]``.
-        unit_size: Images that a pseudo-image stands for in each class ``[C]``.
+        unit_size: Number of images per pseudo-image of each class ``[C]``.
         prior: The pseudo-images.
-        rng: Random numbers.
+        rng: Random number generator.
 
     Returns:
-        Expected confusion matrices ``[R, C, C]``: row sums are those of ``confusion``.
+        Expected confusion matrices ``[R, C, C]`` with the row sums of ``confusion``.
     """
     num_draws, num_classes = weighted.shape[:2]
     diagonal = np.eye(num_classes, dtype=bool)
@@ -317,7 +315,7 @@ def draw_confusions(
     errors = np.where(diagonal, 0.0, weighted)
     errors += unit_size[:, None] * rng.gamma(prior.errors * spread, size=weighted.shape)
     totals = errors.sum(axis=-1, keepdims=True)
-    # Tiny shapes underflow to 0 in all cells once in a while: the prior's mean takes their place.
+    # Gamma variables of tiny shape can underflow to 0 in all cells; use the prior's mean instead.
     errors = np.where(totals > 0, errors / np.where(totals > 0, totals, 1), spread)
     rates = errors * (1 - recall)[..., None]
     rates[:, diagonal] = recall

@@ -1,8 +1,8 @@
-"""Resamples of a test's examples, or of the lesions and patients that they belong to.
+"""Bootstrap resamples of test examples, or of the lesions or patients that they belong to.
 
 The bootstrap is stratified: a resample draws from each true class, with replacement, as many
-examples as the class has (Efron and Tibshirani 1993, chapters 8 and 13). A rare class is then never
-absent, and the class counts, which are part of the design of the test, stay as they are.
+examples as the class has (Efron and Tibshirani 1993, chapters 8 and 13). Thus a rare class is never
+absent, and the class counts, which are part of the test's design, are constant.
 """
 
 from collections.abc import Callable
@@ -18,13 +18,13 @@ from scipy import special
 LEVEL = 0.95
 NUM_RESAMPLES = 2000
 FEW_UNITS = 10
-"""Reports name a class with fewer test images, cases, lesions or patients than this."""
+"""Reports name classes with fewer independent test units than this."""
 
 Groups = Shaped[np.ndarray, " n"]
-"""Name of the lesion or patient of each example, unicode."""
+"""Name of the lesion or patient of each example, unicode; "" for examples without one."""
 
 MAX_ELEMENTS = 2**23
-"""Size of the arrays of the resamples that are computed at a time: 32 MB in float32."""
+"""Maximum size of the arrays of resamples that are computed at once: 32 MB in float32."""
 
 
 def resample(
@@ -37,28 +37,27 @@ def resample(
     num_resamples: int,
     seed: int,
 ) -> Any:
-    """Compute any metrics on stratified resamples of the examples.
+    """Compute metrics on stratified resamples of the examples.
 
-    Images of one lesion or patient are not independent. With their groups given, a resample draws
-    whole groups, each with all its examples: as many as there are groups with the same rarest
-    class, so that a rare class keeps its groups.
+    Examples of one lesion or patient are not independent. With groups, a resample draws whole
+    groups with all their examples, stratified by the rarest class of each group.
 
     Args:
-        metrics: Called as ``metrics(arrays, weights, num_classes)`` under ``jit`` and ``vmap``,
-            where the weights ``[n]`` say how often each example was drawn. A function of a module,
-            not a lambda, is compiled once.
-        arrays: What the metrics are computed from, any tree of arrays.
+        metrics: Called as ``metrics(arrays, weights, num_classes)`` under ``jit`` and ``vmap``; the
+            weights ``[n]`` are the number of times that each example was drawn. Pass a module-level
+            function: every new lambda is compiled again.
+        arrays: Pytree of arrays that the metrics are computed from.
         labels: Class ids ``[n]``.
         num_classes: Number of classes ``C`` of the dataset.
-        groups: Name of the group of each example ``[n]``; "" for one that has none. None: every
-            example stands for itself.
-        num_resamples: Resamples ``R``.
-        seed: Of the resamples; equal seeds draw equal ones.
+        groups: Name of the group of each example ``[n]``; "" for examples without one. None if all
+            examples are independent.
+        num_resamples: Number of resamples ``R``.
+        seed: Seed of the resamples.
 
     Returns:
-        What ``metrics`` returns, as NumPy arrays with a leading axis ``[R, ...]``.
+        The output of ``metrics`` as NumPy arrays with a leading axis ``[R, ...]``.
     """
-    # A resample needs a few times the memory of the arrays.
+    # Memory grows with the number of resamples that are computed at once.
     elements = sum(np.size(leaf) for leaf in jax.tree.leaves(arrays))
     num_chunks = -(-num_resamples * elements // MAX_ELEMENTS)
     chunk_size = -(-num_resamples // num_chunks)
@@ -75,11 +74,11 @@ def resample(
 
 
 def unit_codes(n: int, groups: Groups | None) -> Int[np.ndarray, " n"]:
-    """Return a number from 0 to 2n - 1 for each example; those of one group have the same.
+    """Return an integer in [0, 2n) for each example, which is equal within a group.
 
     Args:
-        n: Examples.
-        groups: As :func:`resample` takes them.
+        n: Number of examples.
+        groups: Group of each example, see :func:`resample`.
     """
     codes = np.arange(n)
     if groups is None:
@@ -90,15 +89,16 @@ def unit_codes(n: int, groups: Groups | None) -> Int[np.ndarray, " n"]:
 def _strata(
     labels: Integer[np.ndarray, " n"], groups: Groups | None
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " units"], Int[np.ndarray, " units"]]:
-    """Return what is drawn as one: the unit of each example, and the units of each one's stratum.
+    """Return the unit of each example, and the ``start`` and ``stop`` of each unit's stratum.
 
-    The stratum of a unit is the rarest class of its examples. Units are numbered by stratum; those
-    of a unit's stratum run from ``start`` to ``stop``.
+    The stratum of a unit is the rarest class of its examples. Units are numbered by stratum.
     """
     n = len(labels)
     codes = unit_codes(n, groups)
     labels = labels.astype(int)
-    rank = np.argsort(np.argsort(np.bincount(labels), kind="stable"))  # the rarest class has 0
+    rank = np.argsort(
+        np.argsort(np.bincount(labels), kind="stable")
+    )  # The rarest class has rank 0.
     stratum = np.full(2 * n, len(rank))
     np.minimum.at(stratum, codes, rank[labels])
     units, unit_of = np.unique(stratum[codes] * (2 * n) + codes, return_inverse=True)
@@ -111,19 +111,19 @@ def _strata(
 def percentile_interval(
     samples: Num[np.ndarray, "..."], *, level: float = LEVEL
 ) -> Float[np.ndarray, "2 ..."]:
-    """Return the two ends ``[2, ...]`` between which the middle ``level`` of ``[R, ...]`` lies."""
+    """Return the ends ``[2, ...]`` of the central interval of samples ``[R, ...]``."""
     return np.quantile(samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
 
 
 def expanded_level(level: float, num_units: int) -> float:
-    """Return the level at which percentiles of a resampled mean are as wide as a t-interval.
+    """Return the level at which the percentile interval of a mean is as wide as a t-interval.
 
-    The percentile interval of a mean of ``n`` units is too narrow: it takes normal quantiles, and a
+    The percentile interval of a mean of ``n`` units is too narrow: it uses normal quantiles, and a
     variance that is ``n / (n - 1)`` times too small (Hesterberg 2015, "expanded percentile").
 
     Args:
         level: Nominal coverage, in (0, 1).
-        num_units: Cases, or patients or lesions, that are drawn.
+        num_units: Number of units that are drawn.
     """
     if num_units < 2:
         return 1.0
@@ -132,7 +132,7 @@ def expanded_level(level: float, num_units: int) -> float:
 
 
 def num_units(n: int, groups: Groups | None) -> int:
-    """Return the number of units that are drawn; an example without a group is one."""
+    """Return the number of independent units; an example without a group is one unit."""
     return len(np.unique(unit_codes(n, groups)))
 
 
@@ -148,7 +148,7 @@ def _resample_in_chunks(
     chunk_size: int,
 ) -> Any:
     def one(number: Int[Array, ""]) -> Any:
-        # By its number, so that a resample does not depend on the size of the chunks.
+        # Folding in the number makes a resample independent of the chunk size.
         weights = _draw_weights(jax.random.fold_in(key, number), *strata)
         return metrics(arrays, weights, num_classes)
 
@@ -163,13 +163,13 @@ def _draw_weights(
     start: Int[Array, " units"],
     stop: Int[Array, " units"],
 ) -> Float[Array, " n"]:
-    """Draw as many units of each class as it has; return how often each example was drawn.
+    """Draw as many units as each stratum has; return how often each example was drawn.
 
     Args:
-        key: Of the draw.
-        unit_of: What each example is drawn with.
-        start: For each unit, where those of its class begin.
-        stop: Where they end.
+        key: Random key.
+        unit_of: Unit of each example.
+        start: First unit of each unit's stratum.
+        stop: End of each unit's stratum.
     """
     drawn = jax.random.randint(key, start.shape, start, stop)
     return jnp.bincount(drawn, length=len(start)).astype(jnp.float32)[unit_of]

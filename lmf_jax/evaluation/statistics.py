@@ -1,4 +1,4 @@
-"""Uncertainty of a test: intervals of all metrics, paired tests and means over seeds."""
+"""Intervals of all metrics, paired tests and means over seeds."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -35,11 +35,11 @@ from lmf_jax.evaluation.resampling import (
 )
 
 FEW_DISCORDANT = 25
-"""With fewer discordant examples or groups, McNemar's test is exact."""
+"""McNemar's test is exact for fewer discordant examples or groups than this."""
 
 
 class PairedDifference(NamedTuple):
-    """Difference of two models on the same examples, its interval, and a two-sided p-value."""
+    """Difference of two models on the same examples, with interval and two-sided p-value."""
 
     difference: float
     low: float
@@ -48,7 +48,7 @@ class PairedDifference(NamedTuple):
 
 
 class McNemar(NamedTuple):
-    """Examples that only one of two models gets right, and the test of their equality."""
+    """Numbers of examples that only one of two models gets right, and the test of equality."""
 
     only_first: int
     only_second: int
@@ -57,7 +57,7 @@ class McNemar(NamedTuple):
 
 
 class SeedMean(NamedTuple):
-    """Mean of several runs that differ in their seed, its t-interval and standard deviation."""
+    """Mean over runs with different seeds, with t-interval and standard deviation."""
 
     mean: float
     low: float
@@ -81,15 +81,14 @@ def score_intervals(
         logits: Scores ``[n, C]``.
         groups: Lesion or patient of each example, see :func:`resample`.
         level: Nominal coverage, in (0, 1).
-        num_resamples: Resamples for AUROC and average precision.
-        seed: Of the random draws; equal seeds give equal intervals.
+        num_resamples: Number of resamples for AUROC and average precision.
+        seed: Seed of the random draws.
 
     Returns:
-        The metrics with a leading axis of two, low and high, and the debiased calibration error.
-        Metrics of the confusion matrix have the intervals of :func:`metric_intervals`, the
-        calibration error that of :func:`debiased_calibration_error`. AUROC and average precision
-        have percentile intervals of the bootstrap, which are too narrow for a class of few
-        examples: one example is always drawn as it is.
+        The metrics with a leading axis of low and high, and the debiased calibration error.
+        Confusion-matrix metrics have the intervals of :func:`metric_intervals`, the calibration
+        error that of :func:`debiased_calibration_error`. AUROC and average precision have bootstrap
+        percentile intervals, which are too narrow for a class with few examples.
 
     Raises:
         ValueError: If a logit is NaN.
@@ -132,14 +131,14 @@ def compare_macro_f1(
     Args:
         labels: Class ids ``[n]``.
         first: Predicted class ids, a row for each seed ``[S, n]``.
-        second: Those of the other model.
+        second: Predicted class ids of the other model ``[T, n]``.
         num_classes: Number of classes ``C`` of the dataset.
         groups: Lesion or patient of each example, see :func:`macro_f1_interval`.
         level: Nominal coverage of the interval, in (0, 1).
-        seed: Of the random draws.
+        seed: Seed of the random draws.
 
     Returns:
-        First minus second, of the means over seeds; the interval of
+        First minus second, as means over seeds; the interval of
         :func:`macro_f1_difference` and the p-value of :func:`macro_f1_test`.
     """
     difference, low, high = macro_f1_difference(
@@ -158,12 +157,12 @@ def compare_means(
     groups: Groups | None = None,
     level: float = LEVEL,
 ) -> PairedDifference:
-    """Compare a mean over cases of two models by their difference on each case.
+    """Compare the means over cases of two models.
 
     Args:
-        differences: Of the two models on each case ``[n]``.
-        samples: The mean difference on each resample of the cases ``[R]``.
-        groups: Patient or lesion of each case; None takes all as independent.
+        differences: Difference of the models on each case ``[n]``.
+        samples: Mean difference of each resample of the cases ``[R]``.
+        groups: Lesion or patient of each case; None if all cases are independent.
         level: Nominal coverage of the interval, in (0, 1).
 
     Returns:
@@ -181,23 +180,22 @@ def mcnemar(
     second_correct: Bool[np.ndarray, " n"],
     groups: Groups | None = None,
 ) -> McNemar:
-    """Test whether two models are right equally often on the same examples (McNemar 1947).
+    """Test whether two models have the same accuracy on the same examples (McNemar 1947).
 
-    Examples of one lesion or patient are no independent ones. With their groups given, it is the
-    modified Obuchowski test (Yang, Sun and Hardin 2010, doi:10.1002/bimj.201000035): where a model
-    is right on ``d_k`` more examples of group ``k`` than the other, chi-square with one degree of
-    freedom is ``(sum d_k)^2 / sum d_k^2``. With groups of one example it is McNemar's. Both have
-    the continuity correction, for totals that lie two apart.
+    With groups, whose examples are not independent, it is the modified Obuchowski test (Yang, Sun
+    and Hardin 2010, doi:10.1002/bimj.201000035): if one model is right on ``d_k`` more examples of
+    group ``k`` than the other, ``(sum d_k)^2 / sum d_k^2`` is chi-square with one degree of
+    freedom. With groups of one example, it is McNemar's test. Both have a continuity correction.
 
-    With fewer than 25 groups in which the models differ it is exact: were they equal, each ``d_k``
-    had its sign by the toss of a coin. The statistic is then the smaller of the two sums of leads;
-    of examples without groups, that is the two-sided binomial test.
+    With fewer than 25 groups in which the models differ, the test is exact: under the null
+    hypothesis, the signs of the ``d_k`` are random. The statistic is then the smaller of the sums
+    of positive and negative ``d_k``; without groups, this is the two-sided binomial test.
 
     Args:
         first_correct: Whether the first model is right on each example ``[n]``.
-        second_correct: Whether the second is.
+        second_correct: Whether the second model is right on each example ``[n]``.
         groups: Lesion or patient of each example, see
-            :func:`lmf_jax.evaluation.resampling.resample`. None: all are independent.
+            :func:`lmf_jax.evaluation.resampling.resample`; None if all examples are independent.
     """
     ahead = first_correct.astype(int) - second_correct
     only_first, only_second = int((ahead > 0).sum()), int((ahead < 0).sum())
@@ -205,10 +203,12 @@ def mcnemar(
     sizes, total = abs(leads[leads != 0]), abs(int(leads.sum()))
     if len(sizes) < FEW_DISCORDANT:
         fewer = (int(sizes.sum()) - total) // 2
-        chances = np.ones(1)  # that the leads of one model sum up to 0, 1, 2, ...
+        probabilities = np.ones(1)  # Of the sums 0, 1, 2, ... of one model's leads.
         for size in sizes:
-            chances = (np.pad(chances, (0, size)) + np.pad(chances, (size, 0))) / 2
-        p_value = min(1.0, 2 * float(chances[: fewer + 1].sum()))
+            probabilities = (
+                np.pad(probabilities, (0, size)) + np.pad(probabilities, (size, 0))
+            ) / 2
+        p_value = min(1.0, 2 * float(probabilities[: fewer + 1].sum()))
         return McNemar(only_first, only_second, float(fewer), p_value)
     statistic = max(total - 1, 0) ** 2 / int((sizes**2).sum())
     return McNemar(only_first, only_second, statistic, float(special.chdtrc(1, statistic)))
@@ -217,11 +217,11 @@ def mcnemar(
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct the p-values of several tests by Holm's step-down method (Holm 1979).
 
-    If every test whose corrected value is below 0.05 is called a difference, the chance that any is
-    called one without being one is at most 0.05.
+    Rejecting the tests with corrected p-values below 0.05 limits the family-wise error rate to
+    0.05.
 
     Args:
-        p_values: Of the tests, in any order.
+        p_values: P-values of the tests, in any order.
 
     Returns:
         The corrected p-values in the same order, each at least as large as before, at most 1.
@@ -235,13 +235,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def mean_over_seeds(values: Sequence[float], *, level: float = LEVEL) -> SeedMean:
-    """Compute the mean of a metric over seeds, and its Student t-interval.
+    """Compute the mean of a metric over seeds and its Student t-interval.
 
-    The interval covers what the seed moves (initial weights, order, augmentation), on one test set.
+    The interval covers the effects of the seed (initial weights, order, augmentation) on one test
+    set.
 
     Args:
         values: The metric of each run, at least two.
-        level: Coverage of the interval, if the values are drawn from a normal distribution.
+        level: Coverage of the interval for normally distributed values.
 
     Raises:
         ValueError: If there are fewer than two values.
@@ -257,11 +258,11 @@ def mean_over_seeds(values: Sequence[float], *, level: float = LEVEL) -> SeedMea
 def mean_difference_over_seeds(
     first: Sequence[float], second: Sequence[float], *, level: float = LEVEL
 ) -> SeedMean:
-    """Compute the mean difference of two losses over the same seeds, and its paired t-interval.
+    """Compute the mean difference of two models over the same seeds and its paired t-interval.
 
     Args:
-        first: The metric of the first loss, by seed.
-        second: That of the second loss, for the same seeds in the same order.
+        first: Metric of the first model by seed.
+        second: Metric of the second model for the same seeds in the same order.
         level: Coverage of the interval.
 
     Raises:

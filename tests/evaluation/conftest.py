@@ -1,4 +1,4 @@
-"""The folder of a finished run of ten classes, as training leaves it."""
+"""Folders of finished classification runs with ten classes."""
 
 import functools
 import json
@@ -18,7 +18,7 @@ from lmf_jax.evaluation.report import write_report
 
 @pytest.fixture(scope="module", autouse=True)
 def fast_programs():
-    """Thousands of resamples run for longer than they compile."""
+    """Enable XLA optimizations: thousands of resamples take longer than compilation."""
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
@@ -68,7 +68,7 @@ def make_record() -> dict[str, Any]:
 
 
 def make_history() -> list[dict[str, Any]]:
-    """Six epochs: the fourth is the best, and the learning rate drops before it."""
+    """Return six epochs; the fourth is the best, and the learning rate drops before it."""
     macro_f1 = [0.31, 0.42, 0.55, 0.84, 0.81, 0.83]
     return [
         {
@@ -84,7 +84,7 @@ def make_history() -> list[dict[str, Any]]:
 
 
 def make_predictions(noise_seed: int = 0, signal: float = 2) -> dict[str, np.ndarray]:
-    """Predictions of a model, the better the larger the signal."""
+    """Return predictions of a model whose accuracy grows with the signal."""
     rng = np.random.default_rng(noise_seed)
     labels = np.repeat(np.arange(len(CLASS_NAMES)), CLASS_COUNTS["test"])
     logits = rng.normal(size=(len(labels), len(CLASS_NAMES))).astype(np.float32)
@@ -103,7 +103,7 @@ def make_test(**predictions: float) -> dict[str, Any]:
 
 
 def make_mistakes(labels: np.ndarray, logits: np.ndarray) -> Mistakes:
-    """Noise in place of the images, warm in the middle or at an edge."""
+    """Return mistakes with noise as images and heat in the middle or at an edge."""
     places = confident_mistakes(labels, logits)
     images = np.random.default_rng(0).integers(0, 256, (len(places), 32, 32, 3), np.uint8)
     heat = np.zeros((2, len(places), 4, 4), np.float32)
@@ -112,7 +112,7 @@ def make_mistakes(labels: np.ndarray, logits: np.ndarray) -> Mistakes:
 
 
 def write_run(folder: Path, config: dict[str, Any] | None = None, **predictions: Any) -> Path:
-    """Write a run with these settings beside the usual ones, and these predictions."""
+    """Write a run with the given changes of the settings and predictions."""
     record = make_record()
     record["config"] |= config or {}
     timing = [{"epoch": i + 1, "seconds": 700.0, "images_per_second": 10.1} for i in range(EPOCHS)]
@@ -129,19 +129,19 @@ def write_run(folder: Path, config: dict[str, Any] | None = None, **predictions:
 
 @pytest.fixture(name="write_run", scope="session")
 def give_write_run() -> Callable[..., Path]:
-    """For tests that need runs of their own."""
+    """Return the function that writes a run."""
     return write_run
 
 
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
-    """A run without a report, for tests that change it."""
+    """Write a run without a report, for tests that change it."""
     return write_run(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def several_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two losses with seeds 0, 1, 2 and 1, 2, 3, the first the better, and a poor one with one."""
+    """Write runs of a good, a medium and a poor loss with seeds 0, 1, 2; 1, 2, 3; and 0."""
     folder = tmp_path_factory.mktemp("runs")
     settings = [("lmf", seed, 2.0) for seed in (0, 1, 2)]
     settings += [("ce", seed, 1.8) for seed in (1, 2, 3)] + [("focal", 0, 0.5)]
@@ -158,7 +158,7 @@ def several_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def reported_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with its report, for tests that only read it."""
+    """Write a run with its report, for tests that only read it."""
     folder = tmp_path_factory.mktemp("run")
     write_run(folder)
     write_report(folder)
@@ -167,7 +167,7 @@ def reported_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def drawn():
-    """Lay out the figures of reports without a picture; hold the texts in them by their file."""
+    """Lay out figures without rasterizing them; collect their texts by file."""
     texts = {}
 
     def lay_out(figure, path):

@@ -1,4 +1,4 @@
-"""What each figure shows, read from its artists, and that the files are real pictures."""
+"""Contents of the figures, read from their artists, and their files."""
 
 import io
 
@@ -82,7 +82,7 @@ def test_only_steps_of_the_learning_rate_count_as_drops(rates, expected):
     assert figures.learning_rate_drops(history) == expected
 
 
-def test_a_single_epoch_can_be_seen():
+def test_a_single_epoch_is_visible():
     loss, score = figures.draw_training_curves(HISTORY[:1], SCORES).axes
     assert loss.lines[0].get_marker() == "o"
     score.figure.canvas.draw()
@@ -90,11 +90,11 @@ def test_a_single_epoch_can_be_seen():
     assert "1" in ticks and not any("." in tick for tick in ticks)
 
 
-def test_confusion_matrix_writes_counts_and_colours_shares_of_the_true_class():
+def test_confusion_matrix_shows_counts_and_colors_fractions_of_the_true_class():
     confusion = np.array([[1500, 500, 0], [0, 3, 1], [0, 0, 0]])
     axes = classification_figures.draw_confusion_matrix(confusion, NAMES).axes[0]
     written = {text.get_position(): text.get_text() for text in axes.texts}
-    # Position is (column, row): a transposed matrix would be read as other errors.
+    # Positions are (column, row), which would detect a transposed matrix.
     expected = {(0, 0): "1,500", (1, 0): "500", (1, 1): "3", (2, 1): "1", (2, 2): "0"}
     assert written == expected
     shares = [[0.75, 0.25, 0], [0, 0.75, 0.25], [0, 0, 0]]

@@ -1,4 +1,4 @@
-"""Reports of degenerate tests, laid out by Chromium on a screen and on a phone."""
+"""Reports of degenerate tests, laid out by Chromium at desktop and phone widths."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def small_pictures():
-    """The width of a picture on the page does not depend on its pixels."""
+    """Lower the resolution: the width of a picture on the page does not depend on it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "lmf_jax.evaluation.figures.save_figure",

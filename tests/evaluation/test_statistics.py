@@ -1,4 +1,4 @@
-"""Intervals and tests against plain loops and scipy, and that they cover what they claim."""
+"""Intervals and tests against plain loops and SciPy, and their coverage."""
 
 from itertools import product
 
@@ -30,7 +30,7 @@ NUM_RESAMPLES = 50
 
 def draw_logits(seed=0, signal=1.5):
     logits = np.random.default_rng(seed).normal(size=(100, 4)) + signal * np.eye(4)[LABELS]
-    return logits.round(1).astype(np.float32)  # some tie
+    return logits.round(1).astype(np.float32)  # Some logits tie.
 
 
 def weights_only(arrays, weights, num_classes):
@@ -41,7 +41,7 @@ def draw_weights(seed=0, num_resamples=NUM_RESAMPLES):
     return resample(weights_only, np.zeros(1), LABELS, 4, num_resamples=num_resamples, seed=seed)
 
 
-def test_a_resample_draws_each_class_as_often_as_it_is_there():
+def test_a_resample_keeps_the_class_counts():
     weights = draw_weights(num_resamples=400)
     by_class = np.stack([weights[:, class_id == LABELS].sum(axis=1) for class_id in range(4)])
     np.testing.assert_array_equal(by_class, np.tile(np.array(COUNTS)[:, None], 400))
@@ -52,12 +52,12 @@ def test_a_resample_draws_each_class_as_often_as_it_is_there():
         assert variance == pytest.approx(1 - 1 / count, rel=0.1)
 
 
-def test_resamples_depend_on_the_seed_alone(monkeypatch):
+def test_resamples_depend_only_on_the_seed(monkeypatch):
     weights = draw_weights()
     np.testing.assert_array_equal(draw_weights(), weights)
     np.testing.assert_array_equal(draw_weights(num_resamples=9), weights[:9])
     assert not np.array_equal(draw_weights(seed=1), weights)
-    monkeypatch.setattr(resampling, "MAX_ELEMENTS", 7)  # many small chunks
+    monkeypatch.setattr(resampling, "MAX_ELEMENTS", 7)  # Many small chunks.
     np.testing.assert_array_equal(draw_weights(), weights)
 
 
@@ -144,11 +144,11 @@ def test_many_discordant_examples_get_chi_square_with_continuity_correction():
     found = mcnemar(*make_discordant(30, 12))
     assert found.statistic == pytest.approx(17**2 / 42)
     assert found.p_value == pytest.approx(stats.chi2.sf(17**2 / 42, 1))
-    # As statsmodels.stats.contingency_tables.mcnemar([[90, 30], [12, 9]], exact=False) has it.
+    # statsmodels.stats.contingency_tables.mcnemar([[90, 30], [12, 9]], exact=False).
     assert found.p_value == pytest.approx(0.008712, rel=1e-3)
 
 
-def test_as_many_on_either_side_are_no_difference():
+def test_equal_numbers_of_discordant_examples_are_no_difference():
     assert mcnemar(*make_discordant(20, 20))[2:] == (0, 1)
 
 
@@ -184,7 +184,7 @@ def test_mcnemar_of_few_groups_counts_all_signs():
     assert found[:3] == (13, 3, 3)
 
 
-def test_equal_images_of_a_lesion_are_no_further_evidence():
+def test_equal_images_of_a_lesion_add_no_evidence():
     correct = make_discordant(3, 9)
     lesions = np.array([f"lesion {i}" for i in range(len(correct[0]))])
     twice = mcnemar(*(np.tile(side, 2) for side in correct), np.tile(lesions, 2))
@@ -192,7 +192,7 @@ def test_equal_images_of_a_lesion_are_no_further_evidence():
     assert twice[:2] == (6, 18)
 
 
-def test_mcnemar_of_groups_alarms_as_rarely_as_it_says():
+def test_mcnemar_of_groups_keeps_its_level():
     # The images of a lesion are mostly right or wrong together, equally often for both models.
     rng = np.random.default_rng(0)
     lesions = np.repeat([f"lesion {i}" for i in range(100)], 6)
@@ -235,7 +235,7 @@ def test_difference_over_seeds_is_paired():
     assert found.low > 0
 
 
-def test_seeds_that_do_not_suffice_are_refused():
+def test_too_few_or_unequal_seeds_are_refused():
     with pytest.raises(ValueError, match="There are 1 seeds"):
         mean_over_seeds([0.9])
     with pytest.raises(ValueError, match="There are 2 and 3 seeds"):

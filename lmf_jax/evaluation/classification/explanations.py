@@ -1,4 +1,4 @@
-"""Figures that explain: images with the heat of a class laid over them, model beside model."""
+"""Figures of explanations: images overlaid with the heat of a class, one column per model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from matplotlib.figure import Figure
 from lmf_jax.evaluation.figures import INK, MUTED, STYLE, VERMILION, WIDTH, wrap
 from lmf_jax.evaluation.outlines import draw_image, draw_outline
 
-MOST_OPAQUE = 0.7
-"""Opacity of the largest heat: the image is still to be seen below."""
+MAX_OPACITY = 0.7
+"""Opacity of the largest heat; the image remains visible below it."""
 
 
 def _heat_colors() -> ListedColormap:
-    """Viridis, whose steps look equally large to every colour vision, from clear to opaque."""
+    """Return viridis, which is perceptually uniform, from transparent to opaque."""
     colors = colormaps["viridis"](np.linspace(0, 1, 256))
-    colors[:, 3] = np.linspace(0, MOST_OPAQUE, 256)
+    colors[:, 3] = np.linspace(0, MAX_OPACITY, 256)
     return ListedColormap(colors, name="heat")
 
 
@@ -30,12 +30,12 @@ HEAT = _heat_colors()
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a model says of one class in one image.
+    """Explanation of one class in one image by a model.
 
     Attributes:
-        heat: Shares of the largest heat ``[height, width]``, in the size of the image.
-        class_name: The class that the heat speaks for.
-        probability: What the model gives this class, in [0, 1].
+        heat: Heat relative to its maximum ``[height, width]``, in the size of the image.
+        class_name: The explained class.
+        probability: Predicted probability of this class, in [0, 1].
     """
 
     heat: Float[np.ndarray, "height width"]
@@ -45,15 +45,15 @@ class Explanation:
 
 @dataclass(frozen=True)
 class ExplainedImage:
-    """An image with what one or several models say of it: a row of the figure.
+    """An image with its explanations by one or several models: a row of the figure.
 
     Attributes:
-        name: Of the image.
+        name: Name of the image.
         image: RGB ``[height, width, 3]``.
-        explanations: By the title of their column; the same columns for every image of a figure.
-        true_class: None where nobody knows.
-        mask: What the models should look at, such as a lesion, ``[height, width]``; None where
-            there is none.
+        explanations: Explanations by the title of their column; all images of a figure have the
+            same columns.
+        true_class: Name of the true class; None if unknown.
+        mask: Region of interest, such as a lesion, ``[height, width]``; None if unknown.
     """
 
     name: str
@@ -66,14 +66,14 @@ class ExplainedImage:
 def overlay(
     image: UInt8[np.ndarray, "height width 3"], heat: Float[np.ndarray, "height width"]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Lay heat over an image: the more of it, the more opaque and the brighter.
+    """Overlay heat on an image; larger heat is more opaque and brighter.
 
     Args:
         image: RGB ``[height, width, 3]``.
-        heat: Shares in [0, 1], ``[height, width]``.
+        heat: Values in [0, 1], ``[height, width]``.
 
     Returns:
-        RGB ``[height, width, 3]``; where the heat is zero, the image itself.
+        RGB ``[height, width, 3]``; pixels without heat are unchanged.
 
     Raises:
         ValueError: If heat and image differ in size.
@@ -91,17 +91,17 @@ def overlay(
 
 @style.context(STYLE)
 def draw_explanations(examples: Sequence[ExplainedImage]) -> Figure:
-    """Draw a row for each image: the image, then the heat of each of its explanations over it.
+    """Draw a row for each image: the image, then each of its explanations.
 
-    The columns may be models, which then stand side by side as in Fig. 3 of Sadi et al., or the
-    predicted and the true class of one model. The outline of the mask, if there is one, is on all
-    of them. A class that is not the true one is vermilion and has a cross, for grey print.
+    The columns may be several models, as in Fig. 3 of Sadi et al., or the predicted and the true
+    class of one model. All pictures show the outline of the mask, if there is one. The name of a
+    wrong class is vermilion and has a cross, for grayscale print.
 
     Args:
-        examples: The images, at least one, all with explanations in the same columns.
+        examples: The images, at least one, all with the same columns.
 
     Returns:
-        The figure, larger the more images and columns there are.
+        The figure, whose size grows with the number of images and columns.
 
     Raises:
         ValueError: If there is no image, or the columns of two images differ.
@@ -110,7 +110,7 @@ def draw_explanations(examples: Sequence[ExplainedImage]) -> Figure:
     side = max(WIDTH / (1 + len(columns)), 1.25)
     figure = Figure(figsize=((1 + len(columns)) * side, 0.9 + len(examples) * (side + 0.3)))
     grid = figure.subplots(len(examples), 1 + len(columns), squeeze=False).tolist()
-    letters = int(side / 0.08)  # that fit beside each other above a picture
+    letters = int(side / 0.08)  # Characters that fit above a picture.
     for row, example in zip(grid, examples, strict=True):
         _draw_picture(row[0], example.image, example.mask)
         row[0].set_title(_wrapped(example.true_class or "", letters), fontsize=8)
@@ -158,7 +158,7 @@ def _draw_picture(
 
 
 def _write_heads(first_row: Sequence[Axes], heads: Sequence[str]) -> None:
-    """Write the head of each column at one height, over the titles of its first picture."""
+    """Write the heads of the columns at one height, above the titles of the first pictures."""
     lines = max(axes.get_title().count("\n") + 1 for axes in first_row)
     for axes, head in zip(first_row, heads, strict=True):
         axes.annotate(
@@ -175,20 +175,20 @@ def _write_heads(first_row: Sequence[Axes], heads: Sequence[str]) -> None:
 
 
 def _add_scale(figure: Figure) -> None:
-    # A colour bar leaves opacity out; on white, the colours are those over the brightest image.
+    # A color bar ignores opacity; blending with white gives the colors over the brightest image.
     colors = HEAT(np.linspace(0, 1, 256))
     opacity = colors[:, 3:]
     on_white = ListedColormap(opacity * colors[:, :3] + 1 - opacity)
     width, height = figure.get_size_inches()
-    share, thickness = 0.6, 0.12  # of the figure's width; in inches, however tall the figure is
+    fraction, thickness = 0.6, 0.12  # Fraction of the figure's width; inches.
     bar = figure.colorbar(
         ScalarMappable(cmap=on_white),
         ax=figure.axes,
         location="bottom",
         fraction=thickness / height,
         pad=thickness / height,
-        aspect=share * width / thickness,
-        shrink=share,
+        aspect=fraction * width / thickness,
+        shrink=fraction,
         ticks=[0, 0.5, 1],
         format="%g",
     )
@@ -198,5 +198,5 @@ def _add_scale(figure: Figure) -> None:
 
 
 def _wrapped(text: str, width: int) -> str:
-    """Break long text into two lines, and shorten what does not fit into them."""
+    """Wrap long text into two lines, and truncate the rest."""
     return wrap(text, max(width, 4), lines=2)

@@ -1,8 +1,7 @@
-"""Grad-CAM: where in an image a classifier finds its reasons, and whether a mask covers them.
+"""Grad-CAM: the image regions that a classifier's score depends on, and their overlap with a mask.
 
-The heat of a class is the last map of the backbone, its channels weighted by how much each of them
-raises the score of the class. It is as coarse as that map (7x7 for images of 224 pixels): it shows
-a region, no outline.
+The heat of a class is the last feature map of the backbone, its channels weighted by their
+gradient of the class score. It has the resolution of that map (7x7 for images of 224 pixels).
 """
 
 from collections.abc import Callable
@@ -33,20 +32,20 @@ def grad_cam(
         alpha_k = mean over the map of d y_c / d A_k        (Eq. 1)
         heat = ReLU(sum over k of alpha_k A_k)              (Eq. 2)
 
-    One compiled call per model and shape of the batch; the gradient goes back through the head
-    alone, so it costs little more than a prediction. The model is in evaluation mode: an image's
-    heat does not depend on the others of the batch.
+    The function is compiled once per model and batch shape. The gradient passes through the head
+    only, so it costs little more than a prediction. The model is in evaluation mode: the heat of an
+    image does not depend on the rest of the batch.
 
     Args:
         model: Any classifier of this package.
         variables: Its ``{"params", "batch_stats"}``.
-        images: ``[batch, height, width, 3]``, already normalised.
-        class_ids: The class to explain in each image: the predicted one, the true one, any.
+        images: Normalized images ``[batch, height, width, 3]``.
+        class_ids: The class to explain in each image.
 
     Returns:
-        Heat of at least 0 ``[batch, map_height, map_width]``, in logits; float32, or float64 if the
-        model computes in float64. An image in which nothing speaks for the class has zeros. NaN
-        where a class id is none of the model's, since a compiled function cannot raise.
+        Nonnegative heat ``[batch, map_height, map_width]``, in logits; float32, or float64 if the
+        model computes in float64. It is zero if nothing in the image supports the class, and NaN
+        for an invalid class id, since a compiled function cannot raise.
 
     Source: Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based
     localization", 2017, arXiv 1610.02391, Eq. 1 and 2.
@@ -55,7 +54,7 @@ def grad_cam(
     maps = apply(images, method=Classifier.features)
     maps = maps.astype(parameter_dtype(maps.dtype))
     logits, backwards = jax.vjp(partial(apply, method=Classifier.classify), maps)
-    # An image's logits depend on its own map alone: one pass back serves the whole batch.
+    # The logits of an image depend only on its map: one backward pass serves the whole batch.
     class_range = jnp.arange(logits.shape[-1], dtype=class_ids.dtype)
     is_class = class_range[None] == class_ids[:, None]
     (gradients,) = backwards(is_class.astype(logits.dtype))
@@ -67,16 +66,15 @@ def grad_cam(
 def resize_heat(
     heat: Float[ArrayLike, "batch map_height map_width"], height: int, width: int
 ) -> Float[Array, "batch {height} {width}"]:
-    """Enlarge heat to the size of the images, bilinearly, and scale each image's to [0, 1].
+    """Resize heat bilinearly to the size of the images, and divide it by the maximum of each image.
 
     Args:
-        heat: From :func:`grad_cam`.
-        height: Of the images, in pixels.
-        width: Of the images, in pixels.
+        heat: Output of :func:`grad_cam`.
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
 
     Returns:
-        Shares of the largest heat in the image, ``[batch, height, width]``; heat of zeros stays
-        zero.
+        Heat in [0, 1], ``[batch, height, width]``; all-zero heat stays zero.
     """
     heat = jnp.asarray(heat)
     enlarged = jax.image.resize(heat, (len(heat), height, width), "bilinear")
@@ -87,16 +85,16 @@ def resize_heat(
 def energy_inside(
     heat: Float[ArrayLike, "batch height width"], mask: Bool[ArrayLike, "batch height width"]
 ) -> Float[Array, " batch"]:
-    """Compute the share of the heat that lies inside of a mask.
+    """Compute the fraction of the heat inside a mask.
 
-    Heat that is spread evenly gets the mask's share of the image.
+    For uniform heat, it is the fraction of the image that the mask covers.
 
     Args:
-        heat: Of at least 0, ``[batch, height, width]``, in the size of the mask.
-        mask: True inside of what the model should look at, such as a lesion.
+        heat: Nonnegative heat ``[batch, height, width]``, in the size of the mask.
+        mask: True inside the region of interest, such as a lesion.
 
     Returns:
-        Shares in [0, 1], ``[batch]``; NaN where the mask is empty or the heat is zero everywhere.
+        Fractions in [0, 1], ``[batch]``; NaN if the mask is empty or the heat is zero everywhere.
 
     Raises:
         ValueError: If the shapes differ.
@@ -106,17 +104,17 @@ def energy_inside(
     heat, mask = _same_shape(heat, mask)
     inside = jnp.where(mask, heat, 0).sum((1, 2))
     total = heat.sum((1, 2))
-    # Zero over zero is the NaN of heat that is zero everywhere.
+    # All-zero heat gives 0 / 0 = NaN.
     return jnp.where(mask.any((1, 2)), inside / total, jnp.nan)
 
 
 class PointingGame(NamedTuple):
-    """The outcome of the pointing game for each image, ``[batch]``; shares in [0, 1]."""
+    """Results of the pointing game for each image ``[batch]``, in [0, 1]."""
 
     hit: Float[Array, " batch"]
-    """1 where the maximum of the heat lies in the mask, 0 where it does not."""
+    """1 if the maximum of the heat lies in the mask, else 0; fractional if maxima are tied."""
     chance: Float[Array, " batch"]
-    """What a pixel drawn at random would score: the mask's share of the image."""
+    """Expected score of a random pixel: the fraction of the image that the mask covers."""
 
 
 def pointing_game(
@@ -125,20 +123,20 @@ def pointing_game(
     *,
     tolerance: int = 0,
 ) -> PointingGame:
-    """Ask whether the maximum of the heat lies inside of a mask.
+    """Check whether the maximum of the heat lies inside a mask.
 
-    Enlarged heat has a flat edge of half a cell, and so often several equal maxima. Each counts by
-    its share, as if one were drawn at random: the first one alone would favour upper left corners.
+    Resized heat has flat borders of half a cell, and thus often several equal maxima. The hit is
+    the fraction of them inside the mask; using the first one would favor upper left corners.
 
     Args:
-        heat: Of at least 0, ``[batch, height, width]``, in the size of the mask.
-        mask: True inside of what the model should look at, such as a lesion.
-        tolerance: Distance in pixels from the mask that still is a hit. Zhang et al. allow 15 in
-            photographs about 500 wide; it raises the chance level too, so 0 is the clearer game.
+        heat: Nonnegative heat ``[batch, height, width]``, in the size of the mask.
+        mask: True inside the region of interest, such as a lesion.
+        tolerance: Distance in pixels from the mask that still counts as a hit. Zhang et al. allow
+            15 in photographs about 500 pixels wide. It also raises the chance level.
 
     Returns:
-        Hit and chance level of each image. NaN where the mask is empty, and for the hit where the
-        heat is zero everywhere.
+        Hit and chance level of each image. Both are NaN if the mask is empty, and the hit is NaN if
+        the heat is zero everywhere.
 
     Raises:
         ValueError: If the shapes differ or the tolerance is negative.
@@ -148,7 +146,7 @@ def pointing_game(
     """
     heat, mask = _same_shape(heat, mask)
     if tolerance < 0:
-        raise ValueError(f"tolerance is {tolerance}; expected a number of pixels from 0.")
+        raise ValueError(f"tolerance is {tolerance}; expected at least 0 pixels.")
     reached = _grown(mask, tolerance)
     largest = heat.max((1, 2), keepdims=True)
     at_maximum = heat == largest
@@ -163,14 +161,14 @@ def pointing_game(
 def _grown(
     mask: Bool[Array, "batch height width"], radius: int
 ) -> Bool[Array, "batch height width"]:
-    """The pixels at most ``radius`` from one of the mask, row by row of the disk around a pixel."""
+    """Dilate a mask by a disk, row by row of the disk."""
     height, width = mask.shape[1:]
     grown = jnp.zeros_like(mask)
     for dy in range(-radius, radius + 1):
         dx = isqrt(radius**2 - dy**2)
         padded = jnp.pad(mask, ((0, 0), (radius, radius), (dx, dx)))
         rows = padded[:, radius + dy : radius + dy + height]
-        # Inside of a row, the pixels from dx before to dx after.
+        # A running sum finds the pixels within dx of the mask in their row.
         before = jnp.pad(jnp.cumsum(rows, axis=2), ((0, 0), (0, 0), (1, 0)))
         grown |= before[:, :, 2 * dx + 1 :] > before[:, :, :width]
     return grown

@@ -1,7 +1,7 @@
-"""Accuracy, precision, recall, F1 and MCC, all of them read off one confusion matrix.
+"""Accuracy, precision, recall, F1 and MCC of a confusion matrix.
 
-The confusion matrix is the sum over examples: matrices of batches, devices or resamples add up, and
-the metrics are computed once from the sum. A mean of metrics over batches is never taken.
+Confusion matrices of batches, devices or resamples are summed, and the metrics are computed once
+from the sum; metrics are never averaged over batches.
 """
 
 from typing import NamedTuple
@@ -44,9 +44,9 @@ def confusion_matrix(
 ) -> Int[Array, "{num_classes} {num_classes}"]:
     """Count how often each true class was predicted as each class.
 
-    Works under ``jit`` and ``vmap`` (thousands of resamples at once) with ``num_classes`` static.
-    A trace cannot look at values, so an entry whose label or prediction lies outside
-    ``[0, num_classes)`` is left out; the sum of the matrix tells how many were counted.
+    It works under ``jit`` and ``vmap`` with ``num_classes`` static. A traced function cannot check
+    values, so entries with a label or prediction outside ``[0, num_classes)`` are left out; the sum
+    of the matrix is the number of counted entries.
 
     Args:
         labels: Class ids ``[...]``: ``[n]`` for images, ``[B, H, W]`` for pixels.
@@ -60,7 +60,7 @@ def confusion_matrix(
     Raises:
         ValueError: If the shapes do not match.
     """
-    # Narrow integers such as uint8 would overflow in the number of the cell.
+    # Narrow integers such as uint8 would overflow in the cell index.
     labels = jnp.asarray(labels).astype(jnp.int32)
     predictions = jnp.asarray(predictions).astype(jnp.int32)
     if labels.shape != predictions.shape:
@@ -73,7 +73,7 @@ def confusion_matrix(
     if where is not None:
         counted &= _expand_mask(where, labels.shape)
     num_cells = num_classes**2
-    # bincount drops what lies beyond its length.
+    # bincount ignores indices beyond its length.
     cells = jnp.where(counted, labels * num_classes + predictions, num_cells)
     return jnp.bincount(cells.ravel(), length=num_cells).reshape(num_classes, num_classes)
 
@@ -83,21 +83,20 @@ def classification_metrics(
 ) -> ClassificationMetrics:
     """Compute accuracy, MCC, and precision, recall and F1 per class and as macro means.
 
-    A metric whose denominator is zero is 0, as ``zero_division=0`` in scikit-learn. The macro means
-    run over all classes of the matrix, also one that has no example in this part of the data or is
-    never predicted: the mean then means the same on every part and every resample. (scikit-learn
-    does so with ``labels=range(C)``; its default leaves out a class that is neither present nor
-    predicted.) The metrics of an empty matrix are all 0.
+    A metric with a zero denominator is 0, as with ``zero_division=0`` in scikit-learn. The macro
+    means include all classes of the matrix, even absent or never predicted ones, so that they are
+    comparable between parts of the data and resamples. (scikit-learn does so with
+    ``labels=range(C)``; by default it leaves out classes that are neither present nor predicted.)
+    All metrics of an empty matrix are 0.
 
     Balanced accuracy is the mean recall of the classes that have an example. MCC is the correlation
     of true and predicted classes, R_K of Gorodkin, "Comparing two K-category assignments by a
-    K-category correlation coefficient", 2004, Eq. 8: 1 if all is right, exactly 0 where all labels
-    or all predictions are of one class.
+    K-category correlation coefficient", 2004, Eq. 8: 1 if all predictions are correct, exactly 0 if
+    all labels or all predictions are of one class.
 
     Args:
-        confusion: Counts or weights ``[..., C, C]``, row = true class. A NumPy matrix gives float64
-            results, a JAX one the default float; both work, and JAX also under ``jit`` and
-            ``vmap``.
+        confusion: Counts or weights ``[..., C, C]``, row = true class. NumPy arrays give float64
+            results; JAX arrays give the default float type and work under ``jit`` and ``vmap``.
 
     Returns:
         The metrics ``[...]``; those per class have shape ``[..., C]``.
@@ -105,7 +104,7 @@ def classification_metrics(
     correct = confusion.diagonal(0, -2, -1)
     support = confusion.sum(axis=-1)
     predicted = confusion.sum(axis=-2)
-    # Where a denominator is zero its numerator is too: 1 in its place gives the wanted 0.
+    # If a denominator is zero, so is its numerator; replacing it by 1 gives 0.
     precision = correct / _or_one(predicted)
     recall = correct / _or_one(support)
     f1 = 2 * correct / _or_one(support + predicted)
@@ -143,7 +142,7 @@ def macro_f1(
 
 
 def predicted_classes(logits: Float[np.ndarray, "n classes"]) -> Int[np.ndarray, " n"]:
-    """Return the class of the largest logit; of equal ones the first.
+    """Return the class of the largest logit, the first one of equal logits.
 
     Args:
         logits: Scores ``[n, C]``.
@@ -152,13 +151,13 @@ def predicted_classes(logits: Float[np.ndarray, "n classes"]) -> Int[np.ndarray,
         Class ids ``[n]``.
 
     Raises:
-        ValueError: If a logit is NaN: it has no largest, and argmax would answer all the same.
+        ValueError: If a logit is NaN; argmax would return a class nevertheless.
     """
     num_undefined = int(np.isnan(logits).any(axis=-1).sum())
     if num_undefined:
         raise ValueError(
-            f"The logits of {num_undefined} of {len(logits)} examples hold NaN, so they predict no "
-            "class; look for a diverged training or broken weights."
+            f"The logits of {num_undefined} of {len(logits)} examples contain NaN and predict no "
+            "class; check for diverged training or broken weights."
         )
     return logits.argmax(axis=-1)
 
@@ -166,22 +165,22 @@ def predicted_classes(logits: Float[np.ndarray, "n classes"]) -> Int[np.ndarray,
 def _correlation(
     correct: CountPerClass, support: CountPerClass, predicted: CountPerClass
 ) -> Fraction:
-    """Return MCC from sums of products of counts that share no rounding error.
+    """Compute MCC from sums of products of counts, without cancellation.
 
-    The textbook form subtracts shares from 1, and for a constant classifier divides what rounding
-    leaves of 0 by what it leaves of another 0. Here every difference is one of whole numbers, and
-    the covariance is exactly 0 where a variance is.
+    The textbook form subtracts fractions from 1; for a constant classifier, it divides one rounding
+    error by another. Here only integers are subtracted, and the covariance is exactly 0 whenever a
+    variance is.
     """
     total = support.sum(axis=-1, keepdims=True)
     missed, false_alarms = support - correct, predicted - correct
     rejected = total - support - false_alarms
-    # Shares, because products of counts overflow the integers of JAX.
+    # Fractions, because products of counts overflow JAX's int32.
     scale = _or_one(total)
     joint = (correct / scale) * (rejected / scale) - (missed / scale) * (false_alarms / scale)
     true_variance = ((support / scale) * ((total - support) / scale)).sum(axis=-1)
     predicted_variance = ((predicted / scale) * ((total - predicted) / scale)).sum(axis=-1)
     deviations = true_variance**0.5 * predicted_variance**0.5
-    # The smallest deviation above 0 is far larger; below a deviation of 0 there is a 0 to keep.
+    # Positive deviations are far above the minimum; a zero deviation has a zero numerator.
     return (joint.sum(axis=-1) / deviations.clip(min=np.finfo(np.float32).tiny)).clip(-1, 1)
 
 

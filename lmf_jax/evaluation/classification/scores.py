@@ -1,8 +1,8 @@
-"""Metrics of the predicted probabilities: AUROC, average precision and calibration.
+"""Metrics of predicted probabilities: AUROC, average precision and calibration.
 
-Each is computed from arrays that are prepared once and from a weight per example, which says how
-often the example counts. So thousands of resamples share one sort. With NumPy arrays the metrics
-are float64; with JAX arrays they work under ``jit`` and ``vmap``.
+Each metric is computed from arrays that are prepared once and from a weight per example, so that
+thousands of resamples share one sort. NumPy arrays give float64 metrics; JAX arrays work under
+``jit`` and ``vmap``.
 """
 
 from typing import NamedTuple
@@ -21,24 +21,24 @@ from lmf_jax.evaluation.classification.metrics import (
 )
 
 NUM_BINS = 15
-"""Bins of the calibration error, as in Guo et al."""
+"""Number of bins of the calibration error, as in Guo et al."""
 
 Weights = Float[Array | np.ndarray, " n"]
 
 
 class Rankings(NamedTuple):
-    """For each class, the examples from the most evidence for it to the least.
+    """Examples sorted by decreasing evidence for each class.
 
-    An example's own ranking is that of its true class. Those with equal evidence are a tie,
-    which runs from rank ``tie_first`` to ``tie_last``.
+    The rank of an example within its true class is ambiguous if examples have equal evidence; such
+    a tie spans the ranks ``tie_first`` to ``tie_last``.
 
     Attributes:
-        order: The example at each rank of each class.
-        positive: 1 where that example is of the class, else 0.
-        member: 1 where the example is of the class, else 0, by example and not by rank.
+        order: Index of the example at each rank of each class.
+        positive: 1 if the example at that rank is of the class, else 0.
+        member: 1 if the example is of the class, else 0, indexed by example instead of rank.
         own: True class of each example.
-        tie_first: First rank, in its own ranking, of the examples that tie with it.
-        tie_last: Last rank of them.
+        tie_first: First rank of each example's tie in the ranking of its true class.
+        tie_last: Last rank of the tie.
     """
 
     order: Int[Array | np.ndarray, "classes n"]
@@ -59,12 +59,12 @@ class RankingMetrics(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """The largest probability of each example: its bin, and how far it is from what came true.
+    """Confidence, bin and correctness of the prediction of each example.
 
     Attributes:
-        in_bin: 1 where the example's largest probability lies in the bin, else 0.
+        in_bin: 1 if the example's confidence lies in the bin, else 0.
         confidence: The largest probability.
-        correct: 1 where its class is the true one, else 0.
+        correct: 1 if its class is the true one, else 0.
     """
 
     in_bin: Float[Array | np.ndarray, "bins n"]
@@ -73,13 +73,13 @@ class Calibration(NamedTuple):
 
 
 class ReliabilityBins(NamedTuple):
-    """What a reliability diagram shows, by bin of the largest probability.
+    """Data of a reliability diagram, by bin of the largest probability.
 
     Attributes:
-        edges: The bins' borders from 0 to 1; a bin holds its upper border.
-        counts: Examples in each bin.
-        confidence: Their mean largest probability, 0 where the bin is empty.
-        accuracy: The share of them that was right, 0 where the bin is empty.
+        edges: Edges of the bins from 0 to 1; a bin includes its upper edge.
+        counts: Number of examples in each bin.
+        confidence: Their mean largest probability; 0 if the bin is empty.
+        accuracy: Their accuracy; 0 if the bin is empty.
     """
 
     edges: Float[np.ndarray, " edges"]
@@ -89,7 +89,7 @@ class ReliabilityBins(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """All metrics of a model on a part of the data."""
+    """All metrics of a model on one part of the data."""
 
     classification: ClassificationMetrics
     ranking: RankingMetrics
@@ -97,20 +97,20 @@ class Scores(NamedTuple):
 
 
 def softmax(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
-    """Return the probabilities of the classes in float64, defined for infinite logits too.
+    """Return the class probabilities in float64, also for infinite logits.
 
     Args:
         logits: Scores ``[n, C]``, none NaN.
     """
     finite = _finite(logits)
-    shares = np.exp(finite - finite.max(axis=1, keepdims=True))
-    return shares / shares.sum(axis=1, keepdims=True)
+    exponentials = np.exp(finite - finite.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
 def log_odds(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
     """Return ``log(p / (1 - p))`` of each class against the rest, in float64.
 
-    It orders examples as the probability ``p`` does, and goes on where ``p`` rounds to 1.
+    It orders examples as the probability ``p`` does, even where ``p`` rounds to 1.
 
     Args:
         logits: Scores ``[n, C]``, none NaN.
@@ -129,14 +129,14 @@ def _finite(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n clas
 
 
 def score(labels: Integer[np.ndarray, " n"], logits: Float[np.ndarray, "n classes"]) -> Scores:
-    """Compute all metrics, each example once.
+    """Compute all metrics with equal weights.
 
     Args:
         labels: Class ids ``[n]``.
         logits: Scores ``[n, C]``.
 
     Returns:
-        The metrics in float64; see the functions below for what is undefined.
+        The metrics in float64; see the functions below for undefined ones.
 
     Raises:
         ValueError: If a logit is NaN.
@@ -154,9 +154,9 @@ def score(labels: Integer[np.ndarray, " n"], logits: Float[np.ndarray, "n classe
 def has_counterexamples(
     labels: Integer[np.ndarray, " n"], num_classes: int
 ) -> Bool[np.ndarray, " {num_classes}"]:
-    """Return for which classes there are both examples of it and of others.
+    """Return which classes have both examples and counterexamples.
 
-    For the rest, AUROC and average precision are undefined.
+    For the others, AUROC and average precision are undefined.
     """
     support = np.bincount(labels, minlength=num_classes)
     return (support > 0) & (support < len(labels))
@@ -169,7 +169,7 @@ def rank_by_class(
 
     Args:
         labels: Class ids ``[n]``.
-        evidence: log-odds of the classes ``[n, C]``, or whatever else grows with the probability.
+        evidence: Log-odds of the classes ``[n, C]``, or another score that increases with them.
     """
     num_classes = evidence.shape[-1]
     order = np.argsort(-evidence.T, axis=1, kind="stable")
@@ -193,16 +193,16 @@ def rank_by_class(
 def ranking_metrics(rankings: Rankings, weights: Weights) -> RankingMetrics:
     """Compute AUROC and average precision of each class against the rest, ties counted exactly.
 
-    AUROC is the chance that an example of the class has a larger probability of it than one of
-    another class, a tie counting one half (Hanley and McNeil 1982). Average precision is
-    ``sum_k (recall_k - recall_(k-1)) * precision_k`` over the distinct probabilities, largest
-    first, without interpolation, as scikit-learn's. A class without an example, or without one of
-    another class, has neither (see :func:`has_counterexamples`): its values are 0 and the macro
-    means leave it out.
+    AUROC is the probability that an example of the class has a larger predicted probability of it
+    than one of another class, a tie counting one half (Hanley and McNeil 1982). Average precision
+    is ``sum_k (recall_k - recall_(k-1)) * precision_k`` over the distinct probabilities, largest
+    first, without interpolation, as in scikit-learn. Both are undefined for a class without an
+    example or counterexample (see :func:`has_counterexamples`): the values are 0, and the macro
+    means leave the class out.
 
     Args:
-        rankings: From :func:`rank_by_class`.
-        weights: How often each example counts ``[n]``.
+        rankings: Output of :func:`rank_by_class`.
+        weights: Weight of each example ``[n]``.
 
     Returns:
         The metrics; those per class have shape ``[C]``.
@@ -211,12 +211,12 @@ def ranking_metrics(rankings: Rankings, weights: Weights) -> RankingMetrics:
     weights_by_rank = weights[rankings.order]
     positives_by_rank = weights_by_rank * rankings.positive
     negatives_by_rank = weights_by_rank - positives_by_rank
-    # Sums of whole numbers, exact in float32 up to 16 million.
+    # Sums of integers are exact in float32 up to 16 million.
     positives = positives_by_rank.cumsum(axis=1)
     negatives = negatives_by_rank.cumsum(axis=1)
     num_positives, num_negatives = positives[:, -1], negatives[:, -1]
 
-    # Seen from each example, in its own ranking.
+    # For each example, in the ranking of its true class.
     negatives_above = (negatives - negatives_by_rank)[own, first]
     negatives_through = negatives[own, last]
     positives_through = positives[own, last]
@@ -224,11 +224,11 @@ def ranking_metrics(rankings: Rankings, weights: Weights) -> RankingMetrics:
     chance = beaten / num_negatives[own].clip(min=1)
     precision = positives_through / (positives_through + negatives_through).clip(min=1)
 
-    # Divided last, so that a faultless ranking is exactly 1.
+    # The division comes last, so that a perfect ranking gives exactly 1.
     auroc = (rankings.member * (weights * chance)[None]).sum(axis=1) / num_positives.clip(min=1)
     average_precision = (rankings.member * (weights * precision)[None]).sum(axis=1)
     average_precision /= num_positives.clip(min=1)
-    defined = (num_positives * num_negatives).clip(max=1)  # 1 or 0
+    defined = (num_positives * num_negatives).clip(max=1)  # 1 or 0.
     num_defined = defined.sum().clip(min=1)
     return RankingMetrics(
         macro_auroc=(auroc * defined).sum() / num_defined,
@@ -241,14 +241,14 @@ def ranking_metrics(rankings: Rankings, weights: Weights) -> RankingMetrics:
 def calibration(
     labels: Integer[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]
 ) -> Calibration:
-    """Put the largest probability of each example into one of 15 bins of equal width.
+    """Assign the largest probability of each example to one of 15 bins of equal width.
 
     Args:
         labels: Class ids ``[n]``.
-        probabilities: Of the classes ``[n, C]``.
+        probabilities: Class probabilities ``[n, C]``.
     """
     confidence = probabilities.max(axis=-1)
-    # A bin holds its upper border, as in Guo et al.
+    # A bin includes its upper edge, as in Guo et al.
     bins = (np.ceil(confidence * NUM_BINS) - 1).clip(0, NUM_BINS - 1)
     return Calibration(
         in_bin=(bins == np.arange(NUM_BINS)[:, None]).astype(np.float32),
@@ -264,8 +264,8 @@ def expected_calibration_error(calibrated: Calibration, weights: Weights) -> Fra
     Calibration of Modern Neural Networks", 2017, Eq. 3.
 
     Args:
-        calibrated: From :func:`calibration`.
-        weights: How often each example counts ``[n]``.
+        calibrated: Output of :func:`calibration`.
+        weights: Weight of each example ``[n]``.
     """
     gap = weights * (calibrated.correct - calibrated.confidence)
     return abs((calibrated.in_bin * gap[None]).sum(axis=1)).sum() / weights.sum()
@@ -274,11 +274,11 @@ def expected_calibration_error(calibrated: Calibration, weights: Weights) -> Fra
 def reliability_bins(
     labels: Integer[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]
 ) -> ReliabilityBins:
-    """Compare how sure a model is with how often it is right, for a reliability diagram.
+    """Compute confidence and accuracy by bin, for a reliability diagram.
 
     Args:
         labels: Class ids ``[n]``.
-        probabilities: Of the classes ``[n, C]``.
+        probabilities: Class probabilities ``[n, C]``.
 
     Returns:
         The 15 bins of :func:`expected_calibration_error`.

@@ -1,8 +1,8 @@
-"""Metrics of one segmented case: counts and overlap of each class, and the distance of surfaces.
+"""Metrics of a segmented case: counts and overlap of each class, and surface distances.
 
-A class that is in neither of the two label maps was segmented without fault: its overlap is 1 and
-its distance 0. Of one that is in one of the two alone the overlap is 0, and the distance the
-diagonal of the case, the largest that there can be.
+A class that is absent from both label maps counts as perfect: its overlap is 1 and its distance 0.
+For a class in only one of them, the overlap is 0 and the distance is the diagonal of the case, the
+largest possible distance.
 """
 
 import math
@@ -15,7 +15,7 @@ from scipy.spatial import KDTree
 
 OVERLAP_METRICS = ("dsc", "iou", "precision", "recall")
 CASE_METRICS = (*OVERLAP_METRICS, "hd95")
-"""Metrics of a case and class, by their names in ``test.json``."""
+"""Names of the metrics of a case and class in ``test.json``."""
 
 QUANTILE = 0.95
 
@@ -25,27 +25,27 @@ def case_counts(
     prediction: Integer[np.ndarray, "*space"],
     num_classes: int,
 ) -> Int[np.ndarray, "{num_classes} 3"]:
-    """Count the pixels or voxels of each class that were found, made up and missed.
+    """Count true positives, false positives and false negatives of each class.
 
     Args:
-        labels: True class of every place.
-        prediction: Predicted class of every place.
+        labels: True class of every pixel or voxel.
+        prediction: Predicted class of every pixel or voxel.
         num_classes: Number of classes ``C``.
 
     Returns:
         True positives, false positives and false negatives of each class, int64 ``[C, 3]``.
 
     Raises:
-        ValueError: If the shapes differ or a value is no class id.
+        ValueError: If the shapes differ or a value is not a class id.
     """
     _check_class_ids(labels, prediction, num_classes)
-    narrow = np.min_scalar_type(num_classes**2 - 1)  # a volume has 50 million voxels
+    narrow = np.min_scalar_type(num_classes**2 - 1)  # Volumes have up to 50 million voxels.
     cells = labels.astype(narrow).ravel() * narrow.type(num_classes)
     cells += prediction.astype(narrow).ravel()
     confusion = np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
     true_positives = confusion.diagonal()
-    found, there = confusion.sum(axis=0), confusion.sum(axis=1)
-    counts = (true_positives, found - true_positives, there - true_positives)
+    predicted, actual = confusion.sum(axis=0), confusion.sum(axis=1)
+    counts = (true_positives, predicted - true_positives, actual - true_positives)
     return np.stack(counts, axis=-1).astype(np.int64)
 
 
@@ -55,13 +55,13 @@ def overlap_metrics(
     """Compute the overlap of truth and prediction.
 
     Args:
-        counts: True positives, false positives and false negatives, as :func:`case_counts` returns
-            them, of any number of cases.
+        counts: True positives, false positives and false negatives of any number of cases, from
+            :func:`case_counts`.
 
     Returns:
         ``dsc``, the Dice similarity coefficient 2TP / (2TP + FP + FN), ``iou``, TP / (TP + FP +
         FN), ``precision``, TP / (TP + FP), and ``recall``, TP / (TP + FN), float64 in [0, 1]. All
-        are 1 for a class in neither truth nor prediction, and 0/0 is 0 for any other.
+        are 1 for a class in neither truth nor prediction; otherwise 0/0 is 0.
     """
     true_positives, false_positives, false_negatives = np.moveaxis(counts, -1, 0)
     is_absent = (true_positives + false_positives + false_negatives) == 0
@@ -86,29 +86,29 @@ def hausdorff_95(
 ) -> Float[np.ndarray, " {num_classes}"]:
     """Compute the 95 % Hausdorff distance of each class between truth and prediction.
 
-    From each place on the surface of one object, the distance to the nearest on the surface of the
-    other: the 95th percentile of these, and the larger one of the two directions. So define it
-    MONAI and the guidelines of Metrics Reloaded (Maier-Hein, Reinke et al. 2024,
-    doi:10.1038/s41592-023-02151-z). MedPy pools the distances of both directions before it takes
-    the percentile; a false positive far away then vanishes in the large surface of the true object.
+    It is the 95th percentile of the distances from each surface element of one object to the
+    nearest one of the other, and the larger of the two directions, as in MONAI and Metrics Reloaded
+    (Maier-Hein, Reinke et al. 2024, doi:10.1038/s41592-023-02151-z). MedPy pools the distances of
+    both directions before taking the percentile; a distant false positive then vanishes in the
+    large surface of the true object.
 
-    The surface of an object are its pixels or voxels with a side on another class or on the edge of
-    the image. Distances are exact, between centres; a k-d tree finds the nearest, since the time
-    for a distance transform grows with the box around both objects, which for the background is the
-    whole volume.
+    The surface of an object consists of its pixels or voxels with a face on another class or on the
+    edge of the image. Distances are exact, between centers. They are found with a k-d tree: the
+    cost of a distance transform grows with the bounding box of both objects, which for the
+    background is the whole volume.
 
     Args:
-        labels: True class of every place.
-        prediction: Predicted class of every place.
+        labels: True class of every pixel or voxel.
+        prediction: Predicted class of every pixel or voxel.
         num_classes: Number of classes ``C``.
         spacing: Size of a pixel or voxel along each axis, in mm, or 1 for distances in pixels.
 
     Returns:
-        Distance of each class in the unit of the spacing, float64 ``[C]``. 0 for a class in neither
-        of the two; for one in one of them alone the diagonal of the image or volume.
+        Distance of each class in the unit of the spacing, float64 ``[C]``: 0 for a class in neither
+        label map, and the diagonal of the image or volume for a class in only one of them.
 
     Raises:
-        ValueError: If the shapes differ, a value is no class id, or the spacing does not fit.
+        ValueError: If the shapes differ, a value is not a class id, or the spacing is invalid.
     """
     _check_class_ids(labels, prediction, num_classes)
     if len(spacing) != labels.ndim or not all(0 < size < math.inf for size in spacing):
@@ -138,8 +138,8 @@ def hausdorff_95(
 def _boxes(
     values: Integer[np.ndarray, "*space"], num_classes: int
 ) -> list[tuple[slice, ...] | None]:
-    """Return the box around each class; None of a class that is not there."""
-    return find_objects(values.astype(np.int32) + 1, max_label=num_classes)  # 0 is none to SciPy
+    """Return the bounding box of each class; None for an absent class."""
+    return find_objects(values.astype(np.int32) + 1, max_label=num_classes)  # SciPy ignores 0.
 
 
 def _distance(
@@ -147,20 +147,20 @@ def _distance(
     second: Bool[np.ndarray, "*space"],
     sizes: Float[np.ndarray, " axes"],
 ) -> float:
-    # A crop changes no surface: it ends on the edge of the image, or where the class is not.
+    # Cropping changes no surface: beyond the box, there is the edge of the image or another class.
     a, b = (values & ~binary_erosion(values) for values in (first, second))
     return max(_directed_distance(a, b, sizes), _directed_distance(b, a, sizes))
 
 
 def _directed_distance(
-    start: Bool[np.ndarray, "*space"],
-    goal: Bool[np.ndarray, "*space"],
+    source: Bool[np.ndarray, "*space"],
+    target: Bool[np.ndarray, "*space"],
     sizes: Float[np.ndarray, " axes"],
 ) -> float:
-    distances = np.zeros(np.count_nonzero(start))
-    apart = np.argwhere(start & ~goal)  # all others lie on the other surface
+    distances = np.zeros(np.count_nonzero(source))
+    apart = np.argwhere(source & ~target)  # The distance of all others is 0.
     if len(apart):
-        tree = KDTree(np.argwhere(goal) * sizes, balanced_tree=False)  # is built far faster
+        tree = KDTree(np.argwhere(target) * sizes, balanced_tree=False)  # Much faster to build.
         distances[: len(apart)] = tree.query(apart * sizes)[0]
     return float(np.quantile(distances, QUANTILE))
 
@@ -169,11 +169,12 @@ def _check_class_ids(labels: np.ndarray, prediction: np.ndarray, num_classes: in
     if labels.shape != prediction.shape or labels.size == 0:
         raise ValueError(
             f"labels have shape {labels.shape} and the prediction {prediction.shape}; expected the "
-            "same for both, of at least one pixel or voxel."
+            "same nonempty shape."
         )
-    for name, values in (("labels", labels), ("prediction", prediction)):
-        if values.min() < 0 or values.max() >= num_classes:
+    for name, values in (("labels contain", labels), ("prediction contains", prediction)):
+        low, high = values.min(), values.max()
+        if low < 0 or high >= num_classes:
             raise ValueError(
-                f"{name} hold the value {values.min() if values.min() < 0 else values.max()}; "
-                f"expected class ids from 0 to {num_classes - 1}."
+                f"{name} the value {low if low < 0 else high}; expected class ids from 0 to "
+                f"{num_classes - 1}."
             )

@@ -1,4 +1,4 @@
-"""Which runs can be compared, what the comparison computes, and how it is laid out."""
+"""Comparison of classification runs: refused runs, results and layout."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ def predictions_of(*run_dirs):
     return np.stack([read_run(run_dir).logits.argmax(axis=1) for run_dir in run_dirs])
 
 
-def test_runs_that_differ_in_their_seed_alone_are_a_group(several_runs, comparison):
+def test_runs_that_differ_only_in_the_seed_form_a_group(several_runs, comparison):
     assert [group.name for group in comparison.run_groups] == ["lmf", "ce", "focal"]
     assert [group.seeds for group in comparison.run_groups] == [(0, 1, 2), (1, 2, 3), (0,)]
     assert comparison.run_groups[1].run_dirs == tuple(
@@ -52,7 +52,7 @@ def test_several_seeds_get_their_mean_and_t_interval(several_runs, comparison):
     assert (found.low, found.high) == pytest.approx(ends)
 
 
-def test_pairs_meet_on_the_seeds_that_both_have(several_runs, comparison):
+def test_pairs_are_compared_on_shared_seeds(several_runs, comparison):
     pair = comparison.pairs[0]
     assert (pair.first, pair.second, pair.seeds) == (0, 1, (1, 2))
     lmf = predictions_of(several_runs["lmf-1"], several_runs["lmf-2"])
@@ -79,7 +79,7 @@ def test_one_run_against_one_gets_mcnemar(several_runs, comparison):
     assert pair.mcnemar == mcnemar(*correct)
 
 
-def test_a_difference_that_other_seeds_may_turn_around_does_not_hold(comparison):
+def test_a_difference_that_other_seeds_may_reverse_does_not_count(comparison):
     pair = comparison.pairs[0]
     moved = [
         dataclasses.replace(pair, over_seeds=pair.over_seeds._replace(low=low, high=0.2))
@@ -93,7 +93,7 @@ def test_a_difference_that_other_seeds_may_turn_around_does_not_hold(comparison)
     assert " yes " in rows[0] and " no " in rows[1]
 
 
-def test_known_lesions_are_drawn(several_runs, tmp_path):
+def test_known_lesions_are_the_resampled_units(several_runs, tmp_path):
     runs = [shutil.copytree(several_runs[name], tmp_path / name) for name in ("lmf-0", "ce-1")]
     with np.load(runs[0] / "predictions.npz") as file:
         arrays = dict(file)
@@ -108,7 +108,7 @@ def test_known_lesions_are_drawn(several_runs, tmp_path):
     assert found.pairs[0].mcnemar == mcnemar(*correct, lesions) != plain.pairs[0].mcnemar
 
 
-def test_groups_without_a_common_seed_are_compared_whole(several_runs, comparison):
+def test_groups_without_a_shared_seed_are_compared_with_all_runs(several_runs, comparison):
     pair = comparison.pairs[2]
     assert pair.seeds == () and pair.mcnemar is None and pair.over_seeds is None
     means = [
@@ -147,11 +147,11 @@ def test_the_order_of_the_images_does_not_matter(two_runs):
     assert (pair.mcnemar.only_first, pair.mcnemar.only_second, pair.mcnemar.p_value) == (0, 0, 1)
 
 
-def test_a_seed_that_comes_again_is_a_run_of_its_own(two_runs):
+def test_a_repeated_seed_starts_another_group(two_runs):
     assert [group.name for group in compare_runs(two_runs).run_groups] == ["a", "b"]
 
 
-def test_where_and_how_a_run_ran_does_not_part_it_from_others(two_runs):
+def test_run_only_settings_do_not_separate_groups(two_runs):
     change = {"seed": 4, "data_dir": "elsewhere", "resume": True, "num_processes": 2}
     change_json(two_runs[1] / "config.json", lambda record: record["config"].update(change))
     (group,) = compare_runs(two_runs).run_groups
@@ -159,7 +159,7 @@ def test_where_and_how_a_run_ran_does_not_part_it_from_others(two_runs):
     assert "vs" not in format_comparison(compare_runs(two_runs))
 
 
-def test_an_undefined_metric_is_left_open(two_runs):
+def test_an_undefined_metric_is_shown_as_not_available(two_runs):
     for run_dir in two_runs:
         change_json(run_dir / "test.json", lambda test: test.update(auroc=None))
     comparison = compare_runs(two_runs)
@@ -185,7 +185,7 @@ def test_runs_of_other_data_or_images_are_refused_by_name(two_runs):
         compare_runs(two_runs)
 
 
-def test_layout_fits_100_columns_and_says_what_it_means(comparison):
+def test_layout_fits_100_columns_and_explains_intervals(comparison):
     text = format_comparison(comparison)
     lines = text.split("\n")
     assert max(map(len, lines)) <= 100
@@ -204,7 +204,7 @@ def test_layout_fits_100_columns_and_says_what_it_means(comparison):
     assert "corrected for 3 pairs" in words
 
 
-def test_long_names_are_shortened_in_the_table_alone(tmp_path, write_run):
+def test_long_names_are_shortened_only_in_the_table(tmp_path, write_run):
     config = {"loss": "class-balanced", "effective_number_beta": 0.99999, "learning_rate": 0.00123}
     runs = [
         write_run(tmp_path / "a", config, noise_seed=0),

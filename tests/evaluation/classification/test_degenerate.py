@@ -1,4 +1,4 @@
-"""Degenerate tests end with a report that holds no nonsense and with files that are read again."""
+"""Degenerate classification tests give valid files and reports without NaN or empty values."""
 
 import json
 
@@ -24,7 +24,7 @@ CLASSIFIER_TESTS = classifier_tests()
 
 @pytest.fixture(scope="module")
 def classifier_runs(tmp_path_factory):
-    """Write the runs when they are asked for, each once."""
+    """Return a function that writes each run once, on first use."""
     root, written = tmp_path_factory.mktemp("runs"), {}
 
     def write(name):
@@ -71,7 +71,7 @@ def test_a_degenerate_classifier_is_compared(name, classifier_runs, tmp_path, ca
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_logits_that_no_reader_takes_are_not_written(value, tmp_path):
+def test_non_finite_logits_are_not_written(value, tmp_path):
     logits = answers([0, 1, 2])
     logits[1, 2] = value
     with pytest.raises(UserError, match="NaN or infinity for 1 of 3 test images"):
@@ -79,7 +79,7 @@ def test_logits_that_no_reader_takes_are_not_written(value, tmp_path):
     assert not (tmp_path / "run" / "test.json").exists()
 
 
-def test_a_loss_near_the_end_of_float32_is_reported(tmp_path, drawn):
+def test_a_loss_near_the_float32_maximum_is_reported(tmp_path, drawn):
     run_dir = tmp_path / "run"
     printed = write_classifier_run(run_dir, CLASSIFIER_TESTS["perfect"])
     epoch = json.loads((run_dir / "metrics.jsonl").read_text())

@@ -1,4 +1,4 @@
-"""What the figures of heat show, read from their artists and their pixels."""
+"""Contents of the figures of explanations, read from their artists and pixels."""
 
 import numpy as np
 import pytest
@@ -31,23 +31,23 @@ def example(name="first", columns=("ce", "lmf"), mask=LESION, true_class="melano
 
 
 def pictures(figure):
-    """The axes that show a picture; the last axes are those of the colour bar."""
+    """Return the axes with pictures; the last axes are those of the color bar."""
     return figure.axes[:-1]
 
 
 def lightness(colors):
-    """Relative luminance of sRGB (WCAG 2), to the power of 1/3."""
+    """Return the relative luminance of sRGB (WCAG 2) to the power of 1/3."""
     shares = np.asarray(colors) / 255
     linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
     return np.cbrt(linear @ [0.2126, 0.7152, 0.0722])
 
 
-def test_an_image_shows_through_its_heat():
+def test_an_image_is_visible_below_its_heat():
     shown = overlay(IMAGE, RAMP)
     np.testing.assert_array_equal(shown[:, 0], IMAGE[:, 0])
     hottest, below = shown[:, -1].astype(int), IMAGE[:, -1].astype(int)
     assert len(np.unique(hottest, axis=0)) > SIZE / 2
-    # Less of the image than of the heat: the colour is what is seen first.
+    # The heat dominates the image.
     assert np.ptp(hottest, axis=0).max() < 0.5 * np.ptp(below, axis=0).max()
 
 
@@ -60,7 +60,7 @@ def test_more_heat_is_brighter_on_any_dark_or_middle_image():
 
 
 def test_heat_of_another_size_is_refused(monkeypatch):
-    # The annotations refuse it first; a user without them meets the sentence below.
+    # Runtime type checks come first in tests; users without them get this error.
     monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
     with pytest.raises(ValueError, match=r"heat has shape \(7, 7\) and image \(24, 24, 3\)"):
         overlay(IMAGE, RAMP[:7, :7])
@@ -78,7 +78,7 @@ def test_a_row_is_an_image_and_a_column_an_explanation():
     assert heads == [["image"], ["ce"], ["lmf"], [], [], []]
 
 
-def test_titles_say_class_and_probability_and_mark_what_is_wrong():
+def test_titles_show_class_and_probability_and_mark_wrong_classes():
     true, wrong, right = pictures(draw_explanations([example()]))
     assert true.get_title() == "melanoma"
     assert wrong.get_title() == "✗ nevus 0.25"
@@ -87,7 +87,7 @@ def test_titles_say_class_and_probability_and_mark_what_is_wrong():
     assert to_hex(right.title.get_color()) == INK
 
 
-def test_nothing_is_wrong_where_nobody_knows_the_class():
+def test_no_class_is_marked_wrong_if_the_truth_is_unknown():
     image, first, _ = pictures(draw_explanations([example(true_class=None)]))
     assert image.get_title() == ""
     assert first.get_title() == "nevus 0.25"
@@ -114,7 +114,7 @@ def test_long_names_stay_within_their_column():
     figure = draw_explanations(
         [ExplainedImage("x" * 60, IMAGE, columns, "Benign keratosis-like lesions $a_b$", LESION)]
     )
-    figure.draw_without_rendering()  # lays the figure out
+    figure.draw_without_rendering()  # Computes the layout.
     for axes in pictures(figure):
         column = axes.get_window_extent()
         for text in (axes.title, *axes.texts):
@@ -130,7 +130,7 @@ def test_the_file_is_a_picture_and_equal_figures_give_equal_files(tmp_path):
     assert min(imread(paths[0]).shape[:2]) > 400
 
 
-def test_what_cannot_be_drawn_is_named():
+def test_undrawable_examples_are_refused():
     with pytest.raises(ValueError, match="expected at least one"):
         draw_explanations([])
     with pytest.raises(ValueError, match="Image second is explained in the columns lmf and"):

@@ -1,4 +1,4 @@
-"""Grad-CAM against its definition and against PyTorch's hooks; the mask scores by hand."""
+"""Grad-CAM against its definition and PyTorch hooks; mask scores against manual results."""
 
 import functools
 import warnings
@@ -32,7 +32,7 @@ def random_images(size=48):
 
 
 def random_variables(model, images):
-    """Weights and statistics with no value at its default, that keep activations near 1."""
+    """Return random weights and statistics that keep activations near 1."""
     rng = np.random.RandomState(1)
 
     def draw(leaf):
@@ -45,7 +45,7 @@ def random_variables(model, images):
 
 @functools.cache
 def tiny_case(name, head="linear"):
-    """Model, variables, last maps and heat, all of them in float64."""
+    """Return model, variables, last feature maps and heat in float64."""
     with jax.enable_x64(True):
         model = create_tiny_model(name, dtype=jnp.float64, head=head)
         images = jnp.asarray(random_images())
@@ -60,7 +60,7 @@ def grad_cam_of(model, variables, images, class_ids=CLASS_IDS):
 
 
 def weighted_channels(maps, gradient):
-    """Eq. 1 and 2 for one image, channel by channel."""
+    """Compute Eq. 1 and 2 for one image, channel by channel."""
     heat = np.zeros(maps.shape[:2])
     for k in range(maps.shape[2]):
         alpha = sum(gradient[i, j, k] for i, j in np.ndindex(heat.shape)) / heat.size
@@ -89,7 +89,7 @@ def test_heat_of_every_model_is_that_of_the_definition(name):
 
 
 def test_heat_is_that_of_finite_differences():
-    # The cosine head: its logits are no linear function of the maps.
+    # The cosine head, whose logits are nonlinear in the maps.
     model, variables, maps, heat = tiny_case("resnet50", "cosine")
     one, class_id, step = np.asarray(maps[0]), int(CLASS_IDS[0]), 1e-5
     moves = step * np.eye(one.size).reshape(-1, *one.shape)
@@ -102,7 +102,7 @@ def test_heat_is_that_of_finite_differences():
 
 
 class CoarseBackbone(nn.Module):
-    """Two convolutions, as a person may bring them."""
+    """A user-defined model of two convolutions."""
 
     dtype: jnp.dtype
 
@@ -120,7 +120,7 @@ def coarse_case(dtype=jnp.float32):
     return model, model.init(jax.random.key(0), images), images
 
 
-def test_an_image_has_the_heat_that_it_has_alone_and_for_its_own_class():
+def test_heat_depends_only_on_the_image_and_its_class():
     model, variables, images = coarse_case()
     heat = grad_cam_of(model, variables, images)
     for i in range(len(images)):
@@ -131,7 +131,7 @@ def test_an_image_has_the_heat_that_it_has_alone_and_for_its_own_class():
     np.testing.assert_array_equal(others[1:], heat[1:])
 
 
-def test_heat_is_never_negative_and_half_precision_is_left_before_it():
+def test_heat_is_nonnegative_and_computed_in_full_precision():
     model, variables, images = coarse_case(jnp.bfloat16)
     heat = grad_cam_of(model, variables, images)
     assert heat.dtype == jnp.float32
@@ -147,10 +147,10 @@ def test_an_unknown_class_has_no_heat():
 def test_heat_is_that_of_hooks_in_torch():
     torch = pytest.importorskip("torch", reason="compares with torch, which is not installed")
     with warnings.catch_warnings():
-        # torchvision says so where its image files do not match the installed torch.
+        # torchvision warns if its image extension does not match the installed torch.
         warnings.filterwarnings("ignore", "Failed to load image Python extension")
         torchvision = pytest.importorskip("torchvision", reason="compares with torchvision")
-    torch.set_num_threads(1)  # several threads wait for each other on a busy machine
+    torch.set_num_threads(1)  # Several threads wait for each other on a busy machine.
     weights = make_golden.seeded_state_dict(stored_shapes("resnet50"))
     images = random_images(size=64)
 
@@ -196,18 +196,18 @@ def left_half(batch, height, width):
     return mask
 
 
-def test_energy_is_the_share_of_the_heat_in_the_mask():
+def test_energy_is_the_fraction_of_the_heat_in_the_mask():
     heat = np.array([[[1, 2, 0, 1]], [[0, 0, 0, 5]], [[3, 3, 3, 3]]], np.float32)
     np.testing.assert_allclose(energy_inside(heat, left_half(3, 1, 4)), [0.75, 0, 0.5])
 
 
-def test_energy_without_a_mask_or_without_heat_is_left_out():
+def test_energy_without_a_mask_or_heat_is_nan():
     heat = np.array([[[1, 2]], [[0, 0]]], np.float32)
     mask = np.array([[[False, False]], [[True, False]]])
     assert np.isnan(energy_inside(heat, mask)).all()
 
 
-def test_pointing_game_asks_where_the_maximum_lies():
+def test_pointing_game_finds_whether_the_maximum_is_inside():
     heat = np.array([[[1, 3, 0, 2]], [[0, 0, 1, 0]]], np.float32)
     mask = np.array([[[True, True, True, False]], [[True, True, False, False]]])
     game = pointing_game(heat, mask)
@@ -215,14 +215,14 @@ def test_pointing_game_asks_where_the_maximum_lies():
     np.testing.assert_allclose(game.chance, [0.75, 0.5])
 
 
-def test_equal_maxima_count_by_their_shares():
+def test_equal_maxima_count_by_their_fraction():
     heat = np.array([[[5, 0, 5, 5]]], np.float32)
     np.testing.assert_allclose(pointing_game(heat, left_half(1, 1, 4)).hit, [1 / 3])
 
 
 @pytest.mark.parametrize("cell", [(0, 0), (0, 1), (1, 0), (1, 1)])
-def test_no_corner_is_favoured_over_another(cell):
-    # The outer 8x8 pixels of an enlarged corner are flat, and 4x4 of them lie in the mask.
+def test_no_corner_is_favored_over_another(cell):
+    # The outer 8x8 pixels of a resized corner are flat, and 4x4 of them lie in the mask.
     heat = np.zeros((1, 2, 2), np.float32)
     heat[0][cell] = 0.3
     middle = np.zeros((1, 32, 32), bool)
@@ -231,7 +231,7 @@ def test_no_corner_is_favoured_over_another(cell):
     np.testing.assert_allclose(hit, [0.25])
 
 
-def test_pointing_game_without_a_mask_or_without_heat_is_left_out():
+def test_pointing_game_without_a_mask_or_heat_is_nan():
     heat = np.array([[[1, 2]], [[0, 0]]], np.float32)
     mask = np.array([[[False, False]], [[True, False]]])
     game = pointing_game(heat, mask)
@@ -246,7 +246,7 @@ def test_tolerance_is_a_distance_from_the_mask(tolerance):
     squares = [(rows - r) ** 2 + (columns - c) ** 2 for r, c in np.argwhere(mask)]
     near = np.min(squares, axis=0) <= tolerance**2
     heat = np.zeros((mask.size, *mask.shape), np.float32)
-    heat[np.arange(mask.size), rows.ravel(), columns.ravel()] = 1  # one game for each pixel
+    heat[np.arange(mask.size), rows.ravel(), columns.ravel()] = 1  # One game for each pixel.
     game = pointing_game(heat, np.broadcast_to(mask, heat.shape), tolerance=tolerance)
     np.testing.assert_array_equal(game.hit, near.ravel())
     np.testing.assert_allclose(game.chance, near.mean(), rtol=1e-6)
@@ -262,7 +262,7 @@ def test_scores_are_those_of_compiled_functions():
 
 
 def test_wrong_arguments_are_named(monkeypatch):
-    # The annotations refuse other shapes first; a user without them meets the sentence below.
+    # Runtime type checks come first in tests; users without them get this error.
     monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
     heat, mask = random_heat(1, 4, 4), left_half(1, 6, 6)
     for score in (energy_inside, pointing_game):

@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn, and what they do where scikit-learn has no say."""
+"""Metrics against scikit-learn, and cases that scikit-learn does not define."""
 
 import inspect
 
@@ -16,7 +16,7 @@ from lmf_jax.evaluation.classification.metrics import (
     predicted_classes,
 )
 
-# Few sizes, because each is compiled anew.
+# Few sizes, because each is compiled separately.
 PARTS = st.tuples(st.sampled_from([2, 3, 6]), st.sampled_from([1, 4, 30])).flatmap(
     lambda part: st.tuples(
         st.just(part[0]),
@@ -32,9 +32,9 @@ PARTS = st.tuples(st.sampled_from([2, 3, 6]), st.sampled_from([1, 4, 30])).flatm
 @pytest.mark.filterwarnings("ignore:A single label was found")
 @settings(max_examples=100, deadline=None)
 @given(PARTS)
-@example((3, [(0, 1), (1, 1), (2, 1)]))  # one class predicted for all
-@example((4, [(0, 2), (2, 0)]))  # classes 1 and 3 absent
-@example((2, [(1, 0)]))  # nothing right
+@example((3, [(0, 1), (1, 1), (2, 1)]))  # One predicted class.
+@example((4, [(0, 2), (2, 0)]))  # Classes 1 and 3 are absent.
+@example((2, [(1, 0)]))  # No correct prediction.
 def test_metrics_equal_scikit_learn(part):
     num_classes, pairs = part
     labels, predictions = np.array(pairs).T
@@ -148,7 +148,7 @@ def test_correlation_without_variance_is_exactly_zero(counts):
     labels, predictions = pairs_of(confusion)
     assert sklearn_metrics.matthews_corrcoef(labels, predictions) == 0
     assert classification_metrics(confusion).mcc == 0
-    for scale in (1, 3, 1_000_003):  # a share of a large total has more digits to round
+    for scale in (1, 3, 1_000_003):  # Fractions of a large total have more digits to round.
         on_device = jnp.asarray(scale * confusion)
         assert classification_metrics(on_device).mcc == 0
         assert jax.jit(classification_metrics)(on_device).mcc == 0
@@ -161,10 +161,10 @@ def test_correlation_without_variance_is_exactly_zero(counts):
 def test_correlation_equals_scikit_learn_and_stays_within_its_bounds(num_classes, largest):
     rng = np.random.default_rng([num_classes, largest])
     matrices = rng.integers(0, largest + 1, (40, num_classes, num_classes))
-    matrices[:10] *= np.eye(num_classes, dtype=int)  # all right
-    matrices[10:20] *= 1 - np.eye(num_classes, dtype=int)  # all wrong
-    matrices[20:30, :, 1:] = 0  # constant
-    matrices[25:30, 0, 1] = 1  # constant but for one
+    matrices[:10] *= np.eye(num_classes, dtype=int)  # All correct.
+    matrices[10:20] *= 1 - np.eye(num_classes, dtype=int)  # All wrong.
+    matrices[20:30, :, 1:] = 0  # Constant.
+    matrices[25:30, 0, 1] = 1  # Constant except for one.
     expected = np.array([scikit_learn_mcc(matrix) for matrix in matrices])
     in_float64 = np.array([classification_metrics(matrix).mcc for matrix in matrices])
     np.testing.assert_allclose(in_float64, expected, rtol=1e-9, atol=1e-15)
@@ -177,7 +177,7 @@ def test_correlation_equals_scikit_learn_and_stays_within_its_bounds(num_classes
 
 
 def pairs_of(confusion):
-    """Labels and predictions that a confusion matrix counts."""
+    """Return labels and predictions that give a confusion matrix."""
     cells = np.repeat(np.arange(confusion.size), confusion.ravel())
     return np.divmod(cells, len(confusion))
 
@@ -201,7 +201,7 @@ def test_empty_confusion_matrix_gives_zeros():
         assert all(np.all(np.asarray(value) == 0) for value in classification_metrics(matrix))
 
 
-# jaxtyping refuses wrong shapes in these tests; a user without it meets the sentences below.
+# Runtime type checks come first in tests; users without them get these errors.
 def test_shapes_that_do_not_match_are_named():
     labels = np.array([0, 1])
     with pytest.raises(ValueError, match=r"labels have shape \(2,\) and predictions \(1,\)"):
@@ -218,5 +218,5 @@ def test_predicted_classes_takes_the_largest_logit():
 def test_nan_logits_are_refused_with_their_number():
     logits = np.zeros((4, 3))
     logits[1, 2] = logits[3, 0] = logits[3, 1] = np.nan
-    with pytest.raises(ValueError, match="2 of 4 examples hold NaN"):
+    with pytest.raises(ValueError, match="2 of 4 examples contain NaN"):
         predicted_classes(logits)

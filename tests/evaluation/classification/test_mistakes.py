@@ -12,15 +12,24 @@ from lmf_jax.evaluation.classification.mistakes import (
 
 LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1])
 LOGITS = np.zeros((8, 3), np.float32)
-LOGITS[np.arange(8), [0, 0, 1, 2, 0, 1, 1, 2]] = [9, 1, 4, 2, 5, 3, 6, 7]  # only the first is right
+LOGITS[np.arange(8), [0, 0, 1, 2, 0, 1, 1, 2]] = [
+    9,
+    1,
+    4,
+    2,
+    5,
+    3,
+    6,
+    7,
+]  # Only the first is correct.
 
 
-def test_the_most_confident_wrong_ones_come_first():
+def test_the_most_confident_mistakes_come_first():
     np.testing.assert_array_equal(confident_mistakes(LABELS, LOGITS), [7, 6, 4, 2, 5])
     assert MAX_MISTAKES == 5
 
 
-def test_a_faultless_model_makes_none():
+def test_a_perfect_model_has_no_mistakes():
     assert confident_mistakes(LABELS, np.eye(3)[LABELS]).shape == (0,)
 
 
@@ -30,7 +39,7 @@ def make_mistakes():
     return Mistakes(places, np.zeros((5, 8, 8, 3), np.uint8), *heat)
 
 
-def test_what_was_written_is_read(tmp_path):
+def test_written_mistakes_are_read(tmp_path):
     write_mistakes(tmp_path, make_mistakes())
     read = read_mistakes(tmp_path, 9)
     for name, array in vars(make_mistakes()).items():
@@ -38,7 +47,7 @@ def test_what_was_written_is_read(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mistakes.npz"]
 
 
-def test_nothing_written_is_none(tmp_path):
+def test_a_missing_file_is_none(tmp_path):
     assert read_mistakes(tmp_path, 9) is None
 
 

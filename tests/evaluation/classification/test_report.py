@@ -1,4 +1,4 @@
-"""The report is whole, self-contained and safe; the terminal's table is aligned."""
+"""The report is complete, self-contained and safe; the terminal's table is aligned."""
 
 import base64
 import json
@@ -207,9 +207,9 @@ def test_a_run_without_mistakes_has_no_such_section(run_dir):
 
 
 def predict(run_dir, predictions):
-    """Let the run have predicted these classes for the true classes [0, 0, 1, 2, ..., 8]."""
+    """Replace the predictions of the run, with the true classes [0, 0, 1, 2, ..., 8]."""
     labels = np.array([0, 0, *range(1, 9)])
-    (run_dir / "mistakes.npz").unlink()  # they were others
+    (run_dir / "mistakes.npz").unlink()  # Mistakes of the old predictions.
     path = run_dir / "predictions.npz"
     np.savez(path, ids=labels.astype(str), labels=labels, logits=np.eye(10)[predictions])
     test = json.loads((run_dir / "test.json").read_text())
@@ -219,7 +219,7 @@ def predict(run_dir, predictions):
 
 
 @pytest.mark.usefixtures("without_pictures")
-def test_largest_errors_are_ranked_by_their_share_of_the_true_class(run_dir):
+def test_largest_errors_are_ranked_by_their_fraction_of_the_true_class(run_dir):
     predict(run_dir, [1, 0, 1, 2, 3, 5, 5, 6, 7, 8])
     text = Page(write_report(run_dir).read_text()).text
     assert "true class: class 4 taken for class 5 (1 of 1); Melanocytic nevi taken for" in text
@@ -227,7 +227,7 @@ def test_largest_errors_are_ranked_by_their_share_of_the_true_class(run_dir):
 
 
 @pytest.mark.usefixtures("without_pictures")
-def test_faultless_test_and_absent_class_are_said(run_dir):
+def test_perfect_tests_and_absent_classes_are_mentioned(run_dir):
     predict(run_dir, [0, 0, 1, 2, 3, 4, 5, 6, 7, 8])
     text = Page(write_report(run_dir).read_text()).text
     assert "Every test image was classified correctly." in text
@@ -236,7 +236,7 @@ def test_faultless_test_and_absent_class_are_said(run_dir):
 
 
 @pytest.mark.usefixtures("without_pictures")
-def test_what_the_split_lacks_is_said(run_dir):
+def test_notes_of_the_split_are_shown(run_dir):
     record = json.loads((run_dir / "config.json").read_text())
     note = "No image of the class df is in the validation part: 2 patients or lesions have it."
     record["dataset"]["split_notes"] = [note]
@@ -338,7 +338,7 @@ def test_classes_with_few_lesions_are_named():
     assert "c1 (1), c2 (2), c3 (3), c4 (4), c5 (5), c6 (6) and 3 more" in words
 
 
-def test_what_is_undefined_is_said_in_the_table():
+def test_the_table_explains_undefined_metrics():
     intervals = TEST["intervals"] | {"auroc": None}
     table = format_test_table(TEST | {"auroc": None, "intervals": intervals}, [1, 2], "validation")
     assert "macro AUROC                n/a\n" in table
@@ -396,7 +396,7 @@ def test_name_cannot_break_the_table():
         (format_setting(["a", 2]), "a, 2"),
     ],
 )
-def test_numbers_are_written_one_way(text, expected):
+def test_numbers_are_formatted(text, expected):
     assert text == expected
 
 
@@ -413,13 +413,13 @@ def test_matplotlib_and_jinja2_load_only_for_a_report():
 
 
 @pytest.mark.usefixtures("without_pictures")
-def test_a_last_map_of_one_cell_is_said_to_show_no_place(run_dir):
+def test_a_feature_map_of_one_cell_locates_nothing(run_dir):
     mistakes = read_mistakes(run_dir, 1668)
     one_cell = np.ones((len(mistakes.indices), 1, 1), np.float32)
     write_mistakes(run_dir, Mistakes(mistakes.indices, mistakes.images, one_cell, one_cell))
     text = Page(write_report(run_dir).read_text()).text
-    assert "Grad-CAM shows no place in it" in text and "4 by 4 cells" not in text
+    assert "Grad-CAM cannot locate a region" in text and "4 by 4 cells" not in text
 
 
-def test_the_size_of_the_last_map_is_said(page):
+def test_the_size_of_the_feature_map_is_shown(page):
     assert "4 by 4 cells" in page.text

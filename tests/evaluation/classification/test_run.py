@@ -1,4 +1,4 @@
-"""A good run folder is read whole; a bad one is refused in one sentence that names the file."""
+"""Reading of classification run folders; errors name the broken file."""
 
 import json
 
@@ -10,7 +10,7 @@ from lmf_jax.evaluation.classification.run import read_run
 from lmf_jax.runs.files import best_epoch
 
 
-def test_reads_what_the_folder_holds(run_dir):
+def test_reads_the_contents_of_the_folder(run_dir):
     run = read_run(str(run_dir))
     assert run.config["model"] == "resnet50"
     assert run.dataset["class_counts"]["test"][0] == 1000
@@ -24,7 +24,7 @@ def test_reads_what_the_folder_holds(run_dir):
     assert run.weights == {"file": "resnet50.npz", "sha256": "89ab" * 16}
 
 
-def test_a_run_of_before_the_weights_were_recorded_is_read(run_dir):
+def test_a_run_without_a_record_of_weights_is_read(run_dir):
     path = run_dir / "config.json"
     record = json.loads(path.read_text())
     del record["weights"]
@@ -55,7 +55,7 @@ def test_missing_or_truncated_file_is_named(run_dir, name):
     with pytest.raises(UserError, match=f"{name} is (broken|damaged)"):
         read_run(run_dir)
     path.unlink()
-    if name == "timing.jsonl":  # a run that was killed while it ended may lack it
+    if name == "timing.jsonl":  # A run that was killed at its end may lack it.
         assert read_run(run_dir).timing == []
         return
     message = "There is no run in" if name == "config.json" else f"{name} is missing"
@@ -170,7 +170,7 @@ def test_missing_or_truncated_file_is_named(run_dir, name):
         ),
     ],
 )
-def test_incomplete_record_says_what_is_missing(run_dir, name, change, message):
+def test_incomplete_files_are_refused(run_dir, name, change, message):
     path = run_dir / name
     record = json.loads(path.read_text())
     change(record)
@@ -210,7 +210,7 @@ def test_incomplete_epoch_is_named_by_its_line(run_dir):
         (lambda arrays: {name: array[:0] for name, array in arrays.items()}, "class ids"),
     ],
 )
-def test_predictions_that_do_not_fit_are_refused(run_dir, change, message):
+def test_inconsistent_predictions_are_refused(run_dir, change, message):
     path = run_dir / "predictions.npz"
     with np.load(path) as file:
         arrays = dict(file)
@@ -231,7 +231,7 @@ def test_any_json_in_place_of_a_file_is_refused(run_dir, name, content):
 @pytest.mark.parametrize(
     ("name", "key"), [("metrics.jsonl", "val_loss"), ("timing.jsonl", "seconds")]
 )
-def test_a_line_holds_numbers(run_dir, name, key, value):
+def test_lines_must_contain_numbers(run_dir, name, key, value):
     path = run_dir / name
     first, *lines = path.read_text().splitlines()
     changed = json.dumps(json.loads(first) | {key: "@"}).replace('"@"', value)
@@ -257,7 +257,7 @@ def test_a_line_holds_numbers(run_dir, name, key, value):
         lambda arrays: {name: array[0] for name, array in arrays.items()},
     ],
 )
-def test_mistakes_that_are_none_are_refused(run_dir, change):
+def test_invalid_mistakes_are_refused(run_dir, change):
     path = run_dir / "mistakes.npz"
     with np.load(path) as file:
         arrays = dict(file)

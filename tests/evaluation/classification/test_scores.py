@@ -24,7 +24,7 @@ NUM_CLASSES = 3
 
 
 def draw_model(n=200, num_classes=NUM_CLASSES, seed=0, decimals=None):
-    """Labels and logits of a model that is often right; rounded logits tie."""
+    """Return labels and logits of an accurate model; rounded logits have ties."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, num_classes, n)
     logits = rng.normal(size=(n, num_classes)) + 1.5 * np.eye(num_classes)[labels]

@@ -99,13 +99,13 @@ def test_labels_outside_of_the_classes_are_refused():
         macro_f1_interval(np.array([0, 2]), np.array([0, 1]), num_classes=2)
 
 
-def test_permutation_test_holds_its_size():
+def test_permutation_test_keeps_its_size():
     rng, rejected = np.random.default_rng(2), 0
     for seed in range(300):
         labels, first = draw(rng, (20, 7, 3), (0.9, 0.7, 0.6))
         _, second = draw(rng, (20, 7, 3), (0.9, 0.7, 0.6))
         rejected += paired_test(labels, first, second, num_classes=3, seed=seed) < 0.05
-    assert rejected / 300 <= 0.08  # the paired bootstrap's is 0.13
+    assert rejected / 300 <= 0.08  # The paired bootstrap rejects 13 %.
 
 
 def test_permutation_test_is_exact_for_few_units():
@@ -131,7 +131,7 @@ def test_calibration_error_of_a_calibrated_model_covers_zero():
         probabilities = softmax(2 * rng.normal(size=(1502, 7)))
         labels = (probabilities.cumsum(axis=1) < rng.random((1502, 1))).sum(axis=1).clip(0, 6)
         found = debiased_calibration_error(calibration(labels, probabilities), seed=seed)
-        covered.append(found.low <= 0.0011)  # the binned error of a million examples
+        covered.append(found.low <= 0.0011)  # The binned error of a million examples.
         plain.append(found.observed)
         assert found.low <= found.value <= found.high
     assert np.mean(covered) >= 0.9
@@ -140,7 +140,7 @@ def test_calibration_error_of_a_calibrated_model_covers_zero():
 
 def test_calibration_error_of_an_overconfident_model_is_found():
     confidence = np.full((400, 2), [0.9, 0.1])
-    labels = (np.arange(400) % 10 >= 6).astype(int)  # right six times of ten
+    labels = (np.arange(400) % 10 >= 6).astype(int)  # Six of ten are correct.
     found = debiased_calibration_error(calibration(labels, confidence))
     assert found.value == pytest.approx(0.3, abs=0.01)
     assert found.low < 0.3 < found.high

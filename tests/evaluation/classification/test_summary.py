@@ -1,4 +1,4 @@
-"""What ``test.json`` holds: its form, its digits, what is undefined, and what is refused."""
+"""Contents of ``test.json`` of a classification test, and refused arguments."""
 
 import json
 
@@ -75,7 +75,7 @@ def class_metrics(precision, recall, f1, auroc, average_precision, support):
     }
 
 
-def test_each_metric_and_interval_stands_under_its_own_name():
+def test_each_metric_and_interval_has_its_name():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 60)
     logits = rng.normal(size=(60, 3)) + np.eye(3)[labels]
@@ -117,12 +117,12 @@ def test_one_class_alone_has_no_ranking():
         assert summary[name] is None and summary["intervals"][name] is None
         assert summary["per_class"]["a"][name] is None
     low, high = summary["intervals"]["per_class"]["a"]["recall"]
-    assert 0 < low < 0.1 and 0.7 < high < 1  # one of three is right
+    assert 0 < low < 0.1 and 0.7 < high < 1  # One of three is correct.
 
 
 def test_nan_logits_are_refused():
     logits = np.full((4, 3), np.nan)
-    with pytest.raises(ValueError, match="4 of 4 examples hold NaN"):
+    with pytest.raises(ValueError, match="4 of 4 examples contain NaN"):
         summarize_test(np.zeros(4, int), logits, ["a", "b", "c"])
 
 
@@ -136,6 +136,6 @@ def test_nan_logits_are_refused():
         ([], ["a", "b"], "no examples"),
     ],
 )
-def test_summary_refuses_what_does_not_fit(labels, class_names, message):
+def test_summary_refuses_inconsistent_arguments(labels, class_names, message):
     with pytest.raises(ValueError, match=message):
         summarize_test(np.array(labels, int), np.zeros((len(labels), 2)), class_names)

@@ -1,4 +1,4 @@
-"""Which runs of segmentation can be compared, and what the comparison computes."""
+"""Comparison of segmentation runs: refused runs, results and layout."""
 
 import dataclasses
 import json
@@ -55,7 +55,7 @@ def two_runs(tmp_path):
 
 
 def dsc_of(run_dir):
-    """The mean over the foreground, case by case."""
+    """Return the foreground mean of each case."""
     return overlap_metrics(read_run(run_dir).counts)["dsc"][:, 1:].mean(axis=1)
 
 
@@ -65,7 +65,7 @@ def change_json(path, change):
     path.write_text(json.dumps(record))
 
 
-def test_runs_that_differ_in_their_seed_alone_are_a_group(comparison):
+def test_runs_that_differ_only_in_the_seed_form_a_group(comparison):
     assert [group.name for group in comparison.run_groups] == ["dice", "mixed-focal", "ce"]
     assert [group.seeds for group in comparison.run_groups] == [(0, 1), (0, 1), (5,)]
     assert (comparison.num_cases, comparison.num_classes, comparison.drawn) == (N, 2, "cases")
@@ -79,7 +79,7 @@ def test_a_single_run_keeps_its_metrics_and_intervals(runs, comparison):
         assert [metric.value, metric.low, metric.high] == [test[name], *test["intervals"][name]]
 
 
-def test_pairs_meet_on_the_seeds_that_both_have(runs, comparison):
+def test_pairs_are_compared_on_shared_seeds(runs, comparison):
     pair = comparison.pairs[0]
     dsc = {name: dsc_of(run_dir) for name, run_dir in runs.items()}
     by_seed = [dsc[f"dice-{seed}"] - dsc[f"mixed-focal-{seed}"] for seed in (0, 1)]
@@ -95,7 +95,7 @@ def test_pairs_meet_on_the_seeds_that_both_have(runs, comparison):
     assert pair.hd95.difference == pytest.approx(np.mean(tests[:2]) - np.mean(tests[2:4]))
 
 
-def test_the_interval_is_of_the_paired_difference(runs, comparison):
+def test_the_interval_is_that_of_the_paired_difference(runs, comparison):
     by_case = dsc_of(runs["ce-5"]) - np.mean([dsc_of(runs[f"dice-{s}"]) for s in (0, 1)], axis=0)
     pair = next(pair for pair in comparison.pairs if (pair.first, pair.second) == (0, 2))
     rng = np.random.default_rng(0)
@@ -113,7 +113,7 @@ def test_p_values_are_corrected_for_all_pairs(comparison):
     assert list(comparison.wilcoxon_holm_p) == holm([pair.wilcoxon_p for pair in pairs])
 
 
-def test_known_patients_are_drawn(two_runs, tmp_path):
+def test_known_patients_are_the_resampled_units(two_runs, tmp_path):
     patients = np.array([f"patient {i // 4}" for i in range(N)])
     for run_dir in two_runs[:1]:
         with np.load(run_dir / "cases.npz") as file:
@@ -147,7 +147,7 @@ def test_cases_without_a_difference_are_left_out(zeros):
     assert signed_rank_p(np.zeros(zeros + 1)) == 1
 
 
-def test_a_difference_by_rounding_is_none():
+def test_rounding_errors_are_not_differences():
     assert signed_rank_p(np.full(20, 0.1 + 0.2 - 0.3)) == 1
 
 
@@ -190,7 +190,7 @@ def test_runs_of_two_tasks_are_not_compared(two_runs):
         common_task(two_runs)
 
 
-def test_layout_fits_100_columns_and_says_what_it_means(comparison):
+def test_layout_fits_100_columns_and_explains_intervals(comparison):
     text = format_comparison(comparison)
     lines = text.split("\n")
     assert max(map(len, lines)) <= 100
@@ -211,7 +211,7 @@ def test_layout_fits_100_columns_and_says_what_it_means(comparison):
     assert "corrected for 3 pairs" in words
 
 
-def test_a_difference_that_other_seeds_may_turn_around_does_not_hold(comparison):
+def test_a_difference_that_other_seeds_may_reverse_does_not_count(comparison):
     pair = comparison.pairs[0]
     for low, word in ((0.1, " yes "), (-0.1, " no ")):
         moved = dataclasses.replace(pair, over_seeds=pair.over_seeds._replace(low=low, high=0.2))
@@ -222,7 +222,7 @@ def test_a_difference_that_other_seeds_may_turn_around_does_not_hold(comparison)
         assert word in next(line for line in rows if "1 vs 2" in line)
 
 
-def test_the_command_compares_what_the_runs_are_of(two_runs, capsys, monkeypatch):
+def test_the_command_compares_runs_of_the_task(two_runs, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["lmf_jax", "compare", *map(str, two_runs)])
     runpy.run_module("lmf_jax", run_name="__main__")
     assert f"{N} test cases of 1 foreground class" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Degenerate tests of a segmenter end with a report without nonsense and with files read again."""
+"""Degenerate segmentation tests give valid files and reports without NaN or empty values."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ SEGMENTER_TESTS = segmenter_tests()
 
 @pytest.fixture(scope="module")
 def segmenter_runs(tmp_path_factory):
-    """Write the runs when they are asked for, each once."""
+    """Return a function that writes each run once, on first use."""
     root, written = tmp_path_factory.mktemp("runs"), {}
 
     def write(name):

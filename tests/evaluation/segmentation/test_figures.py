@@ -1,4 +1,4 @@
-"""What the figures on a segmentation show, read from their artists."""
+"""Contents of the figures of a segmentation report, read from their artists."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from lmf_jax.evaluation.segmentation import figures as figures
 
 
 def outlines(axes):
-    """Colour and style of each outline."""
+    """Return color and style of each outline."""
     sets = [artist for artist in axes.get_children() if isinstance(artist, QuadContourSet)]
     return [
         (artist.get_edgecolor()[0].round(2).tolist(), artist.get_linestyle()) for artist in sets

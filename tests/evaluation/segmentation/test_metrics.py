@@ -15,7 +15,7 @@ from lmf_jax.evaluation.segmentation.metrics import (
 
 
 def random_maps(shape, num_classes, seed):
-    """Two label maps of blocks of two pixels, with something in common."""
+    """Return two overlapping label maps of blocks of two pixels."""
     rng = np.random.default_rng(seed)
     maps = []
     for _ in range(2):
@@ -28,7 +28,7 @@ def random_maps(shape, num_classes, seed):
 
 
 def surface_of(mask):
-    """Places of the mask with a neighbour across a side that is outside of it or of the image."""
+    """Return the elements of the mask with a face neighbor outside the mask or the image."""
     places = []
     for place in itertools.product(*map(range, mask.shape)):
         if not mask[place]:
@@ -104,13 +104,13 @@ def test_distance_in_each_direction_counts():
     labels[2:22, 2:22] = 1
     prediction = labels.copy()
     prediction[38, 36:40] = prediction[39, 36:40] = 1
-    # 8 of 84 places of the predicted surface are far off, and none of the 76 of the true one: less
+    # 8 of 84 elements of the predicted surface are distant, and none of 76 of the true one: less
     # than 5 % of both surfaces together.
     assert hausdorff_95(labels, prediction, 2, (1, 1))[1] > 20
     assert hausdorff_95(prediction, labels, 2, (1, 1))[1] > 20
 
 
-def test_a_shift_is_as_far_as_it_is():
+def test_the_distance_of_a_shifted_object_is_the_shift():
     labels, prediction = np.zeros((2, 10, 12, 14), np.uint8)
     labels[2:5, 3:7, 4:9] = 1
     prediction[5:8, 3:7, 4:9] = 1
@@ -128,18 +128,18 @@ def test_distance_of_a_class_that_is_missing():
 @pytest.mark.parametrize(
     ("labels", "prediction", "message"),
     [
-        (np.zeros((0, 3), int), np.zeros((0, 3), int), "at least one pixel"),
-        (np.full((2, 3), 2), np.zeros((2, 3), int), "labels hold the value 2; .* from 0 to 1"),
-        (np.zeros((2, 3), int), np.full((2, 3), -1), "prediction hold the value -1"),
+        (np.zeros((0, 3), int), np.zeros((0, 3), int), "the same nonempty shape"),
+        (np.full((2, 3), 2), np.zeros((2, 3), int), "labels contain the value 2; .* from 0 to 1"),
+        (np.zeros((2, 3), int), np.full((2, 3), -1), "prediction contains the value -1"),
     ],
 )
-def test_what_are_no_two_label_maps_is_refused(labels, prediction, message):
+def test_invalid_label_maps_are_refused(labels, prediction, message):
     for compute in (case_counts, lambda *maps: hausdorff_95(*maps, (1, 1))):
         with pytest.raises(ValueError, match=message):
             compute(labels, prediction, 2)
 
 
 @pytest.mark.parametrize("spacing", [(1.0,), (1.0, 0.0), (1.0, np.inf), (1.0, 1.0, 1.0)])
-def test_a_spacing_that_is_none_is_refused(spacing):
+def test_an_invalid_spacing_is_refused(spacing):
     with pytest.raises(ValueError, match="positive size for each axis"):
         hausdorff_95(np.zeros((2, 3), int), np.zeros((2, 3), int), 2, spacing)

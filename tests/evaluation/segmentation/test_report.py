@@ -1,4 +1,4 @@
-"""The report of a segmentation is whole, self-contained and safe; its table is aligned."""
+"""The segmentation report is complete, self-contained and safe; its table is aligned."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""The folder of a run of segmentation is read whole; a bad one is refused in one sentence."""
+"""Reading of segmentation run folders; errors name the broken file."""
 
 import json
 
@@ -37,7 +37,7 @@ def change_arrays(path, change):
     np.savez(path, **change(arrays))
 
 
-def test_reads_what_the_folder_holds(run_dir):
+def test_reads_the_contents_of_the_folder(run_dir):
     run = read_run(str(run_dir))
     assert run.config["loss"] == "mixed-focal"
     assert run.dataset["num_cases"]["train"] == 120
@@ -50,7 +50,7 @@ def test_reads_what_the_folder_holds(run_dir):
     assert len(run.overlays.images) == 6
 
 
-def test_what_may_be_missing_or_known(tmp_path):
+def test_optional_files_and_groups(tmp_path):
     groups = np.array([f"patient {i // 2}" for i in range(N)])
     run = read_run(write_run(tmp_path, number=N, groups=groups, overlays=False))
     assert run.overlays is None
@@ -85,7 +85,7 @@ def test_missing_or_truncated_file_is_named(run_dir, name):
     with pytest.raises(UserError, match=f"{name} is (broken|damaged)"):
         read_run(run_dir)
     path.unlink()
-    if name == "timing.jsonl":  # a run that was killed while it ended may lack it
+    if name == "timing.jsonl":  # A run that was killed at its end may lack it.
         assert read_run(run_dir).timing == []
         return
     message = "There is no run in" if name == "config.json" else f"{name} is missing"
@@ -147,7 +147,7 @@ def test_missing_or_truncated_file_is_named(run_dir, name):
         ("test.json", lambda t: t["per_case"].update(case_00003=3), "a case of it lacks dsc"),
     ],
 )
-def test_incomplete_record_says_what_is_missing(run_dir, name, change, message):
+def test_incomplete_files_are_refused(run_dir, name, change, message):
     change_json(run_dir / name, change)
     with pytest.raises(UserError, match=f"{name} is broken: .*{message}"):
         read_run(run_dir)
@@ -180,7 +180,7 @@ def test_incomplete_epoch_is_named_by_its_line(run_dir):
         (lambda a: {"ids": a["ids"]}, "has no (counts|hd95)"),
     ],
 )
-def test_cases_that_do_not_fit_are_refused(run_dir, change, message):
+def test_inconsistent_cases_are_refused(run_dir, change, message):
     change_arrays(run_dir / "cases.npz", change)
     with pytest.raises(UserError, match=rf"cases\.npz .*{message}"):
         read_run(run_dir)
@@ -202,7 +202,7 @@ def test_cases_that_do_not_fit_are_refused(run_dir, change, message):
         lambda a: {name: array[0] for name, array in a.items()},
     ],
 )
-def test_overlays_that_are_none_are_refused(run_dir, change):
+def test_invalid_overlays_are_refused(run_dir, change):
     change_arrays(run_dir / "overlays.npz", change)
     with pytest.raises(UserError, match=r"overlays\.npz is broken: its arrays images \("):
         read_run(run_dir)

@@ -1,4 +1,4 @@
-"""What ``test.json`` of a segmentation says of its cases."""
+"""Contents of ``test.json`` of a segmentation test, and refused arguments."""
 
 import json
 
@@ -10,7 +10,7 @@ from lmf_jax.evaluation.segmentation.summary import bootstrap_means, summarize_t
 
 NAMES = ["background", "kidney", "tumour"]
 IDS = np.array(["a", "b"])
-# Truth and prediction of 20 voxels: in b there is no tumour, and none is found.
+# Truth and prediction of 20 voxels: case b has no tumor and none is predicted.
 COUNTS = np.array([[[10, 2, 0], [4, 0, 2], [4, 0, 0]], [[12, 0, 4], [4, 4, 0], [0, 0, 0]]])
 HD95 = np.array([[1.0, 2.0, 3.0], [4.0, 8.0, 0.0]])
 
@@ -51,7 +51,7 @@ def test_support_counts_the_cases_with_the_class_in_their_truth():
     assert [metrics["support"] for metrics in summary["per_class"].values()] == [4, 3]
 
 
-def test_it_is_json_and_the_same_every_time():
+def test_summary_is_json_and_deterministic():
     summary = summarize_test(*many(), ["background", "lesion"])
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert summarize_test(*many(), ["background", "lesion"]) == summary
@@ -90,7 +90,7 @@ def test_groups_are_drawn_with_all_their_cases():
     assert widths[1] == pytest.approx(2 * widths[0], rel=0.2)
 
 
-def test_a_mean_of_resamples_lies_among_its_values():
+def test_a_mean_of_resamples_lies_in_the_range_of_its_values():
     values = np.full((7, 2), [1.0, 0.1])
     means = bootstrap_means(values, num_resamples=20)
     assert np.unique(means, axis=0).tolist() == [[1.0, 0.1]]
@@ -109,7 +109,7 @@ def test_a_mean_of_resamples_lies_among_its_values():
         ),
     ],
 )
-def test_what_does_not_fit_is_refused(change, message):
+def test_inconsistent_arguments_are_refused(change, message):
     arguments = {"ids": IDS, "counts": COUNTS, "hd95": HD95, "class_names": NAMES} | change
     with pytest.raises(ValueError, match=message):
         summarize_test(**arguments)
