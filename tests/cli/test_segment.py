@@ -124,6 +124,7 @@ def test_a_run_trains_tests_and_reports(whole, name, num_test, classes, unit):
     assert f"{test['dsc']:.3f}" in (run / "report.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "SIGTERM to a run that segments images or volumes, within an epoch",
     "it saved, exit code 143; resumed, the same metrics and test",

@@ -17,6 +17,8 @@ from tests.helpers.quick_compilation import AS_RELEASED
 from tests.models import make_golden
 from tests.models.make_golden import MODELS, NUM_CLASSES, SIZES, Outputs
 
+pytestmark = pytest.mark.slow
+
 TOLERANCES = {"float32_logits": 1e-4}
 """Largest error, relative to the largest entry, where it is not 1e-6."""
 
@@ -114,9 +116,7 @@ def stored_outputs(name: str, size: tuple[int, int]) -> Outputs:
 
 # Both comparisons of one model and size in a row, so that one worker compiles for both.
 @pytest.mark.parametrize("source", ["stored", "installed"])
-@pytest.mark.parametrize(
-    "size", [pytest.param(SIZES[0], marks=pytest.mark.slow), *SIZES[1:]], ids=str
-)
+@pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("name", MODELS)
 def test_models_reproduce_torchvision(name, size, source):
     if source == "stored":
