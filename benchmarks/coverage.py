@@ -68,11 +68,11 @@ class Scenario:
     """A distribution of test sets.
 
     Attributes:
-        generator: how errors are spread and which recalls there are, in words.
-        name: images of each class, or what the clusters are.
-        counts: images of each class.
-        recalls: probability of a right answer in each class.
-        by_frequency: share of the errors that fall on the other classes by their frequency; the
+        generator: How errors are spread and which recalls there are, in words.
+        name: Images of each class, or what the clusters are.
+        counts: Images of each class.
+        recalls: Probability of a right answer in each class.
+        by_frequency: Share of the errors that fall on the other classes by their frequency; the
             rest is spread evenly.
         clusters: "none"; "lesion": 1 to 6 images of one class; "patient": 1 to 6 images of any.
     """
@@ -195,8 +195,8 @@ def until_precise(simulate: Callable[[int], dict[str, Any]], shares: list[str]) 
     """Simulate until the standard errors of the shares are below the bound.
 
     Args:
-        simulate: returns the values of the simulation of this number.
-        shares: names of the values that are 0 or 1.
+        simulate: Returns the values of the simulation of this number.
+        shares: Names of the values that are 0 or 1.
 
     Returns:
         Number of simulations, the mean of each share, and the median of every other value.

@@ -72,11 +72,11 @@ class OpenedRun:
     """A run with its model, its test images and what it predicted of them.
 
     Attributes:
-        name: how it is called in the table and the figure.
-        trained: the model.
-        finished: ids, labels and logits of the test part.
-        images: all images of the dataset, as the model takes them but for normalisation.
-        rows: which of them are the test part, ``[n]``.
+        name: How it is called in the table and the figure.
+        trained: The model.
+        finished: Ids, labels and logits of the test part.
+        images: All images of the dataset, as the model takes them but for normalisation.
+        rows: Which of them are the test part, ``[n]``.
     """
 
     name: str
@@ -122,7 +122,7 @@ def load_run(path: str, name: str, data_dir: str | None) -> OpenedRun:
     """Open a finished run and the images that it was tested on.
 
     Raises:
-        UserError: if the run is not finished, or its dataset is not the one at hand.
+        UserError: If the run is not finished, or its dataset is not the one at hand.
     """
     trained, finished = load_classifier(path), read_run(path)
     config = trained.config
@@ -180,7 +180,7 @@ def read_masks(
     """Read the masks of these images, squeezed to a square as the images are.
 
     Raises:
-        UserError: if a mask is missing or cannot be decoded.
+        UserError: If a mask is missing or cannot be decoded.
     """
     masks = np.empty((len(ids), side, side), bool)
     for mask, name in zip(masks, ids.tolist(), strict=True):
@@ -241,9 +241,9 @@ def interval_of_mean(
     """Return the 2.5th and 97.5th percentile of the means of resamples; None of no values.
 
     Args:
-        values: of each image.
-        labels: class ids, by which the resamples are stratified.
-        groups: lesion of each image, see :func:`lmf_jax.evaluation.resampling.resample`.
+        values: Of each image.
+        labels: Class ids, by which the resamples are stratified.
+        groups: Lesion of each image, see :func:`lmf_jax.evaluation.resampling.resample`.
     """
     if not len(values):
         return None, None

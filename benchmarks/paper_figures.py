@@ -58,7 +58,7 @@ def read_result(path: Path) -> dict[str, Any]:
     """Read what a benchmark recorded.
 
     Raises:
-        UserError: if there is no such file, or it holds nothing of a benchmark.
+        UserError: If there is no such file, or it holds nothing of a benchmark.
     """
     try:
         result = json.loads(path.read_text())
@@ -76,7 +76,7 @@ def series(results: Sequence[dict[str, Any]]) -> dict[str, MacroF1]:
     """Return the macro F1 that is printed, and ours where there is any.
 
     Args:
-        results: what the benchmarks recorded; of one dataset and model the last counts.
+        results: What the benchmarks recorded; of one dataset and model the last counts.
     """
     known = {key: scores.macro_f1 for key, scores in printed.scores().items()}
     newest = {

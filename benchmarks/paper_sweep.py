@@ -96,9 +96,9 @@ def write_results(options: Options, scores: Mapping[Weights, float], chosen: Gro
     """Print the tables, and write them as JSON with Fig. 4 beside it.
 
     Args:
-        options: what was asked for.
-        scores: the best validation macro F1 of each pair of weights, a fraction.
-        chosen: the run with the highest.
+        options: What was asked for.
+        scores: The best validation macro F1 of each pair of weights, a fraction.
+        chosen: The run with the highest.
     """
     recipe, settings = options.recipe, setting_scores(scores)
     config = chosen.runs[options.seed].config
@@ -124,7 +124,7 @@ def setting_scores(scores: Mapping[Weights, float]) -> dict[str, list[float]]:
     """Return the validation macro F1 of the runs of each setting, in percent.
 
     Args:
-        scores: of each pair of weights, a fraction; a setting without any is left out.
+        scores: Of each pair of weights, a fraction; a setting without any is left out.
     """
     percents = {
         name: [100 * scores[weights] for weights in points if weights in scores]
@@ -149,8 +149,8 @@ def table_6(options: Options, chosen: Group) -> list[Row]:
     """Return the rows of Table 6, with what the chosen weights reach on the test images.
 
     Args:
-        options: what was asked for.
-        chosen: the run that validation chose.
+        options: What was asked for.
+        chosen: The run that validation chose.
     """
     assert chosen.weights is not None
     alpha, beta = printed.best_weights()[options.dataset, options.printed_model]

@@ -98,7 +98,7 @@ def losses_and_weights(options: Options) -> list[tuple[str, tuple[float, float] 
     """Return the rows of the table: each loss, and lmf once for each pair of weights.
 
     Raises:
-        UserError: if a pair of weights is not two numbers.
+        UserError: If a pair of weights is not two numbers.
     """
     best = printed.best_weights()[options.dataset, options.printed_model]
     weights = [_parse_weights(pair) for pair in options.lmf_weights] or [best]
@@ -128,8 +128,8 @@ def compared_lmf(groups: Sequence[Group], printed_weights: tuple[float, float]) 
     """Return the lmf rows that are compared: the one that validation chose, and the printed one.
 
     Args:
-        groups: the finished ones, by loss.
-        printed_weights: alpha and beta of the printed result, which no other is compared with.
+        groups: The finished ones, by loss.
+        printed_weights: Alpha and beta of the printed result, which no other is compared with.
     """
     of_printed = [group for group in groups if group.weights == printed_weights]
     best = chosen(groups)
@@ -140,9 +140,9 @@ def write_tables(options: Options, groups: Sequence[Group], runs: Sequence[Run])
     """Print the tables, and write them as JSON and as Markdown beside it.
 
     Args:
-        options: what was asked for.
-        groups: the finished ones, by loss.
-        runs: all that were asked for.
+        options: What was asked for.
+        groups: The finished ones, by loss.
+        runs: All that were asked for.
     """
     recipe, of = options.recipe, (options.dataset, options.printed_model)
     printed_weights = printed.best_weights()[of]
@@ -195,7 +195,7 @@ def to_markdown(result: Mapping[str, Any]) -> str:
     """Return the tables for people, with the commands that made them.
 
     Args:
-        result: what :func:`write_tables` recorded.
+        result: What :func:`write_tables` recorded.
     """
     parts = [f"# Tables of the paper, reproduced\n\nPrinted by `{result['command']}`."]
     parts += [f"## {DIFFERS}", bullets(result["differences_from_paper"])]

@@ -23,11 +23,11 @@ def record(
     """Write the rows, with machine, versions and command, and print a table of them.
 
     Args:
-        name: of the benchmark; the file is ``results/<name>-<device>-<date>.json``.
-        rows: one mapping a row, all with the same keys. They may be measured as they are asked for:
+        name: Of the benchmark; the file is ``results/<name>-<device>-<date>.json``.
+        rows: One mapping a row, all with the same keys. They may be measured as they are asked for:
             each is written before the next, into ``<file>.partial`` until there are all.
-        place: stands for the device in the file's name, where the rows are of another.
-        facts: what else belongs to the result.
+        place: Stands for the device in the file's name, where the rows are of another.
+        facts: What else belongs to the result.
 
     Returns:
         The file.

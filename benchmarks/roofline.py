@@ -39,9 +39,9 @@ def computation_seconds(chip: Chip, *, flops: float, accessed: float) -> float:
     """Return the time of a step on one chip, alone.
 
     Args:
-        chip: that computes.
-        flops: operations of the step.
-        accessed: bytes that the step reads and writes.
+        chip: That computes.
+        flops: Operations of the step.
+        accessed: Bytes that the step reads and writes.
     """
     return max(flops / chip.flops, accessed / chip.memory_bandwidth)
 
@@ -50,9 +50,9 @@ def transfer_seconds(chip: Chip, chips: int, *, reduced: float) -> float:
     """Return the time that the bytes of all all-reduces take on the links.
 
     Args:
-        chip: of which there are several.
-        chips: their number.
-        reduced: bytes that the all-reduces of a step sum up.
+        chip: Of which there are several.
+        chips: Their number.
+        reduced: Bytes that the all-reduces of a step sum up.
     """
     if chips == 1:
         return 0.0
@@ -64,9 +64,9 @@ def latency_seconds(chip: Chip, chips: int, *, all_reduces: int) -> float:
     """Return the least time that the all-reduces of a step take one after the other, if empty.
 
     Args:
-        chip: of which there are several.
-        chips: their number, a power of two.
-        all_reduces: their number in a step.
+        chip: Of which there are several.
+        chips: Their number, a power of two.
+        all_reduces: Their number in a step.
     """
     doublings = chips.bit_length() - 1
     sides = [2 ** ((doublings + axis) // chip.axes) for axis in range(chip.axes)]

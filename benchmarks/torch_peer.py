@@ -24,10 +24,10 @@ def make_step(
     """Return a training step on one batch: forward, backward, AdamW; call it to run and wait.
 
     Args:
-        model_name: an architecture of torchvision's.
-        num_classes: outputs of the head.
-        images: uint8 ``[B, H, W, 3]``.
-        labels: int ``[B]``.
+        model_name: An architecture of torchvision's.
+        num_classes: Outputs of the head.
+        images: Uint8 ``[B, H, W, 3]``.
+        labels: Int ``[B]``.
     """
     model = _model(model_name, num_classes).train()
     forward = _forward(model, images)
@@ -52,10 +52,10 @@ def step_megabytes(
     what it had before there was a model.
 
     Args:
-        model_name: an architecture of torchvision's.
-        num_classes: outputs of the head.
-        images: uint8 ``[B, H, W, 3]``.
-        labels: int ``[B]``.
+        model_name: An architecture of torchvision's.
+        num_classes: Outputs of the head.
+        images: Uint8 ``[B, H, W, 3]``.
+        labels: Int ``[B]``.
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         return process.submit(_peak, model_name, num_classes, images, labels).result()
@@ -80,9 +80,9 @@ def make_inference(model_name: str, num_classes: int, images: np.ndarray) -> Cal
     """Return the forward pass in evaluation mode on one batch; call it to run and wait.
 
     Args:
-        model_name: an architecture of torchvision's.
-        num_classes: outputs of the head.
-        images: uint8 ``[B, H, W, 3]``.
+        model_name: An architecture of torchvision's.
+        num_classes: Outputs of the head.
+        images: Uint8 ``[B, H, W, 3]``.
     """
     forward = _forward(_model(model_name, num_classes).eval(), images)
 
@@ -100,7 +100,7 @@ def make_convolution(images: np.ndarray, kernel: np.ndarray, stride: int) -> Cal
     Args:
         images: ``[B, H, W, C]``.
         kernel: ``[K, K, C, F]``, or ``[K, K, 1, C]`` for a depthwise one.
-        stride: step in pixels.
+        stride: Step in pixels.
     """
     pixels = torch.from_numpy(images).to(DEVICE).permute(0, 3, 1, 2).requires_grad_()
     weights = torch.from_numpy(kernel).to(DEVICE).permute(3, 2, 0, 1)
@@ -128,9 +128,9 @@ def make_lmf_loss(
 
     Args:
         logits: ``[N, C]``.
-        labels: int ``[N]``.
+        labels: Int ``[N]``.
         margins: ``[C]``.
-        gamma: focusing parameter.
+        gamma: Focusing parameter.
     """
     scores = torch.from_numpy(logits).to(DEVICE).requires_grad_()
     targets = torch.from_numpy(labels).long().to(DEVICE)

@@ -70,7 +70,7 @@ def use_compiler_alone() -> None:
     """Keep JAX from looking for a TPU, also where there is one.
 
     Raises:
-        UserError: if the compiler is not installed.
+        UserError: If the compiler is not installed.
     """
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
@@ -161,7 +161,7 @@ def all_reduce_bytes(hlo: str) -> list[int]:
     arrays of the same shapes. What stands in a loop counts once: this step has none.
 
     Args:
-        hlo: the program as text.
+        hlo: The program as text.
     """
     results = re.findall(r" = (.*?) all-reduce(?:-start)?\(", hlo)
     return [

@@ -24,9 +24,9 @@ def calls_per_second(
     """Let every call have its turn, round after round, and return the rate of each of its turns.
 
     Args:
-        calls: by name; a call waits until its work is done.
-        seconds: length of a turn, which has one call at least.
-        rounds: turns of each that count; one before them, which compiles, does not.
+        calls: By name; a call waits until its work is done.
+        seconds: Length of a turn, which has one call at least.
+        rounds: Turns of each that count; one before them, which compiles, does not.
     """
     rates: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(rounds + 1):

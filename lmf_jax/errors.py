@@ -72,8 +72,8 @@ def run_command(name: str, command: Callable[[], None]) -> None:
     """Run a command; what a person can mend is one line on standard error and an exit code.
 
     Args:
-        name: of the program, which begins the line.
-        command: the program.
+        name: Of the program, which begins the line.
+        command: The program.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold bytes that are no UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")

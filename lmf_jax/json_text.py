@@ -10,10 +10,10 @@ def parse_json(text: str | bytes) -> Any:
     Python's parser takes NaN and Infinity too; who reads a number says which it takes.
 
     Args:
-        text: the text; bytes are UTF-8.
+        text: The text; bytes are UTF-8.
 
     Raises:
-        ValueError: if it is no JSON, is nested too deeply for the parser, holds a whole number of
+        ValueError: If it is no JSON, is nested too deeply for the parser, holds a whole number of
             thousands of digits, or half a surrogate pair, which no file or terminal takes.
     """
     try:

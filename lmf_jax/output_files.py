@@ -31,14 +31,14 @@ def plan_outputs(
     some disk takes for the same, the second gets ``-2``, and so on. ``/`` becomes ``-``.
 
     Args:
-        stems: names of the files without their ending.
-        suffix: the ending, such as ``.png``.
-        folder: where they are written; it is made.
-        inputs: the files that the command reads.
-        overwrite: whether files that exist may be replaced.
+        stems: Names of the files without their ending.
+        suffix: The ending, such as ``.png``.
+        folder: Where they are written; it is made.
+        inputs: The files that the command reads.
+        overwrite: Whether files that exist may be replaced.
 
     Raises:
-        UserError: see :func:`check_outputs` and :func:`make_folder`.
+        UserError: See :func:`check_outputs` and :func:`make_folder`.
     """
     make_folder(folder)
     paths = [folder / name for name in unique_names(stems, suffix)]
@@ -65,9 +65,9 @@ def file_name(stem: str, suffix: str = "", longest: int = LONGEST_NAME) -> str:
     """Return stem and suffix, the stem cut and a hash of it added if they exceed ``longest`` bytes.
 
     Args:
-        stem: of any length.
-        suffix: kept as it is.
-        longest: bytes of the result at most.
+        stem: Of any length.
+        suffix: Kept as it is.
+        longest: Bytes of the result at most.
     """
     encoded = os.fsencode(stem)
     if len(encoded) + len(os.fsencode(suffix)) <= longest:
@@ -81,12 +81,12 @@ def check_outputs(paths: Sequence[Path], *, inputs: Iterable[Path], overwrite: b
     """Refuse to write a file that the command reads, or one that exists.
 
     Args:
-        paths: the files to write.
-        inputs: the files that the command reads; a link to one is that file.
-        overwrite: whether files that exist may be replaced; files that are read never are.
+        paths: The files to write.
+        inputs: The files that the command reads; a link to one is that file.
+        overwrite: Whether files that exist may be replaced; files that are read never are.
 
     Raises:
-        UserError: if one of the paths may not be written.
+        UserError: If one of the paths may not be written.
     """
     input_of = {_identity(path): path for path in inputs if path.exists()}
     existing = [path for path in paths if os.path.lexists(path)]
@@ -111,7 +111,7 @@ def make_folder(folder: Path) -> None:
     """Make a folder for output files, unless it is there.
 
     Raises:
-        UserError: if the disk refuses.
+        UserError: If the disk refuses.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

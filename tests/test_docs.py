@@ -55,8 +55,8 @@ def commands(text: str, *program: str) -> list[list[str]]:
     """Return the words after each ``python`` and ``sbatch``, in quoted shell code too.
 
     Args:
-        text: shell code.
-        program: with what these words begin, which is left out; what begins otherwise is not told.
+        text: Shell code.
+        program: With what these words begin, which is left out; what begins otherwise is not told.
     """
     text = re.sub(r"(^|\s)#.*$", "", text, flags=re.MULTILINE)
     words = shlex.shlex(text.replace("\\\n", " "), posix=True, punctuation_chars=";&|<>()\n")

@@ -37,10 +37,10 @@ class Target:
     """A reader of bytes from outside.
 
     Attributes:
-        name: what it reads.
-        inputs: makes the strategy of its inputs; it writes and loads what is needed for that.
-        read: reads the files below a folder and checks what the reader promises of the result.
-        cost: how many inputs of other targets take as long.
+        name: What it reads.
+        inputs: Makes the strategy of its inputs; it writes and loads what is needed for that.
+        read: Reads the files below a folder and checks what the reader promises of the result.
+        cost: How many inputs of other targets take as long.
     """
 
     name: str
@@ -54,11 +54,11 @@ class Outcome:
     """What a target did with its inputs.
 
     Attributes:
-        values: inputs that were read.
-        refusals: inputs that were refused.
-        seconds: in all.
-        slowest: seconds of the slowest input.
-        failure: what it did that it may not do, with the input reduced; None if nothing.
+        values: Inputs that were read.
+        refusals: Inputs that were refused.
+        seconds: In all.
+        slowest: Seconds of the slowest input.
+        failure: What it did that it may not do, with the input reduced; None if nothing.
     """
 
     values: int = 0
@@ -72,10 +72,10 @@ def explore(target: Target, inputs: int, seed: int, folder: Path) -> Outcome:
     """Give a target so many inputs, the same for the same seed.
 
     Args:
-        target: the reader.
-        inputs: how many.
-        seed: decides which.
-        folder: where they are written, one after the other; a failing one is left there.
+        target: The reader.
+        inputs: How many.
+        seed: Decides which.
+        folder: Where they are written, one after the other; a failing one is left there.
     """
     outcome = Outcome()
 
@@ -114,8 +114,8 @@ def attempt(target: Target, folder: Path) -> bool:
     """Let a target read what lies in a folder; return whether it refused.
 
     Raises:
-        AssertionError: if it took too long or too much memory, or refused in more than a sentence.
-        Exception: what the reader raises and may not.
+        AssertionError: If it took too long or too much memory, or refused in more than a sentence.
+        Exception: What the reader raises and may not.
     """
     faulthandler.dump_traceback_later(HANGING, exit=True, file=sys.__stderr__ or 2)
     started = time.perf_counter()

@@ -35,7 +35,7 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     """Return the mean of some figures, and their average absolute deviation from it.
 
     Args:
-        values: at least one.
+        values: At least one.
     """
     middle = mean(values)
     return middle, mean(abs(value - middle) for value in values)
@@ -46,7 +46,7 @@ def draw_losses(series: Mapping[str, MacroF1]) -> Figure:
     """Draw Fig. 1: the macro F1 of every loss on every dataset, the mean over the models.
 
     Args:
-        series: one or two, by what the legend calls them; each leaves out what it lacks.
+        series: One or two, by what the legend calls them; each leaves out what it lacks.
 
     Returns:
         The figure: a panel for each dataset, an error bar for each loss and series.
@@ -126,7 +126,7 @@ def draw_classes(classes: Mapping[str, Mapping[str, int]]) -> Figure:
     """Draw Fig. 2: the training images of every class, from the most frequent to the rarest.
 
     Args:
-        classes: by dataset the images of each class.
+        classes: By dataset the images of each class.
 
     Returns:
         The figure: a panel for each dataset; all count on one logarithmic axis.
@@ -184,7 +184,7 @@ def draw_settings(settings: Mapping[str, Sequence[float]]) -> Figure:
     """Draw Fig. 4: the macro F1 of the runs of every setting of alpha and beta.
 
     Args:
-        settings: by name the validation macro F1 of each run, in percent, at least one, in the
+        settings: By name the validation macro F1 of each run, in percent, at least one, in the
             order of the weight that varies.
 
     Returns:

@@ -69,7 +69,7 @@ class ClassRow:
     """A row of Table 5.
 
     Attributes:
-        train: training images of the class.
+        train: Training images of the class.
         f1: F1 in percent, by loss.
     """
 
@@ -105,7 +105,7 @@ def scores(version: Version = "final") -> Mapping[tuple[str, str, str], Scores]:
     """Return Tables 2 to 4, or Table 1 of the first version, by (dataset, model, loss).
 
     Args:
-        version: of the paper; the first has neither DenseNet-121 nor BWCCE nor COVID-19.
+        version: Of the paper; the first has neither DenseNet-121 nor BWCCE nor COVID-19.
     """
     return {
         (row["dataset"], model or row["model"], row["loss"]): Scores(
@@ -121,7 +121,7 @@ def class_f1(version: Version = "final") -> Mapping[str, Mapping[str, ClassRow]]
     """Return Table 5, or Table 2 of the first version: by dataset and class, for EfficientNetV2.
 
     Args:
-        version: of the paper; the first has neither BWCCE nor COVID-19.
+        version: Of the paper; the first has neither BWCCE nor COVID-19.
     """
     rows: dict[str, dict[str, ClassRow]] = {}
     for row in _read(version, _CLASS_TABLES[version]):

@@ -25,9 +25,9 @@ class Stated:
     """A setting of the paper.
 
     Attributes:
-        value: as ``train.py`` takes it.
-        source: where it is stated.
-        meaning: what a person reads in place of the value; empty if the value is clear.
+        value: As ``train.py`` takes it.
+        source: Where it is stated.
+        meaning: What a person reads in place of the value; empty if the value is clear.
     """
 
     value: Any
@@ -95,11 +95,11 @@ def differences_from_paper(
     """Return every way in which runs differ from those of the paper, one sentence each.
 
     Args:
-        config: the resolved settings that the runs share.
-        seeds: of the training.
-        weights: alpha and beta of each run of lmf; none where they are what is searched.
-        printed_weights: those of the printed result, from Table 6.
-        epochs: what the paper states for these runs.
+        config: The resolved settings that the runs share.
+        seeds: Of the training.
+        weights: Alpha and beta of each run of lmf; none where they are what is searched.
+        printed_weights: Those of the printed result, from Table 6.
+        epochs: What the paper states for these runs.
     """
     found = []
     if config["model"] in OTHER_ARCHITECTURES:

@@ -39,9 +39,9 @@ class Difference:
     """By how much the macro F1 of a loss is larger than that of another, the mean over seeds.
 
     Attributes:
-        images: with its interval, were the test images others.
-        seeds: with its interval over the seeds, on these images; None with fewer than two.
-        p: two-sided, of the images, corrected by Holm's method for all differences of a table.
+        images: With its interval, were the test images others.
+        seeds: With its interval over the seeds, on these images; None with fewer than two.
+        p: Two-sided, of the images, corrected by Holm's method for all differences of a table.
     """
 
     images: Interval
@@ -58,10 +58,10 @@ class Group:
     """The finished runs of a loss, which differ in their seed alone.
 
     Attributes:
-        loss: a name that ``--loss`` takes.
-        weights: alpha and beta of "lmf"; None for another loss.
-        folders: by seed, at least one.
-        runs: what lies in them, by seed.
+        loss: A name that ``--loss`` takes.
+        weights: Alpha and beta of "lmf"; None for another loss.
+        folders: By seed, at least one.
+        runs: What lies in them, by seed.
     """
 
     loss: str
@@ -81,7 +81,7 @@ class Group:
         is Student's t over the seeds.
 
         Args:
-            metric: a key of ``test.json``.
+            metric: A key of ``test.json``.
         """
         tests = [run.test for run in self.runs.values()]
         return _interval([test[metric] for test in tests], tests[0]["intervals"][metric])
@@ -90,7 +90,7 @@ class Group:
         """Return the F1 of a class with its interval, as :meth:`score` does.
 
         Args:
-            name: of the class.
+            name: Of the class.
         """
         tests = [run.test for run in self.runs.values()]
         of_one = tests[0]["intervals"]["per_class"][name]["f1"]
@@ -111,15 +111,15 @@ def read_group(
     """Read the runs of a loss that are finished.
 
     Args:
-        loss: a name that ``--loss`` takes.
-        weights: alpha and beta of "lmf"; None for another loss.
-        runs: by seed.
+        loss: A name that ``--loss`` takes.
+        weights: Alpha and beta of "lmf"; None for another loss.
+        runs: By seed.
 
     Returns:
         The group; None if none is finished.
 
     Raises:
-        UserError: if a folder is broken, or holds a run with other settings.
+        UserError: If a folder is broken, or holds a run with other settings.
     """
     finished = {seed: run for seed, run in runs.items() if run.is_finished}
     if not finished:
@@ -156,14 +156,14 @@ def macro_f1_differences(
     Only the seeds that two losses share are compared, where they share any.
 
     Args:
-        ours: the groups that the others are subtracted from.
-        others: at least one.
+        ours: The groups that the others are subtracted from.
+        others: At least one.
 
     Returns:
         A group of ours, another one and their difference, in this order.
 
     Raises:
-        UserError: if two runs differ in their data, their split or their test images, or those of
+        UserError: If two runs differ in their data, their split or their test images, or those of
             one loss in more than their seed.
     """
     found = [

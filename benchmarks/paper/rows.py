@@ -25,10 +25,10 @@ def split_rows(data_dir: str) -> list[Row]:
     """Return the rows of Table 1: the images of each part by our split, beside the printed ones.
 
     Args:
-        data_dir: the folder of prepared datasets; one that is not there has no figures of ours.
+        data_dir: The folder of prepared datasets; one that is not there has no figures of ours.
 
     Raises:
-        UserError: if a prepared dataset is broken.
+        UserError: If a prepared dataset is broken.
     """
     rows = []
     for dataset, sizes in printed.split_sizes().items():
@@ -47,9 +47,9 @@ def result_rows(dataset: str, model: str, groups: Sequence[Group]) -> list[Row]:
     """Return the rows of Table 2, 3 or 4: a loss each, its figures with their intervals.
 
     Args:
-        dataset: name of the dataset.
-        model: whose printed figures stand beside ours.
-        groups: the finished runs of each loss.
+        dataset: Name of the dataset.
+        model: Whose printed figures stand beside ours.
+        groups: The finished runs of each loss.
     """
     rows = []
     for group in groups:
@@ -68,9 +68,9 @@ def printed_scores(dataset: str, model: str, group: Group) -> printed.Scores | N
     """Return the printed figures of a loss; of lmf only for the weights that they were printed of.
 
     Args:
-        dataset: name of the dataset.
-        model: name of the model.
-        group: the runs that they stand beside.
+        dataset: Name of the dataset.
+        model: Name of the model.
+        group: The runs that they stand beside.
     """
     if group.weights not in (None, printed.best_weights()[dataset, model]):
         return None
@@ -83,10 +83,10 @@ def difference_rows(
     """Return how much better LMF is than each loss, ours and printed, and what that is worth.
 
     Args:
-        dataset: name of the dataset.
-        model: whose printed figures stand beside ours, of LMF only for the printed weights.
-        lmf: the runs of LMF, a group for each pair of weights, at least one.
-        others: those of the other losses, at least one.
+        dataset: Name of the dataset.
+        model: Whose printed figures stand beside ours, of LMF only for the printed weights.
+        lmf: The runs of LMF, a group for each pair of weights, at least one.
+        others: Those of the other losses, at least one.
     """
     rows = []
     for group, other, ours in macro_f1_differences(lmf, others):
@@ -115,9 +115,9 @@ def class_rows(dataset: str, model: str, groups: Sequence[Group]) -> list[Row]:
     """Return the rows of Table 5: a class each, with the F1 of every loss.
 
     Args:
-        dataset: name of the dataset.
-        model: whose figures they are; only those of EfficientNetV2 are printed.
-        groups: the finished runs of each loss, at least one.
+        dataset: Name of the dataset.
+        model: Whose figures they are; only those of EfficientNetV2 are printed.
+        groups: The finished runs of each loss, at least one.
     """
     recorded = next(iter(groups[0].runs.values())).dataset
     train = dict(zip(recorded["class_names"], recorded["class_counts"]["train"], strict=True))

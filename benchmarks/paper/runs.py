@@ -31,10 +31,10 @@ class Run:
     """One training of a table.
 
     Attributes:
-        name: what a person reads: loss, weights and seed.
-        folder: its run folder.
-        flags: the words for ``train.py`` that say what is trained.
-        places: those that say where its data lie, which depend on the machine.
+        name: What a person reads: loss, weights and seed.
+        folder: Its run folder.
+        flags: The words for ``train.py`` that say what is trained.
+        places: Those that say where its data lie, which depend on the machine.
     """
 
     name: str
@@ -53,11 +53,11 @@ class Recipe:
     """What all runs of a table have in common.
 
     Attributes:
-        dataset: name of the dataset.
-        model: name of the model.
-        settings: further words for ``train.py``.
-        runs_dir: the folder of all runs.
-        data_dir: the folder of prepared datasets.
+        dataset: Name of the dataset.
+        model: Name of the model.
+        settings: Further words for ``train.py``.
+        runs_dir: The folder of all runs.
+        data_dir: The folder of prepared datasets.
     """
 
     dataset: str
@@ -77,9 +77,9 @@ class Recipe:
         """Return the run of a loss with a seed.
 
         Args:
-            loss: a name that ``--loss`` takes.
-            weights: alpha and beta of "lmf"; None for another loss.
-            seed: of the training; the split has its own.
+            loss: A name that ``--loss`` takes.
+            weights: Alpha and beta of "lmf"; None for another loss.
+            seed: Of the training; the split has its own.
         """
         flags = ["--dataset", self.dataset, "--model", self.model, "--split", "paper"]
         flags += [*self.settings, "--loss", loss]
@@ -103,15 +103,15 @@ def train_missing(runs: Sequence[Run], command: Sequence[str] = TRAIN) -> list[R
     A run that another worker holds is passed over, and looked at again at the end.
 
     Args:
-        runs: the runs wanted.
-        command: begins the command line that trains one.
+        runs: The runs wanted.
+        command: Begins the command line that trains one.
 
     Returns:
         The runs that failed here; what they said stands above in the output.
 
     Raises:
-        Interrupted: if a person ended a run; it is saved.
-        UserError: if the disk knows no locks.
+        Interrupted: If a person ended a run; it is saved.
+        UserError: If the disk knows no locks.
     """
     failed: list[Run] = []
     waiting = [run for run in runs if not run.is_finished]
@@ -135,14 +135,14 @@ def claim(folder: Path, *, wait: bool = False) -> Iterator[int | None]:
     """Hold the right to write into a folder, if no one else does.
 
     Args:
-        folder: of a run; the folder above it is made.
-        wait: until whoever holds it lets go.
+        folder: Of a run; the folder above it is made.
+        wait: Until whoever holds it lets go.
 
     Yields:
         The descriptor of the lock, or None if another worker holds it.
 
     Raises:
-        UserError: if the disk knows no locks.
+        UserError: If the disk knows no locks.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_name(f".{folder.name}.lock"), "a") as file:
@@ -167,16 +167,16 @@ def train(run: Run, lock: int, command: Sequence[str] = TRAIN) -> bool:
     """Start a run, or go on with it where it stopped.
 
     Args:
-        run: not finished, and claimed.
-        lock: descriptor of the claim. The training holds it too: should this worker be killed and
+        run: Not finished, and claimed.
+        lock: Descriptor of the claim. The training holds it too: should this worker be killed and
             the training live on, nobody else may have the run.
-        command: begins the command line that trains.
+        command: Begins the command line that trains.
 
     Returns:
         Whether it was trained and tested.
 
     Raises:
-        Interrupted: if a person ended it.
+        Interrupted: If a person ended it.
     """
     words = [*command, *run.flags, *run.places, "--run-dir", str(run.folder)]
     if (run.folder / "config.json").is_file():

@@ -40,10 +40,10 @@ class Sweep:
         """Open the study, or begin it.
 
         Args:
-            storage: the address of a database, or the path of a journal.
-            recipe: what all runs have in common.
-            seed: of the training.
-            grid: the weights to try, each once.
+            storage: The address of a database, or the path of a journal.
+            recipe: What all runs have in common.
+            seed: Of the training.
+            grid: The weights to try, each once.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._recipe, self._seed, self._grid = recipe, seed, grid
@@ -70,10 +70,10 @@ class Sweep:
         A pair whose run failed before is tried again; a run that fails now is not.
 
         Args:
-            command: begins the command line that trains one run.
+            command: Begins the command line that trains one run.
 
         Raises:
-            Interrupted: if a person ended a run; it is saved, and its trial comes back.
+            Interrupted: If a person ended a run; it is saved, and its trial comes back.
         """
         with claim(self._lock, wait=True):
             known = self._trials(TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)

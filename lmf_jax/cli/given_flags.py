@@ -16,7 +16,7 @@ def given_flags(words: Sequence[str]) -> set[str]:
     """Return the names of the settings that a command line gives a value.
 
     Args:
-        words: those after the program's name.
+        words: Those after the program's name.
     """
     names = set(Config.setting_fields())
     flags = {word[2:].partition("=")[0].replace("-", "_") for word in words if word[:2] == "--"}
@@ -27,11 +27,11 @@ def check_given(config: Config, given: Collection[str]) -> None:
     """Refuse a flag that was given and has no effect.
 
     Args:
-        config: all settings.
-        given: the names of those that were given.
+        config: All settings.
+        given: The names of those that were given.
 
     Raises:
-        UserError: names the flag, what it has no effect beside, and what it is for.
+        UserError: Names the flag, what it has no effect beside, and what it is for.
     """
     for name, beside, purpose in _without_effect(config):
         if name in given:

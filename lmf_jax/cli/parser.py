@@ -18,13 +18,13 @@ def parse_in_one_line(
     """Parse a command line with tyro; what is wrong with it becomes one line.
 
     Args:
-        parse: calls tyro.
-        sections: the dataclasses whose fields are the flags.
-        words: the command line after the program's name; that of this process if not given.
+        parse: Calls tyro.
+        sections: The dataclasses whose fields are the flags.
+        words: The command line after the program's name; that of this process if not given.
 
     Raises:
-        UserError: if tyro refuses the command line.
-        SystemExit: with code 0, after tyro printed its help.
+        UserError: If tyro refuses the command line.
+        SystemExit: With code 0, after tyro printed its help.
     """
     shown = io.StringIO()
     try:

@@ -24,9 +24,9 @@ def plain_message(panel: str, words: Sequence[str], kinds: Mapping[str, Any]) ->
     """Return what a panel of tyro says in one sentence.
 
     Args:
-        panel: what tyro printed.
-        words: the command line, after the program's name.
-        kinds: the type of each flag's value, by the flag's name with underscores.
+        panel: What tyro printed.
+        words: The command line, after the program's name.
+        kinds: The type of each flag's value, by the flag's name with underscores.
     """
     rows = _rows_of(panel)
     text = " ".join(" ".join(rows).split()).rstrip(".")

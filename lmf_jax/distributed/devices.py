@@ -81,10 +81,10 @@ def over_devices(
     """Map a step over devices: the one place that knows how.
 
     Args:
-        step: of a state, the same on all devices, and a device's part of a batch.
-        devices: what to map over (default: all devices).
-        donate_state: whether the state is given up to the step.
-        spread_output: whether the result is a part of a batch too, or the same on all devices.
+        step: Of a state, the same on all devices, and a device's part of a batch.
+        devices: What to map over (default: all devices).
+        donate_state: Whether the state is given up to the step.
+        spread_output: Whether the result is a part of a batch too, or the same on all devices.
     """
     mapped = map_step(step, devices, donate_state, spread_output)
     on_cpu = (jax.devices() if devices is None else devices)[0].platform == "cpu"

@@ -12,7 +12,7 @@ def gather_batches(parts: Mapping[str, list[np.ndarray]]) -> dict[str, np.ndarra
     """Return the values of every example in the order of the global batches.
 
     Args:
-        parts: by name, this process's block ``[b, ...]`` of each batch; as many in every process.
+        parts: By name, this process's block ``[b, ...]`` of each batch; as many in every process.
     """
     stacked = {name: np.stack(blocks) for name, blocks in parts.items()}
     if jax.process_count() > 1:
@@ -28,9 +28,9 @@ def gather_rows(
     """Return the values of all rows in order, of which every process has some.
 
     Args:
-        places: number of each of this process's rows, in ``[0, count)``; as many as it has.
-        values: by name, those of its rows ``[m, ...]``.
-        count: number of rows in all.
+        places: Number of each of this process's rows, in ``[0, count)``; as many as it has.
+        values: By name, those of its rows ``[m, ...]``.
+        count: Number of rows in all.
     """
     if jax.process_count() > 1:
         most = int(multihost_utils.process_allgather(np.asarray(len(places))).max())

@@ -22,7 +22,7 @@ class Watchdog:
         """Start to watch the thread that calls this.
 
         Args:
-            minutes: how long one thing may take; 0 watches nothing.
+            minutes: How long one thing may take; 0 watches nothing.
         """
         self._seconds = 60 * minutes
         self._doing = "the start"
@@ -37,7 +37,7 @@ class Watchdog:
         """Begin another thing.
 
         Args:
-            doing: what it is, as in "This process waits for ...".
+            doing: What it is, as in "This process waits for ...".
         """
         self._doing, self._since = doing, time.monotonic()
 

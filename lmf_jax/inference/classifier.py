@@ -37,12 +37,12 @@ class TrainedClassifier:
     """The model of a run's best epoch.
 
     Attributes:
-        config: the settings of the run.
-        dataset: what the run recorded of its data: ``name``, ``fingerprint``, ``class_names``,
+        config: The settings of the run.
+        dataset: What the run recorded of its data: ``name``, ``fingerprint``, ``class_names``,
             ``class_counts``.
-        model: the classifier; it takes what :meth:`normalise` returns.
+        model: The classifier; it takes what :meth:`normalise` returns.
         variables: ``{"params", "batch_stats"}``, on the devices.
-        normalisation: how its images are normalised.
+        normalisation: How its images are normalised.
     """
 
     config: ResolvedConfig
@@ -106,10 +106,10 @@ def load_classifier(run_dir: str | Path) -> TrainedClassifier:
     """Read the model of a run's best epoch.
 
     Args:
-        run_dir: the folder that ``train.py`` wrote.
+        run_dir: The folder that ``train.py`` wrote.
 
     Raises:
-        UserError: if it holds no run, or one that finished no epoch.
+        UserError: If it holds no run, or one that finished no epoch.
     """
     record = read_record_of(run_dir, CLASSIFICATION)
     config = read_config(run_dir)

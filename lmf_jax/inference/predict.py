@@ -20,10 +20,10 @@ def predict(
     """Return logits and labels of every example once, in the order of the batches.
 
     Args:
-        predict_step: from :func:`lmf_jax.inference.steps.make_predict_step`.
+        predict_step: From :func:`lmf_jax.inference.steps.make_predict_step`.
         variables: ``{"params", "batch_stats"}``.
-        batches: this process's ``{"image", "label", "mask"}``, equally many in every process.
-        scale: what the logits are multiplied by, see :attr:`Config.logit_scale`.
+        batches: This process's ``{"image", "label", "mask"}``, equally many in every process.
+        scale: What the logits are multiplied by, see :attr:`Config.logit_scale`.
     """
     logits: list[Any] = []
     labels, masks = [], []

@@ -64,11 +64,11 @@ class TrainedSegmenter:
     """The model of a run's best epoch.
 
     Attributes:
-        config: the settings of the run; with a patch size it is of volumes.
-        dataset: what the run recorded of its data, ``name``, ``fingerprint``, ``class_names``, ...
-        model: the segmenter.
+        config: The settings of the run; with a patch size it is of volumes.
+        dataset: What the run recorded of its data, ``name``, ``fingerprint``, ``class_names``, ...
+        model: The segmenter.
         variables: ``{"params", "batch_stats"}``, on the devices.
-        normalisation: of images; None if they come normalised, as volumes do.
+        normalisation: Of images; None if they come normalised, as volumes do.
     """
 
     config: ResolvedConfig
@@ -98,7 +98,7 @@ class TrainedSegmenter:
         """Return the class of every pixel; of volumes through windows that overlap.
 
         Args:
-            images: a batch that the devices of this process can share; of volumes any.
+            images: A batch that the devices of this process can share; of volumes any.
         """
         if self.config.data.patch_size is not None:
             return np.stack([segment_volume(**self._windows(image)) for image in images])
@@ -112,7 +112,7 @@ class TrainedSegmenter:
         """Return the probability of each class in every voxel, through windows that overlap.
 
         Args:
-            volume: normalised, of a run of volumes.
+            volume: Normalised, of a run of volumes.
         """
         return volume_probabilities(**self._windows(volume))
 
@@ -141,10 +141,10 @@ def load_segmenter(run_dir: str | Path) -> TrainedSegmenter:
     """Read the model of a segmentation run's best epoch.
 
     Args:
-        run_dir: the folder that ``train.py`` wrote.
+        run_dir: The folder that ``train.py`` wrote.
 
     Raises:
-        UserError: if it holds no such run, or one that finished no epoch.
+        UserError: If it holds no such run, or one that finished no epoch.
     """
     record = read_record_of(run_dir, SEGMENTATION)
     config = read_config(run_dir)
@@ -168,7 +168,7 @@ class Measured:
     """Confusion counts and distances of every case of a part, in its order.
 
     Attributes:
-        counts: true positives, false positives and false negatives ``[n, C, 3]``.
+        counts: True positives, false positives and false negatives ``[n, C, 3]``.
         hd95: 95 % Hausdorff distances ``[n, C]``, in mm or, without a spacing, in pixels.
     """
 
@@ -180,8 +180,8 @@ def measure_cases(trained: TrainedSegmenter, cases: Cases) -> Measured:
     """Segment every case, each in one of the processes, and compare it with the truth.
 
     Args:
-        trained: what segments.
-        cases: this process's share of a part of the data.
+        trained: What segments.
+        cases: This process's share of a part of the data.
     """
     num_classes = len(trained.class_names)
     spacing = cases.spacing or (1.0, 1.0)
@@ -216,9 +216,9 @@ def evaluate_segmenter(trained: TrainedSegmenter, run_dir: Path, cases: Cases) -
     """Test the model; the first process writes ``cases.npz``, ``test.json`` and ``overlays.npz``.
 
     Args:
-        trained: what is tested.
-        run_dir: the folder of the run.
-        cases: this process's share of the test part.
+        trained: What is tested.
+        run_dir: The folder of the run.
+        cases: This process's share of the test part.
 
     Returns:
         What ``test.json`` holds; nothing in the other processes.

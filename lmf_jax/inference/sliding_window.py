@@ -35,12 +35,12 @@ def window_starts(
     and overlap by the share that is asked for, to a place, or more.
 
     Args:
-        shape: of the image or volume, at least ``patch_size`` along each axis.
-        patch_size: size of a window along each axis.
-        overlap: share of a window that the next one covers again, in [0, 1).
+        shape: Of the image or volume, at least ``patch_size`` along each axis.
+        patch_size: Size of a window along each axis.
+        overlap: Share of a window that the next one covers again, in [0, 1).
 
     Raises:
-        ValueError: if a window is larger than the whole, or the overlap is not in [0, 1).
+        ValueError: If a window is larger than the whole, or the overlap is not in [0, 1).
     """
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap is {overlap}; expected a share in [0, 1).")
@@ -68,7 +68,7 @@ def gaussian_weights(patch_size: Sequence[int]) -> Float[np.ndarray, "..."]:
     window alone.
 
     Args:
-        patch_size: size of a window along each axis.
+        patch_size: Size of a window along each axis.
     """
     sides = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n / 8)) ** 2) for n in patch_size]
     weights = reduce(np.multiply.outer, sides)
@@ -91,22 +91,22 @@ def volume_probabilities(
     patch.
 
     Args:
-        predict: from windows ``[b, *patch, M]``, a NumPy array of the type of the volume, to logits
+        predict: From windows ``[b, *patch, M]``, a NumPy array of the type of the volume, to logits
             ``[b, *patch, C]``. It always gets as many windows, so it is compiled once for all
             cases; it may spread them over devices.
         volume: ``[H, W, M]`` or ``[D, H, W, M]``. One smaller than a patch is padded on both sides.
-        patch_size: size of a window along each axis of space.
-        num_classes: number of classes ``C``.
-        batch_size: windows that are predicted at a time, ``b``.
-        overlap: share of a window that the next one covers again, in [0, 1).
-        padding: what a volume that is smaller than a patch is padded with.
+        patch_size: Size of a window along each axis of space.
+        num_classes: Number of classes ``C``.
+        batch_size: Windows that are predicted at a time, ``b``.
+        overlap: Share of a window that the next one covers again, in [0, 1).
+        padding: What a volume that is smaller than a patch is padded with.
 
     Returns:
         Means of the softmax over the windows, float32 ``[*space, C]``.
 
     Raises:
-        ValueError: if sizes do not fit, or the logits have another shape.
-        UserError: if a logit is not finite.
+        ValueError: If sizes do not fit, or the logits have another shape.
+        UserError: If a logit is not finite.
     """
     total, inside = _weighted_sums(
         predict,

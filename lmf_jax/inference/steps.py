@@ -22,10 +22,10 @@ def make_predict_step(
     """Return the mapped forward pass in evaluation mode, from images to logits.
 
     Args:
-        model: the module that was trained.
-        normalisation: what its inputs are normalised by; None if they come normalised.
-        dtype: type of its inputs.
-        devices: as given to :func:`lmf_jax.training.step.make_train_step`.
+        model: The module that was trained.
+        normalisation: What its inputs are normalised by; None if they come normalised.
+        dtype: Type of its inputs.
+        devices: As given to :func:`lmf_jax.training.step.make_train_step`.
     """
 
     def predict_step(variables: Variables, images: Array) -> Any:
@@ -43,10 +43,10 @@ def make_segment_step(
     """Return the mapped step from images to the predicted class of every pixel, uint8.
 
     Args:
-        model: the module that was trained.
-        normalisation: as given to :func:`make_predict_step`.
-        dtype: type of its inputs.
-        devices: as given to :func:`lmf_jax.training.step.make_train_step`.
+        model: The module that was trained.
+        normalisation: As given to :func:`make_predict_step`.
+        dtype: Type of its inputs.
+        devices: As given to :func:`lmf_jax.training.step.make_train_step`.
     """
 
     def segment_step(variables: Variables, images: Array) -> Array:
@@ -72,11 +72,11 @@ def make_validation_step(
     logits, which are many times larger, stay on the device.
 
     Args:
-        model: the module that is trained.
-        objective: what it is trained for.
-        normalisation: as given to :func:`make_predict_step`.
-        dtype: type of its inputs.
-        devices: as given to :func:`lmf_jax.training.step.make_train_step`.
+        model: The module that is trained.
+        objective: What it is trained for.
+        normalisation: As given to :func:`make_predict_step`.
+        dtype: Type of its inputs.
+        devices: As given to :func:`lmf_jax.training.step.make_train_step`.
     """
 
     def loss_of_one(logits: Array, labels: Array) -> Array:

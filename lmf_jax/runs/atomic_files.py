@@ -44,7 +44,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a file, none if there is no file.
 
     Raises:
-        UserError: if the file is not what :func:`write_json_lines` writes.
+        UserError: If the file is not what :func:`write_json_lines` writes.
     """
     if not path.exists():
         return []

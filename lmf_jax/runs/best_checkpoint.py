@@ -24,10 +24,10 @@ def read_best(folder: Path) -> tuple[Variables, Normalisation | None]:
     Nothing is written, so the run may still be going on.
 
     Args:
-        folder: of the checkpoints.
+        folder: Of the checkpoints.
 
     Raises:
-        UserError: if there is no checkpoint of a finished epoch, or it is broken.
+        UserError: If there is no checkpoint of a finished epoch, or it is broken.
     """
     SilenceClosedLoop.install()
     options = ocp.CheckpointManagerOptions(read_only=True)

@@ -21,7 +21,7 @@ def tree_checksum(tree: PyTree) -> int:
     not their names, shapes and types.
 
     Args:
-        tree: of arrays, on any devices; None and empty trees hold none.
+        tree: Of arrays, on any devices; None and empty trees hold none.
     """
     with ThreadPoolExecutor() as threads:  # zlib lets go of Python's lock
         sums = list(threads.map(_array_checksum, jax.tree.leaves(tree)))

@@ -37,14 +37,14 @@ def open_run(config: ResolvedConfig, dataset: Mapping[str, Any]) -> Path:
     ``config.json`` then holds that.
 
     Args:
-        config: resolved settings.
+        config: Resolved settings.
         dataset: ``name``, ``fingerprint``, ``class_names`` and ``class_counts`` by part.
 
     Returns:
         The folder, with ``config.json`` in it.
 
     Raises:
-        UserError: if a given folder exists and is not resumed, or is resumed with other settings
+        UserError: If a given folder exists and is not resumed, or is resumed with other settings
             or data, cannot be written, or is not seen by all processes; or if the pretrained
             weights cannot be read.
     """
@@ -93,7 +93,7 @@ def read_config(run_dir: str | Path) -> ResolvedConfig:
     """Return the settings that a run was started with.
 
     Raises:
-        UserError: if the folder holds no run, or one of another version.
+        UserError: If the folder holds no run, or one of another version.
     """
     record = read_record(run_dir)
     try:
@@ -109,7 +109,7 @@ def read_fingerprint(run_dir: str | Path) -> str:
     """Return the fingerprint of the data that a run was started with.
 
     Raises:
-        UserError: if the folder holds no run.
+        UserError: If the folder holds no run.
     """
     return str(read_record(run_dir)["dataset"]["fingerprint"])
 
@@ -208,12 +208,12 @@ def check_epochs_done(done: int, epochs: int, run_dir: str) -> None:
     """Refuse to resume a run for fewer epochs than it has done.
 
     Args:
-        done: number of finished epochs.
-        epochs: number of epochs that the resumed run is asked for.
-        run_dir: its folder, for the error.
+        done: Number of finished epochs.
+        epochs: Number of epochs that the resumed run is asked for.
+        run_dir: Its folder, for the error.
 
     Raises:
-        UserError: if there are more finished epochs than are asked for.
+        UserError: If there are more finished epochs than are asked for.
     """
     if done > epochs:
         raise UserError(

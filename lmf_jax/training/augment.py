@@ -85,10 +85,10 @@ def mixup(
     """Blend images with their partners; return them and the share of the images' own labels.
 
     Args:
-        key: the same on all devices: one share for the whole batch.
+        key: The same on all devices: one share for the whole batch.
         images: ``[B, H, W, 3]``.
         partners: ``[B, H, W, 3]``.
-        strength: the share is drawn from Beta(strength, strength).
+        strength: The share is drawn from Beta(strength, strength).
 
     Reference:
         Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018.
@@ -106,10 +106,10 @@ def cutmix(
     """Paste the same box of the partners into the images; return them and the uncovered share.
 
     Args:
-        key: the same on all devices: one box for the whole batch.
+        key: The same on all devices: one box for the whole batch.
         images: ``[B, H, W, 3]``.
         partners: ``[B, H, W, 3]``.
-        strength: the share that the box leaves is drawn from Beta(strength, strength); a box cut
+        strength: The share that the box leaves is drawn from Beta(strength, strength); a box cut
             by the border leaves more.
 
     Reference:

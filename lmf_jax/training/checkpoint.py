@@ -45,9 +45,9 @@ class Checkpoints:
         """Open the folder, which is made if needed.
 
         Args:
-            folder: where the checkpoints lie.
-            normalisation: of the images that the model takes; None if they come normalised.
-            score: the figure of the history by which the best epoch is chosen.
+            folder: Where the checkpoints lie.
+            normalisation: Of the images that the model takes; None if they come normalised.
+            score: The figure of the history by which the best epoch is chosen.
         """
         SilenceClosedLoop.install()
         self._normalisation = normalisation
@@ -67,13 +67,13 @@ class Checkpoints:
         """Save in the background; nothing happens if just this is saved already.
 
         Args:
-            step: updates done so far, no fewer than at the save before.
-            state: the state after them; it may be given up to the next step at once.
-            input_state: the position of the input after them.
-            history: rows of the finished epochs.
+            step: Updates done so far, no fewer than at the save before.
+            state: The state after them; it may be given up to the next step at once.
+            input_state: The position of the input after them.
+            history: Rows of the finished epochs.
 
         Raises:
-            TrainingStopped: if this or the save before cannot be written.
+            TrainingStopped: If this or the save before cannot be written.
         """
         if self._saved == (step, len(history)):
             return
@@ -116,10 +116,10 @@ class Checkpoints:
         one before.
 
         Args:
-            like: a state of the same shapes, on the devices to restore to.
+            like: A state of the same shapes, on the devices to restore to.
 
         Raises:
-            UserError: if no checkpoint is whole; then all stay where they are.
+            UserError: If no checkpoint is whole; then all stay where they are.
         """
         broken: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
@@ -169,7 +169,7 @@ class Checkpoints:
         """Return the variables to evaluate with, from the best epoch of the history.
 
         Raises:
-            TrainingStopped: if the last save cannot be written, or the checkpoint is broken.
+            TrainingStopped: If the last save cannot be written, or the checkpoint is broken.
         """
         with self._writing():
             self._manager.wait_until_finished()
@@ -186,7 +186,7 @@ class Checkpoints:
         """Finish saving and give up the folder.
 
         Raises:
-            TrainingStopped: if the last save cannot be written.
+            TrainingStopped: If the last save cannot be written.
         """
         with self._writing():
             self._manager.close()

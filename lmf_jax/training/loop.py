@@ -64,16 +64,16 @@ def fit(
     Args:
         training: Epochs, batch size and early stopping.
         run: Whether to resume, and how often to save.
-        program: of the task.
-        run_dir: the folder of the run; checkpoints, metrics and TensorBoard files go there.
-        train_batches: this process's endless training batches.
-        validation_batches: this process's validation batches, each example once.
+        program: Of the task.
+        run_dir: The folder of the run; checkpoints, metrics and TensorBoard files go there.
+        train_batches: This process's endless training batches.
+        validation_batches: This process's validation batches, each example once.
 
     Raises:
-        TrainingStopped: if a loss or gradient is not finite, or a checkpoint cannot be written; the
+        TrainingStopped: If a loss or gradient is not finite, or a checkpoint cannot be written; the
             last good checkpoint stays.
-        UserError: if a resumed run has done more epochs than the settings ask for.
-        Interrupted: after Ctrl-C, or as Preempted after SIGTERM, with everything saved.
+        UserError: If a resumed run has done more epochs than the settings ask for.
+        Interrupted: After Ctrl-C, or as Preempted after SIGTERM, with everything saved.
     """
     with ExitStack() as stack:
         checkpoints = Checkpoints(
@@ -214,7 +214,7 @@ def prefetch(
     """Yield batches on the devices, copied ahead, each with the input position that follows it.
 
     Raises:
-        ValueError: if an image is not what the program takes, or a label is no class id.
+        ValueError: If an image is not what the program takes, or a label is no class id.
     """
     ahead: deque[tuple[dict[str, Array], dict[str, Any]]] = deque()
     while True:

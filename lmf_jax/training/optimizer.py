@@ -23,10 +23,10 @@ def step_decay(
     boundaries, and the rate would fall one update late.
 
     Args:
-        learning_rate: rate of the first ``decay_epochs`` epochs.
-        decay_epochs: epochs between two decays.
-        decay_factor: factor of each decay, in [0, 1].
-        steps_per_epoch: updates per epoch.
+        learning_rate: Rate of the first ``decay_epochs`` epochs.
+        decay_epochs: Epochs between two decays.
+        decay_factor: Factor of each decay, in [0, 1].
+        steps_per_epoch: Updates per epoch.
 
     Returns:
         A function from the number of updates done so far, traced or not, to the rate of the next
@@ -50,12 +50,12 @@ def make_optimizer(
         name: ``"adamw"`` decays the weights beside the update; ``"adam-l2"`` is PyTorch's ``Adam``
             with ``weight_decay``, the paper's choice: the decay joins the gradient before the
             moments (coupled L2). ``"sgd"`` has Nesterov's momentum, and decays as that does.
-        schedule: learning rate by step.
-        weight_decay: coefficient of the decay.
-        momentum: of ``"sgd"``, in [0, 1).
+        schedule: Learning rate by step.
+        weight_decay: Coefficient of the decay.
+        momentum: Of ``"sgd"``, in [0, 1).
 
     Raises:
-        ValueError: if the name is unknown.
+        ValueError: If the name is unknown.
     """
     if name == "adamw":
         return optax.adamw(schedule, weight_decay=weight_decay)
@@ -81,9 +81,9 @@ class PlateauDecay:
     and nothing else, so a resumed run needs no memory of it.
 
     Attributes:
-        patience: epochs without a better loss before a decay.
-        factor: what the rate is multiplied by, in [0, 1].
-        min_delta: by how much a loss has to be lower to be better.
+        patience: Epochs without a better loss before a decay.
+        factor: What the rate is multiplied by, in [0, 1].
+        min_delta: By how much a loss has to be lower to be better.
     """
 
     patience: int
@@ -130,7 +130,7 @@ def train_head_only(optimizer: optax.GradientTransformation) -> optax.GradientTr
     """Return the optimizer of a classifier whose backbone is frozen: no update and no state for it.
 
     Args:
-        optimizer: of the head.
+        optimizer: Of the head.
     """
     return optax.multi_transform(
         {"head": optimizer, "backbone": optax.set_to_zero()},

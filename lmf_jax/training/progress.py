@@ -36,10 +36,10 @@ class Progress:
         """Show a run of so many epochs in all that has so many images to go.
 
         Args:
-            run_dir: the folder of the run.
-            epochs: number of epochs in all.
-            images: number of images left to train on.
-            history: rows of the epochs before, where the run goes on; they become the file, which
+            run_dir: The folder of the run.
+            epochs: Number of epochs in all.
+            images: Number of images left to train on.
+            history: Rows of the epochs before, where the run goes on; they become the file, which
                 a killed run may have left a row short.
         """
         self._run_dir = run_dir

@@ -110,11 +110,11 @@ def validate_cases(
     """Return the loss of every image or patch, and the confusion counts of every case.
 
     Args:
-        validation_step: from :func:`lmf_jax.inference.steps.make_validation_step`.
+        validation_step: From :func:`lmf_jax.inference.steps.make_validation_step`.
         variables: ``{"params", "batch_stats"}``.
-        batches: this process's ``{"image", "label", "mask"}``, equally many in every process. Where
+        batches: This process's ``{"image", "label", "mask"}``, equally many in every process. Where
             images are parts of cases, ``case`` says of which ``[B]``: their counts are summed.
-        num_classes: with the background.
+        num_classes: With the background.
 
     Returns:
         The losses in the order of the batches, and the true positives, false positives and false

@@ -73,11 +73,11 @@ def create_train_state(
     """Return the state before the first step; a function of its arguments alone.
 
     Args:
-        model: the module; a mapped axis of it is not used, since nothing is trained here.
-        optimizer: as given to :func:`lmf_jax.training.step.make_train_step`.
-        image_shape: of one image ``(*space, channels)``.
-        settings: as given to :func:`lmf_jax.training.step.make_train_step`.
-        pretrained: variables to start from; what they lack of a top-level module, such as the head,
+        model: The module; a mapped axis of it is not used, since nothing is trained here.
+        optimizer: As given to :func:`lmf_jax.training.step.make_train_step`.
+        image_shape: Of one image ``(*space, channels)``.
+        settings: As given to :func:`lmf_jax.training.step.make_train_step`.
+        pretrained: Variables to start from; what they lack of a top-level module, such as the head,
             starts at random.
     """
 

@@ -36,11 +36,11 @@ def make_train_step(
     of the global batch, and random draws follow the position in it.
 
     Args:
-        model: a module whose synchronised layers use :data:`AXIS`.
-        objective: from :func:`lmf_jax.losses.make_objective`.
-        optimizer: from :func:`lmf_jax.training.optimizer.make_optimizer`.
-        settings: see :class:`StepSettings`.
-        devices: what to map over; by itself all devices there are.
+        model: A module whose synchronised layers use :data:`AXIS`.
+        objective: From :func:`lmf_jax.losses.make_objective`.
+        optimizer: From :func:`lmf_jax.training.optimizer.make_optimizer`.
+        settings: See :class:`StepSettings`.
+        devices: What to map over; by itself all devices there are.
     """
     base_key = jax.random.fold_in(jax.random.key(settings.seed), 1)  # 0 would be the initial key's
 

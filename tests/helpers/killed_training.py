@@ -39,10 +39,10 @@ class Training:
     """A process that trains.
 
     Attributes:
-        run_dir: the folder of the run.
-        process: as multiprocessing knows it.
-        started: a file that is there once the first step is over.
-        output: a file of all that it prints.
+        run_dir: The folder of the run.
+        process: As multiprocessing knows it.
+        started: A file that is there once the first step is over.
+        output: A file of all that it prints.
     """
 
     run_dir: Path

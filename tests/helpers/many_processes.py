@@ -36,9 +36,9 @@ class Part:
     """A part of a run.
 
     Attributes:
-        run_dir: the folder of the run; it goes on where there is a checkpoint.
-        precision: float32 or float64.
-        last_step: it is stopped, and saved, after this step, if one is given.
+        run_dir: The folder of the run; it goes on where there is a checkpoint.
+        precision: Float32 or float64.
+        last_step: It is stopped, and saved, after this step, if one is given.
     """
 
     run_dir: Path
