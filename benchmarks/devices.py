@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 
 from benchmarks.record import record
-from lmf_jax.distributed.devices import AXIS, spread_over_devices
+from lmf_jax.distributed.devices import AXIS, shard_batch
 from lmf_jax.losses import make_objective
 from lmf_jax.models import create_model
 from lmf_jax.training.optimizer import make_optimizer
@@ -81,7 +81,7 @@ def train(name: str, precision: str, path: str) -> None:
     step = make_train_step(model, make_objective("lmf", COUNTS, beta=0.5), optimizer, settings)
     state = create_train_state(model, optimizer, (SIDE, SIDE, 3), settings)
     for number in range(STEPS[precision]):
-        state = step(state, spread_over_devices(random_batch(number)))
+        state = step(state, shard_batch(random_batch(number)))
     np.savez(
         path,
         loss=state.loss_sum,

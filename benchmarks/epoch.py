@@ -27,7 +27,7 @@ from data.batches.image_cache import cached_images
 from data.batches.pipeline import evaluation_batches, train_batches
 from data.splits.dataset import load_dataset
 from lmf_jax.config import DEFAULT_DATA_DIR, Config, ResolvedConfig
-from lmf_jax.distributed.devices import spread_over_devices
+from lmf_jax.distributed.devices import shard_batch
 from lmf_jax.distributed.initialize import keep_memory
 from lmf_jax.training.classification import Classification, make_classification
 from lmf_jax.training.loop import fit
@@ -87,7 +87,7 @@ def loop_over_bare_step(
     config: ResolvedConfig, program: Classification, streams: tuple[Any, Any], turns: int
 ) -> list[float]:
     """Return the loop's rate over the bare step's for each turn but the first, which compiles."""
-    batch = spread_over_devices(next(streams[0]))
+    batch = shard_batch(next(streams[0]))
     ratios = []
     for turn in range(turns + 1):
         with tempfile.TemporaryDirectory() as folder:

@@ -75,7 +75,7 @@ class OpenedRun:
         name: How it is called in the table and the figure.
         trained: The model.
         finished: Ids, labels and logits of the test part.
-        images: All images of the dataset, as the model takes them but for normalisation.
+        images: All images of the dataset, as the model takes them but for normalization.
         rows: Which of them are the test part, ``[n]``.
     """
 

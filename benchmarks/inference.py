@@ -16,7 +16,7 @@ import tyro
 from benchmarks.record import record
 from benchmarks.train_step import CLASS_COUNTS, made_up_batch, program_for
 from benchmarks.turns import Turns, calls_per_second
-from lmf_jax.distributed.devices import spread_over_devices
+from lmf_jax.distributed.devices import shard_batch
 from lmf_jax.distributed.initialize import keep_memory
 
 
@@ -69,7 +69,7 @@ def ours(
     """Return the prediction step of ``train.py`` on one batch."""
     program = program_for(precision, model, images)
     variables = program.initial_state().evaluation_variables
-    on_devices = spread_over_devices({"image": images})["image"]
+    on_devices = shard_batch({"image": images})["image"]
     return lambda: jax.block_until_ready(program.predict_step(variables, on_devices))
 
 

@@ -17,7 +17,7 @@ import tyro
 
 from benchmarks.record import record
 from data.inputs.image_files import InferenceImages, image_files
-from lmf_jax.distributed.devices import spread_over_devices
+from lmf_jax.distributed.devices import shard_batch
 from lmf_jax.distributed.initialize import initialize
 from lmf_jax.errors import run_command
 from lmf_jax.inference.classifier import load_classifier
@@ -46,7 +46,7 @@ def main() -> None:
     step, side = trained.predict_step, trained.config.data.image_size
     batch_size = 32 * jax.device_count()
     files = image_files(Path(options.folder))[: options.images]
-    full = spread_over_devices({"image": np.zeros((batch_size, side, side, 3), np.uint8)})["image"]
+    full = shard_batch({"image": np.zeros((batch_size, side, side, 3), np.uint8)})["image"]
     jax.block_until_ready(step(trained.variables, full))
     prepared = time.perf_counter() - started
 

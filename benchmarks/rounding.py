@@ -20,7 +20,7 @@ from benchmarks.record import record
 from data.inputs.classification import load_for_classification, open_classification
 from data.shard import Shard
 from lmf_jax.config import DEFAULT_DATA_DIR, Config
-from lmf_jax.distributed.devices import spread_over_devices
+from lmf_jax.distributed.devices import shard_batch
 from lmf_jax.evaluation.classification.metrics import (
     classification_metrics,
     confusion_matrix,
@@ -67,7 +67,7 @@ def runs(options: Options) -> Iterator[dict[str, Any]]:
             stream, batches = inputs.training(), []
             for step in range(program.settings.total_steps):
                 batches.append(next(stream))
-                state = program.train_step(state, spread_over_devices(batches[-1]))
+                state = program.train_step(state, shard_batch(batches[-1]))
                 if step == 0:
                     row |= {"first loss": repr(float(state.loss_sum))}
             loss = float(state.loss_sum) / program.settings.steps_per_epoch

@@ -18,7 +18,7 @@ import tyro
 from benchmarks.record import record
 from benchmarks.turns import Turns, calls_per_second
 from lmf_jax.config import Config
-from lmf_jax.distributed.devices import spread_over_devices
+from lmf_jax.distributed.devices import shard_batch
 from lmf_jax.distributed.initialize import keep_memory
 from lmf_jax.training.classification import Classification, make_classification
 
@@ -83,7 +83,7 @@ def our_step(
 ) -> tuple[Callable[[], Any], float]:
     """Return the training step of ``train.py`` on one batch, and the megabytes that it needs."""
     program = program_for(precision, model, images)
-    batch = spread_over_devices({"image": images, "label": labels})
+    batch = shard_batch({"image": images, "label": labels})
     state = program.initial_state()
     compiled = program.train_step.compile(state, batch)
     memory = compiled.memory_analysis()

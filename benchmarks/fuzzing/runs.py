@@ -240,11 +240,11 @@ def _signed(content: bytes) -> bytes:
 
 
 def _read_checkpoint(folder: Path) -> None:
-    variables, normalisation = read_best(folder)
+    variables, normalization = read_best(folder)
     assert isinstance(variables, Mapping)
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(variables))
-    assert normalisation is not None
-    values = (*normalisation.mean, *normalisation.std)
+    assert normalization is not None
+    values = (*normalization.mean, *normalization.std)
     assert len(values) == 6
     assert all(isinstance(value, (int, float)) for value in values)
 

@@ -47,7 +47,7 @@ class MappedStep:
         return self.mapped.lower(state, batch).compile(dict(self.compiler_options))
 
 
-def spread_over_devices(batch: Batch) -> dict[str, Array]:
+def shard_batch(batch: Batch) -> dict[str, Array]:
     """Put this process's part of a batch on its devices: ``[b, ...]`` becomes ``[D, b/D, ...]``."""
     mesh = _local_mesh()
     sharding = NamedSharding(mesh, PartitionSpec(AXIS))
@@ -57,12 +57,12 @@ def spread_over_devices(batch: Batch) -> dict[str, Array]:
     }
 
 
-def place_on_devices(variables: Variables) -> Variables:
+def replicate(variables: Variables) -> Variables:
     """Put the same variables on all devices of this process, once for many steps."""
-    return jax.device_put(variables, on_all_devices())
+    return jax.device_put(variables, replicated_sharding())
 
 
-def on_all_devices() -> NamedSharding:
+def replicated_sharding() -> NamedSharding:
     """Return how that lies which is the same on all devices of this process."""
     return NamedSharding(_local_mesh(), PartitionSpec())
 
@@ -71,12 +71,12 @@ def _local_mesh() -> Mesh:
     return Mesh(np.array(jax.local_devices()), (AXIS,))
 
 
-def over_devices(
+def map_over_devices(
     step: Callable,
     devices: Sequence[jax.Device] | None,
     *,
     donate_state: bool,
-    spread_output: bool,
+    sharded_output: bool,
 ) -> MappedStep:
     """Map a step over devices: the one place that knows how.
 
@@ -84,9 +84,9 @@ def over_devices(
         step: Of a state, the same on all devices, and a device's part of a batch.
         devices: What to map over (default: all devices).
         donate_state: Whether the state is given up to the step.
-        spread_output: Whether the result is a part of a batch too, or the same on all devices.
+        sharded_output: Whether the result is a part of a batch too, or the same on all devices.
     """
-    mapped = map_step(step, devices, donate_state, spread_output)
+    mapped = map_step(step, devices, donate_state, sharded_output)
     on_cpu = (jax.devices() if devices is None else devices)[0].platform == "cpu"
     return MappedStep(mapped, CPU_COMPILER_OPTIONS if on_cpu else {})
 
@@ -95,14 +95,14 @@ def pmap_step(
     step: Callable,
     devices: Sequence[jax.Device] | None,
     donate_state: bool,
-    spread_output: bool,
+    sharded_output: bool,
 ) -> Any:
-    """Map a step by ``jax.pmap``; the arguments are those of :func:`over_devices`."""
+    """Map a step by ``jax.pmap``; the arguments are those of :func:`map_over_devices`."""
     return jax.pmap(
         step,
         axis_name=AXIS,
         in_axes=(None, 0),
-        out_axes=0 if spread_output else None,
+        out_axes=0 if sharded_output else None,
         donate_argnums=0 if donate_state else (),
         devices=devices,
     )
@@ -112,16 +112,16 @@ def shard_map_step(
     step: Callable,
     devices: Sequence[jax.Device] | None,
     donate_state: bool,
-    spread_output: bool,
+    sharded_output: bool,
 ) -> "ShardMappedStep":
-    """Map a step by ``jax.shard_map``; the arguments are those of :func:`over_devices`."""
+    """Map a step by ``jax.shard_map``; the arguments are those of :func:`map_over_devices`."""
     mesh = Mesh(np.array(_all_devices() if devices is None else devices), (AXIS,))
-    out_spec = PartitionSpec(AXIS) if spread_output else PartitionSpec()
+    out_spec = PartitionSpec(AXIS) if sharded_output else PartitionSpec()
 
     def step_of_shard(state: Any, batch: Any) -> Any:
         # shard_map keeps the mapped axis, of length 1 on each device, which pmap removes.
         output = step(state, jax.tree.map(lambda x: jnp.squeeze(x, 0), batch))
-        return jax.tree.map(lambda x: jnp.expand_dims(x, 0), output) if spread_output else output
+        return jax.tree.map(lambda x: jnp.expand_dims(x, 0), output) if sharded_output else output
 
     mapped = jax.shard_map(
         step_of_shard,

@@ -33,11 +33,11 @@ class StopRequest:
             os.kill(os.getpid(), signal.SIGTERM)
 
     @property
-    def is_made_here(self) -> bool:
+    def should_stop_now(self) -> bool:
         """Whether this process, alone, may stop at once."""
         return self._received is not None and jax.process_count() == 1
 
-    def holds_after(self, step: int) -> bool:
+    def should_stop(self, step: int) -> bool:
         """Return whether to stop after this step; to be asked by all processes after every step."""
         if jax.process_count() == 1:
             return self._received is not None

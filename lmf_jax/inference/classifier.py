@@ -15,8 +15,8 @@ from lmf_jax.distributed.devices import (
     Batch,
     MappedStep,
     Variables,
-    place_on_devices,
-    spread_over_devices,
+    replicate,
+    shard_batch,
 )
 from lmf_jax.evaluation.classification.gradcam import grad_cam
 from lmf_jax.evaluation.classification.metrics import predicted_classes
@@ -40,16 +40,16 @@ class TrainedClassifier:
         config: The settings of the run.
         dataset: What the run recorded of its data: ``name``, ``fingerprint``, ``class_names``,
             ``class_counts``.
-        model: The classifier; it takes what :meth:`normalise` returns.
+        model: The classifier; it takes what :meth:`normalize` returns.
         variables: ``{"params", "batch_stats"}``, on the devices.
-        normalisation: How its images are normalised.
+        normalization: How its images are normalized.
     """
 
     config: ResolvedConfig
     dataset: Mapping[str, Any]
     model: Classifier
     variables: Variables
-    normalisation: Normalisation
+    normalization: Normalisation
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ class TrainedClassifier:
     @cached_property
     def predict_step(self) -> MappedStep:
         """The mapped forward pass: of ``variables`` and uint8 images on the devices, logits."""
-        return make_predict_step(self.model, self.normalisation, self._dtype)
+        return make_predict_step(self.model, self.normalization, self._dtype)
 
     @property
     def _dtype(self) -> jnp.dtype:
@@ -72,9 +72,9 @@ class TrainedClassifier:
         scale = self.config.logit_scale
         return predict(self.predict_step, self.variables, batches, scale=scale)
 
-    def normalise(self, images: UInt8[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:
+    def normalize(self, images: UInt8[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:
         """Return RGB images in 0 to 255 as the model takes them."""
-        return normalise_images(images, self.normalisation, self._dtype)
+        return normalise_images(images, self.normalization, self._dtype)
 
     def explain(
         self, images: UInt8[np.ndarray, "batch h w 3"]
@@ -84,7 +84,7 @@ class TrainedClassifier:
         Float[np.ndarray, "batch map_height map_width"],
     ]:
         """Return the predicted class of each image, its probability and Grad-CAM for it."""
-        batch = spread_over_devices({"image": images})
+        batch = shard_batch({"image": images})
         logits = np.asarray(self.predict_step(self.variables, batch["image"]))
         probabilities = softmax(self.config.logit_scale * logits.reshape(len(images), -1))
         class_ids = probabilities.argmax(axis=1)
@@ -96,7 +96,7 @@ class TrainedClassifier:
         class_ids: Int[np.ndarray, " batch"],
     ) -> Float[np.ndarray, "batch map_height map_width"]:
         """Return Grad-CAM of one class in each image, see :func:`grad_cam`."""
-        inputs = self.normalise(jnp.asarray(images))
+        inputs = self.normalize(jnp.asarray(images))
         return np.asarray(
             grad_cam(self.model, self.variables, inputs, jnp.asarray(class_ids.astype(np.int32)))
         )
@@ -113,8 +113,8 @@ def load_classifier(run_dir: str | Path) -> TrainedClassifier:
     """
     record = read_record_of(run_dir, CLASSIFICATION)
     config = read_config(run_dir)
-    variables, normalisation = read_best(Path(run_dir) / "checkpoints")
-    assert normalisation is not None  # a classifier's images come as uint8
+    variables, normalization = read_best(Path(run_dir) / "checkpoints")
+    assert normalization is not None  # a classifier's images come as uint8
     model: Any = create_model(
         config.model.model,
         num_classes=len(record["dataset"]["class_names"]),
@@ -125,8 +125,8 @@ def load_classifier(run_dir: str | Path) -> TrainedClassifier:
         config=config,
         dataset=record["dataset"],
         model=model,
-        variables=place_on_devices(variables),
-        normalisation=normalisation,
+        variables=replicate(variables),
+        normalization=normalization,
     )
 
 

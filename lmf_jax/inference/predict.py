@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from lmf_jax.distributed.devices import Batch, Variables, spread_over_devices
+from lmf_jax.distributed.devices import Batch, Variables, shard_batch
 from lmf_jax.distributed.gather import gather_batches
 
 
@@ -28,7 +28,7 @@ def predict(
     logits: list[Any] = []
     labels, masks = [], []
     for batch in batches:
-        logits.append(predict_step(variables, spread_over_devices(batch)["image"]))
+        logits.append(predict_step(variables, shard_batch(batch)["image"]))
         labels.append(batch["label"])
         masks.append(batch["mask"])
         if len(logits) > 2:  # wait for the device now and then, lest all images pile up on it

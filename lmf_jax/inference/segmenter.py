@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, Integer, Shaped, UInt8
 
 from lmf_jax.config import ResolvedConfig
-from lmf_jax.distributed.devices import MappedStep, Variables, place_on_devices, spread_over_devices
+from lmf_jax.distributed.devices import MappedStep, Variables, replicate, shard_batch
 from lmf_jax.distributed.gather import gather_rows
 from lmf_jax.evaluation.segmentation.metrics import case_counts, hausdorff_95
 from lmf_jax.evaluation.segmentation.overlays import Overlays, shown_cases, write_overlays
@@ -68,14 +68,14 @@ class TrainedSegmenter:
         dataset: What the run recorded of its data, ``name``, ``fingerprint``, ``class_names``, ...
         model: The segmenter.
         variables: ``{"params", "batch_stats"}``, on the devices.
-        normalisation: Of images; None if they come normalised, as volumes do.
+        normalization: Of images; None if they come normalized, as volumes do.
     """
 
     config: ResolvedConfig
     dataset: Mapping[str, Any]
     model: nn.Module
     variables: Variables
-    normalisation: Normalisation | None
+    normalization: Normalisation | None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -84,11 +84,11 @@ class TrainedSegmenter:
 
     @cached_property
     def _segment_step(self) -> MappedStep:
-        return make_segment_step(self.model, self.normalisation, self._dtype, jax.local_devices())
+        return make_segment_step(self.model, self.normalization, self._dtype, jax.local_devices())
 
     @cached_property
     def _predict_step(self) -> MappedStep:
-        return make_predict_step(self.model, self.normalisation, self._dtype, jax.local_devices())
+        return make_predict_step(self.model, self.normalization, self._dtype, jax.local_devices())
 
     @property
     def _dtype(self) -> jnp.dtype:
@@ -102,7 +102,7 @@ class TrainedSegmenter:
         """
         if self.config.data.patch_size is not None:
             return np.stack([segment_volume(**self._windows(image)) for image in images])
-        on_devices = spread_over_devices({"image": images})["image"]
+        on_devices = shard_batch({"image": images})["image"]
         predictions = np.asarray(self._segment_step(self.variables, on_devices))
         return predictions.reshape(images.shape[:-1])
 
@@ -132,7 +132,7 @@ class TrainedSegmenter:
     def _predict_windows(
         self, windows: Float[np.ndarray, "batch d h w modalities"]
     ) -> Float[np.ndarray, "batch d h w classes"]:
-        on_devices = spread_over_devices({"image": windows})["image"]
+        on_devices = shard_batch({"image": windows})["image"]
         logits = np.asarray(self._predict_step(self.variables, on_devices))
         return logits.reshape(*windows.shape[:-1], -1)
 
@@ -148,7 +148,7 @@ def load_segmenter(run_dir: str | Path) -> TrainedSegmenter:
     """
     record = read_record_of(run_dir, SEGMENTATION)
     config = read_config(run_dir)
-    variables, normalisation = read_best(Path(run_dir) / "checkpoints")
+    variables, normalization = read_best(Path(run_dir) / "checkpoints")
     return TrainedSegmenter(
         config=config,
         dataset=record["dataset"],
@@ -158,8 +158,8 @@ def load_segmenter(run_dir: str | Path) -> TrainedSegmenter:
             dtype=jnp.dtype(config.model.precision),
             spatial_dims=3 if config.data.patch_size else 2,
         ),
-        variables=place_on_devices(variables),
-        normalisation=normalisation,
+        variables=replicate(variables),
+        normalization=normalization,
     )
 
 

@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from lmf_jax.distributed.devices import Batch, MappedStep, Variables, over_devices
+from lmf_jax.distributed.devices import Batch, MappedStep, Variables, map_over_devices
 from lmf_jax.losses import Objective
 from lmf_jax.models.normalisation import Normalisation, model_inputs
 
 
 def make_predict_step(
     model: nn.Module,
-    normalisation: Normalisation | None,
+    normalization: Normalisation | None,
     dtype: Any = jnp.float32,
     devices: Sequence[jax.Device] | None = None,
 ) -> MappedStep:
@@ -23,20 +23,20 @@ def make_predict_step(
 
     Args:
         model: The module that was trained.
-        normalisation: What its inputs are normalised by; None if they come normalised.
+        normalization: What its inputs are normalized by; None if they come normalized.
         dtype: Type of its inputs.
         devices: As given to :func:`lmf_jax.training.step.make_train_step`.
     """
 
     def predict_step(variables: Variables, images: Array) -> Any:
-        return model.apply(variables, model_inputs(images, normalisation, dtype), train=False)
+        return model.apply(variables, model_inputs(images, normalization, dtype), train=False)
 
-    return over_devices(predict_step, devices, donate_state=False, spread_output=True)
+    return map_over_devices(predict_step, devices, donate_state=False, sharded_output=True)
 
 
 def make_segment_step(
     model: nn.Module,
-    normalisation: Normalisation | None,
+    normalization: Normalisation | None,
     dtype: Any = jnp.float32,
     devices: Sequence[jax.Device] | None = None,
 ) -> MappedStep:
@@ -44,24 +44,24 @@ def make_segment_step(
 
     Args:
         model: The module that was trained.
-        normalisation: As given to :func:`make_predict_step`.
+        normalization: As given to :func:`make_predict_step`.
         dtype: Type of its inputs.
         devices: As given to :func:`lmf_jax.training.step.make_train_step`.
     """
 
     def segment_step(variables: Variables, images: Array) -> Array:
         logits: Any = model.apply(
-            variables, model_inputs(images, normalisation, dtype), train=False
+            variables, model_inputs(images, normalization, dtype), train=False
         )
         return _most_likely(logits)
 
-    return over_devices(segment_step, devices, donate_state=False, spread_output=True)
+    return map_over_devices(segment_step, devices, donate_state=False, sharded_output=True)
 
 
 def make_validation_step(
     model: nn.Module,
     objective: Objective,
-    normalisation: Normalisation | None,
+    normalization: Normalisation | None,
     dtype: Any = jnp.float32,
     devices: Sequence[jax.Device] | None = None,
 ) -> MappedStep:
@@ -74,7 +74,7 @@ def make_validation_step(
     Args:
         model: The module that is trained.
         objective: What it is trained for.
-        normalisation: As given to :func:`make_predict_step`.
+        normalization: As given to :func:`make_predict_step`.
         dtype: Type of its inputs.
         devices: As given to :func:`lmf_jax.training.step.make_train_step`.
     """
@@ -83,11 +83,11 @@ def make_validation_step(
         return objective(logits[None], labels[None])
 
     def validation_step(variables: Variables, batch: Batch) -> tuple[Array, Array]:
-        inputs = model_inputs(batch["image"], normalisation, dtype)
+        inputs = model_inputs(batch["image"], normalization, dtype)
         logits: Any = model.apply(variables, inputs, train=False)
         return _most_likely(logits), jax.vmap(loss_of_one)(logits, batch["label"])
 
-    return over_devices(validation_step, devices, donate_state=False, spread_output=True)
+    return map_over_devices(validation_step, devices, donate_state=False, sharded_output=True)
 
 
 def _most_likely(logits: Float[Array, "*batch classes"]) -> UInt8[Array, "*batch"]:

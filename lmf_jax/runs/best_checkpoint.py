@@ -19,7 +19,7 @@ from lmf_jax.runs.files import best_epoch
 
 
 def read_best(folder: Path) -> tuple[Variables, Normalisation | None]:
-    """Read the variables of a run's best epoch so far, and how their images are normalised.
+    """Read the variables of a run's best epoch so far, and how their images are normalized.
 
     Nothing is written, so the run may still be going on.
 

@@ -1,10 +1,8 @@
-"""Random changes to images, on the device, inside the train step.
+"""Random augmentation on the device, inside the train step.
 
-A change that is called with the key of an image and the labels of its pixels, as one more channel,
-does to them what it did to the image.
-
-Every draw depends on the key of the step and the position in the global batch, never on the device,
-so any number of devices sees the same images.
+Called with the same key, an augmentation transforms the labels of the pixels (as an image with one
+channel) like the image. Every draw depends on the key of the step and the position in the global
+batch, so the images do not depend on the number of devices.
 """
 
 from collections.abc import Callable
@@ -18,7 +16,7 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 def shift(
     key: Key[Array, ""], image: Shaped[Array, "h w channels"]
 ) -> Shaped[Array, "h w channels"]:
-    """Move one image by up to 1/8 of its side, up or down and left or right; edges are repeated."""
+    """Shift one image along both axes by up to 1/8 of its side, repeating its edge."""
     height, width, _ = image.shape
     reach = (height // 8, width // 8)
     padded = jnp.pad(image, [(reach[0],) * 2, (reach[1],) * 2, (0, 0)], mode="edge")
@@ -32,14 +30,14 @@ def shift(
 def flip(
     key: Key[Array, ""], image: Shaped[Array, "h w channels"]
 ) -> Shaped[Array, "h w channels"]:
-    """Mirror one image left to right, in half of the draws."""
+    """Mirror one image left to right with probability 1/2."""
     return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
 
 
 def dihedral(
     key: Key[Array, ""], image: Shaped[Array, "side side channels"]
 ) -> Shaped[Array, "side side channels"]:
-    """Turn one square image by quarters and mirror it: all eight ways are equally likely."""
+    """Apply one of the eight symmetries of a square, all equally likely, to one image."""
     transposed, upside_down, mirrored = jax.random.bernoulli(key, shape=(3,))
     image = jnp.where(transposed, image.swapaxes(0, 1), image)
     image = jnp.where(upside_down, image[::-1], image)
@@ -49,7 +47,7 @@ def dihedral(
 def mirror(
     key: Key[Array, ""], image: Shaped[Array, "*space channels"]
 ) -> Shaped[Array, "*space channels"]:
-    """Mirror one image or volume along each of its axes, in half of the draws."""
+    """Mirror one image or volume along each axis with probability 1/2."""
     for axis, mirrored in enumerate(jax.random.bernoulli(key, shape=(image.ndim - 1,))):
         image = jnp.where(mirrored, jnp.flip(image, axis), image)
     return image
@@ -71,7 +69,7 @@ def augment_images(
     keys: Key[Array, " batch"],
     images: Shaped[Array, "batch *space channels"],
 ) -> Shaped[Array, "batch *space channels"]:
-    """Apply the augmentation of this name to each image with the key of its position."""
+    """Apply an augmentation, given by name, to each image with its own key."""
     augmentation = AUGMENTATIONS[name]
     return images if augmentation is None else jax.vmap(augmentation)(keys, images)
 
@@ -82,19 +80,19 @@ def mixup(
     partners: Float[Array, "batch h w 3"],
     strength: float,
 ) -> tuple[Float[Array, "batch h w 3"], Float[Array, ""]]:
-    """Blend images with their partners; return them and the share of the images' own labels.
+    """Return a blend of images with their partners, and the coefficient of the images' labels.
 
     Args:
-        key: The same on all devices: one share for the whole batch.
+        key: The same on all devices: one coefficient for the whole batch.
         images: ``[B, H, W, 3]``.
         partners: ``[B, H, W, 3]``.
-        strength: The share is drawn from Beta(strength, strength).
+        strength: The coefficient is drawn from Beta(strength, strength).
 
     Reference:
         Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018.
     """
-    share = jax.random.beta(key, strength, strength).astype(images.dtype)
-    return share * images + (1 - share) * partners, share
+    lam = jax.random.beta(key, strength, strength).astype(images.dtype)
+    return lam * images + (1 - lam) * partners, lam
 
 
 def cutmix(
@@ -103,44 +101,44 @@ def cutmix(
     partners: Float[Array, "batch h w 3"],
     strength: float,
 ) -> tuple[Float[Array, "batch h w 3"], Float[Array, ""]]:
-    """Paste the same box of the partners into the images; return them and the uncovered share.
+    """Return images with one box of their partners pasted in, and the fraction left of the images.
 
     Args:
         key: The same on all devices: one box for the whole batch.
         images: ``[B, H, W, 3]``.
         partners: ``[B, H, W, 3]``.
-        strength: The share that the box leaves is drawn from Beta(strength, strength); a box cut
-            by the border leaves more.
+        strength: The fraction that the box leaves is drawn from Beta(strength, strength); a box
+            clipped at the border leaves more.
 
     Reference:
         Yun et al., CutMix: Regularization Strategy to Train Strong Classifiers with Localizable
         Features, ICCV 2019.
     """
     _, height, width, _ = images.shape
-    share_key, row_key, column_key = jax.random.split(key, 3)
-    side = jnp.sqrt(1 - jax.random.beta(share_key, strength, strength))
-    rows = _covered(row_key, height, side)
-    columns = _covered(column_key, width, side)
+    lam_key, row_key, column_key = jax.random.split(key, 3)
+    side = jnp.sqrt(1 - jax.random.beta(lam_key, strength, strength))
+    rows = _random_interval(row_key, height, side)
+    columns = _random_interval(column_key, width, side)
     box = rows[:, None] & columns[None, :]
-    share = 1 - jnp.mean(box.astype(images.dtype))
-    return jnp.where(box[None, :, :, None], partners, images), share
+    lam = 1 - jnp.mean(box.astype(images.dtype))
+    return jnp.where(box[None, :, :, None], partners, images), lam
 
 
-def _covered(key: Key[Array, ""], length: int, side: Float[Array, ""]) -> Array:
-    """Return which of ``length`` pixels lie within ``side * length / 2`` of a random one."""
-    centre = jax.random.randint(key, (), 0, length)
-    reach = (side * length / 2).astype(centre.dtype)
-    pixels = jnp.arange(length, dtype=centre.dtype)
-    return (pixels >= centre - reach) & (pixels < centre + reach)
+def _random_interval(key: Key[Array, ""], length: int, side: Float[Array, ""]) -> Array:
+    """Return a mask of the pixels within ``side * length / 2`` of a random center."""
+    center = jax.random.randint(key, (), 0, length)
+    radius = (side * length / 2).astype(center.dtype)
+    pixels = jnp.arange(length, dtype=center.dtype)
+    return (pixels >= center - radius) & (pixels < center + radius)
 
 
 def roll_global_batch(
     values: Float[Array, "batch ..."] | Int[Array, " batch"], axis_name: str
 ) -> Float[Array, "batch ..."] | Int[Array, " batch"]:
-    """Return for each example its predecessor in the global batch; the first gets the last.
+    """Roll the global batch by one: each example is replaced by its predecessor.
 
-    One example crosses to the next device; a roll within each device would pair other examples on
-    other numbers of devices.
+    The last example of a device moves to the next device; a roll within each device would make the
+    pairs depend on the number of devices.
     """
     count = jax.lax.axis_size(axis_name)
     ring = [(device, (device + 1) % count) for device in range(count)]

@@ -1,10 +1,9 @@
-"""Checkpoints: the train state, the input position and the metrics so far, as one bundle.
+"""Checkpoints: the train state, the input position and the metrics so far, in one bundle.
 
-With them goes how the model's images are normalised: nobody can predict with weights without it.
-
-The newest two are kept, and the best: the first epoch with the highest validation score. Each
-holds checksums of all that is in it. If a full disk has cut the newest short, or a failing one has
-changed it, it is put aside; the one before is as good, since a run repeats itself.
+A checkpoint also records the normalization of the images, which prediction needs, and checksums of
+its contents. The newest two are kept, and the best: the first epoch with the highest validation
+score. A checkpoint damaged by a full or failing disk is renamed, and the run resumes from the one
+before it; training is deterministic, so the result is the same.
 """
 
 import shutil
@@ -39,18 +38,18 @@ History = list[EpochMetrics]
 
 
 class Checkpoints:
-    """The checkpoints of a run, by step."""
+    """The checkpoints of a run by step."""
 
-    def __init__(self, folder: Path, normalisation: Normalisation | None, score: str) -> None:
-        """Open the folder, which is made if needed.
+    def __init__(self, folder: Path, normalization: Normalisation | None, score: str) -> None:
+        """Open the folder, or create it.
 
         Args:
-            folder: Where the checkpoints lie.
-            normalisation: Of the images that the model takes; None if they come normalised.
-            score: The figure of the history by which the best epoch is chosen.
+            folder: The folder of the checkpoints.
+            normalization: Normalization of the images; None if they come normalized.
+            score: The validation metric that selects the best epoch.
         """
         SilenceClosedLoop.install()
-        self._normalisation = normalisation
+        self._normalization = normalization
         self._score = score
         self._policy = _NewestAndBest()
         self._saved: tuple[int, int] | None = None
@@ -64,25 +63,26 @@ class Checkpoints:
     def save(
         self, step: int, state: TrainState, input_state: Mapping[str, Any], history: History
     ) -> None:
-        """Save in the background; nothing happens if just this is saved already.
+        """Save in the background, unless the newest checkpoint has the same step and epoch.
 
         Args:
-            step: Updates done so far, no fewer than at the save before.
-            state: The state after them; it may be given up to the next step at once.
+            step: Updates so far, at least as many as at the previous save.
+            state: The state after them; the next step may donate it at once.
             input_state: The position of the input after them.
             history: Rows of the finished epochs.
 
         Raises:
-            TrainingStopped: If this or the save before cannot be written.
+            TrainingStopped: If this or the previous checkpoint cannot be written.
         """
         if self._saved == (step, len(history)):
             return
         with self._writing():
             if self._saved is not None and self._saved[0] == step:
-                # Saved before the epoch was validated. Until it is saved again there is the one
-                # before.
+                # Saved after the last step of the epoch, before its validation. Orbax does not
+                # replace a step; if the run is killed here, the checkpoint before it remains.
                 self._manager.wait_until_finished()
                 self._manager.delete(step)
+            # Both, since this checkpoint may turn out to be damaged: the one before then decides.
             self._policy.best_steps = {
                 best_epoch(rows, self._score)["step"] for rows in (history, history[:-1]) if rows
             }
@@ -101,25 +101,24 @@ class Checkpoints:
         record: dict[str, Any] = {
             "input": dict(input_state),
             "history": history,
-            "normalisation": self._normalisation and asdict(self._normalisation),
+            "normalisation": self._normalization and asdict(self._normalization),
             "score": self._score,
         }
-        if jax.process_index() == 0:  # who writes it
+        if jax.process_index() == 0:  # only the first process writes the record
             record["checksums"] = state_checksums(vars(state))
             record["checksum"] = record_checksum(record)
         return record
 
     def restore_latest(self, like: TrainState) -> tuple[TrainState, dict[str, Any], History] | None:
-        """Return the newest state, its input position and the history; None if none was saved.
+        """Return the newest state, its input position and the history; None without checkpoints.
 
-        A checkpoint that is not whole is put aside, as ``<step>.broken``, and named; then it is the
-        one before.
+        Damaged checkpoints are reported and renamed to ``<step>.broken``.
 
         Args:
             like: A state of the same shapes, on the devices to restore to.
 
         Raises:
-            UserError: If no checkpoint is whole; then all stay where they are.
+            UserError: If all checkpoints are damaged; none is renamed then.
         """
         broken: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
@@ -128,48 +127,49 @@ class Checkpoints:
                 reason = ""
             except Exception as error:  # Orbax and TensorStore raise nearly everything
                 reason = first_line(error)
-            if reason := _reason_of_any_process(reason):
+            if reason := _agree_on_reason(reason):
                 broken[step] = reason
                 continue
-            self._put_aside(broken, step)
+            self._rename_broken(broken, step)
             state, record = restored
             self._saved = (step, len(record["history"]))
             return state, record["input"], record["history"]
         if broken:
             raise UserError(
-                f"No checkpoint in {self._manager.directory} is whole "
-                f"({'; '.join(f'{step}: {reason}' for step, reason in broken.items())}); mend the "
-                "disk, or start a new run."
+                f"Every checkpoint in {self._manager.directory} is damaged "
+                f"({'; '.join(f'{step}: {reason}' for step, reason in broken.items())}); repair "
+                "the disk, or start a new run."
             )
         return None
 
     def _restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        arguments = ocp.args.Composite(state=_restore_as(like), record=ocp.args.JsonRestore())
+        arguments = ocp.args.Composite(state=_restore_args(like), record=ocp.args.JsonRestore())
         restored = self._manager.restore(step, args=arguments)
         state, record = restored["state"], restored["record"]
         check_checksums(record, vars(state))
         return state, record
 
-    def _put_aside(self, broken: Mapping[int, str], whole_step: int) -> None:
+    def _rename_broken(self, broken: Mapping[int, str], restored_step: int) -> None:
+        if not broken:
+            return
         folder = Path(self._manager.directory)
-        if broken and jax.process_index() == 0:
+        if jax.process_index() == 0:
             for step, reason in broken.items():
-                aside = folder / f"{step}.broken"
-                shutil.rmtree(aside, ignore_errors=True)
-                (folder / str(step)).rename(aside)
+                renamed = folder / f"{step}.broken"
+                shutil.rmtree(renamed, ignore_errors=True)
+                (folder / str(step)).rename(renamed)
                 print(
-                    f"The checkpoint of step {step} is broken ({reason}); it is put aside as "
-                    f"{aside}, and the run goes on from step {whole_step}."
+                    f"The checkpoint of step {step} is damaged ({reason}) and was renamed to "
+                    f"{renamed}; the run continues from step {restored_step}."
                 )
-        if broken:
-            multihost_utils.sync_global_devices("checkpoints put aside")
-            self._manager.reload()
+        multihost_utils.sync_global_devices("checkpoints renamed")
+        self._manager.reload()
 
     def restore_best(self, like: TrainState, history: History) -> Variables:
-        """Return the variables to evaluate with, from the best epoch of the history.
+        """Return the evaluation variables of the best epoch of the history.
 
         Raises:
-            TrainingStopped: If the last save cannot be written, or the checkpoint is broken.
+            TrainingStopped: If the last save cannot be written, or the checkpoint is damaged.
         """
         with self._writing():
             self._manager.wait_until_finished()
@@ -179,11 +179,11 @@ class Checkpoints:
         except Exception as error:  # Orbax and TensorStore raise nearly everything
             raise TrainingStopped(
                 f"The checkpoint of the best epoch, step {step} in {self._manager.directory}, is "
-                f"broken ({first_line(error)}); nothing is tested without it. Start the run anew."
+                f"damaged ({first_line(error)}), so the run cannot be tested; train it again."
             ) from error
 
     def close(self) -> None:
-        """Finish saving and give up the folder.
+        """Finish saving and close the folder.
 
         Raises:
             TrainingStopped: If the last save cannot be written.
@@ -193,19 +193,19 @@ class Checkpoints:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Say in one line what Orbax and TensorStore say of a disk that takes no more."""
+        """Turn the errors of Orbax and TensorStore on a full disk into one line."""
         try:
             yield
         except (OSError, ValueError) as error:
             raise TrainingStopped(
                 f"A checkpoint cannot be written to {self._manager.directory} "
-                f"({first_line(error)}); the ones before are kept. Make room, and "
-                "go on with --resume."
+                f"({first_line(error)}); the earlier ones are kept. Free disk space, and continue "
+                "with --resume."
             ) from error
 
 
-def _reason_of_any_process(reason: str) -> str:
-    """Return why a checkpoint is broken, to all processes if one of them found it so; else ""."""
+def _agree_on_reason(reason: str) -> str:
+    """Return why a checkpoint is damaged for any process; "" if no process found damage."""
     if jax.process_count() == 1:
         return reason
     if multihost_utils.process_allgather(np.asarray(bool(reason))).any():
@@ -217,22 +217,22 @@ def _reason_of_any_process(reason: str) -> str:
 class _NewestAndBest(PreservationPolicy):
     # Orbax's own BestN forgets the scores of earlier checkpoints when the folder is opened again.
     best_steps: set[float | int] = field(default_factory=set)
-    """The best epoch as the newest checkpoint knows it, and as the one before does."""
+    """Steps of the best epoch according to the newest checkpoint, and to the one before."""
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         kept = {checkpoint.step for checkpoint in checkpoints[-2:]} | self.best_steps
         return [checkpoint.step in kept for checkpoint in checkpoints]
 
 
-def _restore_as(like: TrainState) -> ocp.args.PyTreeRestore:
-    """Return what makes Orbax restore to the shapes, types and devices of this state."""
+def _restore_args(like: TrainState) -> ocp.args.PyTreeRestore:
+    """Return the arguments that restore to the shapes, types and devices of a state."""
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     arguments = ocp.checkpoint_utils.construct_restore_args(abstract)
     return ocp.args.PyTreeRestore(abstract, restore_args=arguments)
 
 
 def _global_arrays(state: TrainState) -> TrainState:
-    """Return the state as Orbax wants it: a mapped step returns host-local arrays."""
+    """Return the state in the global arrays that Orbax needs; a step returns host-local ones."""
     if jax.process_count() == 1:
         return state
     return jax.tree.map(ocp.utils.fully_replicated_host_local_array_to_global_array, state)

@@ -33,14 +33,13 @@ class Classification(Program):
     examples: ClassVar[str] = "images"
     score: ClassVar[str] = "val_macro_f1"
 
-    normalisation: Normalisation
-    """Of the images."""
+    normalization: Normalisation
     predict_step: MappedStep
 
     def validate(
         self, variables: Variables, batches: Iterable[Batch], step: int
     ) -> dict[str, float]:
-        """Return loss, accuracy and macro F1 of the validation images, see :class:`Program`."""
+        """Return loss, accuracy and macro F1 of the validation images."""
         logits, labels = predict(self.predict_step, variables, batches)
         progress = TrainingProgress(step - 1, self.settings.total_steps)
         objective = jax.jit(self.objective)
@@ -74,7 +73,7 @@ def make_classification(
             pretrained weights do not fit.
     """
     settings, num_classes = config.model, len(class_counts)
-    dtype, normalisation = jnp.dtype(settings.precision), NORMALISATIONS[settings.normalization]
+    dtype, normalization = jnp.dtype(settings.precision), NORMALISATIONS[settings.normalization]
     make_model = partial(
         create_model, settings.model, num_classes=num_classes, dtype=dtype, head=settings.head
     )
@@ -89,7 +88,7 @@ def make_classification(
         class_counts,
         num_examples=int(np.sum(class_counts)),
         image_shape=(config.data.image_size, config.data.image_size, 3),
-        normalisation=normalisation,
+        normalization=normalization,
         model=model,
         starting_point=lambda: _starting_point(settings, num_classes)[0],
         devices=devices,
@@ -97,23 +96,24 @@ def make_classification(
     return Classification(
         model=make_model(),
         start=start,
-        normalisation=normalisation,
-        predict_step=make_predict_step(model, normalisation, dtype, devices),
+        normalization=normalization,
+        predict_step=make_predict_step(model, normalization, dtype, devices),
         **parts,
     )
 
 
 def _starting_point(settings: ResolvedModel, num_classes: int) -> tuple[Variables | None, str]:
-    """Return the initial variables and their description; a head that does not fit is left out."""
+    """Return the initial variables and their description; a head of another shape is dropped."""
     if settings.pretrained == "none":
         return None, "random weights"
     variables = load_pretrained(settings.pretrained, settings.model)
-    params, words = dict(variables["params"]), f"the weights {settings.pretrained}"
+    params, description = dict(variables["params"]), f"the weights {settings.pretrained}"
     head = params.pop("head", None)
     if head is None:
-        words += f", with a new head of {num_classes} classes"
+        description += f", with a new head of {num_classes} classes"
     elif settings.head != "linear" or len(head["bias"]) != num_classes:
-        words += f", their head of {len(head['bias']):,} classes replaced by one of {num_classes}"
+        old = len(head["bias"])
+        description += f", their head of {old:,} classes replaced by one of {num_classes}"
     else:
         params["head"] = head
-    return {"params": params, "batch_stats": variables["batch_stats"]}, words
+    return {"params": params, "batch_stats": variables["batch_stats"]}, description

@@ -1,12 +1,7 @@
-"""The loop: train an epoch, validate exactly, save; until the epochs are over or nothing improves.
+"""Training loop: train an epoch, validate and save, until the last epoch or early stopping.
 
-The order in which a run starts is this:
-
-1. ``--resume``: the state, the input position and the metrics of the newest checkpoint, if the run
-   came so far.
-2. Else: the initial state of the seed.
-
-A run that was saved in the middle of an epoch goes on in the middle of it.
+A run starts from the newest checkpoint with ``--resume`` (if there is one), and from the initial
+state of its seed otherwise. A run that was saved within an epoch continues at that step.
 """
 
 from collections import deque
@@ -22,24 +17,24 @@ import numpy as np
 from jaxtyping import Array
 
 from lmf_jax.config import ResolvedTraining, RunConfig
-from lmf_jax.distributed.devices import Batch, Variables, spread_over_devices
+from lmf_jax.distributed.devices import Batch, Variables, shard_batch
 from lmf_jax.distributed.preemption import StopRequest, stop_requests
 from lmf_jax.distributed.watchdog import Watchdog
 from lmf_jax.errors import Interrupted, TrainingStopped
 from lmf_jax.runs.folder import check_epochs_done
 from lmf_jax.training.checkpoint import Checkpoints, History
-from lmf_jax.training.optimizer import set_plateau_share
+from lmf_jax.training.optimizer import set_lr_scale
 from lmf_jax.training.program import Program
 from lmf_jax.training.progress import Progress
 from lmf_jax.training.state import TrainState
 
 CHECK_EVERY = 50
-"""Steps between two looks at the device for a loss that is not finite; each waits for it."""
+"""Steps between two checks for a non-finite loss; a check waits for the device."""
 
 
 @runtime_checkable
 class BatchStream(Protocol):
-    """An endless iterator over training batches whose position can be read and set."""
+    """An endless iterator over training batches with a position that can be saved and restored."""
 
     def __next__(self) -> Batch:
         """Return the next batch of this process."""
@@ -48,7 +43,7 @@ class BatchStream(Protocol):
         """Return the position after the batches handed out so far."""
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from this position."""
+        """Continue from this position."""
 
 
 def fit(
@@ -59,34 +54,34 @@ def fit(
     train_batches: BatchStream,
     validation_batches: Iterable[Batch],
 ) -> Variables:
-    """Train, and return the variables of the epoch with the best validation score.
+    """Train and return the variables of the epoch with the best validation score.
 
     Args:
         training: Epochs, batch size and early stopping.
         run: Whether to resume, and how often to save.
-        program: Of the task.
-        run_dir: The folder of the run; checkpoints, metrics and TensorBoard files go there.
+        program: The program of the task.
+        run_dir: The folder of the run, for checkpoints, metrics and TensorBoard files.
         train_batches: This process's endless training batches.
         validation_batches: This process's validation batches, each example once.
 
     Raises:
         TrainingStopped: If a loss or gradient is not finite, or a checkpoint cannot be written; the
-            last good checkpoint stays.
-        UserError: If a resumed run has done more epochs than the settings ask for.
+            last good checkpoint is kept.
+        UserError: If a resumed run has finished more epochs than the settings ask for.
         Interrupted: After Ctrl-C, or as Preempted after SIGTERM, with everything saved.
     """
     with ExitStack() as stack:
         checkpoints = Checkpoints(
-            run_dir / "checkpoints", program.settings.normalisation, program.score
+            run_dir / "checkpoints", program.settings.normalization, program.score
         )
         stack.push(partial(_close, checkpoints))
         saved = checkpoints.restore_latest(program.state_shapes()) if run.resume else None
         if saved is not None:
+            # The position after the last batch trained on; the stopped run had read further ahead.
             train_batches.set_state(saved[1])
         state, input_state, history = saved or (program.initial_state(), {}, [])
-        check_epochs_done(
-            len(history), training.epochs, run.run_dir
-        )  # metrics.jsonl may lack the last
+        # The checkpoint decides: a killed run may lack the last row of metrics.jsonl.
+        check_epochs_done(len(history), training.epochs, run.run_dir)
         step = int(state.step)
         images = (program.settings.total_steps - step) * training.batch_size
         progress = Progress(run_dir, training.epochs, images, history)
@@ -109,16 +104,16 @@ def fit(
             history=history,
         )
         batches = prefetch(train_batches, program)
-        while not run_state.is_over:
+        while not run_state.is_finished:
             run_state.train_epoch(batches)
             run_state.validate(validation_batches)
-        watchdog.now("the last checkpoint")
+        watchdog.start("the last checkpoint")
         return checkpoints.restore_best(run_state.state, run_state.history)
 
 
 @dataclass
 class _Run:
-    """A run on its way: what a checkpoint holds, and whom it tells what it does."""
+    """A run in progress: the contents of a checkpoint, and the services of the loop."""
 
     training: ResolvedTraining
     checkpoint_steps: int
@@ -134,40 +129,40 @@ class _Run:
     history: History
 
     @property
-    def is_over(self) -> bool:
+    def is_finished(self) -> bool:
         patience = self.training.early_stopping
         is_stale = _is_stale([row[self.program.score] for row in self.history], patience)
         return len(self.history) >= self.training.epochs or is_stale
 
     @property
-    def _plateau_share(self) -> float:
-        """What the learning rate of this epoch is multiplied by."""
+    def _lr_scale(self) -> float:
+        """The factor of the learning rate in this epoch."""
         plateau = self.program.plateau
-        return plateau.share([row["val_loss"] for row in self.history]) if plateau else 1.0
+        return plateau.lr_scale([row["val_loss"] for row in self.history]) if plateau else 1.0
 
     def train_epoch(self, batches: Iterator[tuple[dict[str, Array], dict[str, Any]]]) -> None:
-        """Train up to the end of the epoch, from wherever in it the run is."""
+        """Train to the end of the current epoch."""
         per_epoch = self.program.settings.steps_per_epoch
         epoch_end = (len(self.history) + 1) * per_epoch
         if self.program.plateau is not None:
-            opt_state = set_plateau_share(self.state.opt_state, self._plateau_share)
+            opt_state = set_lr_scale(self.state.opt_state, self._lr_scale)
             self.state = self.state.replace(opt_state=opt_state)
         while self.step < epoch_end:
-            self.watchdog.now(f"the images of step {self.step + 1}")
+            self.watchdog.start(f"the images of step {self.step + 1}")
             batch, self.input_state = next(batches)
-            self.watchdog.now(f"step {self.step + 1}")
+            self.watchdog.start(f"step {self.step + 1}")
             self.state = self.program.train_step(self.state, batch)
             self.step += 1
             if self.step == epoch_end or self.step % CHECK_EVERY == 0 or self.progress.compiling:
                 _check_finite(self.state, per_epoch)
             self.progress.add(self.training.batch_size)
-            if self.stop.holds_after(self.step):
+            if self.stop.should_stop(self.step):
                 self.save_and_stop()
             if self.checkpoint_steps and self.step % self.checkpoint_steps == 0:
                 self.save()
 
     def validate(self, batches: Iterable[Batch]) -> None:
-        """End the epoch: validate, save and tell."""
+        """End the epoch: validate, save and report."""
         program, variables = self.program, self.state.evaluation_variables
         metrics = program.validate(variables, self._watched(batches), self.step)
         per_epoch = program.settings.steps_per_epoch
@@ -176,16 +171,16 @@ class _Run:
             "step": self.step,
             "train_loss": float(self.state.loss_sum) / per_epoch,
             **metrics,
-            "learning_rate": float(program.schedule(self.step - 1)) * self._plateau_share,
+            "learning_rate": float(program.schedule(self.step - 1)) * self._lr_scale,
         }
         self.history = [*self.history, row]
         self.save()
         self.progress.end_epoch(self.history)
-        if self.stop.holds_after(self.step):
+        if self.stop.should_stop(self.step):
             self.save_and_stop()
 
     def save(self) -> None:
-        self.watchdog.now(f"the checkpoint of step {self.step}")
+        self.watchdog.start(f"the checkpoint of step {self.step}")
         _check_finite(self.state, self.program.settings.steps_per_epoch)
         self.checkpoints.save(self.step, self.state, self.input_state, self.history)
 
@@ -196,14 +191,15 @@ class _Run:
 
     def _watched(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for number, batch in enumerate(batches, start=1):
-            self.watchdog.now(f"batch {number} of the validation after step {self.step}")
-            if self.stop.is_made_here:
+            self.watchdog.start(f"batch {number} of the validation after step {self.step}")
+            if self.stop.should_stop_now:
                 self.save_and_stop()
             yield batch
 
 
 def _close(checkpoints: Checkpoints, kind: type | None, error: object, traceback: object) -> None:
-    """Finish saving, unless one of several processes fails: that one cannot wait for the others."""
+    """Finish saving, unless one of several processes failed."""
+    # Saving is collective: a failed process would wait for the others forever.
     if jax.process_count() == 1 or error is None or isinstance(error, Interrupted):
         checkpoints.close()
 
@@ -211,35 +207,40 @@ def _close(checkpoints: Checkpoints, kind: type | None, error: object, traceback
 def prefetch(
     stream: BatchStream, program: Program, depth: int = 2
 ) -> Iterator[tuple[dict[str, Array], dict[str, Any]]]:
-    """Yield batches on the devices, copied ahead, each with the input position that follows it.
+    """Yield sharded batches, copied to the devices ahead, with the input position after each.
+
+    Args:
+        stream: The batches of this process.
+        program: The program that takes them.
+        depth: Batches in flight; with two, the copy of one overlaps the step of the other.
 
     Raises:
-        ValueError: If an image is not what the program takes, or a label is no class id.
+        ValueError: If images have the wrong type or values, or a label is not a class id.
     """
     ahead: deque[tuple[dict[str, Array], dict[str, Any]]] = deque()
     while True:
         while len(ahead) < depth:
             batch = next(stream)
             _check_batch(batch, program)
-            ahead.append((spread_over_devices(batch), stream.get_state()))
+            ahead.append((shard_batch(batch), stream.get_state()))
         yield ahead.popleft()
 
 
 def _check_batch(batch: Batch, program: Program) -> None:
-    """Refuse what the step would take for something else: out of range is masked, NaN spreads."""
+    """Refuse values that the step would accept silently: NaN, and labels out of range."""
     images, labels = batch["image"], batch["label"]
-    if program.settings.normalisation is None:
+    if program.settings.normalization is None:
         if images.dtype != np.float32 or not np.isfinite(images).all():
             raise ValueError(
-                f"A batch holds images of {images.dtype}, or a pixel that is not finite; expected "
+                f"A batch has images of {images.dtype}, or a pixel that is not finite; expected "
                 "finite float32."
             )
     elif images.dtype != np.uint8:
-        raise ValueError(f"A batch holds images of {images.dtype}; expected uint8 in 0 to 255.")
+        raise ValueError(f"A batch has images of {images.dtype}; expected uint8 in 0 to 255.")
     wrong = (labels < 0) | (labels >= program.num_classes)
     if wrong.any():
         raise ValueError(
-            f"A batch holds the label {labels[wrong][0]}; expected class ids from 0 to "
+            f"A batch has the label {labels[wrong][0]}; expected class ids from 0 to "
             f"{program.num_classes - 1}."
         )
 
@@ -252,10 +253,10 @@ def _is_stale(scores: Sequence[float], patience: int) -> bool:
 
 
 def _check_finite(state: TrainState, steps_per_epoch: int) -> None:
-    before = int(state.nonfinite_step)
-    if before >= 0:
+    first = int(state.nonfinite_step)
+    if first >= 0:
         raise TrainingStopped(
-            f"The loss or its gradient was not finite at step {before + 1} "
-            f"(epoch {before // steps_per_epoch + 1}); the last good checkpoint is kept. "
+            f"The loss or its gradient was not finite at step {first + 1} "
+            f"(epoch {first // steps_per_epoch + 1}); the last good checkpoint is kept. "
             "Lower --learning-rate, or check the images."
         )

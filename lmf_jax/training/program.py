@@ -34,7 +34,7 @@ class Program(ABC):
     """The model, steps and schedule of a run; a subclass per task adds the validation."""
 
     examples: ClassVar[str]
-    """What the dataset consists of, for messages: images or cases."""
+    """The examples of the dataset in messages: images or cases."""
     score: ClassVar[str]
     """The validation metric that selects the best epoch; larger is better."""
 
@@ -46,7 +46,7 @@ class Program(ABC):
     """The origin of the initial weights, for messages."""
     objective: Objective
     schedule: Callable[[int], Any]
-    """Learning rate by step, before any decay on a plateau."""
+    """Learning rate by step, without the decay on a plateau."""
     plateau: PlateauDecay | None
     initial_state: Callable[[], TrainState]
     state_shapes: Callable[[], TrainState]
@@ -124,7 +124,7 @@ def make_training_parts(
     *,
     num_examples: int,
     image_shape: tuple[int, ...],
-    normalisation: Normalisation | None,
+    normalization: Normalisation | None,
     model: nn.Module,
     starting_point: Callable[[], Variables | None],
     devices: Sequence[jax.Device] | None,
@@ -136,7 +136,7 @@ def make_training_parts(
         class_counts: Training examples, pixels or voxels per class, ``[C]``.
         num_examples: Examples per epoch.
         image_shape: Shape of one image, ``(*space, channels)``.
-        normalisation: Normalization of the images; None if they come normalized.
+        normalization: Normalization of the images; None if they come normalized.
         model: The model, with the mapped axis of the steps.
         starting_point: Returns the initial variables, None for random ones.
         devices: The devices of the steps (default: all).
@@ -152,7 +152,7 @@ def make_training_parts(
         total_steps=steps_per_epoch * training.epochs,
         seed=training.seed,
         dtype=jnp.dtype(config.model.precision),
-        normalisation=normalisation,
+        normalization=normalization,
         augment=training.augment,
         mixup=training.mixup,
         cutmix=training.cutmix,
@@ -189,7 +189,7 @@ def _check_batch_size(training: ResolvedTraining, device_count: int) -> None:
 
 
 def _learning_rate(training: ResolvedTraining, steps_per_epoch: int) -> optax.Schedule:
-    """Return the learning rate by step, before any decay on a plateau."""
+    """Return the learning rate by step, without the decay on a plateau."""
     if training.schedule == "plateau":
         return optax.constant_schedule(training.learning_rate)
     return step_decay(

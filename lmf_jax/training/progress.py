@@ -1,4 +1,4 @@
-"""What a person sees while it runs, and the same numbers as files."""
+"""Progress of a run: terminal output, ``metrics.jsonl``, ``timing.jsonl`` and TensorBoard files."""
 
 import contextlib
 import os
@@ -23,53 +23,53 @@ _SCORES = {
     "val_dsc": "val DSC",
     "val_iou": "val IoU",
 }
-"""Figures of a validation, as far as the task has them, and how they are called."""
+"""Validation metrics of all tasks, and their titles on the terminal."""
 
 
 class Progress:
-    """A bar with images/s and time left on a terminal, one line per epoch everywhere.
+    """A progress bar on a terminal, one line per epoch, and the metrics as files.
 
-    Of several processes, the first alone prints and writes.
+    Only the first process prints and writes.
     """
 
     def __init__(self, run_dir: Path, epochs: int, images: int, history: History) -> None:
-        """Show a run of so many epochs in all that has so many images to go.
+        """Start the progress bar and open the files.
 
         Args:
             run_dir: The folder of the run.
-            epochs: Number of epochs in all.
-            images: Number of images left to train on.
-            history: Rows of the epochs before, where the run goes on; they become the file, which
-                a killed run may have left a row short.
+            epochs: Total number of epochs.
+            images: Images left to train on.
+            history: Rows of the finished epochs of a resumed run. They are written again, since a
+                killed run may lack the last row.
         """
         self._run_dir = run_dir
         self._epochs = epochs
         self._images = 0
         self._seconds = 0.0
         self.compiling = True
-        """Whether no step is over yet."""
-        speaks = jax.process_index() == 0
-        self._events = _open_events(run_dir / "tensorboard") if speaks else None
-        if speaks and history:
+        """Whether the first step, which compiles, is still to come."""
+        is_first_process = jax.process_index() == 0
+        self._events = _open_events(run_dir / "tensorboard") if is_first_process else None
+        if is_first_process and history:
             write_json_lines(run_dir / "metrics.jsonl", history)
         self._bar = tqdm(
             total=images,
             unit=" images",
             leave=False,
             dynamic_ncols=True,
-            disable=not (speaks and sys.stderr.isatty()),
+            disable=not (is_first_process and sys.stderr.isatty()),
         )
         self._last = time.perf_counter()
 
     def close(self) -> None:
-        """Take the bar away and finish the files."""
+        """Remove the bar and close the files."""
         self._bar.close()
         if self._events is not None:
-            with contextlib.suppress(OSError):  # every epoch was written out, or its error told
+            with contextlib.suppress(OSError):  # end_epoch has flushed, or raised the error
                 self._events.close()
 
     def add(self, images: int) -> None:
-        """Count a step and the time since the last call; of the first step say that it compiled."""
+        """Count the images and the time of a step; the first step counts as compilation."""
         now = time.perf_counter()
         if self.compiling:
             self.compiling = False
@@ -82,7 +82,7 @@ class Progress:
         self._bar.update(images)
 
     def end_epoch(self, history: History) -> None:
-        """Print and write the last row, whose epoch has just ended; count time from here on."""
+        """Print and write the last row of the history, and restart the clock."""
         if self._events is not None:
             row = history[-1]
             rate = self._images / self._seconds if self._images else None
@@ -115,9 +115,9 @@ class Progress:
 
 
 def _open_events(folder: Path) -> EventsWriter:
-    """Open a file of TensorBoard's, and not SummaryWriter: its thread dies of a full disk.
+    """Open a TensorBoard file.
 
-    The run would then wait for that thread forever.
+    Not with ``SummaryWriter``: a full disk ends its thread, and the run would wait for it forever.
     """
     folder.mkdir(parents=True, exist_ok=True)
     return EventsWriter(str(folder / "events"), f".{os.getpid()}")

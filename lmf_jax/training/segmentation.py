@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int64, Integer
 
 from lmf_jax.config import ResolvedConfig
-from lmf_jax.distributed.devices import AXIS, Batch, MappedStep, Variables, spread_over_devices
+from lmf_jax.distributed.devices import AXIS, Batch, MappedStep, Variables, shard_batch
 from lmf_jax.distributed.gather import gather_batches
 from lmf_jax.evaluation.segmentation.metrics import case_counts, overlap_metrics
 from lmf_jax.inference.steps import make_validation_step
@@ -34,10 +34,10 @@ class Segmentation(Program):
     def validate(
         self, variables: Variables, batches: Iterable[Batch], step: int
     ) -> dict[str, float]:
-        """Return loss, DSC and IoU of the validation cases, see :class:`Program`.
+        """Return loss, DSC and IoU of the validation cases.
 
-        The loss is the mean over images or patches of the loss of each alone. DSC and IoU are means
-        over cases and then over the classes of the foreground.
+        The loss is the mean of the losses of single images or patches. DSC and IoU are means over
+        cases and foreground classes.
         """
         losses, counts = validate_cases(self.validation_step, variables, batches, self.num_classes)
         if not np.isfinite(losses).all():
@@ -58,7 +58,7 @@ def make_segmentation(
     num_channels: int = 3,
     devices: Sequence[jax.Device] | None = None,
 ) -> Segmentation:
-    """Build the program of a segmentation run, of volumes if there is a patch size.
+    """Build the program of a segmentation run; with a patch size, of a run on volumes.
 
     Args:
         config: All settings.
@@ -73,7 +73,7 @@ def make_segmentation(
     data, settings = config.data, config.model
     dtype = jnp.dtype(settings.precision)
     space = data.patch_size or (data.image_size, data.image_size)
-    normalisation = None if data.patch_size else NORMALISATIONS[settings.normalization]
+    normalization = None if data.patch_size else NORMALISATIONS[settings.normalization]
     make_model = partial(
         create_model,
         settings.model,
@@ -87,12 +87,12 @@ def make_segmentation(
         class_counts,
         num_examples=num_examples,
         image_shape=(*space, num_channels),
-        normalisation=normalisation,
+        normalization=normalization,
         model=model,
         starting_point=lambda: None,
         devices=devices,
     )
-    step = make_validation_step(model, parts["objective"], normalisation, dtype, devices)
+    step = make_validation_step(model, parts["objective"], normalization, dtype, devices)
     return Segmentation(
         model=make_model(),
         start="where it stopped" if config.run.resume else "random weights",
@@ -110,11 +110,12 @@ def validate_cases(
     """Return the loss of every image or patch, and the confusion counts of every case.
 
     Args:
-        validation_step: From :func:`lmf_jax.inference.steps.make_validation_step`.
+        validation_step: The step, from :func:`lmf_jax.inference.steps.make_validation_step`.
         variables: ``{"params", "batch_stats"}``.
-        batches: This process's ``{"image", "label", "mask"}``, equally many in every process. Where
-            images are parts of cases, ``case`` says of which ``[B]``: their counts are summed.
-        num_classes: With the background.
+        batches: This process's ``{"image", "label", "mask"}``, equally many in every process. If
+            images are parts of cases, ``case`` is the case of each ``[B]``, and counts are summed
+            by case.
+        num_classes: Number of classes, with the background.
 
     Returns:
         The losses in the order of the batches, and the true positives, false positives and false
@@ -123,26 +124,26 @@ def validate_cases(
     blocks: dict[str, list[np.ndarray]] = defaultdict(list)
     for batch in batches:
         labels = batch["label"]
-        on_devices = spread_over_devices({"image": batch["image"], "label": labels})
-        predictions, losses = map(np.asarray, validation_step(variables, on_devices))
+        sharded = shard_batch({"image": batch["image"], "label": labels})
+        predictions, losses = map(np.asarray, validation_step(variables, sharded))
         pairs = zip(labels, predictions.reshape(labels.shape), strict=True)
         blocks["loss"].append(losses.ravel())
         blocks["counts"].append(np.stack([case_counts(*pair, num_classes) for pair in pairs]))
         blocks["mask"].append(batch["mask"])
         if "case" in batch:
             blocks["case"].append(batch["case"])
-    everything = gather_batches(blocks)
-    mask = everything["mask"]
-    counts = everything["counts"][mask]
-    if "case" in everything:
-        counts = _sum_by_case(counts, everything["case"][mask])
-    return everything["loss"][mask], counts
+    gathered = gather_batches(blocks)
+    mask = gathered["mask"]
+    counts = gathered["counts"][mask]
+    if "case" in gathered:
+        counts = _sum_by_case(counts, gathered["case"][mask])
+    return gathered["loss"][mask], counts
 
 
 def _sum_by_case(
     counts: Int64[np.ndarray, "images classes 3"], cases: Integer[np.ndarray, " images"]
 ) -> Int64[np.ndarray, "cases classes 3"]:
-    names, places = np.unique(cases, return_inverse=True)
+    names, case_indices = np.unique(cases, return_inverse=True)
     sums = np.zeros((len(names), *counts.shape[1:]), counts.dtype)
-    np.add.at(sums, places, counts)
+    np.add.at(sums, case_indices, counts)
     return sums

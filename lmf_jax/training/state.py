@@ -1,4 +1,4 @@
-"""Everything that a step changes, and what it starts from."""
+"""The train state and its initial value."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
-from lmf_jax.distributed.devices import Variables, on_all_devices
+from lmf_jax.distributed.devices import Variables, replicated_sharding
 from lmf_jax.models.layers import parameter_dtype
 from lmf_jax.models.normalisation import NORMALISATIONS, Normalisation
 from lmf_jax.training.augment import Augmentation
@@ -20,7 +20,8 @@ from lmf_jax.training.augment import Augmentation
 class TrainState(flax.struct.PyTreeNode):
     """Everything that a step changes; with the settings and the input position, the whole run.
 
-    The fields are not typed by shape: tree transformations put other things than arrays here.
+    The names of the fields are part of the checkpoint format. The fields have no shape types,
+    because tree transformations put other things than arrays here.
     """
 
     step: Any
@@ -48,14 +49,14 @@ class TrainState(flax.struct.PyTreeNode):
 
 @dataclass(frozen=True)
 class StepSettings:
-    """What a train step does besides the model, the objective and the optimizer."""
+    """Settings of the train step besides the model, the objective and the optimizer."""
 
     steps_per_epoch: int
     total_steps: int
     seed: int
     dtype: Any = jnp.float32
-    normalisation: Normalisation | None = NORMALISATIONS["imagenet"]
-    """None: the images come normalised."""
+    normalization: Normalisation | None = NORMALISATIONS["imagenet"]
+    """None if images come normalized."""
     augment: Augmentation = "none"
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -70,19 +71,19 @@ def create_train_state(
     settings: StepSettings,
     pretrained: Variables | None = None,
 ) -> TrainState:
-    """Return the state before the first step; a function of its arguments alone.
+    """Return the state before the first step, which depends on the arguments only.
 
     Args:
-        model: The module; a mapped axis of it is not used, since nothing is trained here.
-        optimizer: As given to :func:`lmf_jax.training.step.make_train_step`.
-        image_shape: Of one image ``(*space, channels)``.
-        settings: As given to :func:`lmf_jax.training.step.make_train_step`.
-        pretrained: Variables to start from; what they lack of a top-level module, such as the head,
-            starts at random.
+        model: The module.
+        optimizer: The optimizer of the train step.
+        image_shape: Shape of one image, ``(*space, channels)``.
+        settings: The settings of the train step.
+        pretrained: Variables to start from; top-level modules that they lack, such as the head,
+            start from random values.
     """
 
-    # Laid out as the mapped step returns it: any other layout would compile the step twice.
-    @partial(jax.jit, out_shardings=on_all_devices())
+    # With the sharding that the mapped step returns: with another, the step would compile twice.
+    @partial(jax.jit, out_shardings=replicated_sharding())
     def create(pretrained: Variables) -> TrainState:
         images = jnp.zeros((1, *image_shape), settings.dtype)
         variables = model.init(jax.random.key(settings.seed), images, train=False)
@@ -110,14 +111,14 @@ def train_state_shapes(
     image_shape: tuple[int, ...],
     settings: StepSettings,
 ) -> TrainState:
-    """Return shape, type and devices of every array of a state; the arguments are those above."""
+    """Return shape, type and sharding of every array of the state of :func:`create_train_state`."""
     state = jax.eval_shape(lambda: create_train_state(model, optimizer, image_shape, settings))
-    sharding = on_all_devices()
+    sharding = replicated_sharding()
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
 
 
 def _replace_modules(initial: Variables, pretrained: Variables) -> dict[str, PyTree]:
-    """Return the variables with those modules replaced that are pretrained, type by type."""
+    """Return the initial variables with the pretrained modules, cast to the initial types."""
     replaced = {
         name: jax.tree.map(lambda new, old: new.astype(old.dtype), module, initial[name])
         for name, module in pretrained.items()

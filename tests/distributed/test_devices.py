@@ -21,9 +21,9 @@ def test_both_forms_return_a_batch_on_the_devices_of_its_inputs(each_form):
     def double(variables, batch):
         return 2 * batch["image"] + variables["offset"]
 
-    step = devices.over_devices(double, None, donate_state=False, spread_output=True)
-    batch = devices.spread_over_devices({"image": np.arange(8, dtype=np.float32)})
-    doubled = step(devices.place_on_devices({"offset": np.float32(1)}), batch)
+    step = devices.map_over_devices(double, None, donate_state=False, sharded_output=True)
+    batch = devices.shard_batch({"image": np.arange(8, dtype=np.float32)})
+    doubled = step(devices.replicate({"offset": np.float32(1)}), batch)
     np.testing.assert_array_equal(doubled, 2 * np.arange(8).reshape(4, 2) + 1)
     assert doubled.sharding.is_equivalent_to(batch["image"].sharding, 2)
 
@@ -32,8 +32,8 @@ def test_both_forms_donate_the_state(each_form):
     def add(variables, batch):
         return {"sum": variables["sum"] + jax.lax.psum(batch["image"].sum(), devices.AXIS)}
 
-    step = devices.over_devices(add, None, donate_state=True, spread_output=False)
-    batch = devices.spread_over_devices({"image": np.ones(8, np.float32)})
-    state = devices.place_on_devices({"sum": np.float32(1)})
+    step = devices.map_over_devices(add, None, donate_state=True, sharded_output=False)
+    batch = devices.shard_batch({"image": np.ones(8, np.float32)})
+    state = devices.replicate({"sum": np.float32(1)})
     assert step(state, batch)["sum"] == 9
     assert state["sum"].is_deleted()

@@ -9,7 +9,7 @@ def wait_here(seconds):
 
 def test_what_takes_too_long_is_named_with_the_place_in_the_code(capsys):
     watchdog = Watchdog(minutes=0.2 / 60)
-    watchdog.now("the images of step 7")
+    watchdog.start("the images of step 7")
     wait_here(0.5)
     watchdog.close()
     said = capsys.readouterr().err
@@ -20,7 +20,7 @@ def test_what_takes_too_long_is_named_with_the_place_in_the_code(capsys):
 def test_many_quick_things_are_not_a_slow_one(capsys):
     watchdog = Watchdog(minutes=0.5 / 60)
     for step in range(8):
-        watchdog.now(f"step {step}")
+        watchdog.start(f"step {step}")
         wait_here(0.1)
     watchdog.close()
     wait_here(0.7)
@@ -29,7 +29,7 @@ def test_many_quick_things_are_not_a_slow_one(capsys):
 
 def test_it_can_be_off(capsys):
     watchdog = Watchdog(minutes=0.0)
-    watchdog.now("step 1")
+    watchdog.start("step 1")
     wait_here(0.1)
     watchdog.close()
     assert capsys.readouterr().err == ""

@@ -173,7 +173,7 @@ def _train(part: Part, config: Any, programs: dict[str, Any]) -> None:
         programs[part.precision] = make_classification(config, counts)
     program = programs[part.precision]
     watched = _WatchedStep(program, validation)
-    StopRequest.holds_after = lambda self, step: step == part.last_step
+    StopRequest.should_stop = lambda self, step: step == part.last_step
     with contextlib.suppress(Interrupted):
         program = dataclasses.replace(program, train_step=watched)
         fit(config.training, config.run, program, part.run_dir, training, validation)

@@ -37,8 +37,8 @@ def main(folder: Path, arguments: list[str]) -> None:
     if jax.process_index() == 0:
         np.save(folder / "logits.npy", logits)
         # As train.py does, while the other processes may be gone.
-        normalisation = program.settings.normalisation
-        trained = TrainedClassifier(config, {}, program.model, variables, normalisation)
+        normalization = program.settings.normalization
+        trained = TrainedClassifier(config, {}, program.model, variables, normalization)
         explain_mistakes(folder, trained, images, rows[37:], labels, logits)
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lmf_jax.distributed.devices import spread_over_devices
+from lmf_jax.distributed.devices import shard_batch
 from lmf_jax.errors import UserError
 from lmf_jax.inference import sliding_window
 from lmf_jax.inference.sliding_window import (
@@ -172,7 +172,7 @@ def test_several_devices_compute_what_one_does():
     mapped = jax.pmap(by_place)
 
     def predict(windows):
-        logits = mapped(spread_over_devices({"image": windows})["image"])
+        logits = mapped(shard_batch({"image": windows})["image"])
         return logits.reshape(-1, *logits.shape[2:])
 
     assert jax.local_device_count() == 4

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lmf_jax.distributed.devices import AXIS, spread_over_devices
+from lmf_jax.distributed.devices import AXIS, shard_batch
 from lmf_jax.errors import TrainingStopped, UserError
 from lmf_jax.losses import make_objective
 from lmf_jax.models.normalisation import NORMALISATIONS
@@ -49,7 +49,7 @@ def train_and_save(train_step, folder, scores):
     """One epoch a step; returns the state after each, copied before the next step took it."""
     checkpoints, state, states = open_checkpoints(folder), initial_state(), []
     for step, _ in enumerate(scores, start=1):
-        state = train_step(state, spread_over_devices(random_batch(step, 8)))
+        state = train_step(state, shard_batch(random_batch(step, 8)))
         states.append(jax.tree.map(np.array, jax.tree.leaves(state)))
         checkpoints.save(step, state, {"next_index": step}, history(*scores[:step]))
     checkpoints.close()
@@ -65,7 +65,7 @@ def test_what_was_saved_in_the_background_is_the_state_of_its_step(train_step, t
     assert rows == history(*scores)
     for restored, expected in zip(jax.tree.leaves(state), states[-1], strict=True):
         np.testing.assert_array_equal(restored, expected)
-    state = train_step(state, spread_over_devices(random_batch(4, 8)))  # it can be trained on
+    state = train_step(state, shard_batch(random_batch(4, 8)))  # it can be trained on
     assert int(state.step) == 4
 
 
@@ -89,10 +89,10 @@ def test_who_reads_the_best_gets_its_variables_and_how_images_are_normalised(tra
     scores = (0.1, 0.9, 0.8, 0.3)
     states = train_and_save(train_step, tmp_path / "c", scores)
     before = sorted(path.name for path in (tmp_path / "c").rglob("*"))
-    variables, normalisation = read_best(tmp_path / "c")
+    variables, normalization = read_best(tmp_path / "c")
     expected = jax.tree.unflatten(jax.tree.structure(initial_state()), states[1]).ema
     jax.tree.map(np.testing.assert_array_equal, variables, expected)
-    assert normalisation == NORMALISATIONS["caffe"]
+    assert normalization == NORMALISATIONS["caffe"]
     assert sorted(path.name for path in (tmp_path / "c").rglob("*")) == before
 
 
@@ -190,7 +190,7 @@ def test_values_that_the_disk_changed_are_noticed(tmp_path, capsys):
     content[content.index(kernel.tobytes()) + kernel.nbytes // 2] ^= 0x10
     path.write_bytes(content)
     open_checkpoints(tmp_path / "c").restore_latest(state)
-    assert "step 2 is broken (its params were changed)" in capsys.readouterr().out
+    assert "step 2 is damaged (its params were changed)" in capsys.readouterr().out
 
 
 @pytest.mark.fault(
@@ -201,7 +201,7 @@ def test_with_no_whole_checkpoint_all_stay_where_they_are(two_checkpoints, tmp_p
     shutil.copytree(two_checkpoints[0], tmp_path / "c")
     for step in "12":
         change(tmp_path / "c" / step / "record" / "metadata", "flipped")
-    with pytest.raises(UserError, match=r"No checkpoint in .* is whole \(2: .*; 1: "):
+    with pytest.raises(UserError, match=r"Every checkpoint in .* is damaged \(2: .*; 1: "):
         open_checkpoints(tmp_path / "c").restore_latest(initial_state())
     assert steps_kept(tmp_path / "c") == [1, 2]
 

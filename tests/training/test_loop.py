@@ -15,7 +15,7 @@ from lmf_jax.training import classification, loop
 from lmf_jax.training import program as program_module
 from lmf_jax.training.checkpoint import Checkpoints
 from lmf_jax.training.classification import Classification
-from lmf_jax.training.optimizer import set_plateau_share, step_decay
+from lmf_jax.training.optimizer import set_lr_scale, step_decay
 from lmf_jax.training.progress import Progress
 from tests.helpers.tiny_training import NUM_CLASSES, random_batch, tiny_model
 
@@ -102,7 +102,7 @@ def assert_same_state(folder: Path, other: Path, program):
     """The newest checkpoints are equal: the optimizer's state and the place in the input too."""
     newest = []
     for checkpoints in (folder / "checkpoints", other / "checkpoints"):
-        settings = program.settings.normalisation, program.score
+        settings = program.settings.normalization, program.score
         reader = Checkpoints(checkpoints, *settings)
         newest.append(reader.restore_latest(program.state_shapes()))
         reader.close()
@@ -152,11 +152,11 @@ def test_the_rate_of_a_row_on_a_plateau_is_that_of_its_epoch(tmp_path, monkeypat
 
     def observed_share(opt_state, share):
         shares.append(share)
-        return set_plateau_share(opt_state, share)
+        return set_lr_scale(opt_state, share)
 
     real = Classification.validate
     monkeypatch.setattr(Classification, "validate", lambda *a: real(*a) | {"val_loss": 1.0})
-    monkeypatch.setattr(loop, "set_plateau_share", observed_share)
+    monkeypatch.setattr(loop, "set_lr_scale", observed_share)
     run(tmp_path, {}, CONFIG.replace(schedule="plateau", decay_epochs=1))
     np.testing.assert_allclose(shares, [1, 1, 0.1])
     logged = [row["learning_rate"] for row in rows(tmp_path)]

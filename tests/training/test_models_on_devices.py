@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lmf_jax.distributed.devices import AXIS, spread_over_devices
+from lmf_jax.distributed.devices import AXIS, shard_batch
 from lmf_jax.losses import make_objective
 from lmf_jax.training.optimizer import make_optimizer
 from lmf_jax.training.state import StepSettings, create_train_state
@@ -38,7 +38,7 @@ def trained(name, dtype, steps):
             step = make_train_step(model, make_objective("lmf", COUNTS), optimizer, settings)
             state = place(initial)
             for number in range(steps):
-                state = step(state, spread_over_devices(batch(number)))
+                state = step(state, shard_batch(batch(number)))
         yield on_one(state)
 
 

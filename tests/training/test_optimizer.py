@@ -9,7 +9,7 @@ from lmf_jax.training.optimizer import (
     PlateauDecay,
     make_optimizer,
     scale_by_plateau,
-    set_plateau_share,
+    set_lr_scale,
     step_decay,
 )
 
@@ -71,7 +71,7 @@ def test_the_rate_decays_when_the_loss_stays_and_not_before():
     plateau = PlateauDecay(patience=2, factor=0.1)
     losses = [1.0, 0.8, 0.9, 0.80005, 0.7, 0.75, 0.9, 0.9, 0.9, 0.6]
     #          best best    1   2: decay best  1  2: decay 1 2: decay best
-    shares = [plateau.share(losses[:epochs]) for epochs in range(len(losses) + 1)]
+    shares = [plateau.lr_scale(losses[:epochs]) for epochs in range(len(losses) + 1)]
     expected = [1, 1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
     np.testing.assert_allclose(shares, expected, rtol=1e-12)
 
@@ -89,7 +89,7 @@ def test_the_plateau_of_pytorch_decays_in_the_same_epochs():
         scheduler.step(loss)
         theirs.append(optimizer.param_groups[0]["lr"])
     plateau = PlateauDecay(patience=3, factor=0.5)
-    ours = [plateau.share(losses[:epochs]) for epochs in range(1, 41)]
+    ours = [plateau.lr_scale(losses[:epochs]) for epochs in range(1, 41)]
     np.testing.assert_allclose(ours, theirs)
     assert ours[-1] < 0.2
 
@@ -99,7 +99,7 @@ def test_the_share_of_a_plateau_scales_the_update():
     params, gradients = jnp.zeros(3), jnp.array([1.0, -2.0, 3.0])
     state = optimizer.init(params)
     whole, _ = optimizer.update(gradients, state, params)
-    part, _ = optimizer.update(gradients, set_plateau_share(state, 0.25), params)
+    part, _ = optimizer.update(gradients, set_lr_scale(state, 0.25), params)
     np.testing.assert_array_equal(part, 0.25 * np.asarray(whole))
 
 

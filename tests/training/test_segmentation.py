@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lmf_jax.config import Config
-from lmf_jax.distributed.devices import spread_over_devices
+from lmf_jax.distributed.devices import shard_batch
 from lmf_jax.errors import TrainingStopped
 from lmf_jax.evaluation.segmentation.metrics import case_counts
 from lmf_jax.losses import make_objective
@@ -36,9 +36,9 @@ def random_batch(seed, size, shape):
 
 def train(devices, steps, dims, loss, dtype, **settings):
     """Train the tiny U-Net on the first devices, and return its state, on one device."""
-    normalisation = {} if dims == 2 else {"normalisation": None}
+    normalization = {} if dims == 2 else {"normalization": None}
     settings = StepSettings(
-        steps_per_epoch=4, total_steps=8, seed=0, dtype=dtype, **normalisation, **settings
+        steps_per_epoch=4, total_steps=8, seed=0, dtype=dtype, **normalization, **settings
     )
     model = tiny_unet(spatial_dims=dims, num_classes=3, dtype=dtype)
     with only(1):
@@ -47,7 +47,7 @@ def train(devices, steps, dims, loss, dtype, **settings):
         step = make_train_step(model, make_objective(loss, COUNTS), OPTIMIZER, settings)
         state = place(jax.device_get(state))
         for i in range(steps):
-            state = step(state, spread_over_devices(random_batch(i, 8, SHAPES[dims])))
+            state = step(state, shard_batch(random_batch(i, 8, SHAPES[dims])))
     return on_one(state)
 
 
@@ -130,7 +130,7 @@ def test_logits_that_are_not_finite_stop_a_validation(program):
 
 
 def test_pixels_that_are_not_finite_are_refused(program):
-    volumes = dataclasses.replace(program.settings, normalisation=None)
+    volumes = dataclasses.replace(program.settings, normalization=None)
     batch = random_batch(0, 8, (8, 8, 8, 2))
     batch["image"][0, 0, 0, 0, 0] = np.nan
 

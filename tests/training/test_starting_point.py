@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lmf_jax.config import Config
-from lmf_jax.distributed.devices import spread_over_devices
+from lmf_jax.distributed.devices import shard_batch
 from lmf_jax.errors import UserError
 from lmf_jax.training import classification
 from tests.helpers.tiny_training import random_batch, tiny_model
@@ -86,7 +86,7 @@ def test_a_frozen_backbone_stays_as_it_is_and_its_head_learns(pretrained):
     program = program_of(freeze_backbone=True)
     state = program.initial_state()
     for seed in range(3):
-        state = program.train_step(state, spread_over_devices(random_batch(seed, 8)))
+        state = program.train_step(state, shard_batch(random_batch(seed, 8)))
     before = pretrained["FILE"]
     assert_equal(state.params["backbone"], before["params"]["backbone"])
     assert_equal(state.batch_stats, before["batch_stats"])

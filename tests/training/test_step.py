@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lmf_jax.distributed import devices as mapping
-from lmf_jax.distributed.devices import AXIS, spread_over_devices
+from lmf_jax.distributed.devices import AXIS, shard_batch
 from lmf_jax.inference.steps import make_predict_step
 from lmf_jax.losses import make_objective
 from lmf_jax.models.normalisation import NORMALISATIONS
@@ -34,7 +34,7 @@ def train(devices, steps, **settings):
     with only(devices):
         state = place(initial_state(settings.get("dtype", jnp.float32), "ema_decay" in settings))
         for i in range(steps):
-            state = step(state, spread_over_devices(random_batch(i, 16)))
+            state = step(state, shard_batch(random_batch(i, 16)))
     assert len(state.loss_sum.sharding.device_set) == devices
     return on_one(state)
 
@@ -127,7 +127,7 @@ def test_deferred_weights_begin_at_their_step_of_a_long_training():
         with only(1):
             step = make_train_step(tiny_model(axis_name=AXIS), objective, OPTIMIZER, settings)
             states = [initial_state().replace(step=np.int32(first + i)) for i in (-1, 0)]
-            return [float(step(place(s), spread_over_devices(batch)).loss_sum) for s in states]
+            return [float(step(place(s), shard_batch(batch)).loss_sum) for s in states]
 
     deferred, never = losses("ldam-drw", drw_start=0.8), losses("ldam", form="paper", scale=30.0)
     assert deferred[0] == pytest.approx(never[0], rel=1e-6)
@@ -160,10 +160,10 @@ def test_prediction_does_not_depend_on_its_neighbours():
     state = place(initial_state())
     predict_step = make_predict_step(tiny_model(axis_name=AXIS), NORMALISATIONS["imagenet"])
     batch = random_batch(0, 8)
-    logits = predict_step(state.evaluation_variables, spread_over_devices(batch)["image"])
+    logits = predict_step(state.evaluation_variables, shard_batch(batch)["image"])
     assert logits.shape == (4, 2, NUM_CLASSES)
     turned = {"image": batch["image"][::-1]}
-    again = predict_step(state.evaluation_variables, spread_over_devices(turned)["image"])
+    again = predict_step(state.evaluation_variables, shard_batch(turned)["image"])
     np.testing.assert_allclose(
         again.reshape(8, -1)[::-1], logits.reshape(8, -1), rtol=1e-5, atol=1e-6
     )

@@ -40,7 +40,7 @@ def _trained_model(
 ) -> TrainedClassifier:
     assert isinstance(program, Classification)
     return TrainedClassifier(
-        config, inputs.description, program.model, variables, program.normalisation
+        config, inputs.description, program.model, variables, program.normalization
     )
 
 

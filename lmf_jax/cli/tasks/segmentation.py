@@ -45,8 +45,8 @@ def _make_program(config: ResolvedConfig, inputs: Any) -> Program:
 def _trained_model(
     config: ResolvedConfig, inputs: Any, program: Program, variables: Variables
 ) -> TrainedSegmenter:
-    normalisation = program.settings.normalisation
-    return TrainedSegmenter(config, inputs.description, program.model, variables, normalisation)
+    normalization = program.settings.normalization
+    return TrainedSegmenter(config, inputs.description, program.model, variables, normalization)
 
 
 def _load_model(run_dir: str | Path) -> TrainedSegmenter:
