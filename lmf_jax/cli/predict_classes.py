@@ -52,7 +52,7 @@ def _write_predictions(
 
     undefined = np.isnan(logits).any(axis=1)
     if undefined.any():
-        raise UserError(f"The model gives NaN for {files[undefined.argmax()]}; its run diverged.")
+        raise UserError(f"The logits of {files[undefined.argmax()]} are NaN; its run diverged.")
     probabilities = softmax(logits)
     with replacing(output) as target:
         # A file name may hold bytes that are no UTF-8: they are written as they are.

@@ -1,4 +1,4 @@
-"""Which devices a step runs on, and how a batch is spread over them."""
+"""Sharding of batches and mapping of steps over devices."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,21 +12,19 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 AXIS = "batch"
-"""The name of the mapped axis; synchronised layers of a model need it."""
+"""The name of the mapped axis, for the synchronized layers of a model."""
 
 Variables = Mapping[str, PyTree]
 Batch = Mapping[str, Any]
 
-
 CPU_COMPILER_OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
-"""Lets optimization barriers stand until the program is done. XLA for CPUs drops them before it
-fuses, and then computes a value anew in every place that needs it, such as the sum of the gradients
-of all later layers in each layer of a DenseNet."""
+"""Keeps optimization barriers until after fusion. Without them, XLA for CPUs recomputes a value
+wherever it is used, such as the summed gradients of all later layers in each DenseNet layer."""
 
 
 @dataclass(frozen=True)
 class MappedStep:
-    """A step mapped over devices, compiled for every shape and type of its batch that it meets."""
+    """A step mapped over devices, compiled once for each shape and type of its batch."""
 
     mapped: Any
     """From :func:`pmap_step` or :func:`shard_map_step`."""
@@ -34,21 +32,21 @@ class MappedStep:
     _compiled: dict[Any, Callable] = field(default_factory=dict)
 
     def __call__(self, state: Any, batch: Any) -> Any:
-        """Run the step; the state or the variables have one shape, the batch may have any."""
-        if jax.process_count() > 1:  # a compiled step takes global arrays alone
+        """Run the step. The shapes of the state or variables are fixed, those of a batch vary."""
+        if jax.process_count() > 1:  # a compiled step takes global arrays only
             return self.mapped(state, batch)
-        kind = tuple((x.shape, x.dtype) for x in jax.tree.leaves(batch))
-        if kind not in self._compiled:
-            self._compiled[kind] = self.compile(state, batch)
-        return self._compiled[kind](state, batch)
+        signature = tuple((x.shape, x.dtype) for x in jax.tree.leaves(batch))
+        if signature not in self._compiled:
+            self._compiled[signature] = self.compile(state, batch)
+        return self._compiled[signature](state, batch)
 
     def compile(self, state: Any, batch: Any) -> Any:
-        """Compile the step for arguments like these, or for ``jax.ShapeDtypeStruct``."""
+        """Compile the step for arrays like these, or for ``jax.ShapeDtypeStruct``."""
         return self.mapped.lower(state, batch).compile(dict(self.compiler_options))
 
 
 def shard_batch(batch: Batch) -> dict[str, Array]:
-    """Put this process's part of a batch on its devices: ``[b, ...]`` becomes ``[D, b/D, ...]``."""
+    """Shard this process's part of a batch over its devices: ``[b, ...]`` to ``[D, b/D, ...]``."""
     mesh = _local_mesh()
     sharding = NamedSharding(mesh, PartitionSpec(AXIS))
     return {
@@ -58,12 +56,12 @@ def shard_batch(batch: Batch) -> dict[str, Array]:
 
 
 def replicate(variables: Variables) -> Variables:
-    """Put the same variables on all devices of this process, once for many steps."""
+    """Copy variables to all devices of this process."""
     return jax.device_put(variables, replicated_sharding())
 
 
 def replicated_sharding() -> NamedSharding:
-    """Return how that lies which is the same on all devices of this process."""
+    """Return the sharding that replicates an array on all devices of this process."""
     return NamedSharding(_local_mesh(), PartitionSpec())
 
 
@@ -78,13 +76,13 @@ def map_over_devices(
     donate_state: bool,
     sharded_output: bool,
 ) -> MappedStep:
-    """Map a step over devices: the one place that knows how.
+    """Map a step over devices; no other module depends on the way it is mapped.
 
     Args:
-        step: Of a state, the same on all devices, and a device's part of a batch.
-        devices: What to map over (default: all devices).
-        donate_state: Whether the state is given up to the step.
-        sharded_output: Whether the result is a part of a batch too, or the same on all devices.
+        step: A function of a replicated state and the batch of one device.
+        devices: The devices to map over (default: all).
+        donate_state: Donate the memory of the state to the result.
+        sharded_output: The result is sharded like the batch; otherwise it is replicated.
     """
     mapped = map_step(step, devices, donate_state, sharded_output)
     on_cpu = (jax.devices() if devices is None else devices)[0].platform == "cpu"
@@ -97,7 +95,7 @@ def pmap_step(
     donate_state: bool,
     sharded_output: bool,
 ) -> Any:
-    """Map a step by ``jax.pmap``; the arguments are those of :func:`map_over_devices`."""
+    """Map a step by ``jax.pmap``, see :func:`map_over_devices`."""
     return jax.pmap(
         step,
         axis_name=AXIS,
@@ -114,7 +112,7 @@ def shard_map_step(
     donate_state: bool,
     sharded_output: bool,
 ) -> "ShardMappedStep":
-    """Map a step by ``jax.shard_map``; the arguments are those of :func:`map_over_devices`."""
+    """Map a step by ``jax.shard_map``, see :func:`map_over_devices`."""
     mesh = Mesh(np.array(_all_devices() if devices is None else devices), (AXIS,))
     out_spec = PartitionSpec(AXIS) if sharded_output else PartitionSpec()
 
@@ -137,7 +135,7 @@ def shard_map_step(
 
 @dataclass(frozen=True)
 class ShardMappedStep:
-    """A step mapped by ``shard_map`` that, as ``pmap``, takes and returns host-local arrays."""
+    """A step mapped by ``shard_map`` that takes and returns host-local arrays, as ``pmap`` does."""
 
     jitted: Any
     mesh: Mesh
@@ -153,16 +151,16 @@ class ShardMappedStep:
         return multihost_utils.global_array_to_host_local_array(output, self.mesh, self.out_spec)
 
     def lower(self, state: Any, batch: Any) -> Any:
-        """Trace the step for arguments like these, or for ``jax.ShapeDtypeStruct``."""
+        """Lower the step for arrays like these, or for ``jax.ShapeDtypeStruct``."""
         return self.jitted.lower(state, batch)
 
 
 def _all_devices() -> list[jax.Device]:
-    """Return the devices of all processes, those of a process side by side."""
+    """Return the devices of all processes, grouped by process."""
     processes = range(jax.process_count())
     return [device for process in processes for device in jax.local_devices(process)]
 
 
 map_step = shard_map_step
-"""The form in use; :func:`pmap_step` is the other. ``pmap`` is in maintenance mode and, in JAX
-0.10 to 0.12, itself a wrapper of ``jit(shard_map)``; both give the same bits in the same time."""
+"""The mapping in use; :func:`pmap_step` is the alternative. ``pmap`` is in maintenance mode and, in
+JAX 0.10 to 0.12, a wrapper of ``jit(shard_map)``; both take the same time for the same bits."""

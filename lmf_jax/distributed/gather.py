@@ -1,4 +1,4 @@
-"""What several processes found of their blocks of each batch, put together for all of them."""
+"""Gather per-process results on every process."""
 
 from collections.abc import Mapping
 
@@ -8,13 +8,14 @@ from jax.experimental import multihost_utils
 from jaxtyping import Int64
 
 
-def gather_batches(parts: Mapping[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+def gather_batches(blocks: Mapping[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
     """Return the values of every example in the order of the global batches.
 
     Args:
-        parts: By name, this process's block ``[b, ...]`` of each batch; as many in every process.
+        blocks: This process's block ``[b, ...]`` of each batch, by name; equally many in every
+            process.
     """
-    stacked = {name: np.stack(blocks) for name, blocks in parts.items()}
+    stacked = {name: np.stack(arrays) for name, arrays in blocks.items()}
     if jax.process_count() > 1:
         gathered = multihost_utils.process_allgather(stacked)  # [P, batches, block, ...]
         stacked = {name: np.moveaxis(x, 0, 1) for name, x in gathered.items()}
@@ -23,29 +24,30 @@ def gather_batches(parts: Mapping[str, list[np.ndarray]]) -> dict[str, np.ndarra
 
 
 def gather_rows(
-    places: Int64[np.ndarray, " m"], values: Mapping[str, np.ndarray], count: int
+    indices: Int64[np.ndarray, " m"], values: Mapping[str, np.ndarray], count: int
 ) -> dict[str, np.ndarray]:
-    """Return the values of all rows in order, of which every process has some.
+    """Return the values of all rows in order, from processes with any number of rows each.
 
     Args:
-        places: Number of each of this process's rows, in ``[0, count)``; as many as it has.
-        values: By name, those of its rows ``[m, ...]``.
-        count: Number of rows in all.
+        indices: Indices of this process's rows, in ``[0, count)``.
+        values: Values of its rows ``[m, ...]``, by name.
+        count: Total number of rows.
     """
     if jax.process_count() > 1:
-        most = int(multihost_utils.process_allgather(np.asarray(len(places))).max())
-        room = most - len(places)
-        places = np.pad(places, (0, room), constant_values=-1)
+        # All processes must gather arrays of one shape: pad to the longest.
+        longest = int(multihost_utils.process_allgather(np.asarray(len(indices))).max())
+        padding = longest - len(indices)
+        indices = np.pad(indices, (0, padding), constant_values=-1)
         values = {
-            name: np.pad(x, [(0, room)] + [(0, 0)] * (x.ndim - 1)) for name, x in values.items()
+            name: np.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)) for name, x in values.items()
         }
-        gathered = multihost_utils.process_allgather({"places": places, **values})
+        gathered = multihost_utils.process_allgather({"indices": indices, **values})
         flat = {name: x.reshape(-1, *x.shape[2:]) for name, x in gathered.items()}
-        places = flat.pop("places")
-        values = {name: x[places >= 0] for name, x in flat.items()}
-        places = places[places >= 0]
+        indices = flat.pop("indices")
+        values = {name: x[indices >= 0] for name, x in flat.items()}
+        indices = indices[indices >= 0]
     ordered = {}
-    for name, found in values.items():
-        ordered[name] = np.zeros((count, *found.shape[1:]), found.dtype)
-        ordered[name][places] = found
+    for name, rows in values.items():
+        ordered[name] = np.zeros((count, *rows.shape[1:]), rows.dtype)
+        ordered[name][indices] = rows
     return ordered

@@ -17,24 +17,23 @@ HEARTBEAT_SECONDS = 30
 """Seconds without a heartbeat after which JAX ends the other processes."""
 
 DETERMINISTIC_FLAGS = "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0"
-"""Fixed summation order, and no choice of kernels by a measurement of their speed."""
+"""Fixed summation order, and no selection of kernels by measured speed."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
 
 
 def initialize(run: RunConfig | None = None, *, deterministic: bool = False) -> None:
-    """Join the other processes, if any, and turn on the compilation cache.
+    """Connect to the other processes, if any, and turn on the compilation cache.
 
     Args:
-        run: ``distributed`` and its three companions say whether and how this process meets the
-            others; JAX takes what is None from the cluster. None for a single process.
+        run: The settings of distributed runs; JAX takes an address or number that is None from the
+            cluster. None for a single process.
         deterministic: Compute the same bits in every run on a GPU.
 
     Raises:
-        UserError: If the others cannot be joined.
+        UserError: If the other processes cannot be reached.
     """
-    # Orbax logs every file and prints what it raises with the tasks beside it; our errors say the
-    # same in one sentence.
+    # Orbax logs every file and the tracebacks of its tasks; our errors state the cause in one line.
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -53,18 +52,17 @@ def initialize(run: RunConfig | None = None, *, deterministic: bool = False) -> 
         except (ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
             raise UserError(
-                f"This process cannot join the others ({reason}); outside of a known cluster give "
-                "--coordinator-address, --num-processes and --process-id."
+                f"This process cannot connect to the others ({reason}); outside of a known cluster "
+                "give --coordinator-address, --num-processes and --process-id."
             ) from error
 
 
 def keep_memory() -> None:
-    """Let the C library keep the memory that a step frees, for the next step.
+    """Let glibc keep the memory that a step frees for the next step.
 
-    On a CPU a step allocates hundreds of megabytes at once. By default glibc maps and unmaps such
-    memory every time, and Linux clears every page again: a quarter of a step's time
-    (``python -m benchmarks.train_step --memory returned`` shows it). Other C libraries are left
-    alone.
+    On a CPU a step allocates hundreds of megabytes at once. By default glibc maps and unmaps this
+    memory every time, and Linux clears every page: a quarter of the time of a step
+    (``python -m benchmarks.train_step --memory returned`` shows it).
     """
     if platform.libc_ver()[0] != "glibc":
         return

@@ -1,8 +1,8 @@
-"""Being told to stop: by Ctrl-C (SIGINT), or by a cluster that takes the machine back (SIGTERM).
+"""Stop requests: Ctrl-C (SIGINT), or the preemption of a machine by a cluster (SIGTERM).
 
-The signal only makes a note; the loop acts on it between two steps, when there is something whole
-to save. Several processes have to stop at the same step, since saving takes all of them: there
-JAX's preemption service tells all of them of a SIGTERM to any, and agrees on the step.
+The signal handler only records the request; the loop acts on it between two steps, when there is a
+complete state to save. Several processes must stop at the same step, since all take part in saving:
+JAX's preemption service tells all processes of a SIGTERM to one, and agrees on the step.
 """
 
 import os
@@ -20,44 +20,44 @@ from lmf_jax.errors import Interrupted, Preempted
 
 
 class StopRequest:
-    """Whether somebody asked this run to stop."""
+    """The request to stop this run, if there is one."""
 
     def __init__(self) -> None:
-        """Nobody asked yet."""
+        """Start without a request."""
         self._received: signal.Signals | None = None
 
-    def note(self, number: int) -> None:
-        """Remember the signal; several processes are all told."""
+    def record(self, number: int) -> None:
+        """Record the signal, and pass it on to the other processes."""
         self._received = signal.Signals(number)
         if jax.process_count() > 1:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)  # which JAX's preemption service listens for
 
     @property
     def should_stop_now(self) -> bool:
-        """Whether this process, alone, may stop at once."""
+        """Whether to stop within a validation; several processes stop after steps only."""
         return self._received is not None and jax.process_count() == 1
 
     def should_stop(self, step: int) -> bool:
-        """Return whether to stop after this step; to be asked by all processes after every step."""
+        """Return whether to stop after this step; all processes must call it after every step."""
         if jax.process_count() == 1:
             return self._received is not None
         return multihost_utils.reached_preemption_sync_point(step)
 
     def interruption(self, run_dir: Path, step: int, steps_per_epoch: int) -> Interrupted:
-        """Return what to raise once the state after this step is saved."""
+        """Return the exception to raise when the state after this step is saved."""
         kind = Interrupted if self._received == signal.SIGINT else Preempted
         epoch = max(step - 1, 0) // steps_per_epoch + 1
         return kind(
-            f"Stopped and saved after step {step} (epoch {epoch}); go on with: "
+            f"Stopped and saved after step {step} (epoch {epoch}); continue with: "
             f"python train.py --resume --run-dir {shlex.quote(str(run_dir))}"
         )
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Note the first Ctrl-C or SIGTERM within the block; a second one acts as it would without.
+    """Record the first Ctrl-C or SIGTERM; a second signal gets the default handling.
 
-    Of several processes, SIGTERM is left to JAX, which listens to it since they met.
+    With several processes, JAX handles SIGTERM.
     """
     request = StopRequest()
     numbers = [signal.SIGINT] if jax.process_count() > 1 else [signal.SIGINT, signal.SIGTERM]
@@ -65,7 +65,7 @@ def stop_requests() -> Iterator[StopRequest]:
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         signal.signal(number, before[signal.Signals(number)])
-        request.note(number)
+        request.record(number)
 
     for number in numbers:
         signal.signal(number, on_signal)

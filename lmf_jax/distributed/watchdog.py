@@ -1,7 +1,7 @@
-"""A thread that says where a run waits, when it waits too long.
+"""A thread that reports where a run waits if it waits too long.
 
-Of several processes that train together, one that hangs holds up all of them, and from outside
-all look alike. Each says for itself what it does: the odd one out is the one to look at.
+One process that hangs blocks all processes of a run. Each reports its own activity, so the one with
+another activity than the rest can be found.
 """
 
 import sys
@@ -12,55 +12,55 @@ import traceback
 import jax
 
 FRAMES = 8
-"""Innermost calls that are shown of the thread that waits."""
+"""Innermost frames of the stack in a report."""
 
 
 class Watchdog:
-    """Says on standard error, again and again, what has been going on for too long."""
+    """Reports an activity that takes too long on standard error, at regular intervals."""
 
     def __init__(self, minutes: float) -> None:
-        """Start to watch the thread that calls this.
+        """Watch the calling thread.
 
         Args:
-            minutes: How long one thing may take; 0 watches nothing.
+            minutes: Longest time of an activity; 0 turns the watchdog off.
         """
         self._seconds = 60 * minutes
-        self._doing = "the start"
-        self._since = time.monotonic()
+        self._activity = "the start"
+        self._started = time.monotonic()
         self._main = threading.get_ident()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         if minutes:
             self._thread.start()
 
-    def now(self, doing: str) -> None:
-        """Begin another thing.
+    def start(self, activity: str) -> None:
+        """Record the activity and restart the timer.
 
         Args:
-            doing: What it is, as in "This process waits for ...".
+            activity: The activity, as in "This process waits for ...".
         """
-        self._doing, self._since = doing, time.monotonic()
+        self._activity, self._started = activity, time.monotonic()
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._closed.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def _watch(self) -> None:
-        told = self._since
+        last = self._started  # of the report, or of the activity if it has none yet
         while not self._closed.wait(min(1.0, self._seconds / 4)):
-            told = max(told, self._since)
-            if time.monotonic() - told >= self._seconds:
-                self._tell()
-                told = time.monotonic()
+            last = max(last, self._started)
+            if time.monotonic() - last >= self._seconds:
+                self._report()
+                last = time.monotonic()
 
-    def _tell(self) -> None:
-        minutes = (time.monotonic() - self._since) / 60
+    def _report(self) -> None:
+        minutes = (time.monotonic() - self._started) / 60
         print(
-            f"Process {jax.process_index()} of {jax.process_count()} has waited for "
-            f"{minutes:.1f} minutes for {self._doing}; of several processes, look at the one that "
-            "waits for something else than the others. It is here:\n"
+            f"Process {jax.process_index()} of {jax.process_count()} has waited "
+            f"{minutes:.1f} minutes for {self._activity}; with several processes, check the one "
+            "that waits for something else than the others. It is here:\n"
             + "".join(traceback.format_stack(sys._current_frames()[self._main])[-FRAMES:]),
             file=sys.stderr,
             flush=True,

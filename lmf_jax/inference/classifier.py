@@ -34,15 +34,15 @@ from lmf_jax.runs.folder import read_config
 
 @dataclass(frozen=True)
 class TrainedClassifier:
-    """The model of a run's best epoch.
+    """The model of the best epoch of a run.
 
     Attributes:
         config: The settings of the run.
-        dataset: What the run recorded of its data: ``name``, ``fingerprint``, ``class_names``,
+        dataset: The recorded description of the data: ``name``, ``fingerprint``, ``class_names``,
             ``class_counts``.
-        model: The classifier; it takes what :meth:`normalize` returns.
+        model: The classifier, for images from :meth:`normalize`.
         variables: ``{"params", "batch_stats"}``, on the devices.
-        normalization: How its images are normalized.
+        normalization: Normalization of the images.
     """
 
     config: ResolvedConfig
@@ -58,7 +58,7 @@ class TrainedClassifier:
 
     @cached_property
     def predict_step(self) -> MappedStep:
-        """The mapped forward pass: of ``variables`` and uint8 images on the devices, logits."""
+        """The mapped forward pass from ``variables`` and sharded uint8 images to logits."""
         return make_predict_step(self.model, self.normalization, self._dtype)
 
     @property
@@ -68,12 +68,12 @@ class TrainedClassifier:
     def predict(
         self, batches: Iterable[Batch]
     ) -> tuple[Float[np.ndarray, "n classes"], Int[np.ndarray, " n"]]:
-        """Return the logits, scaled as their softmax needs it, and the labels of every example."""
+        """Return the logits, scaled for the softmax, and the labels of every example."""
         scale = self.config.logit_scale
         return predict(self.predict_step, self.variables, batches, scale=scale)
 
     def normalize(self, images: UInt8[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:
-        """Return RGB images in 0 to 255 as the model takes them."""
+        """Return the inputs of the model for RGB images in 0 to 255."""
         return normalise_images(images, self.normalization, self._dtype)
 
     def explain(
@@ -83,7 +83,7 @@ class TrainedClassifier:
         Float[np.ndarray, " batch"],
         Float[np.ndarray, "batch map_height map_width"],
     ]:
-        """Return the predicted class of each image, its probability and Grad-CAM for it."""
+        """Return the predicted class of each image, its probability and its Grad-CAM map."""
         batch = shard_batch({"image": images})
         logits = np.asarray(self.predict_step(self.variables, batch["image"]))
         probabilities = softmax(self.config.logit_scale * logits.reshape(len(images), -1))
@@ -95,7 +95,7 @@ class TrainedClassifier:
         images: UInt8[np.ndarray, "batch height width 3"],
         class_ids: Int[np.ndarray, " batch"],
     ) -> Float[np.ndarray, "batch map_height map_width"]:
-        """Return Grad-CAM of one class in each image, see :func:`grad_cam`."""
+        """Return the Grad-CAM map of one class in each image, see :func:`grad_cam`."""
         inputs = self.normalize(jnp.asarray(images))
         return np.asarray(
             grad_cam(self.model, self.variables, inputs, jnp.asarray(class_ids.astype(np.int32)))
@@ -103,13 +103,10 @@ class TrainedClassifier:
 
 
 def load_classifier(run_dir: str | Path) -> TrainedClassifier:
-    """Read the model of a run's best epoch.
-
-    Args:
-        run_dir: The folder that ``train.py`` wrote.
+    """Read the model of the best epoch of a classification run.
 
     Raises:
-        UserError: If it holds no run, or one that finished no epoch.
+        UserError: If there is no such run, or it has not finished an epoch.
     """
     record = read_record_of(run_dir, CLASSIFICATION)
     config = read_config(run_dir)
@@ -132,7 +129,7 @@ def load_classifier(run_dir: str | Path) -> TrainedClassifier:
 
 def explain_mistakes(
     run_dir: Path,
-    trained: TrainedClassifier,
+    classifier: TrainedClassifier,
     images: Any,
     rows: Int[np.ndarray, " n"],
     labels: Integer[np.ndarray, " n"],
@@ -142,7 +139,7 @@ def explain_mistakes(
 
     Args:
         run_dir: The folder of the run.
-        trained: The model that made the predictions.
+        classifier: The model that made the predictions.
         images: All images of the dataset, uint8 RGB, indexed by rows.
         rows: Rows of the test part, ``[n]``.
         labels: Their class ids.
@@ -151,7 +148,7 @@ def explain_mistakes(
     indices = confident_mistakes(labels, logits)
     pictures = images[rows[indices]]
     heats = (
-        trained.heat(pictures, class_ids[indices])
+        classifier.heat(pictures, class_ids[indices])
         for class_ids in (predicted_classes(logits), labels)
     )
     write_mistakes(run_dir, Mistakes(indices, pictures, *heats))

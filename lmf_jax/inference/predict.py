@@ -1,4 +1,4 @@
-"""Logits of every example of a part of the data."""
+"""Prediction of all examples of a part of the data."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -20,10 +20,10 @@ def predict(
     """Return logits and labels of every example once, in the order of the batches.
 
     Args:
-        predict_step: From :func:`lmf_jax.inference.steps.make_predict_step`.
+        predict_step: The step, from :func:`lmf_jax.inference.steps.make_predict_step`.
         variables: ``{"params", "batch_stats"}``.
         batches: This process's ``{"image", "label", "mask"}``, equally many in every process.
-        scale: What the logits are multiplied by, see :attr:`Config.logit_scale`.
+        scale: Factor of the logits, see :attr:`ResolvedConfig.logit_scale`.
     """
     logits: list[Any] = []
     labels, masks = [], []
@@ -31,9 +31,9 @@ def predict(
         logits.append(predict_step(variables, shard_batch(batch)["image"]))
         labels.append(batch["label"])
         masks.append(batch["mask"])
-        if len(logits) > 2:  # wait for the device now and then, lest all images pile up on it
+        if len(logits) > 2:  # wait for the device, or the images of all batches would fill it
             logits[-3] = np.asarray(logits[-3])
     rows = [np.asarray(x).reshape(len(y), -1) for x, y in zip(logits, labels, strict=True)]
-    everything = gather_batches({"logits": rows, "labels": labels, "masks": masks})
-    mask = everything["masks"]
-    return np.float32(scale) * everything["logits"][mask], everything["labels"][mask]
+    gathered = gather_batches({"logits": rows, "labels": labels, "mask": masks})
+    mask = gathered["mask"]
+    return np.float32(scale) * gathered["logits"][mask], gathered["labels"][mask]

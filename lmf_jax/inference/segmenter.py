@@ -33,24 +33,24 @@ LabelMaps = Integer[np.ndarray, "batch *space"]
 
 @runtime_checkable
 class Cases(Protocol):
-    """A part of the data, case by case."""
+    """The cases of a part of the data."""
 
     @property
     def ids(self) -> Shaped[np.ndarray, " n"]:
-        """Name of every case."""
+        """Names of all cases."""
 
     @property
     def groups(self) -> Shaped[np.ndarray, " n"] | None:
-        """Patient or lesion of every case; None where they are not known."""
+        """Patients or lesions of all cases; None if unknown."""
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
-        """Edges of a voxel in mm; None of images, where they are not known."""
+        """Edges of a voxel in mm; None for images, whose spacing is unknown."""
 
     def __iter__(self) -> Iterator[tuple[Int[np.ndarray, " batch"], Images, LabelMaps]]:
-        """Yield this process's cases: their indices in the part, images and labels.
+        """Yield batches of this process's cases: indices in the part (-1: padding), images, labels.
 
-        Indices of -1 are padding.
+        Every batch can be sharded over the devices of the process.
         """
 
     def read(
@@ -61,14 +61,15 @@ class Cases(Protocol):
 
 @dataclass(frozen=True)
 class TrainedSegmenter:
-    """The model of a run's best epoch.
+    """The model of the best epoch of a run.
 
     Attributes:
-        config: The settings of the run; with a patch size it is of volumes.
-        dataset: What the run recorded of its data, ``name``, ``fingerprint``, ``class_names``, ...
+        config: The settings of the run; a patch size means volumes.
+        dataset: The recorded description of the data: ``name``, ``fingerprint``, ``class_names``
+            and more.
         model: The segmenter.
         variables: ``{"params", "batch_stats"}``, on the devices.
-        normalization: Of images; None if they come normalized, as volumes do.
+        normalization: Normalization of the images; None for volumes, which come normalized.
     """
 
     config: ResolvedConfig
@@ -95,29 +96,26 @@ class TrainedSegmenter:
         return jnp.dtype(self.config.model.precision)
 
     def segment(self, images: Images) -> LabelMaps:
-        """Return the class of every pixel; of volumes through windows that overlap.
+        """Return the class of every pixel or voxel; volumes are segmented by sliding windows.
 
         Args:
-            images: A batch that the devices of this process can share; of volumes any.
+            images: A batch of images, whose size the devices of this process divide, or any number
+                of volumes.
         """
         if self.config.data.patch_size is not None:
             return np.stack([segment_volume(**self._windows(image)) for image in images])
-        on_devices = shard_batch({"image": images})["image"]
-        predictions = np.asarray(self._segment_step(self.variables, on_devices))
+        sharded = shard_batch({"image": images})["image"]
+        predictions = np.asarray(self._segment_step(self.variables, sharded))
         return predictions.reshape(images.shape[:-1])
 
     def probabilities(
         self, volume: Float[np.ndarray, "d h w modalities"]
     ) -> Float[np.ndarray, "d h w classes"]:
-        """Return the probability of each class in every voxel, through windows that overlap.
-
-        Args:
-            volume: Normalised, of a run of volumes.
-        """
+        """Return the probability of each class in every voxel of a normalized volume."""
         return volume_probabilities(**self._windows(volume))
 
     def _windows(self, volume: Float[np.ndarray, "d h w modalities"]) -> dict[str, Any]:
-        """Return the arguments of the sliding window."""
+        """Return the arguments of the sliding-window functions."""
         devices = jax.local_device_count()
         return {
             "predict": self._predict_windows,
@@ -132,19 +130,16 @@ class TrainedSegmenter:
     def _predict_windows(
         self, windows: Float[np.ndarray, "batch d h w modalities"]
     ) -> Float[np.ndarray, "batch d h w classes"]:
-        on_devices = shard_batch({"image": windows})["image"]
-        logits = np.asarray(self._predict_step(self.variables, on_devices))
+        sharded = shard_batch({"image": windows})["image"]
+        logits = np.asarray(self._predict_step(self.variables, sharded))
         return logits.reshape(*windows.shape[:-1], -1)
 
 
 def load_segmenter(run_dir: str | Path) -> TrainedSegmenter:
-    """Read the model of a segmentation run's best epoch.
-
-    Args:
-        run_dir: The folder that ``train.py`` wrote.
+    """Read the model of the best epoch of a segmentation run.
 
     Raises:
-        UserError: If it holds no such run, or one that finished no epoch.
+        UserError: If there is no such run, or it has not finished an epoch.
     """
     record = read_record_of(run_dir, SEGMENTATION)
     config = read_config(run_dir)
@@ -164,8 +159,8 @@ def load_segmenter(run_dir: str | Path) -> TrainedSegmenter:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Confusion counts and distances of every case of a part, in its order.
+class CaseMeasurements:
+    """Confusion counts and distances of all cases of a part, in its order.
 
     Attributes:
         counts: True positives, false positives and false negatives ``[n, C, 3]``.
@@ -176,20 +171,20 @@ class Measured:
     hd95: Float[np.ndarray, "n classes"]
 
 
-def measure_cases(trained: TrainedSegmenter, cases: Cases) -> Measured:
-    """Segment every case, each in one of the processes, and compare it with the truth.
+def measure_cases(segmenter: TrainedSegmenter, cases: Cases) -> CaseMeasurements:
+    """Segment every case in one of the processes and compare it with its labels.
 
     Args:
-        trained: What segments.
-        cases: This process's share of a part of the data.
+        segmenter: The model.
+        cases: This process's cases of a part of the data.
     """
-    num_classes = len(trained.class_names)
+    num_classes = len(segmenter.class_names)
     spacing = cases.spacing or (1.0, 1.0)
     indices: list[int] = []
     counts: list[np.ndarray] = []
     distances: list[np.ndarray] = []
     for batch_indices, images, labels in cases:
-        predictions = trained.segment(images)
+        predictions = segmenter.segment(images)
         for index, truth, prediction in zip(batch_indices, labels, predictions, strict=True):
             if index < 0:
                 continue
@@ -201,29 +196,29 @@ def measure_cases(trained: TrainedSegmenter, cases: Cases) -> Measured:
         "counts": np.array(counts, np.int64).reshape(*shape, 3),
         "hd95": np.array(distances, np.float64).reshape(shape),
     }
-    return Measured(**gather_rows(np.array(indices, np.int64), metrics, len(cases.ids)))
+    return CaseMeasurements(**gather_rows(np.array(indices, np.int64), metrics, len(cases.ids)))
 
 
-def summarize_cases(trained: TrainedSegmenter, cases: Cases) -> dict[str, Any]:
+def summarize_cases(segmenter: TrainedSegmenter, cases: Cases) -> dict[str, Any]:
     """Return the metrics of a part of the data, see :func:`summarize_test`."""
-    measured = measure_cases(trained, cases)
+    measured = measure_cases(segmenter, cases)
     return summarize_test(
-        cases.ids, measured.counts, measured.hd95, trained.class_names, cases.groups, _unit(cases)
+        cases.ids, measured.counts, measured.hd95, segmenter.class_names, cases.groups, _unit(cases)
     )
 
 
-def evaluate_segmenter(trained: TrainedSegmenter, run_dir: Path, cases: Cases) -> dict[str, Any]:
+def evaluate_segmenter(segmenter: TrainedSegmenter, run_dir: Path, cases: Cases) -> dict[str, Any]:
     """Test the model; the first process writes ``cases.npz``, ``test.json`` and ``overlays.npz``.
 
     Args:
-        trained: What is tested.
+        segmenter: The model.
         run_dir: The folder of the run.
-        cases: This process's share of the test part.
+        cases: This process's cases of the test part.
 
     Returns:
-        What ``test.json`` holds; nothing in the other processes.
+        The contents of ``test.json``; empty in all processes but the first.
     """
-    measured = measure_cases(trained, cases)
+    measured = measure_cases(segmenter, cases)
     if jax.process_index() > 0:
         return {}
     results = write_test(
@@ -231,12 +226,12 @@ def evaluate_segmenter(trained: TrainedSegmenter, run_dir: Path, cases: Cases) -
         cases.ids,
         measured.counts,
         measured.hd95,
-        trained.class_names,
+        segmenter.class_names,
         cases.groups,
         _unit(cases),
     )
     dsc = np.array([case["dsc"] for case in results["per_case"].values()])
-    write_overlays(run_dir, _overlays(trained, cases, shown_cases(dsc)))
+    write_overlays(run_dir, _overlays(segmenter, cases, shown_cases(dsc)))
     return results
 
 
@@ -244,17 +239,19 @@ def _unit(cases: Cases) -> Hd95Unit:
     return "pixels" if cases.spacing is None else "mm"
 
 
-def _overlays(trained: TrainedSegmenter, cases: Cases, indices: Int[np.ndarray, " k"]) -> Overlays:
+def _overlays(
+    segmenter: TrainedSegmenter, cases: Cases, indices: Int[np.ndarray, " k"]
+) -> Overlays:
     """Segment a few cases again for the figures."""
-    is_volumes = trained.config.data.patch_size is not None
+    is_volumes = segmenter.config.data.patch_size is not None
     shown = []
     for index in indices.tolist():
         image, labels = cases.read(index)
         batch = np.stack([image] * jax.local_device_count())
-        prediction = trained.segment(batch[:1] if is_volumes else batch)[0]
+        prediction = segmenter.segment(batch[:1] if is_volumes else batch)[0]
         shown.append((image, labels.astype(np.uint8), prediction))
     if is_volumes:
-        shown = [_fullest_slice(*case) for case in shown]
+        shown = [_main_slice(*case) for case in shown]
     sides = np.max([labels.shape for _, labels, _ in shown], axis=0)
     images, labels, predictions = zip(
         *(tuple(_padded(x, sides) for x in case) for case in shown), strict=True
@@ -262,22 +259,21 @@ def _overlays(trained: TrainedSegmenter, cases: Cases, indices: Int[np.ndarray, 
     return Overlays(indices, np.stack(images), np.stack(labels), np.stack(predictions))
 
 
-def _fullest_slice(
+def _main_slice(
     image: Float[np.ndarray, "d h w modalities"],
     labels: UInt8[np.ndarray, "d h w"],
     prediction: UInt8[np.ndarray, "d h w"],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the slice with the most foreground, of the first modality in greys; its foot below."""
+    """Return the slice with the most foreground as it is displayed, its first modality in gray."""
     z = int((labels > 0).sum((1, 2)).argmax())
     values = image[z, ..., 0]
     low, high = np.percentile(values, (1, 99))
-    shares = np.clip((values - low) / max(high - low, 1e-6), 0, 1)
-    grey = (255 * shares).astype(np.uint8)
-    picture = np.repeat(grey[..., None], 3, axis=-1)
+    gray = (255 * np.clip((values - low) / max(high - low, 1e-6), 0, 1)).astype(np.uint8)
+    picture = np.repeat(gray[..., None], 3, axis=-1)
     return picture[::-1], labels[z, ::-1], prediction[z, ::-1]
 
 
 def _padded(values: np.ndarray, sides: Int[np.ndarray, "2"]) -> np.ndarray:
-    """Return an image or a label map with zeros below and to the right, up to these sides."""
+    """Return an image or a label map, padded with zeros at the bottom and right."""
     missing = [(0, int(side) - length) for side, length in zip(sides, values.shape, strict=False)]
     return np.pad(values, [*missing, *[(0, 0)] * (values.ndim - 2)])

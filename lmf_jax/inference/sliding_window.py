@@ -1,13 +1,11 @@
-"""Segmentation of images and volumes larger than the patches that a model was trained on.
+"""Sliding-window segmentation of volumes larger than the training patches.
 
-Windows of the size of a patch are laid over the whole, half over each other, and what the model
-says of a voxel is averaged over the windows that it lies in, with less weight near their edges,
-where the model sees little of the surroundings (Isensee et al. 2021, nnU-Net,
-doi:10.1038/s41592-020-01008-z).
+Overlapping windows of the patch size cover the volume. The probabilities of a voxel are averaged
+over its windows, weighted less near their edges, where the model sees little context (Isensee et
+al. 2021, nnU-Net, doi:10.1038/s41592-020-01008-z).
 
-The sums are kept by NumPy on the host. Cases differ in shape, and a sum on the device would be
-compiled anew for each; so only steps of the fixed shape of a batch of windows are compiled, and a
-whole volume never has to fit onto the device.
+NumPy sums on the host: cases differ in shape, and a sum on the device would be compiled for each.
+Only the step on a batch of windows is compiled, and a volume does not have to fit onto the device.
 """
 
 import math
@@ -29,43 +27,42 @@ Predict = Callable[[Shaped[np.ndarray, "batch ..."]], Array | np.ndarray]
 def window_starts(
     shape: Sequence[int], patch_size: Sequence[int], overlap: float = 0.5
 ) -> Int[np.ndarray, "windows axes"]:
-    """Return where windows begin that together cover everything.
+    """Return the first voxels of the windows that cover a volume.
 
-    Along each axis they lie at equal distances, as few as reach from the first place to the last
-    and overlap by the share that is asked for, to a place, or more.
+    Along each axis the windows are evenly spaced, as few as have at least the given overlap, up to
+    rounding to whole voxels.
 
     Args:
-        shape: Of the image or volume, at least ``patch_size`` along each axis.
+        shape: Shape of the image or volume, at least ``patch_size`` along each axis.
         patch_size: Size of a window along each axis.
-        overlap: Share of a window that the next one covers again, in [0, 1).
+        overlap: Overlap of neighboring windows as a fraction of the window, in [0, 1).
 
     Raises:
-        ValueError: If a window is larger than the whole, or the overlap is not in [0, 1).
+        ValueError: If a window is larger than the volume, or the overlap is not in [0, 1).
     """
     if not 0 <= overlap < 1:
-        raise ValueError(f"overlap is {overlap}; expected a share in [0, 1).")
+        raise ValueError(f"overlap is {overlap}; expected a fraction in [0, 1).")
     if len(shape) != len(patch_size) or any(
-        not 0 < size <= whole for whole, size in zip(shape, patch_size, strict=True)
+        not 0 < size <= length for length, size in zip(shape, patch_size, strict=True)
     ):
         raise ValueError(
-            f"A window of {tuple(patch_size)} does not lie in {tuple(shape)}; expected a size for "
-            "each axis, from 1 to the whole."
+            f"A window of {tuple(patch_size)} does not fit into {tuple(shape)}; expected a size "
+            "from 1 to the length of each axis."
         )
     axes = []
-    for whole, size in zip(shape, patch_size, strict=True):
-        # In fractions: 100 * (1 - 0.9) is less than 10 in floats, which asks for one window more.
+    for length, size in zip(shape, patch_size, strict=True):
+        # Exact fractions: 100 * (1 - 0.9) is below 10 in floats, and one window more would follow.
         stride = max(size * (1 - Fraction(str(overlap))), Fraction(1))
-        steps = math.ceil((whole - size) / stride)
-        axes.append(np.rint(np.linspace(0, whole - size, steps + 1)).astype(int))
+        steps = math.ceil((length - size) / stride)
+        axes.append(np.rint(np.linspace(0, length - size, steps + 1)).astype(int))
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
 
 
 def gaussian_weights(patch_size: Sequence[int]) -> Float[np.ndarray, "..."]:
-    """Return the weight of each place of a window, float32 ``[*patch]``.
+    """Return the weight of each voxel of a window, float32 ``[*patch]``.
 
-    A Gaussian around the middle, whose standard deviation is an eighth of the side as in nnU-Net: 1
-    in the middle and small near the edges, yet never 0, since a corner of the whole lies in one
-    window alone.
+    The weights are a Gaussian with a standard deviation of an eighth of the side, as in nnU-Net,
+    scaled to a maximum of 1. They are never 0: a corner of the volume lies in one window only.
 
     Args:
         patch_size: Size of a window along each axis.
@@ -85,24 +82,23 @@ def volume_probabilities(
     overlap: float = 0.5,
     padding: float = 0.0,
 ) -> Float[np.ndarray, "*space {num_classes}"]:
-    """Compute the probability of each class at each place of an image or volume.
+    """Compute the class probabilities of every voxel of an image or volume.
 
-    It takes the memory of what is returned, and that of the volume again where it is smaller than a
-    patch.
+    It needs the memory of the result, and of a padded copy of a volume smaller than a patch.
 
     Args:
-        predict: From windows ``[b, *patch, M]``, a NumPy array of the type of the volume, to logits
-            ``[b, *patch, C]``. It always gets as many windows, so it is compiled once for all
-            cases; it may spread them over devices.
-        volume: ``[H, W, M]`` or ``[D, H, W, M]``. One smaller than a patch is padded on both sides.
-        patch_size: Size of a window along each axis of space.
+        predict: A function from windows ``[b, *patch, M]``, a NumPy array of the type of the
+            volume, to logits ``[b, *patch, C]``. The number of windows is always the same, so it
+            compiles once; it may shard them over devices.
+        volume: ``[H, W, M]`` or ``[D, H, W, M]``; padded on both sides if smaller than a patch.
+        patch_size: Size of a window along each spatial axis.
         num_classes: Number of classes ``C``.
-        batch_size: Windows that are predicted at a time, ``b``.
-        overlap: Share of a window that the next one covers again, in [0, 1).
-        padding: What a volume that is smaller than a patch is padded with.
+        batch_size: Number of windows per call of ``predict``, ``b``.
+        overlap: Overlap of neighboring windows as a fraction of the window, in [0, 1).
+        padding: Value of the padding.
 
     Returns:
-        Means of the softmax over the windows, float32 ``[*space, C]``.
+        Weighted means of the softmax over the windows, float32 ``[*space, C]``.
 
     Raises:
         ValueError: If sizes do not fit, or the logits have another shape.
@@ -118,7 +114,7 @@ def volume_probabilities(
         padding=padding,
     )
     total = total[inside]
-    total /= total.sum(axis=-1, keepdims=True)  # those of a window sum up to its weight
+    total /= total.sum(axis=-1, keepdims=True)  # the sum over classes is the sum of the weights
     return total
 
 
@@ -132,12 +128,9 @@ def segment_volume(
     overlap: float = 0.5,
     padding: float = 0.0,
 ) -> UInt8[np.ndarray, "*space"]:
-    """Return the most probable class at each place of an image or volume.
+    """Return the most probable class of every voxel, uint8 ``[*space]``.
 
-    The arguments, and what is raised, are those of :func:`volume_probabilities`.
-
-    Returns:
-        Class ids, uint8 ``[*space]``; of equally probable classes the first.
+    Arguments and exceptions are those of :func:`volume_probabilities`.
     """
     if num_classes > 256:
         raise ValueError(f"There are {num_classes} classes; expected at most 256.")
@@ -163,37 +156,38 @@ def _weighted_sums(
     overlap: float,
     padding: float,
 ) -> tuple[Float[np.ndarray, "..."], tuple[slice, ...]]:
-    """Return the weighted probabilities, summed over the windows, and where the volume lies."""
+    """Return weighted probabilities summed over the windows, and the slices of the volume."""
     space = volume.shape[:-1]
     if len(space) != len(patch_size) or min(patch_size) < 1 or batch_size < 1:
         raise ValueError(
-            f"A volume of shape {volume.shape} is cut into batches of {batch_size} patches of "
-            f"{tuple(patch_size)}; expected a size for each axis of space and 1 or more a batch."
+            f"A volume of shape {volume.shape} cannot be cut into batches of {batch_size} patches "
+            f"of {tuple(patch_size)}; expected a positive size for each spatial axis and a "
+            "positive batch size."
         )
-    missing = [max(size - whole, 0) for whole, size in zip(space, patch_size, strict=True)]
+    missing = [max(size - length, 0) for length, size in zip(space, patch_size, strict=True)]
     before = [width // 2 for width in missing]
-    inside = tuple(slice(b, b + whole) for b, whole in zip(before, space, strict=True))
+    inside = tuple(slice(b, b + length) for b, length in zip(before, space, strict=True))
     if any(missing):
         widths = [(b, width - b) for b, width in zip(before, missing, strict=True)]
         volume = np.pad(volume, [*widths, (0, 0)], constant_values=padding)
     weights = gaussian_weights(patch_size)
     total = np.zeros((*volume.shape[:-1], num_classes), np.float32)
     starts = window_starts(volume.shape[:-1], patch_size, overlap)
-    # One batch is on its way while the one before is added.
-    waiting: tuple[np.ndarray, Array] | None = None
-    for places, windows in _batches(volume, starts, patch_size, batch_size):
+    # The device computes a batch while the host adds the one before.
+    pending: tuple[np.ndarray, Array] | None = None
+    for batch_starts, windows in _batches(volume, starts, patch_size, batch_size):
         logits = predict(windows)
         if logits.shape != (batch_size, *patch_size, num_classes):
             raise ValueError(
                 f"The logits of {windows.shape} have shape {logits.shape}; expected "
                 f"{(batch_size, *patch_size, num_classes)}."
             )
-        shares = _weighted_probabilities(logits, weights)
-        if waiting is not None:
-            _add(total, *waiting, patch_size)
-        waiting = places, shares
-    if waiting is not None:
-        _add(total, *waiting, patch_size)
+        weighted = _weighted_probabilities(logits, weights)
+        if pending is not None:
+            _add(total, *pending, patch_size)
+        pending = batch_starts, weighted
+    if pending is not None:
+        _add(total, *pending, patch_size)
     return total, inside
 
 
@@ -203,14 +197,14 @@ def _batches(
     patch_size: Sequence[int],
     size: int,
 ) -> Iterator[tuple[Int[np.ndarray, "windows axes"], np.ndarray]]:
-    """Yield where windows begin and the windows, the last ones repeated to fill their batch."""
+    """Yield starts and windows; the last window is repeated to fill the last batch."""
     for first in range(0, len(starts), size):
-        places = starts[first : first + size]
-        windows = np.stack([volume[_window(start, patch_size)] for start in places])
-        lacking = size - len(places)
-        if lacking:
-            windows = np.concatenate([windows, np.repeat(windows[-1:], lacking, axis=0)])
-        yield places, windows
+        batch_starts = starts[first : first + size]
+        windows = np.stack([volume[_window(start, patch_size)] for start in batch_starts])
+        missing = size - len(batch_starts)
+        if missing:
+            windows = np.concatenate([windows, np.repeat(windows[-1:], missing, axis=0)])
+        yield batch_starts, windows
 
 
 def _window(start: Int[np.ndarray, " axes"], patch_size: Sequence[int]) -> tuple[slice, ...]:
@@ -226,12 +220,12 @@ def _weighted_probabilities(
 
 def _add(
     total: Float[np.ndarray, "..."],
-    places: Int[np.ndarray, "windows axes"],
-    shares: Float[Array, "batch ..."],
+    starts: Int[np.ndarray, "windows axes"],
+    weighted: Float[Array, "batch ..."],
     patch_size: Sequence[int],
 ) -> None:
-    values = np.asarray(shares)[: len(places)]  # the rest fills the batch
-    if not np.isfinite(values).all():
-        raise UserError("The model gives logits that are not finite; its run diverged.")
-    for start, share in zip(places, values, strict=True):
-        total[_window(start, patch_size)] += share
+    windows = np.asarray(weighted)[: len(starts)]  # without the repeated windows
+    if not np.isfinite(windows).all():
+        raise UserError("The logits of the model are not finite; its training diverged.")
+    for start, window in zip(starts, windows, strict=True):
+        total[_window(start, patch_size)] += window

@@ -1,4 +1,4 @@
-"""The steps of evaluation: from images to logits, to the classes of pixels, or to losses too."""
+"""Evaluation steps: from images to logits, label maps or losses."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,10 +22,10 @@ def make_predict_step(
     """Return the mapped forward pass in evaluation mode, from images to logits.
 
     Args:
-        model: The module that was trained.
-        normalization: What its inputs are normalized by; None if they come normalized.
-        dtype: Type of its inputs.
-        devices: As given to :func:`lmf_jax.training.step.make_train_step`.
+        model: The trained module.
+        normalization: Normalization of the images; None if they come normalized.
+        dtype: Type of the model's inputs.
+        devices: The devices to map over (default: all).
     """
 
     def predict_step(variables: Variables, images: Array) -> Any:
@@ -43,10 +43,10 @@ def make_segment_step(
     """Return the mapped step from images to the predicted class of every pixel, uint8.
 
     Args:
-        model: The module that was trained.
-        normalization: As given to :func:`make_predict_step`.
-        dtype: Type of its inputs.
-        devices: As given to :func:`lmf_jax.training.step.make_train_step`.
+        model: The trained module.
+        normalization: Normalization of the images; None if they come normalized.
+        dtype: Type of the model's inputs.
+        devices: The devices to map over (default: all).
     """
 
     def segment_step(variables: Variables, images: Array) -> Array:
@@ -65,18 +65,18 @@ def make_validation_step(
     dtype: Any = jnp.float32,
     devices: Sequence[jax.Device] | None = None,
 ) -> MappedStep:
-    """Return the mapped step from images and the labels of their pixels to predictions and losses.
+    """Return the mapped step from images and labels per pixel to predictions and losses.
 
-    Of variables and ``{"image", "label"}`` it makes the predicted class ids, uint8
-    ``[D, B/D, *space]``, and for each image the objective of that image alone ``[D, B/D]``; the
-    logits, which are many times larger, stay on the device.
+    It maps variables and ``{"image", "label"}`` to the predicted class ids, uint8
+    ``[D, B/D, *space]``, and the objective of each single image ``[D, B/D]``. The logits, which are
+    many times larger, stay on the device.
 
     Args:
-        model: The module that is trained.
-        objective: What it is trained for.
-        normalization: As given to :func:`make_predict_step`.
-        dtype: Type of its inputs.
-        devices: As given to :func:`lmf_jax.training.step.make_train_step`.
+        model: The module in training.
+        objective: The objective of the training.
+        normalization: Normalization of the images; None if they come normalized.
+        dtype: Type of the model's inputs.
+        devices: The devices to map over (default: all).
     """
 
     def loss_of_one(logits: Array, labels: Array) -> Array:

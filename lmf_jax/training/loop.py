@@ -232,15 +232,15 @@ def _check_batch(batch: Batch, program: Program) -> None:
     if program.settings.normalization is None:
         if images.dtype != np.float32 or not np.isfinite(images).all():
             raise ValueError(
-                f"A batch has images of {images.dtype}, or a pixel that is not finite; expected "
+                f"A batch holds images of {images.dtype}, or a pixel that is not finite; expected "
                 "finite float32."
             )
     elif images.dtype != np.uint8:
-        raise ValueError(f"A batch has images of {images.dtype}; expected uint8 in 0 to 255.")
+        raise ValueError(f"A batch holds images of {images.dtype}; expected uint8 in 0 to 255.")
     wrong = (labels < 0) | (labels >= program.num_classes)
     if wrong.any():
         raise ValueError(
-            f"A batch has the label {labels[wrong][0]}; expected class ids from 0 to "
+            f"A batch holds the label {labels[wrong][0]}; expected class ids from 0 to "
             f"{program.num_classes - 1}."
         )
 

@@ -116,7 +116,7 @@ WRONG = {
         "--distributed auto --num-processes 2 --process-id 2",
         "--process-id is 2 and --num-processes 2",
     ),
-    "others who cannot be met": ("--distributed auto", "cannot join the others"),
+    "others who cannot be met": ("--distributed auto", "cannot connect to the others"),
     "a dataset not prepared": ("--dataset ham10000", "python -m data prepare ham10000 --raw-dir"),
     "a data folder that is a file": ("--data-dir {file}", "{file}"),
     "a run folder that exists": ("--run-dir {taken}", "The run folder {taken} exists"),

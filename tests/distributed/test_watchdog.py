@@ -13,7 +13,7 @@ def test_what_takes_too_long_is_named_with_the_place_in_the_code(capsys):
     wait_here(0.5)
     watchdog.close()
     said = capsys.readouterr().err
-    assert said.startswith("Process 0 of 1 has waited for 0.0 minutes for the images of step 7;")
+    assert said.startswith("Process 0 of 1 has waited 0.0 minutes for the images of step 7;")
     assert "in wait_here" in said
 
 

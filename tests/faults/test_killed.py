@@ -49,6 +49,6 @@ def test_a_signal_saves_and_says_how_to_go_on(data_dir, whole, tmp_path, number,
     assert training.end() == code
     last = training.output.read_text().splitlines()[-1]
     assert last.startswith("train.py: Stopped and saved after step ")
-    assert last.endswith(f"go on with: python train.py --resume --run-dir {run_dir}")
+    assert last.endswith(f"continue with: python train.py --resume --run-dir {run_dir}")
     run_to_the_end(run_dir, data_dir, *EPOCHS)
     assert difference(run_dir, whole) == ""

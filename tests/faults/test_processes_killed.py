@@ -75,7 +75,7 @@ def test_one_that_hangs_is_named_and_ends_the_other_within_a_minute(data_dir, tm
     try:
         assert trainings[0].end(60) == 134  # JAX aborts it
         said = trainings[0].output.read_text()
-        assert "Process 0 of 2 has waited for 0.1 minutes for " in said
+        assert "Process 0 of 2 has waited 0.1 minutes for " in said
         assert "another task died" in said
     finally:
         trainings[1].send(signal.SIGKILL)

@@ -69,7 +69,7 @@ def test_windows_cover_everything_and_no_more(size, whole, overlap):
 
 
 def test_a_window_larger_than_the_whole_is_refused():
-    with pytest.raises(ValueError, match=r"window of \(8, 4\) does not lie in \(7, 9\)"):
+    with pytest.raises(ValueError, match=r"window of \(8, 4\) does not fit into \(7, 9\)"):
         window_starts((7, 9), (8, 4))
 
 
@@ -182,7 +182,7 @@ def test_several_devices_compute_what_one_does():
 
 
 def test_a_diverged_model_is_said_to_be_one():
-    with pytest.raises(UserError, match="not finite; its run diverged"):
+    with pytest.raises(UserError, match="not finite; its training diverged"):
         probabilities(make_volume((8, 8)) * np.nan, (4, 4))
 
 
