@@ -1,4 +1,4 @@
-"""The exceptions that are written for the person at the command line, and how they get there."""
+"""User-facing errors and their exit codes."""
 
 import errno
 import io
@@ -11,23 +11,21 @@ from typing import NoReturn
 
 import jax
 
-_DISK_REFUSES = {
+_DISK_ERRNOS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG),
 }
 
-
 _LONGEST_MESSAGE = 2000
 
-_OTHERS_GONE = "Gloo|NCCL|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|heartbeat|coordination"
-"""What JAX says when several processes cannot sum, or agree, any more."""
+_LOST_PROCESS = "Gloo|NCCL|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|heartbeat|coordination"
+"""Texts of JAX's errors when a process of several is lost."""
 
 
 class UserError(Exception):
-    """Something was asked for that cannot be done.
+    """An error that the user can correct.
 
-    The message says what was given, what is expected and what to do. It is one line, whatever a
-    file holds: control characters and the like are written as Python writes them, and of a text
-    longer than a screen the middle is left out.
+    The message states what was given, what is expected and what to do. It is one line: characters
+    that do not print are escaped, and the middle of a very long text is left out.
     """
 
     exit_code = 2
@@ -40,42 +38,42 @@ class UserError(Exception):
 
 
 class TrainingStopped(UserError):
-    """Training cannot go on, through no fault of the command line."""
+    """Training cannot continue; the command line is not the cause."""
 
     exit_code = 1
 
 
 class JointError(UserError):
-    """All processes of a run stop here together, so that each may wait for the others' end."""
+    """An error that all processes of a run raise together, so each can wait for the others."""
 
 
 class Interrupted(JointError):
-    """The person pressed Ctrl-C; the run is saved."""
+    """The run was interrupted by Ctrl-C and is saved."""
 
-    exit_code = 130  # as a shell says it of SIGINT
+    exit_code = 130  # 128 + SIGINT, as in a shell
 
 
 class Preempted(Interrupted):
-    """The cluster takes the machine back and sent SIGTERM; the run is saved."""
+    """The run was preempted by SIGTERM and is saved."""
 
-    exit_code = 143  # as a shell says it of SIGTERM
+    exit_code = 143  # 128 + SIGTERM, as in a shell
 
 
 def printable(text: str) -> str:
-    """Return a text with what a terminal would not print, or obey, as Python writes it."""
+    """Return a text with control and other unprintable characters escaped."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def run_command(name: str, command: Callable[[], None]) -> None:
-    """Run a command; what a person can mend is one line on standard error and an exit code.
+    """Run a command, and turn user errors into one line on standard error and an exit code.
 
     Args:
-        name: Of the program, which begins the line.
+        name: The name of the program, which begins the line.
         command: The program.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold bytes that are no UTF-8
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may have bytes that are not UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         command()
@@ -89,13 +87,13 @@ def run_command(name: str, command: Callable[[], None]) -> None:
         print(f"{name}: Stopped; what was saved is kept.", file=sys.stderr)
         _leave(Interrupted.exit_code)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _DISK_REFUSES:
-            where = f" {printable(str(error.filename))}" if error.filename else ""
-            print(f"{name}: The disk refuses{where}: {error.strerror}.", file=sys.stderr)
-        elif jax.distributed.is_initialized() and re.search(_OTHERS_GONE, str(error)):
+        if isinstance(error, OSError) and error.errno in _DISK_ERRNOS:
+            path = f" {printable(str(error.filename))}" if error.filename else ""
+            print(f"{name}: The disk refuses{path}: {error.strerror}.", file=sys.stderr)
+        elif jax.distributed.is_initialized() and re.search(_LOST_PROCESS, str(error)):
             print(
                 f"{name}: Another process of this run stopped or cannot be reached "
-                f"({printable(str(error)[:200])}); see what it said. The last checkpoint is kept: "
+                f"({printable(str(error)[:200])}); see its output. The last checkpoint is kept: "
                 "start all processes again with --resume.",
                 file=sys.stderr,
             )
@@ -105,7 +103,7 @@ def run_command(name: str, command: Callable[[], None]) -> None:
 
 
 def _leave(exit_code: int) -> NoReturn:
-    """End the process; of several, at once: by itself JAX waits for the others, who wait for it."""
+    """Exit immediately; JAX's shutdown barrier would deadlock with several processes."""
     if jax.distributed.is_initialized():
         sys.stdout.flush()
         sys.stderr.flush()

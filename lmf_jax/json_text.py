@@ -1,20 +1,20 @@
-"""JSON from outside: whatever it is, it is parsed or refused."""
+"""A JSON parser for untrusted text."""
 
 import json
 from typing import Any
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse a JSON text whose strings can be printed and written, as every one of ours can.
+    """Parse JSON whose strings can be printed and written as UTF-8.
 
-    Python's parser takes NaN and Infinity too; who reads a number says which it takes.
+    NaN and Infinity are accepted, as by Python's parser; readers of numbers check them.
 
     Args:
         text: The text; bytes are UTF-8.
 
     Raises:
-        ValueError: If it is no JSON, is nested too deeply for the parser, holds a whole number of
-            thousands of digits, or half a surrogate pair, which no file or terminal takes.
+        ValueError: If it is not JSON, is nested too deeply for the parser, or has an integer of
+            thousands of digits or an unpaired surrogate.
     """
     try:
         value = json.loads(text if isinstance(text, str) else text.decode("utf-8"))

@@ -1,8 +1,8 @@
-"""Arrays of an npz file, checked before they are believed.
+"""A reader of untrusted npz files.
 
-``np.load`` takes the memory that a header asks for and, where it may, runs what is pickled in it.
-Here only NumPy's header is parsed by NumPy; the rest is bytes, and as many as header and archive
-agree on.
+``np.load`` allocates the memory that a header asks for and can run pickled code. Here NumPy parses
+the header only; the values are read as bytes, whose number the header and the archive must agree
+on.
 """
 
 import math
@@ -21,22 +21,22 @@ from lmf_jax.errors import UserError
 
 _ENCRYPTED = 0x1
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""What NumPy writes. Others are no use here, and LZMA asks for memory as the file tells it to."""
+"""The compressions that NumPy writes. LZMA would allocate the memory that the file asks for."""
 
 _LONGEST_REASON = 120
 
 
 @dataclass(frozen=True)
 class Array:
-    """An array of an npz file, ahead of its first byte.
+    """An open array of an npz file.
 
     Attributes:
         name: Name of the array.
-        shape: Its shape, nothing negative.
-        dtype: Its type, which is no Python object.
+        shape: Its shape, not negative.
+        dtype: Its type, not Python objects.
         fortran_order: Whether the first index changes fastest in the stream.
-        path: The npz file, for the errors.
-        stream: The bytes of the array, as many as shape and type say.
+        path: The npz file, for errors.
+        stream: The bytes of the array, whose number is that of shape and type.
     """
 
     name: str
@@ -47,10 +47,10 @@ class Array:
     stream: zipfile.ZipExtFile
 
     def read(self, shape: Sequence[int]) -> np.ndarray:
-        """Returns the next values of the stream, as if in C order.
+        """Return the next values of the stream in C order.
 
         Args:
-            shape: How many; the caller reads no more than there are.
+            shape: Their shape; the caller reads no more values than there are.
 
         Raises:
             UserError: If the file is damaged.
@@ -62,13 +62,11 @@ class Array:
                 raise ValueError(f"it ends before the {self.shape} values of its header")
             values = np.ndarray(tuple(shape), self.dtype, content)
             if self.dtype.kind == "U":
-                "".join(
-                    values.ravel().tolist()
-                ).encode()  # raises where a number stands for no character
+                "".join(values.ravel().tolist()).encode()  # raises for invalid characters
             return values
 
     def read_all(self) -> np.ndarray:
-        """Returns all values.
+        """Return all values.
 
         Raises:
             UserError: If the file is damaged.
@@ -85,24 +83,24 @@ def read_arrays(
     names: Collection[str] | None = None,
     optional: Collection[str] = (),
 ) -> dict[str, np.ndarray]:
-    """Reads arrays of an npz file.
+    """Read arrays of an npz file.
 
     Args:
         path: The file.
-        largest: Bytes that all of them together may take.
-        names: Those that are wanted; None takes whatever there is.
-        optional: Those that are wanted if they are there.
+        largest: Largest total size in bytes.
+        names: The arrays to read (default: all).
+        optional: Arrays to read if they exist.
 
     Returns:
-        The arrays by name; they cannot be written to.
+        The arrays by name, read-only.
 
     Raises:
-        UserError: If the file is missing or damaged, an array is missing, made of Python objects or
-            there twice, or they take more memory than they may.
+        UserError: If the file is missing or damaged, an array is missing, duplicated or made of
+            Python objects, or the arrays are larger than ``largest``.
     """
     with open_npz(path) as archive:
-        there = {entry.filename.removesuffix(".npy") for entry in archive.infolist()}
-        wanted = there if names is None else {*names, *there.intersection(optional)}
+        existing = {entry.filename.removesuffix(".npy") for entry in archive.infolist()}
+        wanted = existing if names is None else {*names, *existing.intersection(optional)}
         size = sum(_entry(path, archive, name).file_size for name in wanted)
         if size > largest:
             raise UserError(f"{path} holds arrays of {size} bytes; expected {largest} at most.")
@@ -115,21 +113,21 @@ def read_arrays(
 
 @contextmanager
 def open_npz(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Opens an npz file; nothing of it is read but its directory.
+    """Open an npz file and read its directory.
 
     Args:
         path: The file.
 
     Raises:
-        UserError: If it is missing, may not be read or is no zip archive.
+        UserError: If it is missing, not readable or not a zip archive.
     """
     if not path.is_file():
-        raise UserError(f"{path} is no file; expected one that np.savez wrote.")
+        raise UserError(f"{path} is not a file; expected an npz file, as np.savez writes it.")
     try:
         file = path.open("rb")
     except OSError as error:
         raise UserError(
-            f"{path} cannot be opened ({error.strerror}); check who may read it."
+            f"{path} cannot be opened ({error.strerror}); check its permissions."
         ) from error
     with file:
         with _refusing(path, "its directory"):
@@ -140,16 +138,16 @@ def open_npz(path: Path) -> Iterator[zipfile.ZipFile]:
 
 @contextmanager
 def open_array(path: Path, archive: zipfile.ZipFile, name: str) -> Iterator[Array]:
-    """Opens one array; nothing of it is read but its header.
+    """Open one array and read its header.
 
     Args:
-        path: The npz file, for the errors.
-        archive: The same, opened.
+        path: The npz file, for errors.
+        archive: The open file.
         name: Name of the array.
 
     Raises:
-        UserError: If the array is missing, there twice, encrypted, damaged, made of Python
-            objects, or its header and the archive disagree about its size.
+        UserError: If the array is missing, duplicated, encrypted, damaged, made of Python objects,
+            or its header and the archive disagree about its size.
     """
     entry = _entry(path, archive, name)
     with _refusing(path, name):
@@ -160,8 +158,8 @@ def open_array(path: Path, archive: zipfile.ZipFile, name: str) -> Iterator[Arra
             header_size = stream.tell()
         if dtype.hasobject:
             raise UserError(
-                f"{path} holds {name} as pickled Python objects, which can run any code when they "
-                "are read; expected plain numbers."
+                f"{path} holds {name} as pickled Python objects, which can run any code when read; "
+                "expected plain numbers."
             )
         size = header_size + math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or entry.file_size != size:
@@ -173,11 +171,11 @@ def open_array(path: Path, archive: zipfile.ZipFile, name: str) -> Iterator[Arra
 
 
 def _entry(path: Path, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    """Returns where an array lies in the archive."""
+    """Return the entry of an array in the archive."""
     entries = [entry for entry in archive.infolist() if entry.filename == f"{name}.npy"]
     if not entries:
-        there = ", ".join(entry.filename for entry in archive.infolist()[:10])
-        raise UserError(f"{path} has no {name}; it holds {there or 'nothing'}.")
+        found = ", ".join(entry.filename for entry in archive.infolist()[:10])
+        raise UserError(f"{path} has no {name}; it holds {found or 'nothing'}.")
     if len(entries) > 1:
         raise UserError(f"{path} holds {name} {len(entries)} times; expected it once.")
     (entry,) = entries
@@ -185,31 +183,31 @@ def _entry(path: Path, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
         raise UserError(f"{path} holds {name} encrypted; expected a file without a password.")
     if entry.compress_type not in _COMPRESSIONS:
         raise UserError(
-            f"{path} holds {name} in compression {entry.compress_type} of zip; expected what "
-            "np.savez or np.savez_compressed writes."
+            f"{path} holds {name} in compression {entry.compress_type} of zip; expected that of "
+            "np.savez or np.savez_compressed."
         )
     return entry
 
 
 def _read_header(stream: zipfile.ZipExtFile) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Reads NumPy's header; raises anything if it is none."""
-    # Later versions of the format are for structured arrays and let a header ask for 4 GiB.
+    """Read NumPy's header, or raise any exception."""
+    # Later versions are for structured arrays, and their headers can have 4 GiB.
     if (version := np.lib.format.read_magic(stream)) != (1, 0):
         raise ValueError(f"version {version} of NumPy's format, expected (1, 0)")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Python's parser, on what is no header
+        warnings.simplefilter("ignore")  # of Python's parser on a malformed header
         return np.lib.format.read_array_header_1_0(stream)
 
 
 @contextmanager
-def _refusing(path: Path, what: str) -> Iterator[None]:
-    """Turns whatever a damaged file makes a library raise into one sentence."""
+def _refusing(path: Path, part: str) -> Iterator[None]:
+    """Turn any exception of a library on a damaged file into one sentence."""
     try:
         yield
     except Exception as error:  # zipfile, zlib and ast raise nearly everything
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         reason = re.sub(" at 0x[0-9a-f]+", "", reason)  # of Python's objects, new in every run
         raise UserError(
-            f"{path} is damaged or no npz file: {what} cannot be read "
+            f"{path} is damaged or not an npz file: {part} cannot be read "
             f"({reason[:_LONGEST_REASON]}); fetch or write it again."
         ) from error

@@ -1,7 +1,7 @@
-"""Files that a command names after the files or classes of the user.
+"""Names of output files derived from input files or class names.
 
-All names are known, and checked, before the first file is written: no two are the same on any
-disk, none is a file that the command reads, and a file that exists is replaced only on request.
+All names are checked before the first file is written: they are distinct on any file system, none
+is an input of the command, and existing files are replaced only on request.
 """
 
 import contextlib
@@ -25,20 +25,20 @@ def plan_outputs(
     inputs: Iterable[Path],
     overwrite: bool = False,
 ) -> list[Path]:
-    """Return a path in a folder for each file to write, all different and safe to write.
+    """Return a distinct path in a folder for each output file.
 
-    A stem that is too long for a file name is shortened and gets a hash of the whole; of stems that
-    some disk takes for the same, the second gets ``-2``, and so on. ``/`` becomes ``-``.
+    A stem that is too long is cut and gets a hash of the whole. Stems that are equal on some file
+    system get ``-2``, ``-3`` and so on. ``/`` becomes ``-``.
 
     Args:
-        stems: Names of the files without their ending.
-        suffix: The ending, such as ``.png``.
-        folder: Where they are written; it is made.
+        stems: Names of the files without their suffix.
+        suffix: The suffix, such as ``.png``.
+        folder: The folder, which is made.
         inputs: The files that the command reads.
-        overwrite: Whether files that exist may be replaced.
+        overwrite: Whether existing files may be replaced.
 
     Raises:
-        UserError: See :func:`check_outputs` and :func:`make_folder`.
+        UserError: If a file may not be written, or the folder cannot be made.
     """
     make_folder(folder)
     paths = [folder / name for name in unique_names(stems, suffix)]
@@ -53,7 +53,7 @@ def unique_names(stems: Sequence[str], suffix: str) -> list[str]:
     for stem in stems:
         stem = stem.replace("/", "-")
         name, number = file_name(stem, suffix), 1
-        while (key := _as_any_disk_sees(name)) in taken:
+        while (key := _folded(name)) in taken:
             number += 1
             name = file_name(stem, f"-{number}{suffix}")
         taken.add(key)
@@ -62,28 +62,28 @@ def unique_names(stems: Sequence[str], suffix: str) -> list[str]:
 
 
 def file_name(stem: str, suffix: str = "", longest: int = LONGEST_NAME) -> str:
-    """Return stem and suffix, the stem cut and a hash of it added if they exceed ``longest`` bytes.
+    """Return stem and suffix; a stem that is too long is cut and gets a hash of the whole.
 
     Args:
-        stem: Of any length.
-        suffix: Kept as it is.
-        longest: Bytes of the result at most.
+        stem: The stem, of any length.
+        suffix: The suffix, which is never cut.
+        longest: Longest name in bytes.
     """
     encoded = os.fsencode(stem)
     if len(encoded) + len(os.fsencode(suffix)) <= longest:
         return stem + suffix
     suffix = f"-{hashlib.sha256(encoded).hexdigest()[:8]}{suffix}"
-    # A character of several bytes may be cut through: what remains of it is left out.
+    # A character of several bytes may be cut: "ignore" drops its first bytes.
     return encoded[: longest - len(os.fsencode(suffix))].decode("utf-8", "ignore") + suffix
 
 
 def check_outputs(paths: Sequence[Path], *, inputs: Iterable[Path], overwrite: bool) -> None:
-    """Refuse to write a file that the command reads, or one that exists.
+    """Refuse to write to an input of the command, or to an existing file.
 
     Args:
         paths: The files to write.
-        inputs: The files that the command reads; a link to one is that file.
-        overwrite: Whether files that exist may be replaced; files that are read never are.
+        inputs: The files that the command reads; links count as their targets.
+        overwrite: Whether existing files may be replaced; inputs never are.
 
     Raises:
         UserError: If one of the paths may not be written.
@@ -92,26 +92,26 @@ def check_outputs(paths: Sequence[Path], *, inputs: Iterable[Path], overwrite: b
     existing = [path for path in paths if os.path.lexists(path)]
     for path in existing:
         if (read := input_of.get(_identity(path))) is not None:
-            named = "" if read == path else f", which is {path}"
-            raise UserError(f"The input {read}{named} would be replaced; give another --output.")
+            alias = "" if read == path else f", which is {path}"
+            raise UserError(f"The input {read}{alias} would be replaced; give another --output.")
         if path.is_dir():
-            raise UserError(f"{path} is a folder, where a file is written; give another --output.")
+            raise UserError(f"{path} is a folder; expected a file: give another --output.")
     if existing and not overwrite:
         more = f" and {len(existing) - 3} more" if len(existing) > 3 else ""
-        named = f"{', '.join(map(str, existing[:3]))}{more}"
+        names = f"{', '.join(map(str, existing[:3]))}{more}"
         if len(existing) == 1:
-            raise UserError(f"{named} exists already; give another --output, or --overwrite.")
+            raise UserError(f"{names} exists already; give another --output, or --overwrite.")
         raise UserError(
-            f"{len(existing)} of {len(paths)} files to write exist ({named}); give another "
+            f"{len(existing)} of {len(paths)} files to write exist ({names}); give another "
             "--output, or --overwrite."
         )
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for output files, unless it is there.
+    """Make a folder for output files, if it does not exist.
 
     Raises:
-        UserError: If the disk refuses.
+        UserError: If it cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,8 +119,8 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"The folder {folder} cannot be made: {error.strerror}.") from error
 
 
-def _as_any_disk_sees(name: str) -> str:
-    """Return a name in the form that disks compare which ignore case or Unicode's forms."""
+def _folded(name: str) -> str:
+    """Return a key equal for names that a file system may not distinguish by case or Unicode."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 

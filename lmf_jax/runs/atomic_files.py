@@ -1,4 +1,4 @@
-"""Write files of a run so that each is complete or absent."""
+"""Atomic writes of run files: a file is complete or absent."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from lmf_jax.json_text import parse_json
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
+    """Write a file so that it is complete or absent."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text)
     os.replace(temporary, path)
@@ -27,31 +27,31 @@ def write_results(
     groups: Shaped[np.ndarray, " n"] | None,
     results: Mapping[str, Any],
 ) -> None:
-    """Write arrays, and groups where they are known, and then ``test.json``."""
-    known: dict[str, Any] = {**arrays} if groups is None else {**arrays, "groups": groups}
+    """Write arrays and, if not None, their groups to an npz file, and then ``test.json``."""
+    saved: dict[str, Any] = {**arrays} if groups is None else {**arrays, "groups": groups}
     temporary = run_dir / f"{name}.tmp.npz"
-    np.savez(temporary, **known)
+    np.savez(temporary, **saved)
     os.replace(temporary, run_dir / f"{name}.npz")
     write_atomically(run_dir / "test.json", json.dumps(results, indent=2) + "\n")
 
 
 def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Replace a file by these rows, one JSON object a line."""
+    """Replace a file by these rows, one JSON object per line."""
     write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a file, none if there is no file.
+    """Return the rows of a file; none if it is missing.
 
     Raises:
-        UserError: If the file is not what :func:`write_json_lines` writes.
+        UserError: If a line is not a JSON object.
     """
     if not path.exists():
         return []
     try:
         rows = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except ValueError as error:
-        raise UserError(f"{path} is broken ({error}); remove it, and go on.") from error
+        raise UserError(f"{path} is broken ({error}); remove it and try again.") from error
     if not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{path} is broken (a line is no object); remove it, and go on.")
+        raise UserError(f"{path} is broken (a line is not an object); remove it and try again.")
     return rows

@@ -1,4 +1,4 @@
-"""Read the best checkpoint of a run, and verify its checksums."""
+"""Read the best checkpoint of a run and verify its checksums."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -19,12 +19,12 @@ from lmf_jax.runs.files import best_epoch
 
 
 def read_best(folder: Path) -> tuple[Variables, Normalisation | None]:
-    """Read the variables of a run's best epoch so far, and how their images are normalized.
+    """Read the variables of the best epoch so far, and the normalization of the images.
 
-    Nothing is written, so the run may still be going on.
+    Nothing is written, so the run may still be in progress.
 
     Args:
-        folder: Of the checkpoints.
+        folder: The folder of the checkpoints.
 
     Raises:
         UserError: If there is no checkpoint of a finished epoch, or it is broken.
@@ -53,11 +53,11 @@ def _read_best(
         check_checksums(record, {})
     if record is None or not record["history"]:
         raise UserError(
-            f"There is no checkpoint of a finished epoch in {folder}; let the run get so far."
+            f"There is no checkpoint of a finished epoch in {folder}; train at least one epoch."
         )
     step = best_epoch(record["history"], record["score"])["step"]
     saved = manager.item_metadata(step)["state"].tree
-    # As NumPy arrays: the devices that it was trained on may not be there.
+    # As NumPy arrays: the devices of the training may not exist here.
     arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
     arguments = ocp.args.Composite(
         state=ocp.args.PyTreeRestore(restore_args=arrays), record=ocp.args.JsonRestore()
@@ -65,28 +65,29 @@ def _read_best(
     best = manager.restore(step, args=arguments)
     state = {name: best["state"][name] for name in ("params", "batch_stats", "ema")}
     check_checksums(best["record"], state)
-    averaged = state.pop("ema") or state
-    how = record["normalisation"]
-    if how is None:
-        return averaged, None
-    return averaged, Normalisation(tuple(how["mean"]), tuple(how["std"]), how["channel_order"])
+    variables = state.pop("ema") or state
+    normalization = record["normalisation"]
+    if normalization is None:
+        return variables, None
+    mean, std = tuple(normalization["mean"]), tuple(normalization["std"])
+    return variables, Normalisation(mean, std, normalization["channel_order"])
 
 
 _RECORD = ocp.args.Composite(record=ocp.args.JsonRestore())
 
 
 def state_checksums(state: Mapping[str, PyTree]) -> dict[str, int]:
-    """Return a checksum for each entry of a train state."""
+    """Return the checksum of each entry of a train state."""
     return {name: tree_checksum(values) for name, values in state.items()}
 
 
 def check_checksums(record: Mapping[str, Any], state: Mapping[str, PyTree]) -> None:
-    """Raise ValueError if the record, or a part of the state, is not what was saved."""
-    said = {name: value for name, value in record.items() if name != "checksum"}
-    if record["checksum"] != record_checksum(said):
+    """Raise ValueError if the record or an entry of the state was changed after it was saved."""
+    unsigned_record = {name: value for name, value in record.items() if name != "checksum"}
+    if record["checksum"] != record_checksum(unsigned_record):
         raise ValueError("its record was changed")
-    for name, found in state_checksums(state).items():
-        if found != record["checksums"][name]:
+    for name, checksum in state_checksums(state).items():
+        if checksum != record["checksums"][name]:
             raise ValueError(f"its {name} were changed")
 
 

@@ -1,6 +1,6 @@
-"""Checksums of arrays, by which a checkpoint that a disk has changed is told from a whole one.
+"""Checksums of checkpoints, to detect damage on disk.
 
-Neither Orbax nor the formats that it writes keep a checksum of the values.
+Neither Orbax nor the formats that it writes have checksums of the values.
 """
 
 import json
@@ -17,13 +17,12 @@ from jaxtyping import PyTree
 def tree_checksum(tree: PyTree) -> int:
     """Return the CRC-32 of the CRC-32s of all arrays of a tree, in the order of its leaves.
 
-    Any single error of up to 32 bits in an array changes it. It covers the bits of the values and
-    not their names, shapes and types.
+    It detects any burst error of up to 32 bits in an array. Names, shapes and types do not enter.
 
     Args:
-        tree: Of arrays, on any devices; None and empty trees hold none.
+        tree: A tree of arrays on any devices.
     """
-    with ThreadPoolExecutor() as threads:  # zlib lets go of Python's lock
+    with ThreadPoolExecutor() as threads:  # zlib releases the GIL
         sums = list(threads.map(_array_checksum, jax.tree.leaves(tree)))
     return zlib.crc32(np.array(sums, "<u4").tobytes())
 
@@ -33,5 +32,5 @@ def _array_checksum(array: Any) -> int:
 
 
 def record_checksum(record: Mapping[str, Any]) -> int:
-    """Return the CRC-32 of what JSON makes of a mapping, whatever the order of its keys."""
+    """Return the CRC-32 of a mapping as JSON with sorted keys."""
     return zlib.crc32(json.dumps(record, sort_keys=True).encode())

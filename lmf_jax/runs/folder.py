@@ -1,4 +1,4 @@
-"""The folder of a run: its name, its settings and the files that grow while it runs."""
+"""The run folder: its name, its creation, and the settings of the run in it."""
 
 import errno
 import importlib.metadata
@@ -27,31 +27,31 @@ from lmf_jax.runs.files import read_record
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 SHARED_DISK_SECONDS = 60
-"""As long as NFS, by itself, may go on saying that a folder is not there."""
+"""Time after which NFS clients notice a new folder: the default of ``acdirmax``."""
 
 
 def open_run(config: ResolvedConfig, dataset: Mapping[str, Any]) -> Path:
-    """Make the folder of a new run, or check that a resumed run is the same run.
+    """Make the folder of a new run, or check that a resumed run has the same settings.
 
-    A resumed run may have another number of epochs, where those so far do not depend on it; its
-    ``config.json`` then holds that.
+    The number of epochs may change, unless finished epochs depend on it; ``config.json`` is
+    updated then.
 
     Args:
-        config: Resolved settings.
-        dataset: ``name``, ``fingerprint``, ``class_names`` and ``class_counts`` by part.
+        config: The resolved settings.
+        dataset: The description of the data for ``config.json``.
 
     Returns:
         The folder, with ``config.json`` in it.
 
     Raises:
-        UserError: If a given folder exists and is not resumed, or is resumed with other settings
-            or data, cannot be written, or is not seen by all processes; or if the pretrained
-            weights cannot be read.
+        UserError: If the folder exists and is not resumed, is resumed with other settings or data,
+            cannot be written, or is not visible to all processes; or if the pretrained weights
+            cannot be read.
     """
     if config.run.resume:
         return _resumed_folder(config, dataset)
     if jax.process_count() > 1 and not config.run.run_dir:
-        raise UserError("Several processes train together; give them one --run-dir, that all see.")
+        raise UserError("Several processes need a common folder; give all the same --run-dir.")
     record = {
         "config": config.record(),
         "dataset": dict(dataset),
@@ -66,16 +66,16 @@ def open_run(config: ResolvedConfig, dataset: Mapping[str, Any]) -> Path:
         },
     }
     if not config.run.run_dir:
-        return next(folder for folder in _default_folders(config) if _made(folder, record))
+        return next(folder for folder in _default_folders(config) if _make(folder, record))
     folder = Path(config.run.run_dir)
-    if not _for_all_processes(jax.process_index() > 0 or _made(folder, record)):
+    if not _on_all_processes(jax.process_index() > 0 or _make(folder, record)):
         raise JointError(
-            f"The run folder {folder} exists; give another --run-dir, or --resume to go on with it."
+            f"The run folder {folder} exists; give another --run-dir, or --resume to continue it."
         )
-    if not _for_all_processes(_is_seen(folder / "config.json")):
+    if not _on_all_processes(_wait_for(folder / "config.json")):
         raise JointError(
-            f"The run folder {folder}, made by the first process, is not seen by all others; give "
-            "a --run-dir on a disk that every host has mounted."
+            f"The run folder {folder}, made by the first process, is not visible to all others; "
+            "give a --run-dir on a disk that every host has mounted."
         )
     return folder
 
@@ -93,7 +93,7 @@ def read_config(run_dir: str | Path) -> ResolvedConfig:
     """Return the settings that a run was started with.
 
     Raises:
-        UserError: If the folder holds no run, or one of another version.
+        UserError: If there is no run in the folder, or one of another version.
     """
     record = read_record(run_dir)
     try:
@@ -109,23 +109,23 @@ def read_fingerprint(run_dir: str | Path) -> str:
     """Return the fingerprint of the data that a run was started with.
 
     Raises:
-        UserError: If the folder holds no run.
+        UserError: If there is no run in the folder.
     """
     return str(read_record(run_dir)["dataset"]["fingerprint"])
 
 
 def _default_folders(config: ResolvedConfig) -> Iterator[Path]:
-    kind, _, path = config.data.dataset.partition(":")  # a path is shortened to its last part
+    kind, _, path = config.data.dataset.partition(":")  # of a path, only the last component
     dataset = "-".join(filter(None, (kind, Path(path).stem)))
     seed = config.training.seed
     name = file_name(f"{dataset}-{config.model.model}-{config.loss.loss}-{seed}", longest=200)
     return (Path("runs", f"{name}-{number}" if number > 1 else name) for number in count(1))
 
 
-def _made(folder: Path, record: Mapping[str, Any]) -> bool:
-    """Make the folder with its ``config.json``; return whether it was not there before.
+def _make(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Make the folder with its ``config.json``; return False if it exists.
 
-    Both come at once, so that whatever kills the run, it can be resumed or is not there.
+    A rename makes both at once: a run that is killed here can be resumed, or has no folder.
     """
     if folder.exists():
         return False
@@ -134,13 +134,13 @@ def _made(folder: Path, record: Mapping[str, Any]) -> bool:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
             prefix=f".{file_name(folder.name, longest=200)}.", dir=folder.parent
-        ) as place:
-            made = Path(place) / folder.name
-            made.mkdir()
-            _write_record(made, record)
-            made.rename(folder)
+        ) as temporary:
+            new = Path(temporary) / folder.name
+            new.mkdir()
+            _write_record(new, record)
+            new.rename(folder)
     except OSError as error:
-        if error.errno == errno.ENOTEMPTY:  # another run was quicker
+        if error.errno == errno.ENOTEMPTY:  # another run has just made it
             return False
         raise UserError(f"The run folder {folder} cannot be made: {error.strerror}.") from error
     return True
@@ -150,11 +150,11 @@ def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
     write_atomically(folder / "config.json", json.dumps(record, indent=2) + "\n")
 
 
-def _is_seen(path: Path) -> bool:
-    """Wait until a file that another process made is seen here; return False if it never is.
+def _wait_for(path: Path) -> bool:
+    """Wait until a file made by another process is visible; return False after a timeout.
 
-    A network disk may remember for a while that it was not there. A run whose folder only the first
-    process sees would train an epoch and then wait for ever in its first checkpoint.
+    Network disks cache the absence of a file. With a folder that only the first process sees, a run
+    would train an epoch and then wait forever in its first checkpoint.
     """
     end = time.monotonic() + SHARED_DISK_SECONDS
     while not path.exists():
@@ -164,11 +164,11 @@ def _is_seen(path: Path) -> bool:
     return True
 
 
-def _for_all_processes(holds: bool) -> bool:
-    """Return whether something holds for every process, to each of them."""
+def _on_all_processes(value: bool) -> bool:
+    """Return the logical AND of a value over all processes."""
     if jax.process_count() == 1:
-        return holds
-    return bool(multihost_utils.process_allgather(np.asarray(holds)).all())
+        return value
+    return bool(multihost_utils.process_allgather(np.asarray(value)).all())
 
 
 def _check_same_run(
@@ -192,7 +192,7 @@ def _check_same_run(
 
 
 def _check_epochs(before: int | None, config: ResolvedConfig) -> None:
-    """Refuse another number of epochs where the epochs so far would have been others with it."""
+    """Refuse another number of epochs if finished epochs depend on it."""
     epochs, run_dir = config.training.epochs, config.run.run_dir
     if config.loss.loss == "ldam-drw" and 0 < config.loss.drw_start < 1:
         raise UserError(
@@ -205,25 +205,25 @@ def _check_epochs(before: int | None, config: ResolvedConfig) -> None:
 
 
 def check_epochs_done(done: int, epochs: int, run_dir: str) -> None:
-    """Refuse to resume a run for fewer epochs than it has done.
+    """Refuse to resume a run with fewer epochs than it has finished.
 
     Args:
         done: Number of finished epochs.
-        epochs: Number of epochs that the resumed run is asked for.
+        epochs: Number of epochs of the resumed run.
         run_dir: Its folder, for the error.
 
     Raises:
-        UserError: If there are more finished epochs than are asked for.
+        UserError: If ``done`` is larger than ``epochs``.
     """
     if done > epochs:
         raise UserError(
-            f"The run in {run_dir} has done {done} epochs, and --epochs {epochs} is "
-            f"fewer; resume with --epochs {done} or more, or start a new run."
+            f"The run in {run_dir} has finished {done} epochs, more than --epochs {epochs}; "
+            f"resume with --epochs {done} or more, or start a new run."
         )
 
 
 def versions() -> dict[str, str]:
-    """Return the version of every package that a result may depend on, and of Python."""
+    """Return the versions of Python and of all packages that results depend on."""
     found = {"lmf_jax": lmf_jax.__version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -234,11 +234,11 @@ def versions() -> dict[str, str]:
 
 
 def _git_commit() -> str | None:
-    """Return the commit of the checkout that this code runs from, with ``+`` if it was changed."""
-    where = Path(__file__).parent
+    """Return the commit of this checkout, with ``+`` if it has changes; None outside of git."""
+    folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(where), *arguments]
+        command = ["git", "-C", str(folder), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:

@@ -2,7 +2,7 @@
 
 A checkpoint also records the normalization of the images, which prediction needs, and checksums of
 its contents. The newest two are kept, and the best: the first epoch with the highest validation
-score. A checkpoint damaged by a full or failing disk is renamed, and the run resumes from the one
+score. A checkpoint that a full or failing disk broke is renamed, and the run resumes from the one
 before it; training is deterministic, so the result is the same.
 """
 
@@ -82,7 +82,7 @@ class Checkpoints:
                 # replace a step; if the run is killed here, the checkpoint before it remains.
                 self._manager.wait_until_finished()
                 self._manager.delete(step)
-            # Both, since this checkpoint may turn out to be damaged: the one before then decides.
+            # Both, since this checkpoint may turn out to be broken: the one before then decides.
             self._policy.best_steps = {
                 best_epoch(rows, self._score)["step"] for rows in (history, history[:-1]) if rows
             }
@@ -112,13 +112,13 @@ class Checkpoints:
     def restore_latest(self, like: TrainState) -> tuple[TrainState, dict[str, Any], History] | None:
         """Return the newest state, its input position and the history; None without checkpoints.
 
-        Damaged checkpoints are reported and renamed to ``<step>.broken``.
+        Broken checkpoints are reported and renamed to ``<step>.broken``.
 
         Args:
             like: A state of the same shapes, on the devices to restore to.
 
         Raises:
-            UserError: If all checkpoints are damaged; none is renamed then.
+            UserError: If all checkpoints are broken; none is renamed then.
         """
         broken: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
@@ -136,7 +136,7 @@ class Checkpoints:
             return state, record["input"], record["history"]
         if broken:
             raise UserError(
-                f"Every checkpoint in {self._manager.directory} is damaged "
+                f"Every checkpoint in {self._manager.directory} is broken "
                 f"({'; '.join(f'{step}: {reason}' for step, reason in broken.items())}); repair "
                 "the disk, or start a new run."
             )
@@ -159,7 +159,7 @@ class Checkpoints:
                 shutil.rmtree(renamed, ignore_errors=True)
                 (folder / str(step)).rename(renamed)
                 print(
-                    f"The checkpoint of step {step} is damaged ({reason}) and was renamed to "
+                    f"The checkpoint of step {step} is broken ({reason}) and was renamed to "
                     f"{renamed}; the run continues from step {restored_step}."
                 )
         multihost_utils.sync_global_devices("checkpoints renamed")
@@ -169,7 +169,7 @@ class Checkpoints:
         """Return the evaluation variables of the best epoch of the history.
 
         Raises:
-            TrainingStopped: If the last save cannot be written, or the checkpoint is damaged.
+            TrainingStopped: If the last save cannot be written, or the checkpoint is broken.
         """
         with self._writing():
             self._manager.wait_until_finished()
@@ -179,7 +179,7 @@ class Checkpoints:
         except Exception as error:  # Orbax and TensorStore raise nearly everything
             raise TrainingStopped(
                 f"The checkpoint of the best epoch, step {step} in {self._manager.directory}, is "
-                f"damaged ({first_line(error)}), so the run cannot be tested; train it again."
+                f"broken ({first_line(error)}), so the run cannot be tested; train it again."
             ) from error
 
     def close(self) -> None:
@@ -205,7 +205,7 @@ class Checkpoints:
 
 
 def _agree_on_reason(reason: str) -> str:
-    """Return why a checkpoint is damaged for any process; "" if no process found damage."""
+    """Return why a checkpoint is broken for any process; "" if no process found damage."""
     if jax.process_count() == 1:
         return reason
     if multihost_utils.process_allgather(np.asarray(bool(reason))).any():

@@ -189,11 +189,11 @@ def test_a_diverged_model_is_said_to_be_one():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"overlap": 1.0}, r"overlap is 1.0; expected a share in \[0, 1\)"),
+        ({"overlap": 1.0}, r"overlap is 1.0; expected a fraction in \[0, 1\)"),
         ({"overlap": -0.1}, "overlap is -0.1"),
-        ({"patch_size": (4, 4, 4)}, "expected a size for each axis of space"),
-        ({"patch_size": (4, 0)}, "expected a size for each axis of space"),
-        ({"batch_size": 0}, "1 or more a batch"),
+        ({"patch_size": (4, 4, 4)}, "expected a positive size for each"),
+        ({"patch_size": (4, 0)}, "expected a positive size for each"),
+        ({"batch_size": 0}, "positive batch size"),
         ({"num_classes": 4}, r"have shape \(2, 4, 4, 3\); expected \(2, 4, 4, 4\)"),
         ({"num_classes": 300}, "at most 256"),
     ],

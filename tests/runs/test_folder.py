@@ -103,7 +103,7 @@ def test_fewer_epochs_than_are_done_are_refused(tmp_path):
     with pytest.raises(UserError) as error:
         new_run(folder, resume=True, epochs=1)
     assert str(error.value) == (
-        f"The run in {folder} has done 2 epochs, and --epochs 1 is fewer; resume with --epochs 2 "
+        f"The run in {folder} has finished 2 epochs, more than --epochs 1; resume with --epochs 2 "
         "or more, or start a new run."
     )
     assert read_config(folder).training.epochs == 3
@@ -169,5 +169,5 @@ def test_known_groups_are_drawn_and_kept(tmp_path):
 @pytest.mark.parametrize("content", [b"{", b"[1]\n", b"\xff", b'{"a": ' + b"[" * 10_000])
 def test_lines_that_are_no_rows_are_said_in_one_sentence(tmp_path, content):
     (tmp_path / "timing.jsonl").write_bytes(content)
-    with pytest.raises(UserError, match=r"timing.jsonl is broken \(.*\); remove it, and go on"):
+    with pytest.raises(UserError, match=r"timing.jsonl is broken \(.*\); remove it and try again"):
         read_json_lines(tmp_path / "timing.jsonl")

@@ -75,4 +75,4 @@ def test_a_run_folder_that_not_all_processes_see_is_refused_by_all(tmp_path):
     ]
     for code, output, error in meet(flags, [{}, {}]):
         assert code == 2, output
-        assert "is not seen by all others; give a --run-dir on a disk" in error
+        assert "is not visible to all others; give a --run-dir on a disk" in error

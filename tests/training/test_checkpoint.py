@@ -190,7 +190,7 @@ def test_values_that_the_disk_changed_are_noticed(tmp_path, capsys):
     content[content.index(kernel.tobytes()) + kernel.nbytes // 2] ^= 0x10
     path.write_bytes(content)
     open_checkpoints(tmp_path / "c").restore_latest(state)
-    assert "step 2 is damaged (its params were changed)" in capsys.readouterr().out
+    assert "step 2 is broken (its params were changed)" in capsys.readouterr().out
 
 
 @pytest.mark.fault(
@@ -201,7 +201,7 @@ def test_with_no_whole_checkpoint_all_stay_where_they_are(two_checkpoints, tmp_p
     shutil.copytree(two_checkpoints[0], tmp_path / "c")
     for step in "12":
         change(tmp_path / "c" / step / "record" / "metadata", "flipped")
-    with pytest.raises(UserError, match=r"Every checkpoint in .* is damaged \(2: .*; 1: "):
+    with pytest.raises(UserError, match=r"Every checkpoint in .* is broken \(2: .*; 1: "):
         open_checkpoints(tmp_path / "c").restore_latest(initial_state())
     assert steps_kept(tmp_path / "c") == [1, 2]
 

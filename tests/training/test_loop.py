@@ -273,7 +273,7 @@ def test_a_finished_run_goes_on_for_more_epochs_as_if_it_had_had_them(tmp_path, 
 def test_fewer_epochs_than_the_newest_checkpoint_has_are_refused(tmp_path, compiled):
     run(tmp_path, compiled)
     (tmp_path / "metrics.jsonl").unlink()
-    with pytest.raises(UserError, match=r"has done 3 epochs, and --epochs 2 is fewer"):
+    with pytest.raises(UserError, match=r"has finished 3 epochs, more than --epochs 2"):
         run(tmp_path, compiled, RESUMED.replace(epochs=2))
 
 

@@ -221,7 +221,7 @@ def bomb() -> bytes:
 
 WRONG = {
     # no archive
-    "no file": (None, "is no file"),
+    "no file": (None, "is not a file"),
     "an empty file": (b"", "not a zip file"),
     "a text": (b"<html>Not found</html>" * 99, "not a zip file"),
     "an array alone": (npy(np.zeros((3, 4, 4), np.uint8)), "not a zip file"),
@@ -324,7 +324,7 @@ def test_images_are_checked_by_who_reads_no_labels(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no file"):
+    with pytest.raises(UserError, match="is not a file"):
         read_labels(tmp_path)
 
 
