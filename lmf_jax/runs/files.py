@@ -121,7 +121,7 @@ def read_record(run_dir: str | Path) -> dict[str, Any]:
     """
     path = Path(run_dir) / "config.json"
     if not path.is_file():
-        raise UserError(f"There is no run in {run_dir}; expected a folder that train.py has made.")
+        raise UserError(f"There is no run in {run_dir}; expected a folder that train.py wrote.")
     record = parse(path, read_text(path))
     require(path, record, RECORD_KEYS)
     dataset, config, device = record["dataset"], record["config"], record["device"]
