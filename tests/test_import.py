@@ -7,7 +7,27 @@ from pathlib import Path
 import pytest
 
 HEAVY = ("flax", "optax", "orbax", "grain", "tensorflow_datasets", "tensorflow", "sklearn")
-HEAVY += ("matplotlib", "torch", "tyro", "PIL")
+HEAVY += ("matplotlib", "torch", "tyro", "PIL", "scipy", "jinja2", "tqdm", "tensorboardX", "h5py")
+HEAVY += ("pooch", "requests", "safetensors", "imagehash", "nibabel", "absl")
+
+LOADED = {
+    "lmf_jax": (),
+    "lmf_jax.losses": (),
+    "lmf_jax.config": (),
+    "lmf_jax.distributed": (),
+    "lmf_jax.runs": (),
+    "lmf_jax.models": ("flax", "absl"),
+    "lmf_jax.evaluation": ("scipy",),
+}
+"""Of the heavy packages, those that the import of a package loads; ``absl`` comes with Flax."""
+
+
+@pytest.mark.parametrize("package", LOADED)
+def test_an_import_loads_only_the_heavy_packages_that_it_uses(package):
+    code = f"import sys, {package}; print(*[name for name in {HEAVY} if name in sys.modules])"
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert set(result.stdout.split()) <= set(LOADED[package])
 
 
 def test_importing_the_losses_loads_jax_and_nothing_heavier():
@@ -23,7 +43,7 @@ def test_importing_the_losses_loads_jax_and_nothing_heavier():
 ROOT = Path(__file__).parent.parent
 
 LMF_JAX = (
-    "errors json_text npz output_files",
+    "errors extras json_text npz output_files",
     "losses",
     "models",
     "config",
@@ -62,7 +82,8 @@ NEVER = {
 }
 """Packages that a folder does not import."""
 
-FROM_DATA = ("cli", "config", "errors", "evaluation", "json_text", "losses", "npz", "output_files")
+FROM_DATA = ("cli", "config", "errors", "evaluation", "extras", "json_text", "losses", "npz")
+FROM_DATA += ("output_files",)
 """Parts of ``lmf_jax`` that ``data`` may import."""
 
 

@@ -1,4 +1,4 @@
-"""Dispatch of ``python -m lmf_jax COMMAND``."""
+"""Dispatch of ``lmf-jax COMMAND``."""
 
 import sys
 from collections.abc import Callable
@@ -31,9 +31,9 @@ def main() -> None:
     options = parse_in_one_line(
         lambda: tyro.extras.subcommand_cli_from_dict(
             {kind.__name__.lower(): kind for kind in COMMANDS},
-            prog="python -m lmf_jax",
+            prog="lmf-jax",
             args=words,
-            description="Commands on finished runs.",
+            description="Commands on finished runs; --version prints the version.",
         ),
         COMMANDS,
         words,
@@ -42,11 +42,12 @@ def main() -> None:
     try:
         COMMANDS[type(options)](options)
     except ModuleNotFoundError as error:
-        if error.name != "data":
+        if (error.name or "").partition(".")[0] != "data":
             raise
+        command = type(options).__name__.lower()
         raise UserError(
-            "This command reads images with the package data of the checkout; run it from the "
-            "root of the checkout."
+            f"lmf-jax {command} reads images with the package data of the checkout, which a wheel "
+            "does not have; run pip install -e '.[train]' in the checkout."
         ) from error
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lmf_jax.evaluation.classification.report import write_report as write_classification_report
 from lmf_jax.evaluation.segmentation.report import write_report as write_segmentation_report
+from lmf_jax.extras import extra_packages
 from lmf_jax.runs.files import CLASSIFICATION, SEGMENTATION, read_record, task_of
 
 REPORT_WRITERS: Mapping[str, Callable[[Path], Path]] = {
@@ -27,7 +28,9 @@ def write_report(run_dir: str | Path) -> Path:
 
     Raises:
         UserError: If the folder or one of its files is missing or broken; the message names the
-            file.
+            file, or the package of the extra ``train`` that is not installed.
     """
     run_dir = Path(run_dir)
-    return REPORT_WRITERS[task_of(read_record(run_dir))](run_dir)
+    write = REPORT_WRITERS[task_of(read_record(run_dir))]
+    with extra_packages("train", needed_by="write_report"):
+        return write(run_dir)
