@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import lmf_jax
+from lmf_jax.evaluation import report
+from lmf_jax.extras import MissingPackageError, extra_packages
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -101,11 +103,25 @@ def test_a_command_without_its_packages_is_one_sentence() -> None:
     )
 
 
-def test_a_report_without_its_packages_names_the_extra(tmp_path) -> None:
-    (tmp_path / "config.json").write_text('{"config": {"task": "classification"}}')
-    code = f"from lmf_jax.evaluation import write_report; write_report({str(tmp_path)!r})"
-    last = python_without(("matplotlib",), code).stderr.splitlines()[-1]
-    assert last.startswith("lmf_jax.extras.MissingPackageError: write_report needs the package ")
+def test_a_report_without_its_packages_names_the_extra(tmp_path, monkeypatch) -> None:
+    def write_without_figures(run_dir):
+        raise ModuleNotFoundError("No module named 'matplotlib.style'", name="matplotlib.style")
+
+    monkeypatch.setattr(report, "read_record", lambda run_dir: {})
+    monkeypatch.setattr(report, "task_of", lambda record: "classification")
+    monkeypatch.setattr(report, "REPORT_WRITERS", {"classification": write_without_figures})
+    with pytest.raises(MissingPackageError, match="write_report needs the package matplotlib, "):
+        report.write_report(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["lmf_jax.none", "data.none", "data"])
+def test_a_missing_module_of_the_checkout_is_in_no_extra(name) -> None:
+    with (
+        pytest.raises(ModuleNotFoundError, match="No module named") as caught,
+        extra_packages("train", needed_by="lmf-jax"),
+    ):
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    assert not isinstance(caught.value, MissingPackageError)
 
 
 def test_a_command_that_reads_images_names_the_checkout() -> None:
