@@ -54,11 +54,14 @@ def script(name: str) -> str:
 def commands(text: str, *program: str) -> list[list[str]]:
     """Return the words after each ``python`` and ``sbatch``, in quoted shell code too.
 
+    The console script ``lmf-jax`` at the beginning of a line counts as ``python -m lmf_jax``.
+
     Args:
         text: Shell code.
         program: With what these words begin, which is left out; what begins otherwise is not told.
     """
     text = re.sub(r"(^|\s)#.*$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^lmf-jax ", "python -m lmf_jax ", text, flags=re.MULTILINE)
     words = shlex.shlex(text.replace("\\\n", " "), posix=True, punctuation_chars=";&|<>()\n")
     words.whitespace, words.whitespace_split, words.commenters = " ", True, ""
     found, current = [], None

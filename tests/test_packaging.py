@@ -130,6 +130,13 @@ def test_a_command_that_reads_images_names_the_checkout() -> None:
     assert result.stderr.count("\n") == 1
 
 
+def test_an_editable_install_finds_the_data_and_training_from_any_folder(tmp_path) -> None:
+    code = "import data, train; print(data.__file__, train.__file__)"
+    result = run([sys.executable, "-c", code], cwd=tmp_path, environment={"PYTHONPATH": ""})
+    assert result.returncode == 0, result.stderr
+    assert "/data/__init__.py" in result.stdout and "/train.py" in result.stdout
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> zipfile.ZipFile:
     folder = tmp_path_factory.mktemp("wheel")
