@@ -1,4 +1,4 @@
-"""The input side: datasets, their splits, decoded images and batches."""
+"""Input side: datasets, their splits, decoded images and batches."""
 
 from lmf_jax.extras import extra_packages
 

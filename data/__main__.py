@@ -1,4 +1,4 @@
-"""``python -m data prepare`` and ``python -m data audit``: what comes before training."""
+"""``python -m data prepare`` and ``python -m data audit``: prepare and check datasets."""
 
 import json
 from collections.abc import Callable
@@ -48,43 +48,46 @@ Name = Annotated[
 
 @dataclass(frozen=True)
 class Prepare:
-    """Check every image of a dataset and prepare it; an interrupted run can be run again."""
+    """Check every image of a dataset and prepare it; an interrupted command can be repeated."""
 
     name: Name
     raw_dir: str | None = None
-    """The folder of the download; folder:PATH and the like need none."""
+    """Folder of the download; not needed by folder:PATH and other files of your own."""
     data_dir: str = DEFAULT_DATA_DIR
-    """The folder of prepared datasets."""
+    """Folder of prepared datasets."""
     skip_broken: bool = False
-    """Leave out images that are missing or cannot be decoded, and write down which."""
+    """Leave out images that are missing or cannot be decoded, and list them in a file."""
     intensity_range: Annotated[str | None, tyro.conf.arg(metavar="LOW,HIGH")] = None
-    """The values that become black and white in gray images of more than 8 bits (default: 0 to the
-    largest value of the bits in use)."""
+    """Values that become black and white in grayscale images of more than 8 bits (default: 0 to
+    the largest value of the bits in use)."""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """Print what each part of a split holds, and which test images are known from training."""
+    """Print the classes of each part of a split, and the test images also in training."""
 
     name: Name
     labels_only: bool = False
-    """Read label files, no image, and no prepared dataset; of a download, those in --raw-dir."""
+    """Read the label files alone, without images or a prepared dataset; of a download, those in
+    --raw-dir."""
     raw_dir: str | None = None
-    """The folder of the download, with --labels-only."""
+    """Folder of the download, with --labels-only."""
     split_seed: int = 0
-    """The seed of the splits."""
+    """Seed of the splits."""
     data_dir: str = DEFAULT_DATA_DIR
-    """The folder of prepared datasets; the audit goes to audits/ there."""
+    """Folder of prepared datasets; the audit is written to audits/ in it."""
 
 
 def run_prepare(options: Prepare) -> None:
-    """Prepare a dataset and print its classes, and where they differ from what is published."""
+    """Prepare a dataset, and print its classes and where they differ from the published ones."""
     data_dir = Path(options.data_dir).expanduser()
     given = None if options.intensity_range is None else parse_range(options.intensity_range)
     spec = find_dataset(options.name)
     if spec is not None and spec.kind == "volumes":
         if given is not None:
-            raise UserError(f"--intensity-range is for images, and {options.name} holds volumes.")
+            raise UserError(
+                f"--intensity-range is for images, and {options.name} has volumes; leave it out."
+            )
         _prepare_volumes(options, data_dir)
         return
     raw_dir = _raw_dir(options.name, options.raw_dir)
@@ -105,11 +108,11 @@ def run_prepare(options: Prepare) -> None:
     ]:
         print(line)
     if was_prepared:
-        print(_prepared_before(prepared.folder))
+        print(_already_prepared(prepared.folder))
 
 
 def _prepare_volumes(options: Prepare, data_dir: Path) -> None:
-    """Prepare a dataset of volumes, and print how many voxels of each class it has."""
+    """Prepare a dataset of volumes, and print the number of voxels of each class."""
     from data.builders.unused_files import non_case_lines
     from data.prepared.prepare_volumes import prepare_volumes
     from data.prepared.volumes import (
@@ -133,14 +136,14 @@ def _prepare_volumes(options: Prepare, data_dir: Path) -> None:
     if skipped.exists():
         print(f"{len(skipped.read_bytes().splitlines())} cases left out: {skipped}")
     if was_prepared:
-        print(_prepared_before(prepared.folder))
+        print(_already_prepared(prepared.folder))
     else:
         for line in non_case_lines(raw_dir, prepared.spec.find_cases(raw_dir), []):
             print(line)
 
 
-def _prepared_before(folder: Path) -> str:
-    return f"it was prepared before; to prepare it again, remove {folder}"
+def _already_prepared(folder: Path) -> str:
+    return f"it was already prepared; to prepare it again, remove {folder}"
 
 
 def _needs_raw_dir(name: str) -> str:
@@ -148,7 +151,7 @@ def _needs_raw_dir(name: str) -> str:
 
 
 def _remarks(prepared: Prepared) -> list[str]:
-    """Return what a person should know of a prepared dataset."""
+    """Return remarks on a prepared dataset for the terminal, one line each."""
     lines = []
     skipped = prepared.folder / SKIPPED_FILE
     if skipped.exists():
@@ -158,14 +161,14 @@ def _remarks(prepared: Prepared) -> list[str]:
     if prepared.masks is not None:
         lines.append(f"every pixel is one of: {', '.join(prepared.mask_classes)}")
     if prepared.groups is None:
-        lines.append("no patients or lesions are named, so no split can keep them together")
+        lines.append("no patients or lesions are known, so no split can keep their images together")
     if lacks_validation(prepared):
         lines.append("there is no validation part: train.py takes 15 % of the training part for it")
     return lines
 
 
 def _class_table(labels: Labels) -> str:
-    """Return the number of images of each class, a line each."""
+    """Return the number of images of each class, one line each."""
     counts = np.bincount(labels.labels, minlength=len(labels.class_names))
     width = max(map(len, labels.class_names))
     return "\n".join(
@@ -209,7 +212,7 @@ def run_audit(options: Audit) -> None:
 
 
 def _pixels(labels: Labels) -> dict[str, Int64[np.ndarray, " n"]] | None:
-    """Return the pixels of each class in every mask, by class name; None without masks."""
+    """Return the pixels of each class in every mask by class name, or None without masks."""
     if not isinstance(labels, Prepared) or labels.masks is None:
         return None
     counts = count_mask_pixels(labels.masks, labels.ids, len(labels.mask_classes))
@@ -219,10 +222,10 @@ def _pixels(labels: Labels) -> dict[str, Int64[np.ndarray, " n"]] | None:
 def load_for_audit(
     options: Audit, data_dir: Path
 ) -> tuple[Labels, dict[str, Rows], ImageHashes | None]:
-    """Return the labels, the splits and, unless labels are enough, what the images look like.
+    """Return the labels, the splits and, unless labels are enough, the hashes of the images.
 
     Raises:
-        UserError: If the options do not fit each other, or there is no such dataset.
+        UserError: If the options contradict each other, or there is no such dataset.
     """
     seed = options.split_seed
     if not 0 <= seed < 2**32:
@@ -248,14 +251,16 @@ def _labels_of_files(options: Audit) -> Labels:
 
 
 def _raw_dir(name: str, raw_dir: str | None) -> Path | None:
-    """Return the folder of a download; refuse it for a dataset that is none."""
+    """Return the folder of a download; reject it for a dataset that is not downloaded."""
     if (parse_name(name).spec.kind == "download") != (raw_dir is not None):
-        raise UserError(_needs_raw_dir(name) if raw_dir is None else f"{name} takes no --raw-dir.")
+        raise UserError(
+            _needs_raw_dir(name) if raw_dir is None else f"{name} takes no --raw-dir; leave it out."
+        )
     return None if raw_dir is None else on_disk(Path(raw_dir).expanduser())
 
 
 def main() -> None:
-    """Run the command that the command line names."""
+    """Run the command of the command line."""
     commands: dict[str, Callable[..., Prepare | Audit]] = {"prepare": Prepare, "audit": Audit}
     options = parse_in_one_line(
         lambda: tyro.extras.subcommand_cli_from_dict(

@@ -1,7 +1,7 @@
-"""Names as people write them, found on the disk: in another Unicode form, through another link.
+"""File names in different Unicode forms, and paths through different links.
 
-A Mac spells "é" as "e" and an accent (NFD) where others write one character (NFC). Both look alike
-and are different names on most disks.
+macOS stores "é" as "e" and an accent (NFD) where other systems write one character (NFC). Both look
+alike and are different names on most disks.
 """
 
 import os
@@ -12,19 +12,19 @@ from pathlib import Path, PurePosixPath
 
 
 def to_nfc(name: str) -> str:
-    """Return a name in one Unicode form, to compare names that look alike.
+    """Return a name in NFC, to compare names that look alike.
 
     Args:
-        name: In any form.
+        name: Name in any Unicode form.
     """
     return unicodedata.normalize("NFC", name)
 
 
 def on_disk(path: Path) -> Path:
-    """Return a path as the disk spells it; the path itself if nothing there looks alike.
+    """Return a path as the disk spells it, or the path itself if nothing there looks alike.
 
     Args:
-        path: A file or folder, in any Unicode form.
+        path: File or folder, in any Unicode form.
     """
     if path.name.isascii() and path.parent.as_posix().isascii():
         return path
@@ -36,11 +36,11 @@ def on_disk(path: Path) -> Path:
 
 
 def below(folder: Path, path: str) -> str:
-    """Return a path relative to a folder if it leads there, by whatever link; else the path.
+    """Return a path relative to a folder if it leads there, through any link, else the path.
 
     Args:
         folder: The folder.
-        path: A path with / between folders; a relative one stays as it is.
+        path: Path with / between folders; a relative one stays as it is.
     """
     whole = PurePosixPath(path)
     if not whole.is_absolute():
@@ -53,7 +53,7 @@ def below(folder: Path, path: str) -> str:
 
 
 def _names_in(folder: Path) -> Mapping[str, str]:
-    """Return the names in a folder by their one form; of several alike, none."""
+    """Return the names in a folder by their NFC form, without those that look alike."""
     try:
         changed = folder.stat().st_mtime_ns
         return _listed(str(folder), changed)

@@ -1,8 +1,8 @@
-"""What a download says of its images before any is opened: names, labels, patients and files.
+"""Labels of a dataset: names, classes, groups and parts of its images.
 
-Every dataset reads its own label files in ``data/<dataset>/labels.py`` with the help of this
-module, for the builder that prepares it and for an audit that needs no images. What a file may get
-wrong is refused here, by name, before anything is written.
+Every dataset reads its own label files with the help of this module, for the builder that prepares
+it and for an audit without images. Contradictions in a file are rejected here, by name, before
+anything is written.
 """
 
 import unicodedata
@@ -23,14 +23,13 @@ Rows = dict[str, Int64[np.ndarray, " _"]]
 """Sorted row numbers of the parts "train", "validation" and "test"."""
 
 LONGEST_NAME = 500
-"""Characters of the name of an image, a class, or a patient or lesion.
+"""Maximum number of characters of the name of an image, a class, or a patient or lesion.
 
-An array of names takes the room of the longest for each of them, so that one alone could fill the
-memory.
+An array of names stores each at the length of the longest, so a single one could fill the memory.
 """
 
 WHOLE_IMAGE = ("image",)
-"""The class of every image where not images but their pixels have classes."""
+"""Class of every image in datasets whose pixels have classes."""
 
 PART_NAMES = {
     "train": "train",
@@ -41,20 +40,20 @@ PART_NAMES = {
     "test": "test",
     "testing": "test",
 }
-"""The part that is meant by each name that people give it."""
+"""Part by each name in common use."""
 
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """The labels of a download, in the order of its label file.
+    """Labels of a dataset, in the order of its label file.
 
     Attributes:
         class_names: Name of every class, by class id.
         ids: Name of every image, unicode [n], all different.
         labels: Class id of every image, [n].
-        groups: Patient or lesion of every image, unicode [n]; None where the download names none.
-        parts: "train", "validation" or "test" for every image, unicode [n]; None where the download
-            leaves the split to others.
+        groups: Patient or lesion of every image, unicode [n]; None if unknown.
+        parts: "train", "validation" or "test" for every image, unicode [n]; None if the dataset
+            comes without a split.
     """
 
     class_names: tuple[str, ...]
@@ -64,10 +63,10 @@ class Labels:
     parts: Shaped[np.ndarray, " n"] | None = None
 
     def without(self, names: Collection[str]) -> "Labels":
-        """Return the labels of all images but these.
+        """Return the labels of all other images.
 
         Args:
-            names: Their ids.
+            names: Names of the images to leave out.
         """
         kept = ~np.isin(self.ids, list(names))
         return Labels(
@@ -87,25 +86,25 @@ def make_labels(
     groups: Sequence[str] | None = None,
     parts: Sequence[str] | None = None,
 ) -> Labels:
-    """Put labels together, once what they say is possible.
+    """Check labels and assemble them.
 
     Args:
-        path: The label file, for the errors.
+        path: Label file, for the errors.
         class_names: Name of every class, by class id.
         ids: Name of every image.
         labels: Class name of every image.
-        groups: Patient or lesion of every image; "" makes the image a group of its own. None, or
-            all "", where the download names none.
-        parts: "train", "validation" or "test" for every image, perhaps none in "validation"; None
-            where the download leaves the split to others.
+        groups: Patient or lesion of every image; an image with "" is a separate group. None, or
+            all "", if unknown.
+        parts: "train", "validation" or "test" for every image, where "validation" may be absent;
+            None if the dataset comes without a split.
 
     Raises:
-        UserError: If there is no image, a name is given twice, is longer than
+        UserError: If there is no image, a name occurs twice, is longer than
             :data:`LONGEST_NAME` or leads out of its folder, a class is unknown or has a name that
-            does not print or stands for a missing value, or the training or test part is empty.
+            is not printable or stands for a missing value, or the training or test part is empty.
     """
     if not ids:
-        raise UserError(f"{path} names no image.")
+        raise UserError(f"{path} names no image; expected at least one.")
     check_class_names(path, class_names)
     _check_spellings(path, class_names)
     _check_lengths(path, [*ids, *(groups or ())])
@@ -131,14 +130,14 @@ def make_labels(
                 f"{path} has no image in its {part} part; expected train, test and, if there is "
                 "one, validation."
             )
-    own = None
+    filled = None
     if groups is not None and any(groups):
-        own = [group or f"only {name}" for group, name in zip(groups, ids, strict=True)]
+        filled = [group or f"only {name}" for group, name in zip(groups, ids, strict=True)]
     return Labels(
         class_names=tuple(class_names),
         ids=np.array(ids),
         labels=np.array([numbers[label] for label in labels], np.int32),
-        groups=None if own is None else np.array(own),
+        groups=None if filled is None else np.array(filled),
         parts=None if parts is None else np.array(parts),
     )
 
@@ -151,14 +150,14 @@ def read_one_hot(
     groups_path: Path,
     groups_column: str,
 ) -> Labels:
-    """Read a CSV file with a column for every class, and the lesions from another beside it.
+    """Read a CSV file with one column per class, and the lesions from another file.
 
     Args:
-        path: The file, with the column ``image``.
+        path: File with the column ``image``.
         class_names: Columns of the classes, by class id.
         unused: Columns of classes that no image has.
-        groups_path: A CSV file with the column ``lesion_id``; it may be missing.
-        groups_column: Its column with the names of the images.
+        groups_path: CSV file with the column ``lesion_id``; it may be missing.
+        groups_column: Column of that file with the names of the images.
 
     Raises:
         UserError: If a file cannot be read or contradicts itself.
@@ -177,7 +176,7 @@ def read_one_hot(
 
 
 def _one_hot(path: Path, row: Row, name: str, class_names: Sequence[str]) -> str:
-    """Return the class whose column holds 1, where all others hold 0."""
+    """Return the class whose column is 1; all other columns are 0."""
     values = {class_name: row[class_name].strip() for class_name in class_names}
     known = all(value in ("0", "0.0", "1", "1.0") for value in values.values())
     hot = [class_name for class_name, value in values.items() if value.startswith("1")]
@@ -199,14 +198,14 @@ def _check_lengths(path: Path, names: Sequence[str]) -> None:
 
 
 def check_class_names(path: Path, class_names: Sequence[str]) -> None:
-    """Refuse names that would be changed when they are stored, or look alike when printed.
+    """Reject names that would change when stored, or look alike when printed.
 
     Args:
-        path: Where they come from, for the errors.
+        path: Source of the names, for the errors.
         class_names: Name of every class.
 
     Raises:
-        UserError: If they are such.
+        UserError: If there is such a name.
     """
     _check_lengths(path, class_names)
     for name in class_names:
@@ -220,7 +219,7 @@ def check_class_names(path: Path, class_names: Sequence[str]) -> None:
 
 
 def _check_spellings(path: Path, class_names: Sequence[str]) -> None:
-    """Refuse a class that is a missing value, and two that are one number."""
+    """Reject a class that stands for a missing value, and two spellings of one number."""
     for name in class_names:
         if is_missing(name):
             raise UserError(
@@ -237,7 +236,7 @@ def _check_spellings(path: Path, class_names: Sequence[str]) -> None:
 
 
 def _stays_in_folder(name: str) -> bool:
-    """Tell whether a relative path stays below its folder and can be printed on one line."""
+    """Return whether a relative path stays in its folder and can be printed on one line."""
     path = PurePosixPath(name)
     plain = str(path) == name and not path.is_absolute() and ".." not in path.parts
     one_line = not any(

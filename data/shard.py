@@ -1,14 +1,14 @@
-"""Which part of a batch a process reads."""
+"""Shard of a batch that a process reads."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Which process this is, of how many.
+    """Shard of a process.
 
     Attributes:
-        process_index: Its number.
+        process_index: Index of the process.
         process_count: Number of processes.
     """
 
@@ -17,19 +17,19 @@ class Shard:
 
 
 def block_of(batch_size: int, process_index: int, process_count: int) -> slice:
-    """Return which examples of a global batch are a process's: one of equal blocks.
+    """Return the block of a global batch that a process reads; all blocks are equal.
 
     Args:
         batch_size: Global batch size, a multiple of ``process_count``.
-        process_index: The process's number.
+        process_index: Index of the process.
         process_count: Number of processes.
 
     Raises:
-        ValueError: If the batch does not divide, or there is no such process.
+        ValueError: If the batch size is not divisible, or there is no such process.
     """
     if batch_size < 1 or batch_size % process_count:
         raise ValueError(
-            f"A batch of {batch_size} examples cannot be shared equally by {process_count} "
+            f"A batch of {batch_size} examples cannot be divided equally among {process_count} "
             "processes; choose a multiple."
         )
     if not 0 <= process_index < process_count:

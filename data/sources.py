@@ -1,4 +1,4 @@
-"""Access to the encoded images of a dataset by row number."""
+"""Encoded images of a dataset, by row number."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +21,12 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class EncodedImages:
-    """Random access to the encoded bytes of every image, by row number.
+    """Encoded images of a prepared dataset, by row number.
 
     Attributes:
-        examples: TFDS's data source, which has no public type.
+        examples: Data source of TFDS, which has no public type.
         ids: Name of every image, unicode [n].
-        folder: Where the prepared dataset lies.
+        folder: Folder of the prepared dataset.
         feature: "image", or "mask" for the masks of the images.
     """
 
@@ -39,20 +39,21 @@ class EncodedImages:
         return len(self.ids)
 
     def __getitem__(self, row: int) -> bytes:
-        """Return the bytes of one image file, as they were given to the builder.
+        """Return the bytes of one image file, as the builder received them.
 
         Raises:
-            UserError: If they cannot be read, or are not what was written: ArrayRecord hashes them.
+            UserError: If they cannot be read, or have changed: ArrayRecord hashes them.
         """
         try:
             encoded: bytes = self.examples[row][self.feature]
-            if not encoded:  # so ArrayRecord reads behind the end of a file that was cut short
+            if not encoded:  # ArrayRecord returns nothing behind the end of a truncated file
                 raise EOFError("the file ends before it")
             return encoded
         except Exception as error:  # ArrayRecord and protobuf have no error in common
             raise UserError(
                 f"{self.feature.title()} {self.ids[row]} cannot be read from the prepared dataset "
-                f"{self.folder} ({error_name(error)}); remove that folder, and prepare it anew."
+                f"{self.folder} ({error_name(error)}); remove that folder and prepare "
+                "the dataset again."
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""Files that are built once, by one of many processes, and are either whole or not there."""
+"""Atomic writing of files that one of several processes builds once."""
 
 import contextlib
 import fcntl
@@ -16,21 +16,20 @@ from lmf_jax.output_files import file_name
 
 @contextlib.contextmanager
 def build_lock(path: Path) -> Iterator[None]:
-    """Hold the right to build ``path``; a second process waits here until the first is done.
+    """Hold the lock for building ``path``; other processes wait until it is released.
 
-    The lock goes with its holder, so a killed process blocks nobody. Where a disk knows no locks,
-    nobody waits; then what is built has to take its place in one step, and the last one wins.
-
-    What a killed process left half-built is removed by the next that holds the lock.
+    The lock ends with its process, so a killed process blocks no other. On a disk without locks
+    no process waits; the result then has to be moved into place in one step, and the last one
+    wins. The next holder of the lock removes what a killed process left behind.
 
     Args:
-        path: The file or folder to be built; its parent folder is made.
+        path: File or folder to build; its parent folder is created.
 
     Yields:
-        Nothing. Look again whether ``path`` is there: another process may have built it.
+        Nothing. Check again whether ``path`` exists: another process may have built it.
 
     Raises:
-        UserError: If the disk refuses.
+        UserError: If the disk cannot be written or read.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +48,7 @@ def build_lock(path: Path) -> Iterator[None]:
 
 
 def _locked(lock: TextIO) -> bool:
-    """Wait for the lock; returns whether the disk knows locks at all."""
+    """Wait for the lock; return whether the disk supports locks."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
     except OSError:
@@ -58,7 +57,7 @@ def _locked(lock: TextIO) -> bool:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove what :func:`replacing` and TensorFlow Datasets name while they build ``path``."""
+    """Remove temporary files of :func:`replacing` and TensorFlow Datasets for ``path``."""
     for leftover in path.parent.glob(f"{glob.escape(_prefix(path))}{'[0-9a-f]' * 32}"):
         leftover.unlink(missing_ok=True)
     for folder in path.parent.glob(f"incomplete.*_{glob.escape(path.name)}"):
@@ -67,13 +66,13 @@ def _remove_leftovers(path: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file that takes the place of ``path`` when the block ends without error.
+    """Open a temporary file that replaces ``path`` when the block ends without an error.
 
     Args:
-        path: The file to write, in an existing folder.
+        path: File to write, in an existing folder.
 
     Yields:
-        The temporary file, beside ``path`` and open for writing.
+        The temporary file in the same folder, open for writing.
     """
     temporary = path.with_name(f"{_prefix(path)}{uuid.uuid4().hex}")
     try:
@@ -87,5 +86,5 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def _prefix(path: Path) -> str:
-    """Return how the temporary files of ``path`` begin; they fit where its own name fits."""
+    """Return the prefix of temporary files of ``path``, short enough for any disk."""
     return f".{file_name(path.name, longest=200)}."

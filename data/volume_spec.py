@@ -1,4 +1,4 @@
-"""What is to be known of a dataset of volumes before any file is opened."""
+"""Specification of a dataset of volumes, and the files of its cases."""
 
 import re
 from collections.abc import Callable
@@ -16,13 +16,13 @@ VolumeArray = Float32[np.ndarray, "depth height width"]
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """The files of a case in a download.
+    """Files of a case in a download.
 
     Attributes:
         id: Name of the case.
-        folder: Where they lie.
-        images: Their names, one for each modality, without ``.nii`` or ``.nii.gz``.
-        labels: Name of the label map, the same way.
+        folder: Folder of the files.
+        images: File name of each modality, without ``.nii`` or ``.nii.gz``.
+        labels: File name of the label map, likewise.
     """
 
     id: str
@@ -34,7 +34,7 @@ class CaseFiles:
         """Return the paths of the images.
 
         Raises:
-            UserError: If one is missing.
+            UserError: If an image is missing.
         """
         return [self._path(name) for name in self.images]
 
@@ -47,11 +47,11 @@ class CaseFiles:
         return self._path(self.labels)
 
     def has(self, name: str) -> bool:
-        """Tell whether there is a file of this name, compressed or not."""
+        """Return whether there is a file of this name, compressed or not."""
         return any(path.exists() for path in self._candidates(name))
 
     def existing_paths(self) -> list[Path]:
-        """Return the files of the case that are there, the label map among them."""
+        """Return the existing files of the case, including the label map."""
         names = (*self.images, self.labels)
         return [path for name in names for path in self._candidates(name) if path.exists()]
 
@@ -59,7 +59,7 @@ class CaseFiles:
         for path in self._candidates(name):
             if path.exists():
                 return path
-        raise UserError(f"{self.folder} has no {name}.nii.gz or {name}.nii.")
+        raise UserError(f"{self.folder} has no {name}.nii.gz or {name}.nii; expected one of them.")
 
     def _candidates(self, name: str) -> list[Path]:
         return [self.folder / f"{name}{ending}" for ending in (".nii.gz", ".nii")]
@@ -67,19 +67,19 @@ class CaseFiles:
 
 @dataclass(frozen=True)
 class VolumeSpec:
-    """A dataset of volumes: what its files mean, and how they are prepared.
+    """Specification of a dataset of volumes.
 
     Attributes:
         class_names: Name of every class, by class id; the background is the first.
-        label_values: The label in the files for each class, by class id.
+        label_values: Label in the files of every class, by class id.
         modalities: Name of every modality, in the order of the last axis.
-        spacing: Edges of a prepared voxel along z, y, x, in mm.
-        padding: The normalized value of what lies outside of a volume.
-        crop: Whether what is :attr:`padding` on all sides is cut off.
-        case_of: From a folder to the case in it.
-        find_cases: Lists the cases of a download, in order.
-        normalize: From the values of one modality to what a model is given; it may change them in
-            place.
+        spacing: Size of a prepared voxel along z, y, x, in mm.
+        padding: Normalized value outside a volume.
+        crop: Whether borders of :attr:`padding` are cropped.
+        case_of: Function from a folder to the case in it.
+        find_cases: Function from the folder of a download to its cases, in order.
+        normalize: Function from the values of one modality to the input of a model; it may change
+            them in place.
     """
 
     class_names: tuple[str, ...]
@@ -94,7 +94,7 @@ class VolumeSpec:
 
 
 def volume_spec(name: str) -> VolumeSpec:
-    """Return what is known of a dataset of volumes.
+    """Return the specification of a dataset of volumes.
 
     Args:
         name: Name of a dataset of volumes.
@@ -104,15 +104,15 @@ def volume_spec(name: str) -> VolumeSpec:
 
 
 def case_folders(raw_dir: Path, pattern: str, example: str) -> list[Path]:
-    """List the folders of the cases of a download, by name.
+    """Return the folders of the cases of a download, sorted by name.
 
     Args:
-        raw_dir: The folder of the download.
-        pattern: What their names match.
-        example: One of them with its files, for the error.
+        raw_dir: Folder of the download.
+        pattern: Regular expression of their names.
+        example: Example of a folder with its files, for the error.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is none, or the folder cannot be listed.
     """
     try:
         found = [path for path in raw_dir.iterdir() if re.fullmatch(pattern, path.name, re.ASCII)]
@@ -120,5 +120,5 @@ def case_folders(raw_dir: Path, pattern: str, example: str) -> list[Path]:
     except OSError as error:
         raise UserError(f"{raw_dir} cannot be listed ({error.strerror}).") from error
     if not folders:
-        raise UserError(f"{raw_dir} holds no case; expected folders such as {example}.")
+        raise UserError(f"{raw_dir} has no case; expected folders such as {example}.")
     return folders

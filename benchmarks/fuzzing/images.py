@@ -233,9 +233,9 @@ def _read_loose(folder: Path) -> None:
 @_with_small_limit
 def _look(folder: Path) -> None:
     """Look as an audit does: nothing is raised."""
-    looks = hash_images([(folder / IMAGE).read_bytes()])
-    assert looks.hashes.shape == (1, 8)
-    assert len(looks.digests[0]) == 64
+    hashes = hash_images([(folder / IMAGE).read_bytes()])
+    assert hashes.perceptual.shape == (1, 8)
+    assert len(hashes.digests[0]) == 64
 
 
 def _bad_caches() -> SearchStrategy[Files]:

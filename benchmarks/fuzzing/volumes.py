@@ -55,7 +55,7 @@ def _read_nifti(folder: Path) -> None:
         file = open_nifti(folder / VOLUME)
         assert np.all(np.isfinite(file.affine))
         image = file.read_image()
-        assert image.shape == file.turned_shape and image.dtype == np.float32
+        assert image.shape == file.oriented_shape and image.dtype == np.float32
         assert np.isfinite(image).all()
         labels = file.read_labels(LABELS)
         assert labels.shape == image.shape and labels.max() < len(LABELS)

@@ -1,4 +1,4 @@
-"""How far a split leaks: test images whose patient, lesion or very picture is also trained on."""
+"""Leakage of a split: test images whose patient, lesion or picture is also in training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,10 +17,10 @@ class SamePicture:
 
     Attributes:
         parts: The two parts.
-        images: The name of the image in each.
+        images: Name of the image in each.
         identical: Whether they are the same byte for byte.
         distance: Bits in which their perceptual hashes differ, of 512.
-        same_group: Whether they are of one patient or lesion; None where nobody says so.
+        same_group: Whether they are of one patient or lesion; None if unknown.
     """
 
     parts: tuple[str, str]
@@ -32,20 +32,20 @@ class SamePicture:
 
 @dataclass(frozen=True)
 class SplitAudit:
-    """What is to be known of one split.
+    """Audit of a split.
 
     Attributes:
         split: "official", "paper" or "grouped".
-        split_seed: The seed of the split.
+        split_seed: Seed of the split.
         class_counts: Images of each class by part, by class name.
         imbalance_ratio: Largest over smallest class of the training part; None if one is empty.
         leaked: Test images of each class whose group is also in training, by class name; None
-            where the dataset names no groups.
+            if the dataset has no groups.
         overlaps: Pictures that two parts share, for every two parts; None if no image was read.
-        same_pictures: The pairs of images behind them; None if no image was read.
-        pixel_shares: Which share of the pixels of each part a class has, by class name; None if
-            the pixels have none, or no mask was read.
-        notes: What a person should know of the split, such as a class that a part lacks.
+        same_pictures: Pairs of images behind them; None if no image was read.
+        pixel_shares: Fraction of the pixels of each part that a class has, by class name; None
+            without masks.
+        notes: Remarks on the split, such as a class that a part lacks.
     """
 
     split: str
@@ -59,7 +59,7 @@ class SplitAudit:
     notes: list[str] = field(default_factory=list)
 
     def total(self, part: str) -> int:
-        """Return the number of images of a part."""
+        """Return the number of images in a part."""
         return sum(self.class_counts[part].values())
 
 
@@ -74,13 +74,13 @@ def audit_split(
     """Count the images of each part and class, and those that leak.
 
     Args:
-        labels: The labels of a dataset.
+        labels: Labels of the dataset.
         split: Name of the split.
         rows: Row numbers of its parts.
-        split_seed: The seed it was made with.
+        split_seed: Seed of the split.
         hashes: Hashes of the images, to find the same picture in two parts; None skips this.
-        pixels: Pixels of each class in the mask of every image, [n], by class name; None where
-            there are no masks.
+        pixels: Pixels of each class in the mask of every image, [n], by class name; None without
+            masks.
     """
     counts = {part: _per_class(labels, rows[part]) for part in PARTS}
     smallest = min(counts["train"].values())
@@ -127,7 +127,7 @@ def _named(pair: Pair, labels: Labels) -> SamePicture:
 
 
 def format_audit(audit: SplitAudit) -> str:
-    """Return a table for people: a line per class, the counts of each part, and what leaks.
+    """Return a table: a line per class, the counts of each part, and the leakage.
 
     Args:
         audit: From :func:`audit_split`.
@@ -167,7 +167,7 @@ def _same_pictures(overlap: Overlap) -> str:
 
 
 def format_ratio(imbalance_ratio: float | None) -> str:
-    """Return an imbalance ratio for people."""
+    """Return an imbalance ratio as text."""
     return "endless" if imbalance_ratio is None else f"{imbalance_ratio:.1f}"
 
 

@@ -1,6 +1,6 @@
-"""The class distribution of a dataset as a figure: how many images of each class a part has.
+"""Figure of the class distribution: the number of images of each class in each part.
 
-It is drawn without pyplot, so that it shares no state and needs no display.
+It is drawn without pyplot, which has global state and may need a display.
 """
 
 import textwrap
@@ -18,7 +18,7 @@ from data.labels import PARTS
 from data.storage import replacing
 from lmf_jax.evaluation import figures
 
-# As in the report, but smaller: many classes stand side by side.
+# The style of the report, but smaller, since there may be many classes.
 STYLE: list[Any] = [
     *figures.STYLE,
     {
@@ -31,21 +31,20 @@ STYLE: list[Any] = [
 ]
 
 BAR = 0.135
-"""Height of a bar in inches: that of the number at its end."""
+"""Height of a bar in inches, the height of the number at its end."""
 
 
 @style.context(STYLE)
 def save_class_figure(audits: Sequence[SplitAudit], title: str, path: Path) -> None:
-    """Draw the images per class and part, a panel for each split, and writes them as PNG.
+    """Draw the images per class and part, one panel per split, and write them as PNG.
 
-    The classes stand in the order of their training images in the first split. The axis is
-    logarithmic where the largest count is more than ten times the smallest. Equal audits give equal
-    files.
+    The classes are ordered by their training images in the first split. The axis is logarithmic if
+    the largest count is more than ten times the smallest. Equal audits give equal files.
 
     Args:
-        audits: The splits of one dataset, from :func:`data.audit.audit.audit_split`.
-        title: Stands above the figure.
-        path: The file, in an existing folder.
+        audits: Audits of the splits of one dataset, from :func:`data.audit.audit.audit_split`.
+        title: Title of the figure.
+        path: File to write, in an existing folder.
     """
     with replacing(path) as file:
         draw_class_figure(audits, title).savefig(file, format="png", metadata={"Software": None})
@@ -56,8 +55,8 @@ def draw_class_figure(audits: Sequence[SplitAudit], title: str) -> Figure:
     """Return the figure that :func:`save_class_figure` writes.
 
     Args:
-        audits: The splits of one dataset.
-        title: Stands above the figure.
+        audits: Audits of the splits of one dataset.
+        title: Title of the figure.
     """
     training = audits[0].class_counts["train"]
     names = sorted(training, key=lambda name: -training[name])
@@ -85,7 +84,10 @@ def _draw_split(axes: Axes, audit: SplitAudit, names: Sequence[str]) -> None:
         for middle, count in zip(middles, counts, strict=True):
             axes.annotate(
                 str(count),
-                xy=(max(count, left), middle),  # an empty class has its 0 where bars begin
+                xy=(
+                    max(count, left),
+                    middle,
+                ),  # the 0 of an empty class is at the start of the axis
                 xytext=(2, 0),
                 textcoords="offset points",
                 va="center_baseline",
@@ -101,10 +103,10 @@ def _all_counts(audit: SplitAudit) -> list[int]:
 
 
 def _scale(counts: Sequence[int], axes: Axes) -> None:
-    """Set the axis of the counts, with room for a number at the end of the longest bar."""
+    """Set the axis of the counts, with space for a number at the end of the longest bar."""
     smallest, largest = min(filter(None, counts), default=1), max(*counts, 1)
     if largest > 10 * smallest:
-        left = 0.5 * smallest  # the smallest class still gets a bar to be seen
+        left = 0.5 * smallest  # the bar of the smallest class stays visible
         axes.set_xscale("log")
         axes.set_xlim(left, largest * (largest / left) ** 0.2)
         axes.xaxis.set_major_locator(LogLocator())

@@ -1,9 +1,9 @@
-"""Finds the same picture in two parts of a split: byte for byte, or nearly.
+"""Duplicate and near-duplicate images in two parts of a split.
 
 Two images are near-identical if their perceptual hashes differ in at most :data:`MAX_DISTANCE` of
-512 bits. Half of the bits describe the whole image and half its central part, for each alone is
-fooled: whole fundus photographs share their black border, and the centers of many dermoscopic
-images are one small dark spot.
+512 bits. Half of the bits describe the whole image and half its central part, since each alone
+gives false matches: whole fundus photographs share their black border, and the centers of many
+dermoscopic images are one small dark spot.
 """
 
 import hashlib
@@ -25,56 +25,56 @@ from data.labels import PARTS
 from data.sources import ImageSource
 
 MAX_DISTANCE = 64
-"""Differing bits up to which two images are near-identical, of 512.
+"""Maximum number of differing bits, of 512, of near-identical images.
 
 Measured on all of HAM10000 and on 308 fundus photographs of ODIR-5K. Of 50 million pairs of
-different lesions and 47 thousand of different patients, one lies this near: twins under two lesion
-numbers. The next nearest are at 84 and 80 and only resemble each other. An image saved again as
-JPEG of quality 60, shrunk to 70 %, squeezed to a square, brightened by 10 % or cropped by 2 % stays
-this near itself in 98 of 100 cases or more. Cropped by 4 % it is found in two of three cases in
-skin and hardly ever in fundus images; mirrored or turned, never. A lesion photographed again from
-elsewhere is another picture.
+different lesions and 47 thousand pairs of different patients, one is within this distance: the same
+picture under two lesion numbers. The next nearest have distances of 84 and 80 and are only similar.
+An image saved again as JPEG of quality 60, shrunk to 70 %, squeezed to a square, brightened by 10 %
+or cropped by 2 % stays within this distance of itself in at least 98 of 100 cases. Cropped by 4 %,
+it is found in two of three cases in skin and hardly ever in fundus images; mirrored or rotated,
+never. Another photograph of the same lesion is a different picture.
 """
 
 HASH_SIZE = 16
 """Side of each of the two hashes in bits.
 
-With 8 bits a side, thousands of pairs of different lesions in HAM10000 lie within an eighth of the
-bits, more than there are pairs of one lesion.
+With 8 bits per side, thousands of pairs of different lesions in HAM10000 differ in less than an
+eighth of the bits, more than there are pairs of one lesion.
 """
 
 CENTER = 0.7
-"""Side of the central part: the largest square within a round fundus image."""
+"""Relative side of the central part: the largest square within a round fundus image."""
 
 FLAT = 1.0
-"""Standard deviation of the gray levels, 0 to 255, below which a hash only describes noise."""
+"""Standard deviation of the gray levels, 0 to 255, below which a hash describes only noise."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageHashes:
-    """What tells whether two images are the same, for every image of a dataset.
+    """Hashes of every image of a dataset.
 
     Attributes:
         digests: SHA-256 of the encoded bytes in hex, unicode [n].
-        hashes: Perceptual hash, [n, 8]; zeros where there is none.
+        perceptual: Perceptual hash, [n, 8]; zeros for broken and flat images.
         broken: Whether the image cannot be decoded, [n].
-        flat: Whether it is one even color, [n]; its hash then says nothing.
+        flat: Whether the image has a single color, [n], so that its perceptual hash is useless.
     """
 
     digests: Shaped[np.ndarray, " n"]
-    hashes: UInt64[np.ndarray, "n 8"]
+    perceptual: UInt64[np.ndarray, "n 8"]
     broken: Bool[np.ndarray, " n"]
     flat: Bool[np.ndarray, " n"]
 
 
 class Pair(NamedTuple):
-    """Two images in two parts that are the same picture.
+    """Two images of the same picture in two parts.
 
     Attributes:
         parts: The two parts, in the order of :data:`data.labels.PARTS`.
-        rows: The row number of the image in each.
+        rows: Row number of the image in each.
         identical: Whether they are the same byte for byte.
-        distance: Bits in which their hashes differ.
+        distance: Number of differing bits of their perceptual hashes.
     """
 
     parts: tuple[str, str]
@@ -85,14 +85,14 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Overlap:
-    """How many pictures two parts share.
+    """Number of pictures that two parts share.
 
     Attributes:
         parts: The two parts, in the order of :data:`data.labels.PARTS`.
         identical_pairs: Pairs of images that are the same byte for byte.
         near_pairs: Pairs that are only near-identical.
-        identical_images: Images of the second part that also stand in the first, byte for byte.
-        images: Images of the second part that have an identical or near-identical one there.
+        identical_images: Images of the second part that are also in the first, byte for byte.
+        images: Images of the second part with an identical or near-identical one in the first.
     """
 
     parts: tuple[str, str]
@@ -103,18 +103,18 @@ class Overlap:
 
 
 def hash_images(source: ImageSource, intensity_range: IntensityRange = FULL_RANGE) -> ImageHashes:
-    """Hash every image; one that cannot be decoded is marked as broken.
+    """Hash every image; images that cannot be decoded are marked as broken.
 
     Args:
-        source: The encoded images.
-        intensity_range: What becomes black and white of gray of more than 8 bits.
+        source: Encoded images.
+        intensity_range: Range that maps to black and white in images of more than 8 bits.
     """
     rows = range(len(source))
     with ThreadPoolExecutor() as pool:
-        hashes = pool.map(lambda row: _hash_image(source[row], intensity_range), rows)
-        seen = list(
+        results = pool.map(lambda row: _hash_image(source[row], intensity_range), rows)
+        images = list(
             tqdm(
-                hashes,
+                results,
                 total=len(rows),
                 desc="Hashing images",
                 unit="image",
@@ -124,22 +124,22 @@ def hash_images(source: ImageSource, intensity_range: IntensityRange = FULL_RANG
             )
         )
     return ImageHashes(
-        digests=np.array([look.digest for look in seen], "U64"),
-        hashes=np.array([look.hash for look in seen], np.uint64).reshape(-1, 8),
-        broken=np.array([look.broken for look in seen], bool),
-        flat=np.array([look.flat for look in seen], bool),
+        digests=np.array([image.digest for image in images], "U64"),
+        perceptual=np.array([image.perceptual for image in images], np.uint64).reshape(-1, 8),
+        broken=np.array([image.broken for image in images], bool),
+        flat=np.array([image.flat for image in images], bool),
     )
 
 
 def find_duplicate_pairs(
     hashes: ImageHashes, rows: Mapping[str, Int64[np.ndarray, " _"]]
 ) -> list[Pair]:
-    """Find every picture that stands in two parts, by parts and rows in ascending order.
+    """Find every picture that is in two parts, by parts and rows in ascending order.
 
-    Broken and flat images are only compared byte for byte.
+    Broken and flat images are compared only byte for byte.
 
     Args:
-        hashes: From :func:`hash_images`.
+        hashes: Result of :func:`hash_images`.
         rows: Row numbers of "train", "validation" and "test".
     """
     pairs = []
@@ -155,10 +155,10 @@ def find_duplicate_pairs(
 
 
 def count_overlaps(pairs: Iterable[Pair]) -> list[Overlap]:
-    """Count the pairs of every two parts, and the images of the second that occur in them.
+    """Count the pairs of every two parts, and the images of the second part in them.
 
     Args:
-        pairs: From :func:`find_duplicate_pairs`.
+        pairs: Result of :func:`find_duplicate_pairs`.
     """
     pairs = list(pairs)
     return [
@@ -180,31 +180,31 @@ def _overlap(parts: tuple[str, str], pairs: list[Pair]) -> Overlap:
 
 class _ImageHash(NamedTuple):
     digest: str
-    hash: UInt64[np.ndarray, " 8"]
+    perceptual: UInt64[np.ndarray, " 8"]
     broken: bool = False
     flat: bool = False
 
 
 def _hash_image(encoded: bytes, intensity_range: IntensityRange) -> _ImageHash:
     digest = hashlib.sha256(encoded).hexdigest()
-    nothing = np.zeros(8, np.uint64)
+    no_hash = np.zeros(8, np.uint64)
     try:
         with open_image(encoded) as image:
-            image.draft(None, (256, 256))  # a large JPEG is decoded at a fraction of its size
+            image.draft(None, (256, 256))  # decodes a large JPEG at a fraction of its size
             gray = to_rgb(image, intensity_range).convert("L")
-    except Exception:  # Pillow's formats raise nearly everything
-        return _ImageHash(digest, nothing, broken=True)
+    except Exception:  # Pillow raises exceptions of many types
+        return _ImageHash(digest, no_hash, broken=True)
     whole = _thumbnail(gray, 1.0)
     if np.std(np.asarray(whole)) < FLAT:
-        return _ImageHash(digest, nothing, flat=True)
+        return _ImageHash(digest, no_hash, flat=True)
     bits = [imagehash.phash(part, HASH_SIZE).hash for part in (whole, _thumbnail(gray, CENTER))]
     return _ImageHash(digest, np.packbits(bits).view(np.uint64))
 
 
-def _thumbnail(gray: Image.Image, share: float) -> Image.Image:
-    """Return the central part at the size that the hash looks at, cut at fractions of a pixel."""
+def _thumbnail(gray: Image.Image, fraction: float) -> Image.Image:
+    """Return the central part at the size of the hash's input, cropped at fractions of a pixel."""
     side = 4 * HASH_SIZE
-    low, high = (1 - share) / 2, (1 + share) / 2
+    low, high = (1 - fraction) / 2, (1 + fraction) / 2
     box = (low * gray.width, low * gray.height, high * gray.width, high * gray.height)
     return gray.resize((side, side), Image.Resampling.BILINEAR, box=box)
 
@@ -223,17 +223,18 @@ def _identical(
 def _near(
     hashes: ImageHashes, first: Int64[np.ndarray, " _"], second: Int64[np.ndarray, " _"]
 ) -> Iterator[tuple[tuple[int, int], int]]:
-    """Yield the rows and the distance of every two that are near, a block of rows at a time."""
+    """Yield the rows and the distance of all near pairs, one block of rows at a time."""
     usable = ~(hashes.broken | hashes.flat)
     first, second = first[usable[first]], second[usable[second]]
-    half = hashes.hashes.shape[1] // 2
+    perceptual = hashes.perceptual
+    half = perceptual.shape[1] // 2
     for start in range(0, len(second), 128):
         block = second[start : start + 128]
-        # Few pass the whole image's bits, so that the center's cost nothing.
-        passed = _distances(hashes.hashes[block, None, :half], hashes.hashes[None, first, :half])
+        # Few pairs pass on the bits of the whole image, so comparing the center costs little.
+        passed = _distances(perceptual[block, None, :half], perceptual[None, first, :half])
         in_block, in_first = np.nonzero(passed <= MAX_DISTANCE)
         a, b = first[in_first], block[in_block]
-        distances = _distances(hashes.hashes[a], hashes.hashes[b])
+        distances = _distances(perceptual[a], perceptual[b])
         near = distances <= MAX_DISTANCE
         found = zip(a[near].tolist(), b[near].tolist(), strict=True)
         yield from zip(found, distances[near].tolist(), strict=True)
@@ -242,7 +243,7 @@ def _near(
 def _distances(
     a: UInt64[np.ndarray, "*#a words"], b: UInt64[np.ndarray, "*#a words"]
 ) -> UInt16[np.ndarray, "*_"]:
-    """Count differing bits word by word: a sum over a short last axis would be slow."""
+    """Count differing bits word by word, since a sum over a short last axis is slow."""
     total = np.bitwise_count(a[..., 0] ^ b[..., 0]).astype(np.uint16)
     for word in range(1, a.shape[-1]):
         total += np.bitwise_count(a[..., word] ^ b[..., word])

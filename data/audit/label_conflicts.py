@@ -1,4 +1,4 @@
-"""The same picture, byte for byte, under two labels: one of them is wrong, in whichever part."""
+"""Identical images with different labels, in any part."""
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +11,12 @@ from data.labels import Labels
 from data.sources import ImageSource
 
 MOST_LINES = 20
-"""Pictures that get a line each; ``audit.json`` lists all."""
+"""Maximum number of lines; ``audit.json`` lists all conflicts."""
 
 
 @dataclass(frozen=True)
 class LabelConflict:
-    """Images that are the same byte for byte and have several labels.
+    """Images that are identical byte for byte and have several labels.
 
     Attributes:
         images: Name of each image.
@@ -31,7 +31,7 @@ def image_digests(source: ImageSource) -> Shaped[np.ndarray, " n"]:
     """Return the SHA-256, in hex, of the encoded bytes of every image.
 
     Args:
-        source: The encoded images.
+        source: Encoded images.
     """
     with ThreadPoolExecutor() as pool:
         digests = pool.map(lambda row: hashlib.sha256(source[row]).hexdigest(), range(len(source)))
@@ -39,11 +39,11 @@ def image_digests(source: ImageSource) -> Shaped[np.ndarray, " n"]:
 
 
 def label_conflicts(labels: Labels, digests: Shaped[np.ndarray, " n"]) -> list[LabelConflict]:
-    """Find every picture that has several labels, in the order of the images.
+    """Find every picture with several labels, in the order of the images.
 
     Args:
-        labels: The labels of a dataset.
-        digests: What tells whether two images are the same, for every image.
+        labels: Labels of the dataset.
+        digests: Digest of every image, equal for identical images.
     """
     rows_of: dict[str, list[int]] = {}
     for row, digest in enumerate(digests.tolist()):
@@ -62,7 +62,7 @@ def conflict_lines(conflicts: list[LabelConflict]) -> list[str]:
     """Return a line for each of the first conflicts, and one for all others.
 
     Args:
-        conflicts: From :func:`label_conflicts`.
+        conflicts: Result of :func:`label_conflicts`.
     """
     lines = []
     for conflict in conflicts[:MOST_LINES]:

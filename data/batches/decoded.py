@@ -18,11 +18,11 @@ AnyDataset = TypeVar("AnyDataset", bound=SplitDataset)
 
 @dataclass(frozen=True, eq=False)
 class Decoded(ABC, Generic[AnyDataset]):
-    """The pictures of a dataset, decoded and resized anew whenever they are read.
+    """Images or masks of a dataset, decoded and resized on every read.
 
     Attributes:
         dataset: The dataset.
-        image_size: Height and width of the pictures, in pixels.
+        image_size: Height and width of the result, in pixels.
     """
 
     NOUN: ClassVar[str]
@@ -33,68 +33,68 @@ class Decoded(ABC, Generic[AnyDataset]):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """The shape of all pictures together, (n, image_size, image_size, ...)."""
+        """Shape of the array of all images or masks, (n, image_size, image_size, ...)."""
 
     @abstractmethod
     def encoded(self, row: int) -> bytes:
-        """Return the bytes of the file of this row."""
+        """Return the bytes of the file of a row."""
 
     @abstractmethod
     def decode(self, encoded: bytes) -> UInt8[np.ndarray, "height width ..."]:
-        """Decode one file; raises whatever Pillow does."""
+        """Decode one file; raise any exception of Pillow."""
 
     def __getitem__(self, rows: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m height width ..."]:
-        """Return the pictures of these rows, uint8.
+        """Return the images or masks of these rows, uint8.
 
         Raises:
-            UserError: If one cannot be read or decoded.
+            UserError: If a file cannot be read or decoded.
         """
-        pictures = np.empty((len(rows), *self.shape[1:]), np.uint8)
-        for picture, row in zip(pictures, rows.tolist(), strict=True):
+        decoded = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        for target, row in zip(decoded, rows.tolist(), strict=True):
             encoded = self.encoded(row)
             try:
-                picture[:] = self.decode(encoded)
-            except Exception as error:  # Pillow's formats raise nearly everything
+                target[:] = self.decode(encoded)
+            except Exception as error:  # Pillow raises exceptions of many types
                 raise UserError(
                     f"{self.NOUN} {self.dataset.ids[row]} of {self.dataset.name} cannot be decoded "
-                    f"({reason(error)}); replace the file or take it out of the dataset."
+                    f"({reason(error)}); replace the file or remove it from the dataset."
                 ) from error
-        return pictures
+        return decoded
 
 
 class DecodedImages(Decoded[SplitDataset]):
-    """The images of a dataset, RGB."""
+    """RGB images of a dataset."""
 
     NOUN: ClassVar[str] = "Image"
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """The shape of all images together, (n, image_size, image_size, 3)."""
+        """Shape of the array of all images, (n, image_size, image_size, 3)."""
         return (len(self.dataset.ids), self.image_size, self.image_size, 3)
 
     def encoded(self, row: int) -> bytes:
-        """Return the bytes of the image of this row."""
+        """Return the bytes of the image of a row."""
         return self.dataset.source[row]
 
     def decode(self, encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
-        """Decode one image, see :func:`decode_image`."""
+        """Decode one image; see :func:`data.formats.images.decode_image`."""
         return decode_image(encoded, self.image_size, self.dataset.intensity_range)
 
 
 class DecodedMasks(Decoded[SegmentationDataset]):
-    """The masks of a dataset, as class ids."""
+    """Masks of a dataset as class ids."""
 
     NOUN: ClassVar[str] = "Mask"
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """The shape of all masks together, (n, image_size, image_size)."""
+        """Shape of the array of all masks, (n, image_size, image_size)."""
         return (len(self.dataset.ids), self.image_size, self.image_size)
 
     def encoded(self, row: int) -> bytes:
-        """Return the bytes of the mask of this row."""
+        """Return the bytes of the mask of a row."""
         return self.dataset.masks[row]
 
     def decode(self, encoded: bytes) -> UInt8[np.ndarray, "height width"]:
-        """Decode one mask, see :func:`decode_mask`."""
+        """Decode one mask; see :func:`data.formats.masks.decode_mask`."""
         return decode_mask(encoded, self.image_size, len(self.dataset.class_names))

@@ -1,4 +1,4 @@
-"""Every image, or every mask, decoded and resized once, into one file of pixels."""
+"""Cache of the decoded and resized images or masks of a dataset in one file."""
 
 import contextlib
 import io
@@ -26,29 +26,29 @@ from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError
 
 BLOCK = 16
-"""Images that a thread decodes at a time."""
+"""Number of images that a thread decodes at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class CachedImages:
-    """The images or masks of a dataset in a file, where they lie decoded and resized.
+    """Decoded and resized images or masks of a dataset in a file.
 
-    They are read when they are asked for, and not through a memory map: a file that is cut short
-    under a run, or a disk that fails, is then an error and not the death of the interpreter. The
-    file stays open, so a run goes on when its name is removed or given to another file.
+    They are read on demand, not through a memory map: a truncated file or a failing disk then
+    raises an exception instead of killing the interpreter. The file stays open, so a run continues
+    if the file is removed or replaced.
 
-    The file is an array in NumPy's format, followed by the CRC-32 of every image. What has changed
-    on the disk since it was written is noticed when an image is read for the first time. To look
-    every time would be several times slower, and the same pages come from memory then.
+    The file is an array in NumPy's format, followed by the CRC-32 of every image. Checksums are
+    compared only when an image is first read: comparing every time would be several times slower,
+    and later reads of the same pages come from memory.
 
     Attributes:
         path: The file.
-        file: The same, open.
+        file: The opened file.
         start: Bytes before the first image.
-        shape: The shape of all images together, (n, image_size, image_size, 3), or of all masks,
+        shape: Shape of the array of all images, (n, image_size, image_size, 3), or of all masks,
             (n, image_size, image_size).
         ids: Name of every image, unicode [n].
-        unread: CRC-32 of the images that were not read yet, by row.
+        unread: CRC-32 of the images that have not been read yet, by row.
         noun: "Image" or "Mask".
     """
 
@@ -64,7 +64,7 @@ class CachedImages:
         """Return the images of these rows, uint8 RGB, or the masks, uint8 class ids.
 
         Raises:
-            UserError: If the file is no longer what was written.
+            UserError: If the file has changed since it was written.
             IndexError: If there is no such row.
         """
         images = np.empty((len(rows), *self.shape[1:]), np.uint8)
@@ -79,26 +79,26 @@ class CachedImages:
         except OSError as error:
             raise self._damaged(row, error.strerror) from error
         if count < image.nbytes:
-            raise self._damaged(row, f"{count} of its {image.nbytes} bytes are there")
+            raise self._damaged(row, f"the file has {count} of its {image.nbytes} bytes")
         expected = self.unread.get(row)
         if expected is not None:
             if zlib.crc32(image) != expected:
-                raise self._damaged(row, "its pixels are not those that were written")
+                raise self._damaged(row, "its pixels have changed since they were written")
             self.unread.pop(row, None)
 
     def _damaged(self, row: int, reason: str | None) -> UserError:
         return UserError(
             f"{self.noun} {self.ids[row]} cannot be read from the image cache {self.path} "
-            f"({reason}); remove that file, and the next run makes it anew."
+            f"({reason}); remove that file, and the next run writes it again."
         )
 
 
 Images = UInt8[np.ndarray, "n height width 3"] | CachedImages | DecodedImages
-"""All images of a dataset, [n, height, width, 3]: an array in memory, or what reads or decodes
-those of the rows that are asked for."""
+"""All images of a dataset, [n, height, width, 3]: an array in memory, or an object that reads or
+decodes the requested rows."""
 
 Masks = UInt8[np.ndarray, "n height width"] | CachedImages | DecodedMasks
-"""All masks of a dataset as class ids, [n, height, width], in the same ways."""
+"""All masks of a dataset as class ids, [n, height, width], likewise."""
 
 
 def open_images(
@@ -113,8 +113,8 @@ def open_images(
     Args:
         dataset: The dataset.
         image_size: Height and width of the result, in pixels.
-        cache: "disk" decodes them once, as :func:`cached_images`; "none" whenever they are read.
-        data_dir: The folder of prepared datasets and image caches.
+        cache: "disk" decodes them once, as :func:`cached_images`; "none" on every read.
+        data_dir: Folder of prepared datasets and image caches.
     """
     if cache == "none":
         return DecodedImages(dataset, image_size)
@@ -133,12 +133,12 @@ def open_masks(
     Args:
         dataset: The dataset.
         image_size: Height and width of the result, in pixels.
-        cache: "disk" decodes them once, into a file of their own; "none" whenever they are read.
-        data_dir: The folder of prepared datasets and image caches; "~" is the home folder.
+        cache: "disk" decodes them once, into a separate file; "none" on every read.
+        data_dir: Folder of prepared datasets and image caches; "~" is the home folder.
 
     Returns:
-        What is indexed by rows and gives uint8 class ids, [m, image_size, image_size], every pixel
-        with the class at its center.
+        Masks, indexed by rows: uint8 class ids, [m, image_size, image_size], every pixel with the
+        class at its center.
 
     Raises:
         UserError: If a mask cannot be decoded, or ``data_dir`` cannot be written.
@@ -153,16 +153,16 @@ def open_masks(
 def pixel_counts(
     masks: Masks, rows: Int[np.ndarray, " m"], num_classes: int
 ) -> Int64[np.ndarray, " num_classes"]:
-    """Return how many pixels each class has in these masks; few are in memory at a time.
+    """Return the number of pixels of each class in some masks, with few in memory at a time.
 
     Args:
         masks: All masks of a dataset, [n, height, width].
-        rows: Which of them count, [m].
+        rows: Rows of the masks to count, [m].
         num_classes: Number of classes.
 
     Raises:
         UserError: If a mask cannot be read or decoded.
-        ValueError: If a pixel has no such class.
+        ValueError: If a pixel has another class.
     """
     counts = np.zeros(num_classes, np.int64)
 
@@ -180,15 +180,15 @@ def pixel_counts(
 def cached_images(
     dataset: SplitDataset, image_size: int, data_dir: str | Path = DEFAULT_DATA_DIR
 ) -> CachedImages:
-    """Return all images of a dataset, decoded and resized, to be read from a file.
+    """Return all images of a dataset, decoded and resized, from a file.
 
     The first call for a dataset and size writes the file; later ones open it, whatever the split.
-    Any number of processes may call this at once: one decodes, the others wait for it.
+    Several processes may call this at the same time: one decodes, the others wait for it.
 
     Args:
         dataset: The dataset.
         image_size: Height and width of the result, in pixels.
-        data_dir: The folder of prepared datasets and image caches; "~" is the home folder.
+        data_dir: Folder of prepared datasets and image caches; "~" is the home folder.
 
     Returns:
         uint8 RGB images in the row order of the dataset, [n, image_size, image_size, 3].
@@ -202,22 +202,22 @@ def cached_images(
 
 
 def _cached(images: Decoded, key: str, data_dir: str | Path) -> CachedImages:
-    """Open the file of these images or masks; makes it the first time."""
+    """Open the file of these images or masks; write it the first time."""
     if images.image_size < 1:
         raise ValueError(f"image_size must be at least 1 pixel, got {images.image_size}.")
     name = f"{images.dataset.content_fingerprint[:32]}-{key}.npy"
     path = Path(data_dir).expanduser() / "images" / name
-    if (cached := _open_whole(path, images)) is not None:
+    if (cached := _open_complete(path, images)) is not None:
         return cached
     with build_lock(path):
-        if (cached := _open_whole(path, images)) is not None:
+        if (cached := _open_complete(path, images)) is not None:
             return cached
         _write(path, images)
         return _open(path, images)
 
 
-def _open_whole(path: Path, images: Decoded) -> CachedImages | None:
-    """Open a finished cache; returns None if it is absent or not whole."""
+def _open_complete(path: Path, images: Decoded) -> CachedImages | None:
+    """Open a finished cache, or return None if it is missing or incomplete."""
     try:
         return _open(path, images)
     except (OSError, ValueError):
@@ -225,15 +225,15 @@ def _open_whole(path: Path, images: Decoded) -> CachedImages | None:
 
 
 def _open(path: Path, images: Decoded) -> CachedImages:
-    """Open a finished cache; raises ValueError if it is not one of these images."""
+    """Open a finished cache; raise ``ValueError`` if it is not of these images."""
     header = _header(images.shape)
     num_images, start = images.shape[0], len(header)
     end = start + math.prod(images.shape)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(open(path, "rb"))
-        # The header is compared and not parsed: nothing that a file claims is believed.
-        is_whole = file.read(start) == header
-        if not is_whole or file.seek(0, os.SEEK_END) != end + 4 * num_images:
+        # The header is compared, not parsed: the file may come from anywhere.
+        is_valid = file.read(start) == header
+        if not is_valid or file.seek(0, os.SEEK_END) != end + 4 * num_images:
             raise ValueError(f"{path} holds other images.")
         file.seek(end)
         unread = dict(enumerate(np.frombuffer(file.read(), "<u4").tolist()))
@@ -244,7 +244,7 @@ def _open(path: Path, images: Decoded) -> CachedImages:
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
-    """Return how a file of these images begins."""
+    """Return the NumPy header of a file of these images."""
     file = io.BytesIO()
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)

@@ -1,9 +1,9 @@
 """Patches of volumes for training, and whole volumes for evaluation.
 
-As with images, the order comes first and the cut last: patch number i of the endless stream depends
-on the seed and i alone. A global batch is the next ``batch_size`` patches, and process p of P reads
-the p-th of its P equal blocks; so any number of processes sees the same global batches, and a
-position is one number.
+As with images, the order is fixed before batches are divided among processes: patch number i of the
+endless stream depends only on the seed and i. A global batch is the next ``batch_size`` patches;
+process p of P reads the p-th of its P equal blocks. So any number of processes sees the same global
+batches, and a position is one number.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from data.shard import block_of
 from data.splits.volumes import Volume, VolumeDataset
 
 FOREGROUND_SHARE = 1 / 3
-"""Patches that are centerd on a voxel of a structure, as in nnU-Net.
+"""Fraction of patches that are centered on a voxel of a structure, as in nnU-Net.
 
 Isensee et al., nnU-Net: a self-configuring method for deep learning-based biomedical image
 segmentation, Nature Methods 18, 2021.
@@ -30,8 +30,8 @@ _PATCH_STREAM = 2
 _ORDER_STREAM = 3
 
 PATCH_OPTIONS = grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
-"""How blocks of patches are read side by side: by few threads, since a batch of patches can take
-100 MB and is mostly copied, which lets go of Python's lock."""
+"""Options to read blocks of patches: few threads, since a batch can take 100 MB and copying it
+releases the GIL."""
 
 
 class PatchBatch(TypedDict):
@@ -42,11 +42,11 @@ class PatchBatch(TypedDict):
 
 
 class Patch(NamedTuple):
-    """Where a patch lies.
+    """Position of a patch.
 
     Attributes:
         row: Row number of the case.
-        start: Its first voxel along z, y, x; negative where it begins before the volume.
+        start: First voxel along z, y, x; negative if the patch begins before the volume.
     """
 
     row: int
@@ -66,24 +66,23 @@ def patch_batches(
 ) -> Stream[PatchBatch]:
     """Return an endless stream of full batches of patches.
 
-    Every pass over the cases has an order of its own, and takes one patch of each. A patch is
-    centerd, with the chance ``foreground_share``, on a random voxel of a random class of those that
-    the case has beside the background; else, and in a case of background alone, all places within
-    the volume are equally likely. Where a center is too near to the border, the patch is shifted
-    inside. A case that is smaller than the patch along an axis lies in its middle, between the
-    dataset's padding and labels 0.
+    Every pass over the cases has a different order, and takes one patch of each. With probability
+    ``foreground_share``, a patch is centered on a random voxel of a random foreground class of the
+    case; else, and in cases of background alone, all positions within the volume are equally
+    likely. A patch with its center too near to the border is shifted inside. A case that is smaller
+    than the patch along an axis is placed in its middle, with the dataset's padding and labels 0
+    around it.
 
-    ``get_state()`` counts the batches that were handed out; it can be set on a stream of any
-    process count.
+    ``get_state()`` counts the batches returned; it can be set on a stream of any process count.
 
     Args:
         dataset: The dataset.
         rows: Rows to train on, [m].
         patch_size: Voxels of a patch along z, y, x.
         batch_size: Global batch size, a multiple of ``process_count``.
-        seed: Decides cases and places; any whole number from 0.
-        foreground_share: Fraction of patches on a structure, in [0, 1].
-        process_index: This process's number.
+        seed: Seed of cases and positions; any whole number from 0.
+        foreground_share: Fraction of patches centered on a structure, in [0, 1].
+        process_index: Index of this process.
         process_count: Number of processes.
 
     Returns:
@@ -91,7 +90,7 @@ def patch_batches(
         with b = batch_size // process_count.
 
     Raises:
-        ValueError: If there are no rows, or a number is not one of those above.
+        ValueError: If there are no rows, or an argument is out of range.
     """
     mine = block_of(batch_size, process_index, process_count)
     places = patch_places(
@@ -115,21 +114,21 @@ def patch_places(
     seed: int,
     foreground_share: float = FOREGROUND_SHARE,
 ) -> grain.MapDataset:
-    """Return the endless order of patches, as global batches, before any is read.
+    """Return the endless order of patches, as global batches of positions.
 
     Args:
         dataset: The dataset.
         rows: Rows to train on, [m].
         patch_size: Voxels of a patch along z, y, x.
         batch_size: Global batch size.
-        seed: Decides cases and places; any whole number from 0.
-        foreground_share: Fraction of patches on a structure, in [0, 1].
+        seed: Seed of cases and positions; any whole number from 0.
+        foreground_share: Fraction of patches centered on a structure, in [0, 1].
 
     Returns:
         Element i is global batch i: a list of ``batch_size`` :class:`Patch`.
 
     Raises:
-        ValueError: If there are no rows, or a number is not one of those above.
+        ValueError: If there are no rows, or an argument is out of range.
     """
     if not len(rows) or rows.min() < 0 or rows.max() >= len(dataset.ids):
         raise ValueError(f"rows are {rows}; expected one or more of 0 to {len(dataset.ids) - 1}.")
@@ -151,15 +150,15 @@ def volume_cases(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[tuple[int, Volume]]:
-    """Read whole cases one after the other, every one in one of the processes.
+    """Read whole cases one by one, each in one of the processes.
 
-    Process p of P gets rows p, p + P, p + 2P, ... of those given, so one process may get a case
-    more than another: nothing that all processes do together may stand in the loop.
+    Process p of P gets rows p, p + P, p + 2P, ... of those given, so processes may get different
+    numbers of cases: the loop must not contain a collective operation.
 
     Args:
         dataset: The dataset.
         rows: Rows to evaluate, [m].
-        process_index: This process's number.
+        process_index: Index of this process.
         process_count: Number of processes.
 
     Yields:
@@ -174,7 +173,7 @@ def volume_cases(
 
 @dataclass(frozen=True, eq=False)
 class _Draw:
-    """Decides where the patches lie, from the seed and their numbers alone."""
+    """Random positions of patches, which depend only on the seed and the number of the patch."""
 
     dataset: VolumeDataset
     rows: Int[np.ndarray, " m"]
@@ -184,7 +183,7 @@ class _Draw:
 
     def __call__(self, number: int) -> Patch:
         row = self._case(*divmod(number, len(self.rows)))
-        # Raw output stays the same in all versions of NumPy; its 53 upper bits make a fraction.
+        # Raw output is the same in all versions of NumPy; its upper 53 bits make a fraction.
         raw = np.random.PCG64([self.seed, _PATCH_STREAM, number]).random_raw(6)
         way, which, voxel, *places = ((raw >> np.uint64(11)) * 2.0**-53).tolist()
         shape = self.dataset.shapes[row].tolist()
@@ -206,7 +205,7 @@ class _Draw:
         return Patch(row, (starts[0], starts[1], starts[2]))
 
     def _case(self, passes: int, place: int) -> int:
-        """Return the row at a place of the order of a pass; Grain's own is slow for few cases."""
+        """Return the row at a position in a pass; Grain's shuffle is slow for few cases."""
         keys = np.random.PCG64([self.seed, _ORDER_STREAM, passes]).random_raw(len(self.rows))
         return int(self.rows[np.argsort(keys, kind="stable")[place]])
 
@@ -218,7 +217,7 @@ def read_patches(
 
     Args:
         dataset: The dataset.
-        patches: Where they lie.
+        patches: Positions of the patches.
         size: Voxels of a patch along z, y, x.
     """
     shape = (len(patches), *size)
@@ -227,14 +226,14 @@ def read_patches(
     for number, (row, start) in enumerate(patches):
         voxels = dataset.shapes[row].tolist()
         inside = [
-            slice(max(0, first), min(whole, first + edge))
-            for first, edge, whole in zip(start, size, voxels, strict=True)
+            slice(max(0, first), min(limit, first + edge))
+            for first, edge, limit in zip(start, size, voxels, strict=True)
         ]
-        there = tuple(
+        target = tuple(
             slice(part.start - first, part.stop - first)
             for part, first in zip(inside, start, strict=True)
         )
         slices = dataset.case(row).read(inside[0].start, inside[0].stop)
-        image[number][there] = slices.image[:, inside[1], inside[2]]
-        label[number][there] = slices.labels[:, inside[1], inside[2]]
+        image[number][target] = slices.image[:, inside[1], inside[2]]
+        label[number][target] = slices.labels[:, inside[1], inside[2]]
     return {"image": image, "label": label}

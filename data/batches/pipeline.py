@@ -1,9 +1,9 @@
-"""Grain pipelines from an image array to the batches of one process.
+"""Grain pipelines from an array of images to the batches of one process.
 
-Order first, cut last: there is one endless order of the training rows, decided by the seed alone. A
-global batch is the next ``batch_size`` of it, and process p of P reads the p-th of its P equal
-blocks. So any number of processes sees the same global batches in the same order, and a position in
-the stream is one number that holds for all of them.
+The order is fixed before batches are divided among processes: there is one endless order of the
+training rows, which depends only on the seed. A global batch is the next ``batch_size`` rows, and
+process p of P reads the p-th of its P equal blocks. So any number of processes sees the same global
+batches in the same order, and a position in the stream is one number, valid for all of them.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from data.batches.stream import DECODE_OPTIONS, IN_MEMORY_OPTIONS, NUM_PROCESSES
 from data.shard import block_of
 
 Targets = Int[np.ndarray, " n"] | Masks
-"""What is learned of all images: a class for each, [n], or for every pixel, [n, height, width]."""
+"""Targets of all images: a class for each, [n], or for every pixel, [n, height, width]."""
 
 
 class TrainBatch(TypedDict):
@@ -54,34 +54,33 @@ def train_batches(
 ) -> Stream[TrainBatch]:
     """Return an endless stream of full training batches.
 
-    With uniform sampling every pass over the rows has an order of its own, and batches are cut from
-    the stream of all passes: one may span two passes, none is short, and the batch may be larger
+    With uniform sampling every pass over the rows has a different order, and batches are taken from
+    the stream of all passes: a batch may span two passes, none is short, and a batch may be larger
     than the dataset.
 
-    ``get_state()`` counts the batches that were handed out. It can be set on a stream of any
-    process count: after 100 batches with one process, two processes go on with the 101st.
+    ``get_state()`` counts the batches returned. It can be set on a stream of any process count:
+    after 100 batches with one process, two processes continue with the 101st.
 
     Args:
         images: All images of the dataset, [n, height, width, 3].
         labels: Class of every image, [n], or all masks, [n, height, width].
         rows: Rows to train on, [m].
         batch_size: Global batch size, a multiple of ``process_count``.
-        seed: Decides the order; any whole number from 0.
-        num_classes: Number of classes, which labels are held to.
-        sampling: "uniform", or "class-balanced" or "effective-number" to see rare classes more
-            often, as :func:`data.batches.sampling.positions` says; with masks "uniform".
-        effective_number_beta: See there.
-        process_index: This process's number.
+        seed: Seed of the order; any whole number from 0.
+        num_classes: Number of classes, to check the labels; None skips this.
+        sampling: "uniform", or "class-balanced" or "effective-number" for more images of rare
+            classes; see :func:`data.batches.sampling.positions`. With masks "uniform" alone.
+        effective_number_beta: Parameter of "effective-number".
+        process_index: Index of this process.
         process_count: Number of processes.
 
     Returns:
         An iterator over ``{"image": [b, height, width, 3], "label": [b]}`` with
-        b = batch_size // process_count; of masks "label" is [b, height, width].
+        b = batch_size // process_count; with masks "label" is [b, height, width].
 
     Raises:
-        ValueError: If there are no rows, rows or labels lie outside of what there is, images and
-            masks differ in size, masks are not sampled uniformly, or the batch size does not
-            divide.
+        ValueError: If there are no rows, rows or labels are out of range, images and masks differ
+            in size, masks are not sampled uniformly, or the batch size is not divisible.
     """
     if len(rows) == 0:
         raise ValueError("There are no rows to train on.")
@@ -92,7 +91,9 @@ def train_batches(
     elif sampling == "uniform":
         classes = np.zeros(len(rows), np.int64)
     else:
-        raise ValueError(f"Sampling is {sampling}; masks have no class to draw by: use uniform.")
+        raise ValueError(
+            f"Sampling is {sampling}, which needs a class per image; use uniform with masks."
+        )
     batches = positions(
         classes,
         sampling,
@@ -102,7 +103,7 @@ def train_batches(
     )
     blocks = batches.map(_TrainBlocks(images, labels, rows, mine))
     if _decodes(images, labels):
-        # An open file cannot be sent to other processes.
+        # Open files cannot be sent to other processes.
         cached = isinstance(images, CachedImages) or isinstance(labels, CachedImages)
         return Stream(blocks, DECODE_OPTIONS, 0 if cached else NUM_PROCESSES)
     return Stream(blocks, IN_MEMORY_OPTIONS)
@@ -110,7 +111,7 @@ def train_batches(
 
 @dataclass(frozen=True, eq=False)
 class _TrainBlocks:
-    """From a global batch of positions to this process's block; sent to processes that read."""
+    """Function from a global batch of positions to the block of this process; picklable."""
 
     images: Images
     labels: Targets
@@ -124,7 +125,7 @@ class _TrainBlocks:
 
 @dataclass(frozen=True, eq=False)
 class EvaluationBatches:
-    """The batches of :func:`evaluation_batches`; every pass over them starts anew."""
+    """Batches of :func:`evaluation_batches`; every iteration starts from the first."""
 
     images: Images
     labels: Targets
@@ -138,7 +139,7 @@ class EvaluationBatches:
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
         batches = grain.MapDataset.range(len(self)).map(self._padded)
-        # No processes: starting them takes longer than most passes.
+        # Starting processes would take longer than most passes.
         return Stream(
             batches, DECODE_OPTIONS if _decodes(self.images, self.labels) else IN_MEMORY_OPTIONS
         )
@@ -146,13 +147,13 @@ class EvaluationBatches:
     def _padded(self, number: int) -> EvaluationBatch:
         start = number * self.batch_size + self.block_start
         rows = self.rows[start : start + self.block_size]
-        image = _filled_up(self.images[rows], self.block_size)
-        label = _filled_up(self.labels[rows].astype(np.int32), self.block_size)
+        image = _padded_to(self.images[rows], self.block_size)
+        label = _padded_to(self.labels[rows].astype(np.int32), self.block_size)
         return {"image": image, "label": label, "mask": np.arange(self.block_size) < len(rows)}
 
 
-def _filled_up(values: np.ndarray, length: int) -> np.ndarray:
-    """Return the values with zeros after them; without a copy where nothing is missing."""
+def _padded_to(values: np.ndarray, length: int) -> np.ndarray:
+    """Pad values with zeros to a length; return them without a copy if they have it."""
     missing = np.zeros((length - len(values), *values.shape[1:]), values.dtype)
     return np.concatenate([values, missing]) if len(missing) else values
 
@@ -169,29 +170,29 @@ def evaluation_batches(
 ) -> EvaluationBatches:
     """Return batches that cover every row exactly once over all processes, in row order.
 
-    Global batch i holds ``rows[i * B : (i + 1) * B]``, and process p of P gets examples
-    ``p * B // P`` to ``(p + 1) * B // P`` of it: put the blocks of all processes one after the
-    other, drop what is masked, and the rows are back in order. The last global batch is filled up
-    with zero images of label 0 under ``mask`` False, so every process has equally many batches of
-    equal size; some of its blocks may be padding alone.
+    Global batch i has ``rows[i * B : (i + 1) * B]``, and process p of P gets examples
+    ``p * B // P`` to ``(p + 1) * B // P`` of it: concatenate the blocks of all processes, drop the
+    masked examples, and the rows are in order again. The last global batch is padded with zero
+    images of label 0 and ``mask`` False, so every process has the same number of batches of equal
+    size; some of its blocks may be padding alone.
 
     Args:
         images: All images of the dataset, [n, height, width, 3].
         labels: Class of every image, [n], or all masks, [n, height, width].
         rows: Rows to evaluate, [m].
         batch_size: Global batch size, a multiple of ``process_count``.
-        num_classes: Number of classes, which labels are held to.
-        process_index: This process's number.
+        num_classes: Number of classes, to check the labels; None skips this.
+        process_index: Index of this process.
         process_count: Number of processes.
 
     Returns:
         ceil(m / batch_size) batches ``{"image": [b, height, width, 3], "label": [b], "mask": [b]}``
-        with b = batch_size // process_count; they can be gone through any number of times. Of masks
-        "label" is [b, height, width], and "mask" still says which images are no padding.
+        with b = batch_size // process_count, which can be iterated any number of times. With masks
+        "label" is [b, height, width], and "mask" still marks the images that are not padding.
 
     Raises:
-        ValueError: If rows or labels lie outside of what there is, images and masks differ in size,
-            or the batch size does not divide.
+        ValueError: If rows or labels are out of range, images and masks differ in size, or the
+            batch size is not divisible.
     """
     _check(images, labels, rows, num_classes)
     mine = block_of(batch_size, process_index, process_count)
@@ -199,7 +200,7 @@ def evaluation_batches(
 
 
 def _decodes(images: Images, labels: Targets) -> bool:
-    """Tell whether reading takes more than copying."""
+    """Return whether images or labels are decoded on every read."""
     return isinstance(images, DecodedImages) or isinstance(labels, DecodedMasks)
 
 
@@ -209,7 +210,7 @@ def _check(
     rows: Int[np.ndarray, " m"],
     num_classes: int | None,
 ) -> None:
-    """Raise ValueError for what NumPy and JAX would turn into other numbers without a word."""
+    """Raise ``ValueError`` for values that NumPy and JAX would silently convert."""
     if isinstance(images, np.ndarray) and images.dtype != np.uint8:
         raise ValueError(f"Images are {images.dtype}; expected uint8, RGB in 0 to 255.")
     if labels.shape[0] != images.shape[0]:
@@ -219,7 +220,7 @@ def _check(
         raise ValueError(
             f"Masks are {labels.shape[1:]} for images of {images.shape[1:3]}; expected one size."
         )
-    if isinstance(labels, np.ndarray):  # others hold what was decoded, which is always a class
+    if isinstance(labels, np.ndarray):  # decoded masks contain only class ids
         _check_range("Labels", labels[rows], num_classes or 2**31)
 
 

@@ -1,9 +1,9 @@
-"""Blocks of images read ahead of time: by threads, and on hosts with many cores by processes.
+"""Prefetching of batches by threads and, on hosts with many cores, by processes.
 
-Pillow lets go of Python's lock while it decodes and resizes, which is four fifths of a small JPEG's
-time and nearly all of a large one's. So threads keep a handful of cores busy with the smallest
-images and dozens with large ones, without the start-up and the copies of processes. Beyond that
-every eight cores get a process, and with it a lock, of their own.
+Pillow releases Python's global interpreter lock (GIL) while it decodes and resizes, which is four
+fifths of the time of a small JPEG and nearly all of a large one. So threads keep a few cores busy
+with small images and dozens with large ones, without the start-up and the copies of processes. On
+larger hosts there is one process, and thus one GIL, per eight cores.
 """
 
 import os
@@ -25,29 +25,29 @@ Element = TypeVar("Element")
 
 
 def _num_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 NUM_PROCESSES = _num_cores() // 8 if _num_cores() >= 16 else 0
-"""Processes that read a stream beside this one; 0 leaves it to threads of this one."""
+"""Number of additional processes that read a stream; 0 for threads of this process alone."""
 
 _NUM_THREADS = min(_num_cores() + 1, 32) if NUM_PROCESSES == 0 else 9
 DECODE_OPTIONS = grain.ReadOptions(num_threads=_NUM_THREADS, prefetch_buffer_size=_NUM_THREADS)
-"""How one process decodes blocks of images side by side: a thread more than cores, so that all are
-busy."""
+"""Options to decode blocks of images: one thread more than cores, so that all cores are busy."""
 
 IN_MEMORY_OPTIONS = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-"""How blocks are copied out of memory: threads would only add overhead."""
+"""Options to copy blocks from memory, without threads, which would only add overhead."""
 
 
 class Stream(Generic[Element]):
-    """The elements of a dataset in order, read ahead, from a position that can be read and set.
+    """Iterator over the elements of a dataset with prefetching and a position.
 
     Args:
-        elements: What is read.
-        options: How a process reads.
-        num_processes: Processes that read beside this one; each starts anew when a position is set.
+        elements: Dataset to read.
+        options: Options of each process that reads.
+        num_processes: Number of additional processes that read; they restart when a position is
+            set.
     """
 
     def __init__(
@@ -83,15 +83,15 @@ class Stream(Generic[Element]):
         return element
 
     def get_state(self) -> dict[str, Any]:
-        """Return the position after the elements handed out so far."""
+        """Return the position after the last element returned."""
         return {"next_index": self._next_index}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from this position."""
+        """Continue from a position."""
         self._next_index = state["next_index"]
         rest = self._elements[self._next_index :].to_iter_dataset(self._options)
         if self._num_processes:
-            if not flags.FLAGS.is_parsed():  # Grain reads flags that only absl programs parse
+            if not flags.FLAGS.is_parsed():  # Grain reads flags, which only absl programs parse
                 flags.FLAGS.mark_as_parsed()
             processes = grain.MultiprocessingOptions(self._num_processes, per_worker_buffer_size=2)
             rest = rest.mp_prefetch(processes, worker_init_fn=_live_and_die_with_parent)
@@ -101,7 +101,7 @@ class Stream(Generic[Element]):
 
 
 def _live_and_die_with_parent(number: int, count: int) -> None:
-    """Leave Ctrl-C to the process that trains, and ends with it even if that is killed."""
+    """Ignore Ctrl-C, and exit with the parent process even if that is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None

@@ -1,4 +1,4 @@
-"""Volumes cut into patches that lie side by side, for the validation while a model is trained."""
+"""Tiles of volumes, patches side by side, for validation during training."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ class TileBatch(PatchBatch):
 
 @dataclass(frozen=True, eq=False)
 class TileBatches:
-    """The batches of :func:`tile_batches`; every pass over them starts anew."""
+    """Batches of :func:`tile_batches`; every iteration starts from the first."""
 
     dataset: VolumeDataset
     tiles: Sequence[Patch]
@@ -60,24 +60,24 @@ def tile_batches(
     """Return batches of patches that together cover every voxel of these cases.
 
     The patches of a case lie side by side; the last along an axis is shifted inside, and so covers
-    some voxels twice. A case that is smaller than the patch lies in its middle, as in training, and
-    what is predicted around it counts as predicted in vain.
+    some voxels twice. A case that is smaller than the patch is placed in its middle, as in
+    training, and foreground predicted around it counts as false positive.
 
     Args:
         dataset: The dataset.
         rows: Rows to cover, [m].
         patch_size: Voxels of a patch along z, y, x.
         batch_size: Global batch size, a multiple of ``process_count``.
-        process_index: This process's number.
+        process_index: Index of this process.
         process_count: Number of processes.
 
     Returns:
-        Equally many batches in every process, ``{"image": float32 [b, *patch_size, M], "label":
-        int32 [b, *patch_size], "mask": bool [b], "case": int64 [b]}`` with
+        The same number of batches in every process, ``{"image": float32 [b, *patch_size, M],
+        "label": int32 [b, *patch_size], "mask": bool [b], "case": int64 [b]}`` with
         b = batch_size // process_count and the row of each patch as its case.
 
     Raises:
-        ValueError: If the batch size does not divide.
+        ValueError: If the batch size is not divisible.
     """
     mine = block_of(batch_size, process_index, process_count)
     size = (int(patch_size[0]), int(patch_size[1]), int(patch_size[2]))
@@ -92,7 +92,7 @@ def tile_batches(
 def num_tiles(
     dataset: VolumeDataset, rows: Int[np.ndarray, " m"], patch_size: Sequence[int]
 ) -> int:
-    """Return how many patches cover these cases once.
+    """Return the number of patches that cover these cases once.
 
     Args:
         dataset: The dataset.
@@ -106,7 +106,7 @@ def num_tiles(
 
 
 def _starts(voxels: int, edge: int) -> list[int]:
-    """Return where patches start along an axis; before the volume if that is shorter than one."""
+    """Return the first voxels of patches along an axis; negative if the volume is smaller."""
     if voxels <= edge:
         return [-((edge - voxels) // 2)]
     return [min(start, voxels - edge) for start in range(0, voxels, edge)]

@@ -1,21 +1,21 @@
-"""Images that lie in a folder per class."""
+"""Image files and sub-folders of a folder."""
 
 from pathlib import Path
 
 from lmf_jax.errors import UserError
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
-"""Endings of the files that are taken for images, in small letters."""
+"""Suffixes of image files, in lower case."""
 
 
 def images_in(folder: Path) -> list[str]:
-    """Return the names of the images right in a folder, sorted; hidden files are passed over.
+    """Return the names of the images directly in a folder, sorted, without hidden files.
 
     Args:
         folder: The folder.
 
     Raises:
-        UserError: If the folder cannot be read or holds no image.
+        UserError: If the folder cannot be read or contains no image.
     """
     try:
         names = [entry.name for entry in folder.iterdir() if is_image(entry)]
@@ -30,7 +30,7 @@ def images_in(folder: Path) -> list[str]:
 
 
 def folders_in(folder: Path) -> list[str]:
-    """Return the names of the folders right in a folder, sorted; hidden ones are passed over.
+    """Return the names of the folders directly in a folder, sorted, without hidden ones.
 
     Args:
         folder: The folder.
@@ -47,12 +47,12 @@ def folders_in(folder: Path) -> list[str]:
 
 
 def is_image(path: Path) -> bool:
-    """Tell by its name whether a file is taken for an image."""
+    """Return whether a file is an image, by its name."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether a file or folder is hidden, or one that operating systems add."""
+    """Return whether a file or folder is hidden or was added by an operating system."""
     return name.startswith(".") or name in _SYSTEM_FILES
 
 
@@ -60,7 +60,7 @@ _SYSTEM_FILES = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
 def _contents(folder: Path) -> str:
-    """Return what a folder without images holds instead, in brackets."""
+    """Return what a folder without images contains, in parentheses."""
     names = sorted(entry.name for entry in folder.iterdir() if not is_hidden(entry.name))
     more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
-    return f" (it holds {', '.join(names[:3])}{more})" if names else ""
+    return f" (it contains {', '.join(names[:3])}{more})" if names else ""

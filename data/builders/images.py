@@ -1,4 +1,4 @@
-"""The builders of all datasets whose files lie on the disk: downloads and people's own images."""
+"""TFDS builders of datasets from raw files: downloads and the user's own images."""
 
 import io
 from collections.abc import Callable, Iterable, Iterator
@@ -20,35 +20,35 @@ from data.names import RawFolder
 Result = TypeVar("Result")
 
 SKIPPED_FILE = "skipped.txt"
-"""Names of the images that were left out, in the folder of the prepared dataset."""
+"""File in the prepared dataset with the names of the images that were left out."""
 
 
 class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Keeps the labels and the encoded images of raw files, in their order.
+    """Builder that stores the labels and the encoded images of raw files, in order.
 
-    A subclass says what the labels are, how the images are read and which of them are broken.
+    A subclass reads the labels and the images, and finds the broken ones.
 
     Attributes:
-        raw: The folder, the file or the two folders that hold the raw data.
+        raw: Folder, file or two folders of the raw data.
         skipped: Names of the images to leave out, in order.
-        intensities: The intensity range to record; None if no image has more than 8 bits.
+        intensities: Intensity range to record; None if no image has more than 8 bits.
     """
 
     FAULTS: ClassVar[str] = "are missing or cannot be decoded"
-    """What is said of broken images."""
+    """Description of broken images, for the error."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
 
     def __init__(self, *, raw: RawFolder, **options: Any) -> None:
-        self.raw: Any = raw  # each dataset knows which
+        self.raw: Any = raw  # its type depends on the dataset
         self.skipped: list[str] = []
         self.intensities: Intensities | None = None
         super().__init__(**options)
 
     @cached_property
     def labels(self) -> Labels:
-        """The labels of all images; raises UserError where the raw data contradict themselves."""
+        """Labels of all images; raises ``UserError`` if the raw data contradict themselves."""
         return self.read_labels()
 
     def read_labels(self) -> Labels:
@@ -56,7 +56,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
         raise NotImplementedError
 
     def read_images(self) -> Iterator[bytes]:
-        """Yield the encoded images, those of :attr:`skipped` left out, in the labels' order."""
+        """Yield the encoded images in the order of the labels, without those of :attr:`skipped`."""
         raise NotImplementedError
 
     def broken_images(self) -> list[str]:
@@ -64,15 +64,15 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
         raise NotImplementedError
 
     def describe_broken(self, name: str) -> str:
-        """Return a broken image's name with what is wrong."""
+        """Return the name of a broken image with the reason."""
         raise NotImplementedError
 
     def find_intensities(self) -> Intensities | None:
-        """Return the intensity range of the images, once they are checked."""
+        """Return the intensity range of the images, after they were checked."""
         return None
 
     def targets(self) -> dict[str, tuple[Any, Iterable[Any]]]:
-        """Return what is learned, by name: its TFDS feature, and a value for every image."""
+        """Return the targets by name: the TFDS feature, and a value for every image."""
         labels = self.labels.without(self.skipped)
         feature = tfds.features.ClassLabel(names=list(labels.class_names))
         return {"label": (feature, labels.labels.tolist())}
@@ -80,7 +80,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
     def _info(self) -> tfds.core.DatasetInfo:
         targets = self.targets()
         features = {
-            # The bytes are kept whatever their format is; TFDS wants one to be named.
+            # Bytes of any format are stored unchanged; TFDS requires one to be named.
             "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
             **{name: feature for name, (feature, _) in targets.items()},
             "id": tfds.features.Text(),
@@ -90,7 +90,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(features),
             supervised_keys=("image", *targets),
-            # The row numbers of a split mean something only while the order stays as generated.
+            # The row numbers of a split are valid only in the order of generation.
             disable_shuffling=True,
         )
 
@@ -98,7 +98,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         del dl_manager  # nothing is downloaded here
-        if self.skipped:  # the folder becomes the dataset's in one step, with this list in it
+        if self.skipped:  # TFDS moves the folder into place in one step, with this list in it
             listed = "".join(f"{name}\n" for name in self.skipped)
             (Path(self.data_dir) / SKIPPED_FILE).write_text(listed)
         write_intensities(Path(self.data_dir), self.intensities)
@@ -119,26 +119,26 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
 
 
 class RawFiles(Protocol):
-    """What ``data/<name>/labels.py`` says of a dataset that has a file for every image."""
+    """Functions of a dataset with one file per image."""
 
     def read_labels(self, raw: Any) -> Labels:
-        """Return the labels; raises UserError where the files contradict themselves."""
+        """Return the labels; raise ``UserError`` if the files contradict themselves."""
 
     def image_path(self, raw: Any, name: str) -> Path:
-        """Return where the image of this name lies."""
+        """Return the path of an image."""
 
 
 class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Builder of a dataset that has a file for every image; keeps the bytes as they are.
+    """Builder of a dataset with one file per image; the bytes are stored unchanged.
 
     Attributes:
-        files: The module ``data.<name>.labels``.
+        files: Module with the functions of the dataset.
     """
 
     files: RawFiles
 
     def image_path(self, name: str) -> Path:
-        """Return where the image of this name lies, as the disk spells it."""
+        """Return the path of an image, as the disk spells it."""
         return on_disk(self.files.image_path(self.raw, name))
 
     @cached_property
@@ -147,7 +147,7 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
         return IntensityCounts()
 
     def find_intensities(self) -> Intensities | None:
-        """Return the intensity range of the images, once they are checked."""
+        """Return the intensity range of the images, after they were checked."""
         return self.counts.find()
 
     def read_labels(self) -> Labels:
@@ -155,16 +155,16 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
         return self.files.read_labels(self.raw)
 
     def read_images(self) -> Iterator[bytes]:
-        """Yield the bytes of the files, in the labels' order."""
+        """Yield the bytes of the files, in the order of the labels."""
         for name in self.labels.without(self.skipped).ids.tolist():
             yield read_encoded(self.image_path(name))
 
     def broken_images(self) -> list[str]:
-        """Return the names of the images that cannot be used, in order."""
+        """Return the names of the broken images, in order."""
         return list(self.faults)
 
     def describe_broken(self, name: str) -> str:
-        """Return a broken image's name with what is wrong."""
+        """Return the name of a broken image with the reason."""
         return f"{name}: {self.faults[name]}"
 
     @cached_property
@@ -175,19 +175,19 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
         return {name: fault for name, fault in found if fault is not None}
 
     def find_fault(self, name: str) -> str | None:
-        """Return what is wrong with an image, in few words; None if it can be used."""
+        """Return why an image is broken, in a few words, or None if it is not."""
         try:
             self.counts.decode(read_encoded(self.image_path(name)))
-        except Exception as error:  # Pillow's formats raise nearly everything
+        except Exception as error:  # Pillow raises exceptions of many types
             return reason(error)
         return None
 
 
 def check_all(check: Callable[[str], Result], names: list[str]) -> list[Result]:
-    """Return what a check says of every image; threads run it side by side.
+    """Return the result of a check for every image; threads run it in parallel.
 
     Args:
-        check: What is called with a name.
+        check: Function of the name of an image.
         names: Names of the images.
     """
     with ThreadPoolExecutor() as pool:

@@ -1,9 +1,9 @@
-"""Finds and records the intensity range of a dataset whose images have more than 8 bits.
+"""Search for the intensity range of a dataset whose images have more than 8 bits.
 
-Scanners give 12 bits, which are kept in files of 16; scaled from the full range, 17 of 4,096 gray
-levels would be left. The range is 0 to ``2**bits - 1``, with the bits that the files declare
-(PNG's sBIT, TIFF's MaxSampleValue or BitsPerSample) where all of them do and no value needs more,
-else the bits in use by the largest value of all images, 8 at least.
+Scanners produce 12 bits, which are stored in files of 16 bits; scaled from the full range, 17 of
+4,096 gray levels would remain. The range is 0 to ``2**bits - 1``, with the bits that the files
+declare (PNG's sBIT, TIFF's MaxSampleValue or BitsPerSample) if all of them do and no value needs
+more, else the bits in use by the largest value of all images, at least 8.
 """
 
 import contextlib
@@ -17,10 +17,7 @@ from jaxtyping import Int64
 from PIL import Image, TiffImagePlugin
 
 from data.formats.images import is_deep, open_image, to_rgb
-from data.formats.intensity import (
-    LARGEST_VALUE,
-    Intensities,
-)
+from data.formats.intensity import LARGEST_VALUE, Intensities
 from data.sources import ImageSource
 
 _MAX_SAMPLE_VALUE = 281
@@ -28,12 +25,12 @@ _MAX_SAMPLE_VALUE = 281
 
 @dataclass
 class IntensityCounts:
-    """How often each value occurs in the images of more than 8 bits; threads may add to it.
+    """Histogram of the values in images of more than 8 bits; threads may add to it.
 
     Attributes:
         counts: Pixels of each value.
         images: Number of images.
-        declared: The most bits that a file declares; None as soon as one declares none.
+        declared: Largest number of bits that a file declares; None if a file declares none.
     """
 
     counts: Int64[np.ndarray, " values"] = field(
@@ -44,10 +41,10 @@ class IntensityCounts:
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def decode(self, encoded: bytes) -> Image.Image:
-        """Decode an image to RGB, and counts its values if it has more than 8 bits.
+        """Decode an image to RGB, and count its values if it has more than 8 bits.
 
         Args:
-            encoded: The bytes of the file.
+            encoded: Bytes of the file.
 
         Raises:
             Exception: Whatever Pillow raises for bytes it cannot decode.
@@ -68,7 +65,7 @@ class IntensityCounts:
             self.declared = max(self.declared or 0, bits or 0) if known else None
 
     def find(self) -> Intensities | None:
-        """Return the range and what it comes from; None if no image has more than 8 bits."""
+        """Return the range and its source, or None if no image has more than 8 bits."""
         if not self.images:
             return None
         largest = int(self.counts.nonzero()[0][-1])
@@ -81,11 +78,11 @@ class IntensityCounts:
 
 
 def declared_bits(image: Image.Image, encoded: bytes) -> int | None:
-    """Return how many bits of a gray value are in use as its file says; None if it does not.
+    """Return the bits of a gray value in use that the file declares, or None if it does not.
 
     Args:
-        image: What Pillow opened.
-        encoded: The bytes of the file.
+        image: Image as Pillow opened it.
+        encoded: Bytes of the file.
     """
     if image.format == "PNG":
         bits = _significant_bits(encoded)
@@ -98,7 +95,7 @@ def declared_bits(image: Image.Image, encoded: bytes) -> int | None:
 
 
 def _significant_bits(encoded: bytes) -> int:
-    """Return what the chunk sBIT of a gray PNG says; 0 if there is none."""
+    """Return the number in the sBIT chunk of a grayscale PNG, or 0 if there is none."""
     position = 8
     while position + 8 < len(encoded):
         length, kind = struct.unpack_from(">I4s", encoded, position)
@@ -111,16 +108,16 @@ def _significant_bits(encoded: bytes) -> int:
 
 
 def count_intensities(source: ImageSource) -> IntensityCounts:
-    """Count the values of images; one that cannot be decoded is passed over.
+    """Count the values of images; one that cannot be decoded is skipped.
 
     Args:
-        source: The encoded images.
+        source: Encoded images.
     """
     counts = IntensityCounts()
 
     def add(row: int) -> None:
         encoded = source[row]
-        with contextlib.suppress(Exception):  # Pillow's formats raise nearly everything
+        with contextlib.suppress(Exception):  # Pillow raises exceptions of many types
             with open_image(encoded) as image:
                 deep = is_deep(image)
             if deep:

@@ -1,4 +1,4 @@
-"""The builders of all datasets that have a mask, a class for every pixel, for each image."""
+"""TFDS builders of datasets with a mask for every image."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -16,9 +16,9 @@ from data.formats.masks import class_ids, read_mask
 
 
 class MaskBuilder(ImageFilesBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Keeps the labels and the encoded images and masks of raw files, in their order.
+    """Builder that stores the labels and the encoded images and masks of raw files, in order.
 
-    A subclass says which classes the pixels have and where the masks lie.
+    A subclass defines the classes of the pixels and the paths of the masks.
     """
 
     FAULTS: ClassVar[str] = "or their masks are missing, cannot be decoded or differ in size"
@@ -29,19 +29,19 @@ class MaskBuilder(ImageFilesBuilder, skip_registration=True):  # type: ignore[ca
         raise NotImplementedError
 
     def mask_path(self, name: str) -> Path:
-        """Return where the mask of the image of this name lies."""
+        """Return the path of the mask of an image."""
         raise NotImplementedError
 
     def encoded_mask(self, name: str) -> bytes:
-        """Return the bytes of the mask of the image of this name."""
+        """Return the bytes of the mask of an image."""
         return read_encoded(self.mask_path(name))
 
     def read_mask(self, name: str) -> UInt8[np.ndarray, "height width"]:
-        """Return a decoded mask; raises an exception if it is none of these classes."""
+        """Return a decoded mask; raise an exception if it has other classes."""
         return class_ids(read_mask(read_encoded(self.mask_path(name))), len(self.mask_classes))
 
     def targets(self) -> dict[str, tuple[Any, Iterable[Any]]]:
-        """Return the masks and their feature."""
+        """Return the masks with their TFDS feature."""
         feature = tfds.features.LabeledImage(
             labels=list(self.mask_classes), shape=(None, None, 1), encoding_format="png"
         )
@@ -52,7 +52,7 @@ class MaskBuilder(ImageFilesBuilder, skip_registration=True):  # type: ignore[ca
             yield self.encoded_mask(name)
 
     def find_fault(self, name: str) -> str | None:
-        """Return what is wrong with an image or its mask, in few words; None for nothing."""
+        """Return why an image or its mask is broken, in a few words, or None if neither is."""
         checked = "image"
         try:
             encoded = read_encoded(self.image_path(name))
@@ -61,7 +61,7 @@ class MaskBuilder(ImageFilesBuilder, skip_registration=True):  # type: ignore[ca
             mask = self.read_mask(name)
         except FileNotFoundError:
             return f"the {checked} is missing"
-        except Exception as error:  # Pillow's formats raise nearly everything
+        except Exception as error:  # Pillow raises exceptions of many types
             return f"the {checked} cannot be decoded, {reason(error)}"
         if mask.shape == (height, width):
             return None
@@ -69,20 +69,20 @@ class MaskBuilder(ImageFilesBuilder, skip_registration=True):  # type: ignore[ca
 
 
 class MaskFiles(RawFiles, Protocol):
-    """What ``data/<name>/labels.py`` says of a dataset that has a mask for every image."""
+    """Functions of a dataset with one mask per image."""
 
     MASK_CLASSES: tuple[str, ...]
     """Name of every class of pixels, the background first."""
 
     def mask_path(self, raw: Any, name: str) -> Path:
-        """Return where the mask of the image of this name lies."""
+        """Return the path of the mask of an image."""
 
 
 class MaskFilesBuilder(MaskBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Builder of a download that has a mask for every image.
+    """Builder of a download with one mask per image.
 
     Attributes:
-        files: The module ``data.<name>.labels``.
+        files: Module with the functions of the dataset.
     """
 
     files: MaskFiles
@@ -93,5 +93,5 @@ class MaskFilesBuilder(MaskBuilder, skip_registration=True):  # type: ignore[cal
         return self.files.MASK_CLASSES
 
     def mask_path(self, name: str) -> Path:
-        """Return where the mask of the image of this name lies."""
+        """Return the path of the mask of an image."""
         return on_disk(self.files.mask_path(self.raw, name))

@@ -1,4 +1,4 @@
-"""Files beside the images that nothing reads: counted and named, a line for each kind."""
+"""Remarks on files in the user's folders that are not used, one line per type."""
 
 import os
 import re
@@ -12,16 +12,16 @@ from data.volume_spec import CaseFiles
 from lmf_jax.errors import printable
 
 MOST_LINES = 5
-"""Endings that get a line each; further ones share one."""
+"""Maximum number of lines; further suffixes share the last one."""
 
 
 def unused_file_lines(name: str) -> list[str]:
-    """Return a line for each kind of files in the user's own folders that are not used.
+    """Return a line for each type of file in the user's folders that is not used.
 
-    Only ``folder:`` and ``pairs:`` take all that lies in a folder; a manifest says what is used.
+    There are none for a manifest, which lists the files to use.
 
     Args:
-        name: Name of the dataset, as typed.
+        name: Name of the dataset, as given on the command line.
     """
     spec = find_dataset(name)
     if spec is None or not spec.paths:
@@ -32,11 +32,11 @@ def unused_file_lines(name: str) -> list[str]:
 
 
 def files_below(folder: Path, without: Collection[Path] = ()) -> Iterator[Path]:
-    """Yield every file in a folder and its sub-folders, by name; hidden ones are passed over.
+    """Yield every file in a folder and its sub-folders, sorted by name, without hidden ones.
 
     Args:
         folder: The folder.
-        without: Sub-folders that are passed over too.
+        without: Sub-folders to skip as well.
     """
     for place, folders, files in os.walk(folder):
         here = Path(place)
@@ -49,11 +49,11 @@ def files_below(folder: Path, without: Collection[Path] = ()) -> Iterator[Path]:
 
 
 def unused_entries(folder: Path, used: Collection[Path]) -> tuple[list[Path], list[Path]]:
-    """Return the files and the folders right in a folder that are none of these, by name.
+    """Return all other files and folders directly in a folder, sorted by name.
 
     Args:
         folder: The folder.
-        used: Files and folders that are used, or written.
+        used: Files and folders that are read or written.
     """
     entries = [entry for entry in sorted(folder.iterdir()) if not is_hidden(entry.name)]
     beside = [entry for entry in entries if not any(is_same(entry, other) for other in used)]
@@ -61,12 +61,12 @@ def unused_entries(folder: Path, used: Collection[Path]) -> tuple[list[Path], li
 
 
 def unused_line(folder: Path, paths: Sequence[Path], noun: str, advice: str) -> str:
-    """Return how many files there are, the first of them, and what to do.
+    """Return a line with the number of unused files, the first of them, and advice.
 
     Args:
-        folder: Where they lie, in it or below.
+        folder: Folder that contains them, directly or in sub-folders.
         paths: The files or folders, at least one.
-        noun: What one of them is called.
+        noun: Noun for one of them.
         advice: What to do to use them.
     """
     verb = "is" if len(paths) == 1 else "are"
@@ -79,11 +79,11 @@ def non_image_lines(
     files: Sequence[Path],
     advice: str = "images have to be JPEG, PNG, TIFF, WebP, BMP or GIF",
 ) -> list[str]:
-    """Return a line for each ending of files that are no images.
+    """Return a line for each suffix of files that are not images.
 
     Args:
-        folder: Where they lie, in it or below.
-        files: The files; images among them are passed over.
+        folder: Folder that contains them, directly or in sub-folders.
+        files: The files; images among them are skipped.
         advice: What to do to use them.
     """
     of_kind: dict[str, list[Path]] = {}
@@ -103,7 +103,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def named(folder: Path, paths: Sequence[Path]) -> str:
-    """Return the first three of some paths below a folder, and how many more there are."""
+    """Return the first three paths, relative to a folder, and the number of the others."""
     first = ", ".join(printable(path.relative_to(folder).as_posix()) for path in paths[:3])
     return first + (f" and {len(paths) - 3:,} more" if len(paths) > 3 else "")
 
@@ -112,13 +112,13 @@ _OTHER = "other file"
 
 
 def _kind(file: Path) -> str:
-    """Return what files of this ending are called; a number, as of DICOM's UIDs, is no ending."""
+    """Return a noun for files of this suffix; numbers, as in DICOM UIDs, are not suffixes."""
     match = re.search(r".(\.nii)?(\.[a-z][a-z0-9]{0,9})$", file.name.lower())
     return f"{match[0][1:]} file" if match else _OTHER
 
 
 def is_same(path: Path, other: Path) -> bool:
-    """Tell whether two paths lead to one file or folder that is there."""
+    """Return whether two paths lead to the same existing file or folder."""
     try:
         return path.samefile(other)
     except OSError:
@@ -126,12 +126,12 @@ def is_same(path: Path, other: Path) -> bool:
 
 
 def non_case_lines(folder: Path, cases: Sequence[CaseFiles], others: Sequence[Path]) -> list[str]:
-    """Return a line for each kind of files and folders beside the folders of cases.
+    """Return a line for each type of file, and for folders, that are not cases.
 
     Args:
-        folder: Where the folders of the cases lie.
-        cases: The cases that are used.
-        others: Files and folders that are not told.
+        folder: Folder that contains the folders of the cases.
+        cases: Cases that are used.
+        others: Files and folders to leave out of the lines.
     """
     used = {case.folder for case in cases}
     files, folders = unused_entries(folder, others)

@@ -1,1 +1,1 @@
-"""Datasets, one folder each: labels, builder, citation and instructions."""
+"""Datasets, one folder each: specification, labels, builder, citation and instructions."""

@@ -1,4 +1,4 @@
-"""CSV files of labels: rows that know their line, and values that stand for none."""
+"""CSV files of labels: rows with line numbers, and missing values."""
 
 import csv
 import re
@@ -15,22 +15,22 @@ class Row(dict[str, str]):
     """A line of a CSV file, by column.
 
     Attributes:
-        line: Its number in the file, from 1; of a row of several lines that of the last.
+        line: Line number in the file, from 1; the last line of a row that spans several.
     """
 
     line: int = 0
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> list[Row]:
-    """Read a CSV file with a header that has these columns, and perhaps others.
+    """Read a CSV file with a header that has at least these columns.
 
     Args:
         path: The file, in UTF-8.
-        columns: Names of the columns that are needed.
+        columns: Names of the required columns.
 
     Raises:
-        UserError: If the file is missing, empty, not UTF-8 or lacks a column, or a line has not as
-            many fields as the header or no value in any.
+        UserError: If the file is missing, empty, not UTF-8 or lacks a column, or a line is empty or
+            has another number of fields than the header.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -71,16 +71,16 @@ def _header(path: Path, fieldnames: Sequence[str], columns: Sequence[str]) -> li
 
 
 def check_values(path: Path, rows: Sequence[Row], column: str, *, may_be_empty: bool) -> None:
-    """Refuse values that stand for a missing one, and a number that is spelled in two ways.
+    """Reject missing values, and numbers with several spellings.
 
     Args:
         path: The file, for the errors.
-        rows: Its rows.
-        column: The column of the values.
+        rows: Rows of the file.
+        column: Column of the values.
         may_be_empty: Whether an empty field has a meaning.
 
     Raises:
-        UserError: If there are such values; it names their lines.
+        UserError: If there are such values, with their lines.
     """
     missing = [row.line for row in rows if is_missing(row[column], may_be_empty=may_be_empty)]
     if missing:
@@ -112,13 +112,13 @@ def is_missing(value: str, *, may_be_empty: bool = False) -> bool:
 
 
 def without_decimals(value: str) -> str:
-    """Return a whole number without the decimal places that a program added, as 0 for 0.0."""
+    """Return a whole number without trailing decimal zeros, such as 0 for 0.0; other text as is."""
     number = re.fullmatch(r"([+-]?[0-9]+)\.0*", value)
     return number[1] if number else value
 
 
 def _lines(numbers: Sequence[int]) -> str:
-    """Return the first line numbers, and how many more there are."""
+    """Return the first line numbers and the number of the others, as text."""
     first = ", ".join(map(str, numbers[:5]))
     more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
     return f"line{'s' if len(numbers) > 1 else ''} {first}{more}"

@@ -1,4 +1,4 @@
-"""From the bytes of an image file to square RGB, as a viewer would show it."""
+"""Decoding of image files to RGB, as a viewer displays them."""
 
 import io
 import stat
@@ -13,87 +13,88 @@ from data.formats.intensity import FULL_RANGE, LARGEST_VALUE, IntensityRange, sc
 from data.formats.unsupported import FLOATING_POINT, describe_unknown_format
 
 METHOD_VERSION = 2
-"""Goes up whenever :func:`decode_image` turns the same bytes into other pixels."""
-
+"""Version of the decoding; increases if the same bytes would give other pixels."""
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What an image may be, by its first bytes. Pillow knows more formats, and hands some of them to
-other programs, such as EPS to Ghostscript; PPM is how the images of an npz file are kept."""
+"""Accepted formats. Pillow knows others, and passes some of them to other programs, such as EPS to
+Ghostscript. The images of npz files are stored as PPM."""
 
 LARGEST_FILE = 2**30
-"""Bytes of an image file: twice those of the largest image, uncompressed."""
+"""Maximum bytes of an image file: twice the size of the largest image, uncompressed."""
 
-# Large scans are no attack. From twice Pillow's limit on it refuses, which is said by name.
+# Large scans are legitimate. Pillow raises an error from twice its limit on.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def decode_image(
     encoded: bytes, image_size: int, intensity_range: IntensityRange = FULL_RANGE
 ) -> UInt8[np.ndarray, "image_size image_size 3"]:
-    """Decode one image to square RGB, as a viewer would show it.
+    """Decode an image to square RGB, as a viewer displays it.
 
-    The EXIF rotation is applied; gray and palette become RGB; transparent parts are laid on white;
-    gray of more than 8 bits is scaled from its intensity range. The image is resized to a square
-    with antialiased bilinear interpolation, whatever its aspect ratio.
+    The EXIF rotation is applied; grayscale and palette images become RGB; transparent parts are
+    blended with white; grayscale of more than 8 bits is scaled from its intensity range. The image
+    is resized to a square with antialiased bilinear interpolation, whatever its aspect ratio.
 
     Args:
-        encoded: The bytes of an image file in one of :data:`FORMATS`; of several frames the first
-            is taken. It has at most 179 million pixels (twice Pillow's limit), each of which takes
-            up to 25 bytes of memory meanwhile.
+        encoded: Bytes of an image file in one of :data:`FORMATS`; the first of several frames is
+            used. It has at most 179 million pixels (twice Pillow's limit), each of which
+            temporarily takes up to 25 bytes of memory.
         image_size: Height and width of the result, in pixels.
-        intensity_range: What becomes black and white of gray of more than 8 bits.
+        intensity_range: Range that maps to black and white in images of more than 8 bits.
 
     Returns:
         uint8 RGB, [image_size, image_size, 3].
 
     Raises:
-        Exception: Whatever Pillow raises for bytes it cannot decode, such as
-            ``DecompressionBombError`` for more pixels, before one is decoded.
+        Exception: Any exception of Pillow for bytes it cannot decode, such as
+            ``DecompressionBombError`` for more pixels, before any is decoded.
     """
     rgb = open_rgb(encoded, intensity_range)
     return np.asarray(rgb.resize((image_size, image_size), Image.Resampling.BILINEAR))
 
 
 def open_rgb(encoded: bytes, intensity_range: IntensityRange = FULL_RANGE) -> Image.Image:
-    """Decode one image to RGB in its own size, as :func:`decode_image` does before it resizes.
+    """Decode an image to RGB in its original size, as :func:`decode_image` before resizing.
 
     Args:
-        encoded: The bytes of an image file in one of :data:`FORMATS`.
-        intensity_range: What becomes black and white of gray of more than 8 bits.
+        encoded: Bytes of an image file in one of :data:`FORMATS`.
+        intensity_range: Range that maps to black and white in images of more than 8 bits.
 
     Raises:
-        Exception: Whatever Pillow raises for bytes it cannot decode.
+        Exception: Any exception of Pillow for bytes it cannot decode.
     """
     with open_image(encoded) as image:
         return to_rgb(image, intensity_range)
 
 
 def reason(error: Exception) -> str:
-    """Return why an image cannot be read or decoded, in few words: the same wherever that is said.
+    """Return why an image cannot be read or decoded, in a few words.
 
     Args:
-        error: From :func:`read_encoded`, or what Pillow raised.
+        error: Exception of :func:`read_encoded` or of Pillow.
     """
     if isinstance(error, FileNotFoundError):
         return "the file is missing"
-    if isinstance(error, OSError) and error.strerror:  # without the path, which is said already
+    if (
+        isinstance(error, OSError) and error.strerror
+    ):  # without the path, which the message already has
         return error.strerror
     return str(error).rstrip(" .") or type(error).__name__
 
 
 def open_image(encoded: bytes) -> Image.Image:
-    """Open an image by its first bytes; its pixels are not decoded yet.
+    """Open an image without decoding its pixels.
 
     Args:
-        encoded: The bytes of an image file in one of :data:`FORMATS`.
+        encoded: Bytes of an image file in one of :data:`FORMATS`.
 
     Raises:
-        UnidentifiedImageError: If they have no known format; it says what they are instead.
-        Exception: Whatever else Pillow raises for bytes it cannot open.
+        UnidentifiedImageError: If they have another format, which the message names if known.
+        Exception: Any other exception of Pillow for bytes it cannot open.
     """
     try:
         return Image.open(io.BytesIO(encoded), formats=FORMATS)
-    except UnidentifiedImageError:  # its message only names a Python object
+    except UnidentifiedImageError:  # its message names only a Python object
         raise UnidentifiedImageError(describe_unknown_format(encoded)) from None
 
 
@@ -101,29 +102,29 @@ def read_encoded(path: Path) -> bytes:
     """Return the bytes of an image file.
 
     Args:
-        path: The file; of :data:`LARGEST_FILE` bytes at most.
+        path: The file, of at most :data:`LARGEST_FILE` bytes.
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it is larger, or no file: a pipe would be waited for, a device never ends.
+        ValueError: If it is larger or not a regular file: a pipe would block, a device never ends.
     """
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
-        raise ValueError("it is no file")
+        raise ValueError("it is not a regular file")
     if found.st_size > LARGEST_FILE:
         raise ValueError(f"its file has {found.st_size} bytes; expected {LARGEST_FILE} at most")
     return path.read_bytes()
 
 
 def to_rgb(image: Image.Image, intensity_range: IntensityRange = FULL_RANGE) -> Image.Image:
-    """Return an opened image as a viewer would show it, in RGB and in its own size.
+    """Return an opened image as a viewer displays it, in RGB and in its original size.
 
     Args:
-        image: What Pillow opened; see :func:`decode_image`.
-        intensity_range: What becomes black and white of gray of more than 8 bits.
+        image: Image as Pillow opened it; see :func:`decode_image`.
+        intensity_range: Range that maps to black and white in images of more than 8 bits.
 
     Raises:
-        Exception: Whatever Pillow raises for bytes it cannot decode.
+        Exception: Any exception of Pillow for bytes it cannot decode.
     """
     white_is_zero = is_white_zero(image)
     image = ImageOps.exif_transpose(image)
@@ -138,26 +139,26 @@ def to_rgb(image: Image.Image, intensity_range: IntensityRange = FULL_RANGE) -> 
 
 
 def is_white_zero(image: Image.Image) -> bool:
-    """Tell whether an image that was opened is a TIFF in which 0 is white."""
+    """Return whether an opened image is a TIFF in which 0 is white."""
     tags = getattr(image, "tag_v2", {})
     return tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Tell whether an image is gray of more than 8 bits."""
+    """Return whether an image is grayscale of more than 8 bits."""
     return image.mode.startswith("I")
 
 
 def _deep_to_rgb(
     image: Image.Image, intensity_range: IntensityRange, white_is_zero: bool
 ) -> Image.Image:
-    """Scale a range to 0..255, where Pillow itself would clip at 255.
+    """Scale a range to 0..255, where Pillow would clip at 255.
 
-    Pillow inverts grays of up to 8 bits where white is zero, and no deeper ones.
+    Pillow inverts images in which 0 is white only up to 8 bits.
     """
     values = np.asarray(image)
     if values.min() < 0 or values.max() > LARGEST_VALUE:
-        raise ValueError("its pixels lie outside 0..65535; save it with 8 or 16 bits")
+        raise ValueError("its pixels are outside of 0 to 65535; save it with 8 or 16 bits")
     scaled = scale(values, intensity_range)
     if white_is_zero:
         scaled = 255 - scaled

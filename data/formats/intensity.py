@@ -1,4 +1,4 @@
-"""Intensity range of gray images of more than 8 bits: from their values to 0..255."""
+"""Intensity range of grayscale images of more than 8 bits: scaling of their values to 0..255."""
 
 import functools
 import hashlib
@@ -16,24 +16,24 @@ from lmf_jax.errors import UserError
 from lmf_jax.json_text import parse_json
 
 LARGEST_VALUE = 65535
-"""Of an image of 16 bits."""
+"""Largest value of an image of 16 bits."""
 
 INTENSITY_FILE = "intensity.json"
-"""The range of a prepared dataset, in its folder; ``null`` if no image has more than 8 bits."""
+"""File of the range of a prepared dataset; ``null`` if no image has more than 8 bits."""
 
 FEW_LEVELS = 64
-"""Of 256 gray levels; fewer are said to be few."""
+"""Number of gray levels, of 256, below which a remark is printed."""
 
 _FIELDS = ("low", "high", "source", "images", "largest", "used")
 _SOURCES = ("bits in use", "bits declared by the files", "given")
 
 
 class IntensityRange(NamedTuple):
-    """The values that become black and white.
+    """Values that become black and white.
 
     Attributes:
-        low: Becomes 0, as whatever is below.
-        high: Becomes 255, as whatever is above.
+        low: Value that becomes 0, as all below it.
+        high: Value that becomes 255, as all above it.
     """
 
     low: int
@@ -48,28 +48,28 @@ FULL_RANGE = IntensityRange(0, LARGEST_VALUE)
 
 
 def checked_range(low: int, high: int) -> IntensityRange:
-    """Return a range, once it is possible.
+    """Check and return a range.
 
     Args:
-        low: What becomes black.
-        high: What becomes white.
+        low: Value that becomes black.
+        high: Value that becomes white.
 
     Raises:
         ValueError: Unless ``0 <= low < high <= LARGEST_VALUE``.
     """
     if not 0 <= low < high <= LARGEST_VALUE:
-        raise ValueError(f"an intensity range is 0 <= LOW < HIGH <= {LARGEST_VALUE}")
+        raise ValueError(f"expected an intensity range 0 <= LOW < HIGH <= {LARGEST_VALUE}")
     return IntensityRange(low, high)
 
 
 def parse_range(text: str) -> IntensityRange:
-    """Read ``LOW,HIGH``.
+    """Parse ``LOW,HIGH``.
 
     Args:
-        text: As typed.
+        text: Value of the flag.
 
     Raises:
-        UserError: If it is none.
+        UserError: If it is not an intensity range.
     """
     numbers = re.fullmatch(r"\s*(\d{1,6})\s*,\s*(\d{1,6})\s*", text, re.ASCII)
     try:
@@ -78,16 +78,16 @@ def parse_range(text: str) -> IntensityRange:
         return checked_range(int(numbers[1]), int(numbers[2]))
     except ValueError:
         raise UserError(
-            f"--intensity-range is {text!r}; expected LOW,HIGH, two whole numbers of 0 to "
+            f"--intensity-range is {text!r}; expected LOW,HIGH, two whole numbers from 0 to "
             f"{LARGEST_VALUE}, such as 0,4095."
         ) from None
 
 
 def recorded_range(value: object) -> IntensityRange | None:
-    """Return the range that a run recorded of its data; None where it recorded none.
+    """Return the range that a run recorded, or None if it recorded none.
 
     Args:
-        value: From JSON: None, or low and high.
+        value: Value from JSON: None, or low and high.
 
     Raises:
         ValueError: If it is anything else.
@@ -95,7 +95,7 @@ def recorded_range(value: object) -> IntensityRange | None:
     if value is None:
         return None
     if not isinstance(value, list) or [type(number) for number in value] != [int, int]:
-        raise ValueError("an intensity range is two whole numbers")
+        raise ValueError("expected an intensity range of two whole numbers")
     return checked_range(*value)
 
 
@@ -105,8 +105,8 @@ def scale(
     """Scale intensities to 0..255: ``round(255 * (value - low) / (high - low))``, clipped.
 
     Args:
-        values: Whole numbers of 0 to :data:`LARGEST_VALUE`, of any integer type.
-        intensity_range: What becomes 0 and 255.
+        values: Whole numbers from 0 to :data:`LARGEST_VALUE`, of any integer type.
+        intensity_range: Range that maps to 0 and 255.
     """
     return _table(intensity_range)[values]
 
@@ -119,11 +119,11 @@ def _table(intensity_range: IntensityRange) -> UInt8[np.ndarray, " values"]:
 
 
 def fingerprint_with_range(fingerprint: str, intensity_range: IntensityRange) -> str:
-    """Return the fingerprint of data that are read by an intensity range.
+    """Return the fingerprint of data with an intensity range.
 
     Args:
-        fingerprint: SHA-256, in hex, over the data; it stays for :data:`FULL_RANGE`.
-        intensity_range: What becomes black and white.
+        fingerprint: SHA-256, in hex, over the data; unchanged for :data:`FULL_RANGE`.
+        intensity_range: Range that maps to black and white.
     """
     if intensity_range == FULL_RANGE:
         return fingerprint
@@ -132,15 +132,15 @@ def fingerprint_with_range(fingerprint: str, intensity_range: IntensityRange) ->
 
 @dataclass(frozen=True)
 class Intensities:
-    """The intensity range of a dataset, and what it comes from.
+    """Intensity range of a dataset and its source.
 
     Attributes:
-        low: Becomes 0.
-        high: Becomes 255.
+        low: Value that becomes 0.
+        high: Value that becomes 255.
         source: "bits in use", "bits declared by the files" or "given".
         images: Number of images of more than 8 bits.
-        largest: The largest value in them.
-        used: Between which values 99.9 % of their pixels lie.
+        largest: Largest value in these images.
+        used: Range of the central 99.9 % of their pixels.
     """
 
     low: int
@@ -157,7 +157,7 @@ class Intensities:
 
     @property
     def line(self) -> str:
-        """The range and its source, as one printed line."""
+        """Line of text with the range and its source."""
         is_given = self.source == "given"
         origin = "as given" if is_given else f"{self.high.bit_length()} {self.source}"
         text = (
@@ -168,7 +168,7 @@ class Intensities:
         levels = round(255 * (int(used[1]) - int(used[0])) / (self.high - self.low)) + 1
         if levels < min(FEW_LEVELS, self.used[1] - self.used[0] + 1):
             text += (
-                f"; 99.9 % of the pixels lie in {self.used[0]} to {self.used[1]} and share "
+                f"; 99.9 % of the pixels are in {self.used[0]} to {self.used[1]} and share "
                 f"{levels} of 256 gray levels; python -m data prepare keeps more of them by "
                 f"--intensity-range {self.used[0]},{self.used[1]}"
             )
@@ -178,15 +178,15 @@ class Intensities:
 def with_range(
     found: Intensities | None, given: IntensityRange | None, name: str
 ) -> Intensities | None:
-    """Return intensities with the range that a person gave, if one was given.
+    """Return intensities with the range that the user gave, if any.
 
     Args:
-        found: What was found in the images.
-        given: The range; None leaves what was found.
+        found: Intensities of the images.
+        given: Range of the user; None keeps the found one.
         name: Name of the dataset, for the error.
 
     Raises:
-        UserError: If a range is given, and no image has more than 8 bits.
+        UserError: If a range is given and no image has more than 8 bits.
     """
     if given is None:
         return found
@@ -198,11 +198,11 @@ def with_range(
 
 
 def write_intensities(folder: Path, found: Intensities | None) -> None:
-    """Write the record into the folder of a prepared dataset.
+    """Record intensities in the folder of a prepared dataset.
 
     Args:
         folder: The folder.
-        found: What is recorded.
+        found: Intensities to record.
     """
     content = None if found is None else asdict(found)
     with replacing(folder / INTENSITY_FILE) as file:
@@ -210,13 +210,13 @@ def write_intensities(folder: Path, found: Intensities | None) -> None:
 
 
 def read_intensities(folder: Path) -> Intensities | None:
-    """Return what is recorded in a folder; None if that is nothing.
+    """Return the intensities recorded in a folder, or None if there are none.
 
     Args:
-        folder: The folder of a prepared dataset.
+        folder: Folder of a prepared dataset.
 
     Raises:
-        ValueError: If the record is none.
+        ValueError: If the record is invalid.
         OSError: If it cannot be read.
     """
     path = folder / INTENSITY_FILE
@@ -229,7 +229,7 @@ def read_intensities(folder: Path) -> Intensities | None:
         low, high, source, images, largest, (first, last) = (content[key] for key in _FIELDS)
         numbers = low, high, images, largest, first, last
         if source not in _SOURCES or any(type(number) is not int for number in numbers):
-            raise ValueError("a number or a source is none")
+            raise ValueError("invalid number or source")
         checked_range(low, high)
     except (TypeError, KeyError, ValueError) as error:
         raise ValueError(f"{INTENSITY_FILE} holds no intensity range") from error

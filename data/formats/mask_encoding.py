@@ -19,7 +19,7 @@ OKABE_ITO = (
     (213, 94, 0),
     (204, 121, 167),
 )
-"""Colors of the classes 1 to 7, which the color-blind tell apart."""
+"""Colors of the classes 1 to 7, distinguishable with color blindness."""
 
 
 def _spread_colors(count: int) -> tuple[tuple[int, int, int], ...]:
@@ -32,8 +32,8 @@ def _spread_colors(count: int) -> tuple[tuple[int, int, int], ...]:
 PALETTE = ((0, 0, 0), *OKABE_ITO, *_spread_colors(MOST_CLASSES - 1 - len(OKABE_ITO)))
 """Color of every class id: black for the background.
 
-Pillow stores as many bits a pixel as the palette needs, so a shorter one would cut class ids off.
-White does not occur: the reader takes a mask in black and white for one of two classes.
+Pillow stores as many bits per pixel as the palette needs, so a shorter one would truncate class
+ids. White does not occur, since the reader takes a black and white mask for one of two classes.
 """
 
 
@@ -42,8 +42,8 @@ def save_mask(ids: Integer[np.ndarray, "height width"], size: tuple[int, int], p
 
     Args:
         ids: Class of every pixel, below :data:`data.formats.masks.MOST_CLASSES`.
-        size: Width and height of the file, those of the image.
-        path: The file to write.
+        size: Width and height of the image, and so of the file.
+        path: File to write.
     """
     mask = Image.fromarray(ids.astype(np.uint8))
     mask.putpalette([channel for color in PALETTE for channel in color])

@@ -1,7 +1,7 @@
-"""From the bytes of a mask to the class of every pixel.
+"""Decoding of masks to class ids.
 
-A mask is a picture of class ids, or of two classes in black and white. It is read as it was meant
-and never as it looks: nothing is interpolated, and no color is taken for a class.
+A mask is an image of class ids, or of two classes in black and white. Its stored values count, not
+its appearance: they are not interpolated, and colors do not encode classes.
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ from data.sources import ImageSource
 from lmf_jax.errors import UserError
 
 MASK_VERSION = 2
-"""Goes up whenever :func:`decode_mask` turns the same bytes into other classes."""
+"""Version of the decoding; increases if the same bytes would give other classes."""
 
 MOST_CLASSES = 256
-"""As many as fit into a byte."""
+"""Maximum number of classes: the values of a byte."""
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 
@@ -29,11 +29,10 @@ def decode_mask(
 ) -> UInt8[np.ndarray, "image_size image_size"]:
     """Decode a mask to a square of class ids, aligned with ``decode_image``.
 
-    Every pixel takes the class at its center; the pixels of the resized image have the same
-    centers.
+    Every pixel gets the class at its center; the pixels of the resized image have the same centers.
 
     Args:
-        encoded: The bytes of a file in one of ``formats.images.FORMATS``; see :func:`read_mask`.
+        encoded: Bytes of a file in one of ``formats.images.FORMATS``; see :func:`read_mask`.
         image_size: Height and width of the result, in pixels.
         num_classes: Number of classes; see :func:`class_ids`.
 
@@ -41,28 +40,27 @@ def decode_mask(
         uint8 class ids, [image_size, image_size].
 
     Raises:
-        Exception: Whatever Pillow raises for bytes it cannot decode.
-        ValueError: If the picture is no mask of so many classes.
+        Exception: Any exception of Pillow for bytes it cannot decode.
+        ValueError: If it is not a mask of this number of classes.
     """
     mask = Image.fromarray(class_ids(read_mask(encoded), num_classes))
     return np.asarray(mask.resize((image_size, image_size), Image.Resampling.NEAREST))
 
 
 def read_mask(encoded: bytes) -> UInt8[np.ndarray, "height width"]:
-    """Return the value of every pixel of a mask in its own size, turned as EXIF says.
+    """Return the value of every pixel of a mask in its original size, with EXIF rotation.
 
-    The value is the gray as the file stores it, or the index into the palette: a TIFF whose
-    PhotometricInterpretation is WhiteIsZero has the same class ids as any other. Where what is used
-    of a palette, or of the grays, is black and white alone, the color counts: whether 0 is white
-    or black is then any program's choice.
+    The value is the stored gray value or the index into the palette, so a TIFF whose
+    PhotometricInterpretation is WhiteIsZero has the same class ids as any other. If a mask uses
+    only black and white, the color counts, since programs differ in which of them is 0.
 
     Args:
-        encoded: The bytes of a file in one of ``formats.images.FORMATS``, of at most 179 million
-            pixels; of several frames the first is taken.
+        encoded: Bytes of a file in one of ``formats.images.FORMATS``, of at most 179 million
+            pixels; the first of several frames is used.
 
     Raises:
-        Exception: Whatever Pillow raises for bytes it cannot decode.
-        ValueError: If it is in color, transparent, or has values above 255.
+        Exception: Any exception of Pillow for bytes it cannot decode.
+        ValueError: If it has colors, is transparent, or has values above 255.
     """
     with open_image(encoded) as opened:
         step, white_is_zero = _gray_step(opened), is_white_zero(opened)
@@ -87,8 +85,8 @@ def read_mask(encoded: bytes) -> UInt8[np.ndarray, "height width"]:
 
 
 def _gray_step(image: Image.Image) -> int:
-    """Return by what Pillow multiplies the gray of an image: to 0..255 from fewer bits."""
-    tiles = getattr(image, "tile", ())  # of a file whose pixels are not decoded yet
+    """Return the factor by which Pillow scales gray values of fewer than 8 bits to 0..255."""
+    tiles = getattr(image, "tile", ())  # present until the pixels are decoded
     arguments = tiles[0].args if tiles else None
     rawmode = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return {"L;2": 85, "L;4": 17}.get(str(rawmode)[:3], 1)
@@ -97,9 +95,9 @@ def _gray_step(image: Image.Image) -> int:
 def _stored_or_black_and_white(
     shown: UInt8[np.ndarray, "height width"], step: int, white_is_zero: bool
 ) -> UInt8[np.ndarray, "height width"]:
-    """Undo what Pillow does to show gray, unless it is black and white alone.
+    """Undo Pillow's conversion of gray values, unless they are only black and white.
 
-    Zeros alone are the background, as class ids have it.
+    Zeros alone are the background, as with class ids.
     """
     stored = (255 - shown if white_is_zero else shown) // step
     is_black_and_white = np.isin(shown, (0, 255)).all() and stored.any()
@@ -119,7 +117,7 @@ def _indices_or_black_and_white(image: Image.Image) -> UInt8[np.ndarray, "height
 
 
 def _bytes_of(values: np.ndarray) -> UInt8[np.ndarray, "height width"]:
-    """Return deep gray as bytes, as far as it is no deeper than they are."""
+    """Return 16-bit values as bytes; raise ``ValueError`` if they do not fit."""
     narrow = np.clip(values, 0, 255).astype(np.uint8)
     if np.any(narrow != values):
         raise ValueError(f"its values reach from {values.min()} to {values.max()}, not 0 to 255")
@@ -131,15 +129,15 @@ def class_ids(
 ) -> UInt8[np.ndarray, "height width"]:
     """Return the class of every pixel of a mask.
 
-    Of two classes a mask may be black and white instead; the lighter half of the grays, 128 and
-    more, is then the foreground, as at the edges of masks that were resized.
+    A mask of two classes may be black and white instead; values from 128 are then the foreground,
+    which includes the gray edges of masks that were resized.
 
     Args:
-        values: From :func:`read_mask`.
+        values: Result of :func:`read_mask`.
         num_classes: Number of classes.
 
     Raises:
-        ValueError: If there are values that are no class.
+        ValueError: If a value is not a class id.
     """
     largest = int(values.max())
     if num_classes == 2 and largest >= 128:
@@ -156,10 +154,10 @@ def class_ids(
 def count_mask_pixels(
     masks: ImageSource, ids: Shaped[np.ndarray, " n"], num_classes: int
 ) -> Int64[np.ndarray, "n num_classes"]:
-    """Return how many pixels of every mask, in its own size, each class has.
+    """Return the number of pixels of each class in every mask, in its original size.
 
     Args:
-        masks: The encoded masks.
+        masks: Encoded masks.
         ids: Name of every image, unicode [n].
         num_classes: Number of classes.
 
@@ -171,8 +169,11 @@ def count_mask_pixels(
         encoded = masks[row]
         try:
             pixels = class_ids(read_mask(encoded), num_classes)
-        except Exception as error:  # Pillow's formats raise nearly everything
-            raise UserError(f"Mask {ids[row]} cannot be decoded ({reason(error)}).") from error
+        except Exception as error:  # Pillow raises exceptions of many types
+            raise UserError(
+                f"Mask {ids[row]} cannot be decoded ({reason(error)}); replace its file and "
+                "prepare the dataset again."
+            ) from error
         return np.bincount(pixels.ravel(), minlength=num_classes)
 
     with ThreadPoolExecutor() as pool:
@@ -181,10 +182,10 @@ def count_mask_pixels(
 
 
 def format_values(values: Sequence[int]) -> str:
-    """Return values for people, the first and the last of many.
+    """Return values as text; of many, the first and the last.
 
     Args:
-        values: In ascending order.
+        values: Values in ascending order.
     """
     shown = [str(value) for value in values]
     if len(shown) > 10:

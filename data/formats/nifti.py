@@ -1,7 +1,7 @@
-"""NIfTI files: volumes with their axes as they lie in the body.
+"""Reading and writing of NIfTI files, with axes in the orientation of the body.
 
-nibabel parses the header and knows about orientations. Nothing that a header claims is believed
-before it is compared with the file, so a small file cannot take much memory or time.
+nibabel parses the header and converts orientations. The sizes in a header are compared with the
+file before they are used, so a small file cannot take much memory or time.
 """
 
 import contextlib
@@ -22,33 +22,33 @@ from data.storage import replacing
 from lmf_jax.errors import UserError
 
 LARGEST_VOLUME = 2**29
-"""Voxels of a volume: 2 GiB as float32, twice the largest scan of a whole trunk."""
+"""Maximum number of voxels: 2 GiB as float32, twice the largest scan of a whole trunk."""
 
 SPACINGS = (0.05, 50.0)
-"""Edges that a voxel may have, in mm."""
+"""Range of the size of a voxel, in mm."""
 
 LABEL_TOLERANCE = 1e-3
-"""Tolerance of a stored label: scaling by slope and intercept rounds."""
+"""Tolerance of stored labels, which scaling by slope and intercept rounds."""
 
 _CHUNK = 2**24
 _LONGEST_EXTENSIONS = 2**24
 _DEFLATE_RATIO = 1032
-"""Bytes that one byte can become at most, by the format."""
+"""Maximum compression ratio of the format."""
 
 
 @dataclass(frozen=True, eq=False)
 class NiftiFile:
-    """A NIfTI file whose header was read and found possible.
+    """NIfTI file with a header that was read and checked.
 
     Attributes:
         path: The file.
-        shape: Voxels along the axes, as they are stored.
+        shape: Voxels along the stored axes.
         dtype: Type of the stored values.
         offset: Bytes before the first voxel.
-        scaling: Slope and intercept of the stored values; None for each that has no effect.
-        orientation: nibabel's: for every stored axis the axis of the body and the direction.
-        affine: From voxels of the turned volume to mm, both in the order x (to the right), y (to
-            the front), z (upwards).
+        scaling: Slope and intercept of the stored values; None for each without effect.
+        orientation: Orientation as in nibabel: axis of the body and direction of every stored axis.
+        affine: Transformation from voxels of the reoriented volume to mm, both in the order x (to
+            the right), y (to the front), z (upwards).
     """
 
     path: Path
@@ -60,22 +60,22 @@ class NiftiFile:
     affine: Float64[np.ndarray, "4 4"]
 
     @property
-    def turned_shape(self) -> tuple[int, int, int]:
+    def oriented_shape(self) -> tuple[int, int, int]:
         """Voxels along z, y, x."""
         sizes = dict(zip(self.orientation[:, 0].astype(int).tolist(), self.shape, strict=True))
         return sizes[2], sizes[1], sizes[0]
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """Edges of a voxel along z, y, x in mm."""
+        """Size of a voxel along z, y, x in mm."""
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
         return z, y, x
 
     def read_image(self) -> Float32[np.ndarray, "depth height width"]:
-        """Read the values.
+        """Read the values of an image.
 
         Returns:
-            Float32, its axes z (upwards), y (to the front) and x (to the right).
+            float32, with the axes z (upwards), y (to the front) and x (to the right).
 
         Raises:
             UserError: If the file is damaged, or a value is not finite.
@@ -86,22 +86,22 @@ class NiftiFile:
                 image[part] = values
             if not np.isfinite(image[part]).all():
                 raise UserError(
-                    f"{self.path} holds a value that is no finite number; mend it or fetch it anew."
+                    f"{self.path} has a value that is not finite; repair it or download it again."
                 )
-        return self._turned(image)
+        return self._oriented(image)
 
     def read_labels(self, values: Sequence[int]) -> UInt8[np.ndarray, "depth height width"]:
         """Read a label map.
 
         Args:
-            values: The label that stands for each class, by class id.
+            values: Label of every class, by class id.
 
         Returns:
-            Class ids, the axes as in :meth:`read_image`. A value within
+            Class ids, with the axes of :meth:`read_image`. A value within
             :data:`LABEL_TOLERANCE` of a label counts as that label.
 
         Raises:
-            UserError: If the file is damaged, or holds another label.
+            UserError: If the file is damaged, or has another label.
         """
         ids = np.empty(math.prod(self.shape), np.uint8)
         for part, stored in self._chunks():
@@ -113,18 +113,18 @@ class NiftiFile:
                 known |= here
             if not known.all():
                 raise UserError(
-                    f"{self.path} holds the label {stored[~known][0]:.9g}; expected "
+                    f"{self.path} has the label {stored[~known][0]:.9g}; expected "
                     f"{', '.join(map(str, values))}."
                 )
-        return self._turned(ids)
+        return self._oriented(ids)
 
     def _chunks(self) -> Iterator[tuple[slice, Shaped[np.ndarray, " _"]]]:
-        """Yield the values piece by piece, in the order of the file, and where they belong."""
+        """Yield the values in chunks in the order of the file, each with its slice."""
         from nibabel.volumeutils import apply_read_scaling
 
         count = math.prod(self.shape)
         most = _CHUNK // self.dtype.itemsize
-        with _reading(self.path) as stream:
+        with _open_stream(self.path) as stream:
             stream.read(self.offset)
             for start in range(0, count, most):
                 part = slice(start, min(count, start + most))
@@ -135,10 +135,10 @@ class NiftiFile:
                 with np.errstate(over="ignore", invalid="ignore"):
                     values = apply_read_scaling(np.frombuffer(content, self.dtype), *self.scaling)
                 yield part, values
-            if stream.read(1):  # gzip compares its checksum at the end, and not before
-                raise ValueError("it goes on behind its last voxel")
+            if stream.read(1):  # gzip compares its checksum only at the end
+                raise ValueError("it continues after its last voxel")
 
-    def _turned(self, values: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, "d h w"]:
+    def _oriented(self, values: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, "d h w"]:
         from nibabel.orientations import apply_orientation
 
         stored = values.reshape(self.shape, order="F")
@@ -152,17 +152,17 @@ def open_nifti(path: Path) -> NiftiFile:
         path: The file.
 
     Raises:
-        UserError: If it cannot be read, is no NIfTI file of one volume, claims what it cannot hold
-            or what no scanner makes, or nibabel is not installed.
+        UserError: If it cannot be read, is not a NIfTI file of one volume, has a header that does
+            not fit the file or is implausible, or nibabel is not installed.
     """
     try:
         import nibabel
     except ImportError:
         raise UserError(
-            "NIfTI files are read by nibabel, which is not installed; run: "
+            "Reading NIfTI files needs nibabel, which is not installed; run: "
             "pip install -e '.[volumes]'"
         ) from None
-    with _reading(path) as stream, np.errstate(all="ignore"):
+    with _open_stream(path) as stream, np.errstate(all="ignore"):
         header = _parse_header(stream)
         shape, dtype = header.get_data_shape(), header.get_data_dtype()
         while len(shape) > 3 and shape[-1] == 1:  # one volume of a series
@@ -182,11 +182,11 @@ def open_nifti(path: Path) -> NiftiFile:
 def write_label_map(
     path: Path, values: UInt8[np.ndarray, "depth height width"], like: NiftiFile
 ) -> None:
-    """Write a label map voxel by voxel over a volume, in the order of that volume's file.
+    """Write a label map with the grid and the stored orientation of a volume.
 
     Args:
-        path: The file, compressed by gzip.
-        values: The label of every voxel, the axes as in :meth:`NiftiFile.read_image`.
+        path: File to write, compressed by gzip.
+        values: Label of every voxel, with the axes of :meth:`NiftiFile.read_image`.
         like: The volume.
     """
     from nibabel import Nifti1Image, orientations
@@ -197,7 +197,7 @@ def write_label_map(
     turn = orientations.inv_ornt_aff(like.orientation, like.shape)
     image = Nifti1Image(stored, like.affine @ np.linalg.inv(turn))
     image.header.set_xyzt_units("mm")
-    # Some programs read the one transformation and some the other.
+    # Programs differ in which of the two transformations they read.
     image.set_sform(image.affine, code="scanner")
     image.set_qform(image.affine, code="scanner")
     with replacing(path) as file:
@@ -205,34 +205,34 @@ def write_label_map(
 
 
 def check_same_space(file: NiftiFile, other: NiftiFile) -> None:
-    """Refuse two volumes whose voxels do not lie at the same places.
+    """Reject two volumes with different grids.
 
-    The corners may be half a voxel apart: headers are rounded, and a rotation is written in two
+    The corners may be half a voxel apart, since headers are rounded and represent a rotation in two
     ways.
 
     Args:
-        file: One file.
-        other: Another one of the same case.
+        file: File of a case.
+        other: Another file of the same case.
 
     Raises:
-        UserError: If shapes or places differ.
+        UserError: If shapes or positions differ.
     """
-    shape = file.turned_shape
-    if other.turned_shape != shape:
+    shape = file.oriented_shape
+    if other.oriented_shape != shape:
         raise UserError(
-            f"{other.path} has {_by(other.turned_shape)} voxels and {file.path.name} {_by(shape)}; "
-            "expected the same grid."
+            f"{other.path} has {_by(other.oriented_shape)} voxels and {file.path.name} "
+            f"{_by(shape)}; expected the same grid."
         )
     corners = np.array([[*c, 1] for c in itertools.product(*((0, n - 1) for n in shape[::-1]))])
     apart = np.linalg.norm(corners @ (file.affine - other.affine).T, axis=1).max()
     if not apart <= min(file.spacing) / 2:
         raise UserError(
-            f"{other.path} lies up to {apart:.3g} mm from {file.path.name}; expected the same grid."
+            f"{other.path} is up to {apart:.3g} mm from {file.path.name}; expected the same grid."
         )
 
 
 def _parse_header(stream: io.BufferedIOBase) -> Any:
-    """Return nibabel's header of a single file; raises anything if there is none."""
+    """Return the header of a single-file NIfTI; raise any exception if it has none."""
     import nibabel
 
     kinds = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
@@ -244,20 +244,20 @@ def _parse_header(stream: io.BufferedIOBase) -> Any:
             if header["magic"].item()[:3] not in (b"n+1", b"n+2"):
                 raise ValueError("its voxels are not in the same file")
             return header
-    raise ValueError("it begins otherwise")
+    raise ValueError("it has no NIfTI header")
 
 
 def _check_values(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
     if len(shape) != 3 or min(shape) < 1:
         raise UserError(
-            f"{path} holds {_by(shape) or 'no'} values; expected one volume of three dimensions."
+            f"{path} has {_by(shape) or 'no'} values; expected one volume of three dimensions."
         )
     if math.prod(shape) > LARGEST_VOLUME:
         raise UserError(
-            f"{path} claims {_by(shape)} voxels; expected {LARGEST_VOLUME} in all at most."
+            f"{path} claims {_by(shape)} voxels; expected at most {LARGEST_VOLUME} in all."
         )
     if dtype.kind not in "iuf":
-        raise UserError(f"{path} holds {dtype.name} values; expected one plain number a voxel.")
+        raise UserError(f"{path} has {dtype.name} values; expected one real number per voxel.")
 
 
 def _check_size(
@@ -272,8 +272,8 @@ def _check_size(
     claimed = offset + math.prod(shape) * dtype.itemsize
     if claimed > size * (_DEFLATE_RATIO if kind is gzip.GzipFile else 1):
         raise UserError(
-            f"{path} is cut short: its header claims {claimed} bytes, more than {size} can hold; "
-            "fetch it again."
+            f"{path} is truncated: its header claims {claimed} bytes, more than {size} bytes can "
+            "hold; download it again."
         )
 
 
@@ -282,11 +282,11 @@ def _check_spacing(path: Path, affine: Float64[np.ndarray, "4 4"]) -> None:
     if not (np.isfinite(affine).all() and np.all((edges >= SPACINGS[0]) & (edges <= SPACINGS[1]))):
         raise UserError(
             f"{path} claims voxels of {' x '.join(f'{edge:.3g}' for edge in edges)} mm; expected "
-            f"edges of {SPACINGS[0]} to {SPACINGS[1]:g} mm."
+            f"{SPACINGS[0]} to {SPACINGS[1]:g} mm along each axis."
         )
-    # The volume of a voxel over that of a box with its edges: 1 for right angles.
+    # Volume of a voxel relative to a box with the same edges: 1 for right angles.
     if not abs(np.linalg.det(affine[:3, :3] / edges)) > 0.5:
-        raise UserError(f"{path} claims axes that are no three directions; mend its header.")
+        raise UserError(f"{path} claims axes that do not span three dimensions; repair its header.")
 
 
 def _by(shape: Sequence[int]) -> str:
@@ -294,8 +294,8 @@ def _by(shape: Sequence[int]) -> str:
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[io.BufferedIOBase]:
-    """Open a file, through gzip if it is compressed; what goes wrong becomes one sentence."""
+def _open_stream(path: Path) -> Iterator[io.BufferedIOBase]:
+    """Open a file, with gzip if it is compressed; convert every exception to ``UserError``."""
     try:
         with path.open("rb") as file:
             is_compressed = file.read(2) == b"\x1f\x8b"
@@ -308,9 +308,9 @@ def _reading(path: Path) -> Iterator[io.BufferedIOBase]:
     except UserError:
         raise
     except FileNotFoundError:
-        raise UserError(f"{path} is missing.") from None
-    except Exception as error:  # gzip, zlib, struct and nibabel have no error in common
+        raise UserError(f"{path} is missing; check the folder of the download.") from None
+    except Exception as error:  # gzip, zlib, struct and nibabel share no base exception
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise UserError(
-            f"{path} is damaged or no NIfTI file ({reason[:120]}); fetch it again."
+            f"{path} is damaged or not a NIfTI file ({reason[:120]}); download it again."
         ) from error

@@ -6,7 +6,7 @@ import warnings
 from PIL import TiffImagePlugin
 
 FLOATING_POINT = "floating-point pixels have no fixed range; save it with 8 or 16 bits"
-"""Why images with such pixels are refused."""
+"""Reason why images with floating-point pixels are rejected."""
 
 SIGNATURES = (
     (0, b"%PDF", "a PDF document"),
@@ -19,10 +19,10 @@ SIGNATURES = (
 
 
 def describe_unknown_format(encoded: bytes) -> str:
-    """Return why a file has no known format, in few words.
+    """Return why a file has no supported format, in a few words.
 
     Args:
-        encoded: The bytes of the file.
+        encoded: Bytes of the file.
     """
     if not encoded:
         return "no known format: the file is empty"
@@ -34,12 +34,12 @@ def describe_unknown_format(encoded: bytes) -> str:
         if encoded.startswith(signature, position):
             return f"it is {kind}, not an image"
     if encoded.startswith((b"II*\0", b"MM\0*")):
-        return _why_unknown_tiff(encoded)
+        return _describe_unknown_tiff(encoded)
     return "no known format"
 
 
-def _why_unknown_tiff(encoded: bytes) -> str:
-    """Return which pixels of a TIFF Pillow cannot read."""
+def _describe_unknown_tiff(encoded: bytes) -> str:
+    """Return the type of pixels of a TIFF that Pillow cannot read."""
     try:
         stream = io.BytesIO(encoded)
         with warnings.catch_warnings(action="ignore"):
@@ -49,12 +49,12 @@ def _why_unknown_tiff(encoded: bytes) -> str:
             bits = tags[TiffImagePlugin.BITSPERSAMPLE]
             kinds = tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))
             white_is_zero = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
-    except Exception:  # Pillow's formats raise nearly everything
+    except Exception:  # Pillow raises exceptions of many types
         return "no known format"
     if 3 in kinds:
         return FLOATING_POINT
-    of_white = ", of which 0 is white" if white_is_zero else ""
+    inverted = " in which 0 is white" if white_is_zero else ""
     return (
-        f"a TIFF of {'+'.join(map(str, bits))} bits a pixel{of_white}, which cannot be read; save "
-        "it with 8 or 16 bits"
+        f"a TIFF of {'+'.join(map(str, bits))} bits per pixel{inverted} cannot be read; save it "
+        "with 8 or 16 bits"
     )

@@ -1,4 +1,4 @@
-"""Image files that belong to no dataset: what a trained model is asked about."""
+"""Inputs of inference from image files outside of a dataset."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,28 +18,28 @@ from lmf_jax.errors import UserError
 
 
 def image_files(path: str | Path) -> list[Path]:
-    """Return an image file alone, or the image files right in a folder, by name.
+    """Return an image file, or the image files directly in a folder, sorted by name.
 
     Args:
-        path: The file or the folder.
+        path: File or folder.
 
     Raises:
-        UserError: If there is nothing at the path, or a folder without an image.
+        UserError: If the path does not exist, or is a folder without images.
     """
     path = Path(path).expanduser()
     if path.is_file():
         return [path]
     if not path.exists():
-        raise UserError(f"There is no {path}; expected an image or a folder of images.")
+        raise UserError(f"{path} does not exist; expected an image or a folder of images.")
     return [path / name for name in images_in(path)]
 
 
 def skipped_lines(path: str | Path, output: Path) -> list[str]:
-    """Return a line for each kind of files and folders that :func:`image_files` passes over.
+    """Return a line for each type of file, and for folders, that :func:`image_files` skips.
 
     Args:
-        path: An image file, which passes over nothing, or a folder.
-        output: The file or folder of the results, which is not told.
+        path: Folder, or an image file, for which there are no lines.
+        output: File or folder of the results, which is left out of the lines.
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
@@ -53,19 +53,19 @@ def skipped_lines(path: str | Path, output: Path) -> list[str]:
 
 @dataclass(eq=False)
 class InferenceImages:
-    """Batches of image files, decoded and resized ahead by threads.
+    """Batches of image files, decoded and resized in advance by threads.
 
-    A file that cannot be decoded stops nothing: its place in the batch is masked.
+    A file that cannot be decoded raises no error: it is masked in its batch.
 
     Attributes:
         files: The image files.
         image_size: Height and width of the images, in pixels.
-        batch_size: Images in a batch; the last is filled up.
-        intensity_range: What becomes black and white of gray of more than 8 bits: that of the
-            images which the model was trained on. None where no such image was among them.
-        broken: Why a file could not be decoded, by its place among the files; complete after a
-            pass over the batches.
-        deep: Places of the files that are gray of more than 8 bits; complete as well.
+        batch_size: Images in a batch; the last batch is padded.
+        intensity_range: Range that maps to black and white in images of more than 8 bits, as in the
+            training images. None if none of these had more than 8 bits.
+        broken: Reason of each file that cannot be decoded, by its index; complete after a pass over
+            the batches.
+        deep: Indices of the grayscale files of more than 8 bits; complete after a pass.
     """
 
     files: Sequence[Path]
@@ -76,36 +76,36 @@ class InferenceImages:
     deep: set[int] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
-        """Yield ``{"image", "label", "mask"}``; the label is the place among the files."""
+        """Yield ``{"image", "label", "mask"}``; the label is the index of the file."""
         starts = grain.MapDataset.range(0, len(self.files), self.batch_size)
         return Stream(starts.map(self._batch), DECODE_OPTIONS)
 
     def _batch(self, start: int) -> EvaluationBatch:
-        places = range(start, min(start + self.batch_size, len(self.files)))
+        indices = range(start, min(start + self.batch_size, len(self.files)))
         shape = (self.image_size, self.image_size, 3)
         batch: EvaluationBatch = {
             "image": np.zeros((self.batch_size, *shape), np.uint8),
             "label": np.arange(start, start + self.batch_size, dtype=np.int32),
             "mask": np.zeros(self.batch_size, np.bool_),
         }
-        for i, place in enumerate(places):
+        for i, index in enumerate(indices):
             try:
-                batch["image"][i] = self._decode(place)
-            except Exception as error:  # Pillow's formats raise nearly everything
-                self.broken[place] = reason(error)
+                batch["image"][i] = self._decode(index)
+            except Exception as error:  # Pillow raises exceptions of many types
+                self.broken[index] = reason(error)
             else:
                 batch["mask"][i] = True
         return batch
 
-    def _decode(self, place: int) -> UInt8[np.ndarray, "height width 3"]:
-        encoded = read_encoded(self.files[place])
+    def _decode(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
+        encoded = read_encoded(self.files[index])
         with open_image(encoded) as image:
             if is_deep(image):
-                self.deep.add(place)
+                self.deep.add(index)
         return decode_image(encoded, self.image_size, self.intensity_range or FULL_RANGE)
 
     def remarks(self) -> list[str]:
-        """Return a line if images were scaled without knowing how; after a pass."""
+        """Return a remark if images were scaled without a recorded range, after a pass."""
         if not self.deep or self.intensity_range is not None:
             return []
         return [

@@ -1,4 +1,4 @@
-"""Volumes that belong to no dataset: what a trained model is asked about, and its answer."""
+"""Inputs and outputs of inference from volumes outside of a dataset."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ from lmf_jax.errors import UserError
 
 
 def find_inference_cases(spec: VolumeSpec, path: str | Path) -> list[CaseFiles]:
-    """Return the case in a folder, or the cases in the folders right in it, by name.
+    """Return the case in a folder, or the cases in its sub-folders, sorted by name.
 
-    What holds at least one image of a case is one; a label map is not needed.
+    A folder is a case if it has at least one image of it; a label map is not needed.
 
     Args:
-        spec: The dataset that they are like.
+        spec: Specification of the dataset of the model.
         path: The folder.
 
     Raises:
@@ -43,16 +43,16 @@ def find_inference_cases(spec: VolumeSpec, path: str | Path) -> list[CaseFiles]:
             return cases
     example = spec.case_of(Path("CASE"))
     files = ", ".join(f"{name}.nii.gz" for name in example.images)
-    raise UserError(f"{path} holds no case; expected a folder CASE with {files}, or such folders.")
+    raise UserError(f"{path} has no case; expected a folder CASE with {files}, or such folders.")
 
 
 def skipped_lines(path: str | Path, cases: Sequence[CaseFiles], output: Path) -> list[str]:
-    """Return a line for each kind of file and folder that is not part of a case.
+    """Return a line for each type of file, and for folders, that are not part of a case.
 
     Args:
         path: The folder.
-        cases: From :func:`find_inference_cases`.
-        output: The folder of the results, which is not told.
+        cases: Result of :func:`find_inference_cases`.
+        output: Folder of the results, which is left out of the lines.
     """
     folder = Path(path).expanduser()
     if cases[0].folder != folder:
@@ -66,14 +66,14 @@ def skipped_lines(path: str | Path, cases: Sequence[CaseFiles], output: Path) ->
 
 @dataclass(frozen=True, eq=False)
 class InferenceVolume:
-    """A case as a model is given it, and what leads back to its files.
+    """Case as the input of a model, with the way back to the grid of its files.
 
     Attributes:
-        spec: The dataset that it is like.
-        image: Normalized, resampled and cut to what there is.
-        shape: Of the image before it was cut.
-        box: Where it was cut out.
-        file: That of the first modality.
+        spec: Specification of the dataset of the model.
+        image: Normalized, resampled and cropped image.
+        shape: Shape of the image before cropping.
+        box: Position of the crop.
+        file: File of the first modality.
     """
 
     spec: VolumeSpec
@@ -87,12 +87,12 @@ class InferenceVolume:
     ) -> None:
         """Write the label of the most probable class of every voxel of the file.
 
-        Probabilities are interpolated linearly between voxels of the image; what was cut off is
-        background.
+        Probabilities are interpolated linearly between voxels of the image; voxels outside of the
+        crop are background.
 
         Args:
-            probabilities: Of each class in each voxel of the image.
-            path: The label map, with the labels of the dataset.
+            probabilities: Probability of each class in each voxel of the image.
+            path: Label map to write, with the labels of the dataset.
         """
         class_ids = self._most_probable(probabilities)
         values = np.array(self.spec.label_values, np.uint8)
@@ -101,13 +101,13 @@ class InferenceVolume:
     def _most_probable(
         self, probabilities: Float32[np.ndarray, "depth height width classes"]
     ) -> UInt8[np.ndarray, "file_depth file_height file_width"]:
-        """Return class ids, one class after the other: all at once take too much memory."""
-        shape = self.file.turned_shape
+        """Return class ids; resample one class at a time, since all take too much memory."""
+        shape = self.file.oriented_shape
         highest, class_ids = np.full(shape, -1, np.float32), np.zeros(shape, np.uint8)
         for class_id in range(probabilities.shape[-1]):
-            whole = np.full(self.shape, class_id == 0, np.float32)
-            whole[self.box] = probabilities[..., class_id]
-            here = resample(whole, self.spec.spacing, self.file.spacing, order=1, shape=shape)
+            uncropped = np.full(self.shape, class_id == 0, np.float32)
+            uncropped[self.box] = probabilities[..., class_id]
+            here = resample(uncropped, self.spec.spacing, self.file.spacing, order=1, shape=shape)
             higher = here > highest
             highest[higher], class_ids[higher] = here[higher], class_id
         return class_ids
@@ -117,12 +117,12 @@ def read_inference_volume(spec: VolumeSpec, case: CaseFiles) -> InferenceVolume:
     """Read the images of a case.
 
     Args:
-        spec: The dataset that it is like.
-        case: From :func:`find_inference_cases`.
+        spec: Specification of the dataset of the model.
+        case: Case of :func:`find_inference_cases`.
 
     Raises:
-        UserError: If an image is missing, cannot be read or holds what it may not, or the images do
-            not lie at the same place.
+        UserError: If an image is missing, damaged or has invalid values, or the images have
+            different grids.
     """
     files = open_images(case)
     image = read_image(spec, files)

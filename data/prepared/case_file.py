@@ -1,12 +1,12 @@
-"""A prepared case as one file: its slices as they are read, and after them what is known of it.
+"""File format of a prepared case: its slices, followed by its description.
 
 For every z the file holds the image float32 [height, width, modalities] and the labels uint8
-[height, width]; so a few slices are few reads, of no more than what is asked for. After the last
-slice follows an npz archive: shape, voxels per class, some voxels of each class, and checksums.
+[height, width], so reading a few slices reads nothing else. After the last slice follows an npz
+archive: shape, voxels per class, positions of some voxels of each class, and checksums.
 
-The image is float32 although float16 would halve it: it is what the model is given, no value is
-rounded, none overflows, and a patch is copied instead of converted. A voxel takes 5 bytes of CT, 17
-of MRI in four modalities, and those around the brain are not kept.
+The image is float32 although float16 would halve its size: it is the input of the model, so no
+value is rounded or overflows, and a patch is copied instead of converted. A voxel takes 5 bytes of
+CT and 17 bytes of MRI in four modalities, where voxels around the brain are cropped.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from lmf_jax.errors import UserError
 from lmf_jax.npz import read_arrays
 
 MOST_POSITIONS = 4096
-"""Voxels of a class whose places are kept: enough that patches are centerd anywhere in it."""
+"""Maximum number of stored positions of a class: patches can center anywhere in it."""
 
 _LARGEST_DESCRIPTION = 2**26
 _FIELDS = {
@@ -40,7 +40,7 @@ _FIELDS = {
 
 
 class Volume(NamedTuple):
-    """A volume, or a part of one, with its label map."""
+    """Volume, or a part of one, with its label map."""
 
     image: Float32[np.ndarray, "depth height width modalities"]
     labels: UInt8[np.ndarray, "depth height width"]
@@ -48,21 +48,21 @@ class Volume(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class CaseFile:
-    """A prepared case in its file.
+    """Prepared case in its file.
 
-    What has changed on the disk since it was written is noticed when a slice is read for the first
-    time; after that the same pages come from memory.
+    The checksum of a slice is compared when it is first read; later reads of the same pages come
+    from memory.
 
     Attributes:
         path: The file.
         shape: Voxels along z, y, x, and modalities.
         voxel_counts: Voxels of each class, [C].
-        positions: For each class places of some of its voxels in the flat label map, sorted; none
-            for the background.
+        positions: For each class, sorted positions of some of its voxels in the flat label map;
+            none for the background.
         checksums: CRC-32 of every slice, [depth].
         digest: SHA-256, in hex, over shape and slices.
-        state: What the case was prepared from, and how.
-        unread: Which slices were not read yet, [depth].
+        state: Hash of the raw files and the method of preparation.
+        unread: Whether a slice has not been read yet, [depth].
     """
 
     path: Path
@@ -78,11 +78,11 @@ class CaseFile:
         """Read slices ``first`` to ``last - 1``.
 
         Args:
-            first: From 0.
-            last: Up to the depth.
+            first: First slice, from 0.
+            last: End of the range, at most the depth.
 
         Raises:
-            UserError: If the file is no longer what was written.
+            UserError: If the file has changed since it was written.
         """
         _, height, width, modalities = self.shape
         image = np.empty((last - first, height, width, modalities), np.float32)
@@ -99,17 +99,17 @@ class CaseFile:
         size = image.nbytes + labels.nbytes
         count = os.preadv(file.fileno(), [image, labels], z * size)
         if count < size:
-            raise self.damaged(f"{count} of the {size} bytes of slice {z} are there")
+            raise self.damaged(f"it has {count} of the {size} bytes of slice {z}")
         if self.unread[z]:
             if zlib.crc32(labels, zlib.crc32(image)) != self.checksums[z]:
-                raise self.damaged(f"slice {z} is not what was written")
+                raise self.damaged(f"slice {z} has changed since it was written")
             self.unread[z] = False
 
     def damaged(self, reason: str) -> UserError:
-        """Return the error that names the case.
+        """Return an error that names the case.
 
         Args:
-            reason: What is wrong with its file.
+            reason: Description of the damage.
         """
         return _damaged(self.path, reason)
 
@@ -117,7 +117,7 @@ class CaseFile:
 def _damaged(path: Path, reason: str) -> UserError:
     return UserError(
         f"Case {path.stem} cannot be read from the prepared dataset {path.parent} ({reason}); "
-        f"remove {path.name} there, and prepare the dataset again."
+        f"remove {path.name} there and prepare the dataset again."
     )
 
 
@@ -125,10 +125,10 @@ def write_case(file: BinaryIO, volume: Volume, num_classes: int, state: str) -> 
     """Write a prepared case.
 
     Args:
-        file: Where to, empty and open for writing.
+        file: File to write, empty and open.
         volume: The case.
         num_classes: Number of classes C; the labels are below it.
-        state: What the case was prepared from, and how; at most 64 characters.
+        state: Hash of the raw files and the method of preparation; at most 64 characters.
     """
     image, labels = volume
     digest = hashlib.sha256(repr(image.shape).encode())
@@ -154,18 +154,17 @@ def write_case(file: BinaryIO, volume: Volume, num_classes: int, state: str) -> 
 
 
 def _some_positions(labels: UInt8[np.ndarray, "d h w"], number: int) -> Int32[np.ndarray, " _"]:
-    """Return places of a class in the flat label map, spread evenly over it but for chance."""
-    there = np.flatnonzero(labels == number)
-    count = min(len(there), MOST_POSITIONS)
-    raw = np.random.PCG64([number, len(there)]).random_raw(count)
+    """Return positions of a class in the flat label map, one at random from each equal interval."""
+    found = np.flatnonzero(labels == number)
+    count = min(len(found), MOST_POSITIONS)
+    raw = np.random.PCG64([number, len(found)]).random_raw(count)
     within = (raw >> np.uint64(11)) * 2.0**-53
-    return there[((np.arange(count) + within) * len(there) / max(1, count)).astype(int)].astype(
-        "i4"
-    )
+    places = ((np.arange(count) + within) * len(found) / max(1, count)).astype(int)
+    return found[places].astype("i4")
 
 
 def open_case(path: Path, num_modalities: int, num_classes: int) -> CaseFile:
-    """Open a prepared case; its slices are not read.
+    """Open a prepared case without reading its slices.
 
     Args:
         path: The file.
@@ -173,7 +172,7 @@ def open_case(path: Path, num_modalities: int, num_classes: int) -> CaseFile:
         num_classes: Number of classes C.
 
     Raises:
-        UserError: If it is missing, damaged, or no case of so many modalities and classes.
+        UserError: If it is missing or damaged, or has other numbers of modalities or classes.
     """
     if not path.exists():
         raise _damaged(path, "its file is missing")
@@ -182,7 +181,9 @@ def open_case(path: Path, num_modalities: int, num_classes: int) -> CaseFile:
     except UserError as error:
         raise _damaged(path, "the end of its file is damaged or missing") from error
     if not _fits(path, found, num_modalities, num_classes):
-        raise _damaged(path, f"it is not of {num_modalities} modalities, {num_classes} classes")
+        raise _damaged(
+            path, f"it does not have {num_modalities} modalities and {num_classes} classes"
+        )
     depth, height, width, modalities = found["shape"].tolist()
     ends = np.cumsum(found["position_counts"])[:-1]
     return CaseFile(
@@ -198,7 +199,7 @@ def open_case(path: Path, num_modalities: int, num_classes: int) -> CaseFile:
 
 
 def _fits(path: Path, found: Mapping[str, np.ndarray], num_modalities: int, classes: int) -> bool:
-    """Tell whether what stands in the file is possible, and as large as the file."""
+    """Return whether the description of a file is possible and fits the size of the file."""
     kinds = {name: array.dtype for name, array in found.items()}
     if any(kinds[name].kind != np.dtype(_FIELDS[name]).kind for name in found):
         return False

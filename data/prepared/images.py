@@ -1,9 +1,9 @@
-"""Opens a dataset that TensorFlow Datasets prepared as ArrayRecord.
+"""Prepared datasets of images: examples that TensorFlow Datasets stored as ArrayRecord.
 
-TensorFlow itself is never imported. Every example has the features ``image`` (encoded bytes),
-``id`` and either ``label`` or, where its pixels have classes, ``mask`` (encoded bytes); where the
-raw data say so, ``group``, the patient or lesion, and ``part`` of the official split. The order of
-the examples does not depend on the file system.
+TensorFlow is never imported. Every example has the features ``image`` (encoded bytes), ``id`` and
+either ``label`` or, if its pixels have classes, ``mask`` (encoded bytes). If known, it also has
+``group``, the patient or lesion, and ``part`` of the official split. The order of the examples does
+not depend on the file system.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from lmf_jax.npz import read_arrays
 VERSION = "1.0.0"
 INDEX_FILE = "index.npz"
 LARGEST_INDEX = 2**32
-"""Bytes of the index: a million images with names of 500 characters and groups of as many."""
+"""Maximum bytes of the index: a million images with names and groups of 500 characters."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -36,12 +36,12 @@ class Prepared(Labels):
     """All examples of a dataset, before any split.
 
     Attributes:
-        source: The encoded images.
+        source: Encoded images.
         fingerprint: SHA-256, in hex, over the labels and the encoded images and masks.
-        folder: Where it lies.
-        masks: The encoded masks; None where images have a class instead.
+        folder: Folder of the dataset.
+        masks: Encoded masks; None if images have a class instead.
         mask_classes: Name of every class of pixels, by class id, the background first.
-        intensities: The intensity range of images of more than 8 bits; None where there are none.
+        intensities: Intensity range of images of more than 8 bits; None if there are none.
     """
 
     source: ImageSource
@@ -58,24 +58,24 @@ class Prepared(Labels):
 
 
 def prepared_folder(name: DatasetName, data_dir: Path) -> Path:
-    """Return where a dataset lies, once it is prepared.
+    """Return the folder of a prepared dataset.
 
-    A dataset that is named by its files has a folder that depends on their names, sizes and times
-    of change: changed files are another dataset.
+    For files of the user it depends on their names, sizes and modification times: changed files
+    are another dataset.
 
     Args:
-        name: The dataset.
-        data_dir: The folder of prepared datasets.
+        name: Parsed name of the dataset.
+        data_dir: Folder of prepared datasets.
 
     Raises:
-        UserError: If the dataset is named by files that contradict themselves.
+        UserError: If the user's files contradict themselves.
     """
     root = data_dir if name.path is None else data_dir / "own" / _state_of_files(name)
     return root / name.kind / VERSION
 
 
 def _state_of_files(name: DatasetName) -> str:
-    """Return a name for the files as they are now: short, readable and theirs alone."""
+    """Return a short, readable name that is unique to the present state of the files."""
     bases = [path if path.is_dir() else path.parent for path in name.paths]
     digest = hashlib.sha256()
     for path in name.spec.labels_module().raw_files(name.raw):
@@ -88,13 +88,13 @@ def _state_of_files(name: DatasetName) -> str:
 def open_prepared(folder: Path) -> Prepared:
     """Open a prepared dataset.
 
-    Any number of processes may call this at once: one makes the index, the others wait for it.
+    Several processes may call this at the same time: one builds the index, the others wait for it.
 
     Args:
-        folder: Where it lies.
+        folder: Folder of the dataset.
 
     Raises:
-        UserError: If the folder holds no complete dataset, or cannot be written.
+        UserError: If the folder has no complete dataset, or cannot be written.
     """
     try:
         _check_features(folder)
@@ -104,10 +104,10 @@ def open_prepared(folder: Path) -> Prepared:
         intensities = read_intensities(folder)
     except UserError:
         raise
-    except Exception as error:  # TFDS, protobuf and ArrayRecord have no error in common
+    except Exception as error:  # TFDS, protobuf and ArrayRecord share no base exception
         raise UserError(
-            f"{folder} holds no complete dataset ({error_name(error)}); remove it, and prepare it "
-            "again."
+            f"{folder} has no complete dataset ({error_name(error)}); remove it and prepare the "
+            "dataset again."
         ) from error
     return Prepared(
         class_names=class_names,
@@ -125,13 +125,13 @@ def open_prepared(folder: Path) -> Prepared:
 
 
 def _open_examples(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...], Any]:
-    """Return the classes of images and of pixels, and TFDS's data source of all examples."""
+    """Return the classes of images and of pixels, and the TFDS data source of all examples."""
     import tensorflow_datasets as tfds
 
     dataset = tfds.builder_from_directory(folder)
     files = [Path(file) for split in dataset.info.splits.values() for file in split.filepaths]
     if any(file.parent.resolve() != folder.resolve() for file in files):
-        raise ValueError("its examples lie elsewhere")
+        raise ValueError("its examples are in another folder")
     features = dataset.info.features
     encoded = [name for name in ("image", "mask") if name in features]
     examples = dataset.as_data_source(
@@ -143,15 +143,15 @@ def _open_examples(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...], Any]
 
 
 def _check_features(folder: Path) -> None:
-    """Refuse what would make TFDS import any module: it does as ``features.json`` says."""
+    """Reject features of other packages: TFDS imports any module named in ``features.json``."""
     kinds = list(_feature_kinds(parse_json((folder / "features.json").read_bytes())))
     ours = re.compile(r"tensorflow_datasets\.core\.features\.[\w.]+")
     if not all(ours.fullmatch(kind) for kind in kinds):
-        raise ValueError(f"a feature of it is none of TFDS: {', '.join(kinds)}")
+        raise ValueError(f"it has a feature outside of TFDS: {', '.join(kinds)}")
 
 
 def _feature_kinds(value: Any) -> Iterator[str]:
-    """Yield what TFDS takes for the name of a class, in today's form of the file and in older."""
+    """Yield the class names in ``features.json``, in its present and older forms."""
     for key, item in value.items() if isinstance(value, dict) else ():
         if key in ("pythonClassName", "python_class_name", "type"):
             yield str(item)
@@ -163,7 +163,7 @@ def _feature_kinds(value: Any) -> Iterator[str]:
 def _read_index(
     path: Path, examples: Any, class_names: tuple[str, ...], mask_classes: tuple[str, ...]
 ) -> Mapping[str, Any]:
-    """Return what is needed of all examples at once; reads every image only the first time."""
+    """Return names and labels of all examples; read every image only the first time."""
     sizes = len(examples), len(class_names)
     if (index := _stored_index(path, *sizes)) is not None:
         return index
@@ -171,14 +171,14 @@ def _read_index(
         if (index := _stored_index(path, *sizes)) is None:
             index = _make_index(examples, mask_classes or class_names)
             if not _fits(index, *sizes):
-                raise ValueError("an example has no class, or another part than train, ...")
+                raise ValueError("an example has no class, or an unknown part")
             with replacing(path) as file:
                 np.savez(file, **index)
     return index
 
 
 def _stored_index(path: Path, num_examples: int, num_classes: int) -> Mapping[str, Any] | None:
-    """Return the index if it is there, whole, and of so many examples."""
+    """Return the index if it is complete and has this number of examples, else None."""
     names = ("ids", "labels", "fingerprint")
     try:
         index = read_arrays(path, largest=LARGEST_INDEX, names=names, optional=("groups", "parts"))
@@ -202,7 +202,7 @@ def _fits(index: Mapping[str, np.ndarray], num_examples: int, num_classes: int) 
 
 
 def _make_index(examples: Any, class_names: tuple[str, ...]) -> dict[str, Any]:
-    """Collect what is known of every example, and hash it together with the encoded bytes."""
+    """Collect the names and labels of all examples, and hash them with the encoded bytes."""
     labels: list[int] = []
     ids: list[str] = []
     groups: list[str] = []
@@ -227,16 +227,16 @@ def _make_index(examples: Any, class_names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _state(path: Path) -> bytes:
-    """Return what changes when a file does, without reading it."""
+    """Return size and modification time of a file."""
     try:
         stat = path.stat()
     except OSError:
-        return b"missing"  # said by name when the images are checked
+        return b"missing"  # reported by name when the images are checked
     return b"%d %d" % (stat.st_size, stat.st_mtime_ns)
 
 
 def _hash_fields(digest: Any, *fields: bytes) -> None:
-    """Add each field with its length, so that no two lists of fields hash alike."""
+    """Hash each field with its length, so that different lists of fields never collide."""
     for field in fields:
         digest.update(len(field).to_bytes(8, "little"))
         digest.update(field)

@@ -1,4 +1,4 @@
-"""From raw data to a prepared dataset: every image looked at, nothing half-done left behind."""
+"""Preparation of datasets of images: every image is checked, and written in one step."""
 
 import contextlib
 import io
@@ -16,14 +16,14 @@ from lmf_jax.errors import UserError
 
 
 def open_dataset(name: str, data_dir: Path) -> Prepared:
-    """Open a dataset; prepares it first if it needs no download.
+    """Open a dataset; prepare it first if it needs no download.
 
     Args:
-        name: Name of the dataset, as typed.
-        data_dir: The folder of prepared datasets.
+        name: Name of the dataset, as given on the command line.
+        data_dir: Folder of prepared datasets.
 
     Raises:
-        UserError: If there is no such dataset, it has to be downloaded by hand, an image is broken,
+        UserError: If there is no such dataset, it has to be downloaded first, an image is broken,
             or ``data_dir`` cannot be written.
     """
     if parse_name(name).spec.kind == "download" and not is_prepared(name, data_dir):
@@ -35,11 +35,11 @@ def open_dataset(name: str, data_dir: Path) -> Prepared:
 
 
 def is_prepared(name: str, data_dir: Path) -> bool:
-    """Tell whether a dataset is prepared, with its files as they are now if it is named by them.
+    """Return whether a dataset is prepared; for the user's files, from their present state.
 
     Args:
-        name: Name of the dataset, as typed.
-        data_dir: The folder of prepared datasets.
+        name: Name of the dataset, as given on the command line.
+        data_dir: Folder of prepared datasets.
 
     Raises:
         UserError: If there is no such dataset.
@@ -55,25 +55,25 @@ def prepare(
     skip_broken: bool = False,
     intensity_range: IntensityRange | None = None,
 ) -> Prepared:
-    """Prepare a dataset, unless that is done already.
+    """Prepare a dataset, unless it is already prepared.
 
-    Any number of processes may call this at once: one prepares, the others wait for it.
+    Several processes may call this at the same time: one prepares, the others wait for it.
 
     Args:
-        name: Name of the dataset, as typed.
-        raw_dir: The folder of the download; None for a dataset that is not downloaded by hand.
-        data_dir: The folder of prepared datasets.
+        name: Name of the dataset, as given on the command line.
+        raw_dir: Folder of the download; None for a dataset that is not downloaded.
+        data_dir: Folder of prepared datasets.
         skip_broken: Whether to leave out images that are missing or cannot be decoded.
-        intensity_range: What becomes black and white of images of more than 8 bits; None finds it
-            in them.
+        intensity_range: Range that maps to black and white in images of more than 8 bits; None
+            finds it from the images.
 
     Raises:
-        UserError: If the raw data contradict themselves, an image is missing or broken and may not
-            be left out, or ``data_dir`` cannot be written.
+        UserError: If the raw data contradict themselves, an image is missing or broken and
+            ``skip_broken`` is False, or ``data_dir`` cannot be written.
     """
     parsed = parse_name(name)
     folder = prepared_folder(parsed, data_dir)
-    if folder.exists():  # perhaps where nothing can be written
+    if folder.exists():  # it may be read-only
         return open_prepared(folder)
     with build_lock(folder):
         if not folder.exists():
@@ -100,7 +100,7 @@ def _make_builder(name: DatasetName, raw: RawFolder | None, folder: Path) -> Any
 
 
 def _to_skip(builder: Any, skip_broken: bool, command: str) -> list[str]:
-    """Return the names of the images to leave out; raises UserError if there may be none."""
+    """Return the names of the images to leave out; raise ``UserError`` if none may be."""
     broken, total = builder.broken_images(), len(builder.labels.ids)
     if not broken:
         return []
@@ -110,17 +110,17 @@ def _to_skip(builder: Any, skip_broken: bool, command: str) -> list[str]:
     if len(broken) == total:
         raise UserError(f"{named}; nothing is left to prepare.")
     if not skip_broken:
-        raise UserError(f"{named}; mend them, or leave them out by {command} --skip-broken")
+        raise UserError(f"{named}; repair them, or leave them out with {command} --skip-broken")
     return broken
 
 
 def prepare_command(name: str, raw_dir: Path | str | None, data_dir: Path) -> str:
-    """Return the command that prepares a dataset, to be copied.
+    """Return the command that prepares a dataset, ready to copy.
 
     Args:
-        name: Name of the dataset, as typed.
-        raw_dir: The folder of the download, if it has one.
-        data_dir: The folder of prepared datasets.
+        name: Name of the dataset, as given on the command line.
+        raw_dir: Folder of the download, if there is one.
+        data_dir: Folder of prepared datasets.
     """
     words = ["python", "-m", "data", "prepare", name]
     words += [] if raw_dir is None else ["--raw-dir", str(raw_dir)]
@@ -131,15 +131,15 @@ def prepare_command(name: str, raw_dir: Path | str | None, data_dir: Path) -> st
 
 
 def _build(builder: Any) -> None:
-    """Write the dataset's files; they take their place in one step."""
+    """Write the files of the dataset; TFDS moves them into place in one step."""
     import tensorflow_datasets as tfds
 
     tfds.display_progress_bar(sys.stderr.isatty())
-    # tfds announces itself on standard output, which belongs to the command that runs.
+    # TFDS prints to standard output, which is reserved for the results of the command.
     with contextlib.redirect_stdout(io.StringIO()):
         try:
             builder.download_and_prepare()
         except OSError:
-            # On a disk without locks another process may have put the same files there first.
+            # On a disk without locks, another process may have written the same files first.
             if not Path(builder.data_dir).exists():
                 raise

@@ -1,4 +1,4 @@
-"""From the NIfTI files of a download to prepared cases, every one checked."""
+"""Preparation of datasets of volumes: every NIfTI file is checked, normalized and resampled."""
 
 import hashlib
 import json
@@ -31,19 +31,19 @@ from lmf_jax.errors import UserError
 def prepare_volumes(
     name: str, raw_dir: Path, data_dir: Path, *, skip_broken: bool = False
 ) -> PreparedVolumes:
-    """Prepare a dataset of volumes, unless that is done already.
+    """Prepare a dataset of volumes, unless it is already prepared.
 
-    Any number of processes may call this at once: one prepares, the others wait for it. What is
-    interrupted goes on with the case at which it was.
+    Several processes may call this at the same time: one prepares, the others wait for it. After an
+    interruption, the next call continues with the first missing case.
 
     Args:
         name: Name of a dataset of volumes.
-        raw_dir: The folder of the download.
-        data_dir: The folder of prepared datasets.
+        raw_dir: Folder of the download.
+        data_dir: Folder of prepared datasets.
         skip_broken: Whether to leave out cases that cannot be used.
 
     Raises:
-        UserError: If a case cannot be used and may not be left out, or ``data_dir`` cannot be
+        UserError: If a case cannot be used and ``skip_broken`` is False, or ``data_dir`` cannot be
             written.
     """
     folder = volumes_folder(name, data_dir)
@@ -70,7 +70,7 @@ def prepare_volumes(
 def _prepare_cases(
     spec: VolumeSpec, cases: Sequence[CaseFiles], folder: Path
 ) -> tuple[list[CaseFile], dict[str, str]]:
-    """Write the file of every case; returns them, and by case why there is none."""
+    """Write the file of every case; return the files, and the reason by name of broken cases."""
     files: list[CaseFile] = []
     broken: dict[str, str] = {}
     sizes = len(spec.modalities), len(spec.class_names)
@@ -90,7 +90,7 @@ def _prepare_cases(
 
 
 def _finished(path: Path, sizes: tuple[int, int], state: str) -> CaseFile | None:
-    """Return the file of a case that an earlier attempt left, if it is of the same raw files."""
+    """Return the file of a case from an earlier call if it is of the same raw files, else None."""
     try:
         case = open_case(path, *sizes)
     except UserError:
@@ -99,11 +99,11 @@ def _finished(path: Path, sizes: tuple[int, int], state: str) -> CaseFile | None
 
 
 def _state(case: CaseFiles) -> str:
-    """Return what changes when a raw file does, or the way it is prepared."""
+    """Return a hash of the state of the raw files and of the method of preparation."""
     try:
         stats = [path.stat() for path in (*case.image_paths(), case.labels_path())]
     except (UserError, OSError):
-        return "missing"  # said by name when the case is prepared
+        return "missing"  # reported by name when the case is prepared
     known = [[stat.st_size, stat.st_mtime_ns] for stat in stats]
     return hashlib.sha256(json.dumps([METHOD_VERSION, known]).encode()).hexdigest()
 
@@ -116,22 +116,22 @@ def _complaint(broken: dict[str, str], total: int, raw_dir: Path, name: str, dat
     if len(broken) == total:
         return f"{given}; nothing is left to prepare."
     command = prepare_command(name, raw_dir, data_dir)
-    return f"{given}; mend them, or leave them out by {command} --skip-broken"
+    return f"{given}; repair them, or leave them out with {command} --skip-broken"
 
 
 def prepare_case(spec: VolumeSpec, case: CaseFiles) -> Volume:
-    """Read a case: axes turned to z, y, x, normalized, resampled, and cut to what there is.
+    """Read a case: reorder the axes to z, y, x, normalize, resample and crop.
 
-    Images are interpolated linearly between the centers of voxels; a voxel of the label map is that
-    of the nearest center. Both are taken at the same places.
+    Images are interpolated linearly between the centers of voxels, label maps take the nearest
+    voxel. Both are sampled at the same points.
 
     Args:
-        spec: The dataset.
-        case: The files of the case.
+        spec: Specification of the dataset.
+        case: Files of the case.
 
     Raises:
-        UserError: If a file is missing, cannot be read or holds what it may not, or the files do
-            not lie at the same place.
+        UserError: If a file is missing, damaged or has invalid values, or the files have different
+            grids.
     """
     files, labels = open_images(case), open_nifti(case.labels_path())
     check_same_space(files[0], labels)
@@ -147,11 +147,10 @@ def open_images(case: CaseFiles) -> list[NiftiFile]:
     """Open the images of a case, one for each modality.
 
     Args:
-        case: The files of the case.
+        case: Files of the case.
 
     Raises:
-        UserError: If one is missing or no possible NIfTI file, or they do not lie at the same
-            place.
+        UserError: If one is missing or not a valid NIfTI file, or they have different grids.
     """
     files = [open_nifti(path) for path in case.image_paths()]
     for other in files[1:]:
@@ -165,18 +164,20 @@ def read_image(
     """Read the modalities of a case, normalized and resampled.
 
     Args:
-        spec: The dataset.
-        files: From :func:`open_images`.
+        spec: Specification of the dataset.
+        files: Result of :func:`open_images`.
 
     Raises:
-        UserError: If a file is damaged or holds what it may not, or the result would be too large.
+        UserError: If a file is damaged or has invalid values, or the result would be too large.
     """
     shape = _resampled_shape(files[0], spec.spacing)
     image = np.empty((*shape, len(files)), np.float32)
     for number, file in enumerate(files):
         values = spec.normalize(file.read_image())
         if values.min() == values.max():
-            raise UserError(f"{file.path} holds a single value, {values.flat[0]:g}, everywhere.")
+            raise UserError(
+                f"{file.path} has the single value {values.flat[0]:g}; expected an image."
+            )
         image[..., number] = resample(values, files[0].spacing, spec.spacing, order=1)
     return image
 
@@ -184,24 +185,24 @@ def read_image(
 def kept_voxels(
     spec: VolumeSpec, image: Float32[np.ndarray, "d h w modalities"]
 ) -> Bool[np.ndarray, "d h w"]:
-    """Tell which voxels are kept: all, or those that are not what lies outside of a volume.
+    """Return the mask of voxels to keep: all, or those that differ from the padding.
 
     Args:
-        spec: The dataset.
-        image: From :func:`read_image`.
+        spec: Specification of the dataset.
+        image: Result of :func:`read_image`.
     """
     if not spec.crop:
         return np.ones(image.shape[:-1], bool)
-    there: Bool[np.ndarray, "d h w"] = (image != np.float32(spec.padding)).any(axis=-1)
-    return there
+    kept: Bool[np.ndarray, "d h w"] = (image != np.float32(spec.padding)).any(axis=-1)
+    return kept
 
 
 def _resampled_shape(file: NiftiFile, target: Sequence[float]) -> tuple[int, ...]:
-    shape = _new_shape(file.turned_shape, file.spacing, target)
+    shape = _new_shape(file.oriented_shape, file.spacing, target)
     if math.prod(shape) > LARGEST_VOLUME:
         raise UserError(
             f"{file.path} would become {' x '.join(map(str, shape))} voxels; expected "
-            f"{LARGEST_VOLUME} in all at most: see whether its header gives the edges in mm."
+            f"at most {LARGEST_VOLUME} in all; check that its header gives voxel sizes in mm."
         )
     return shape
 
@@ -209,7 +210,7 @@ def _resampled_shape(file: NiftiFile, target: Sequence[float]) -> tuple[int, ...
 def _new_shape(
     shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]
 ) -> tuple[int, ...]:
-    if _alike(spacing, target):
+    if _same_spacing(spacing, target):
         return tuple(shape)
     triples = zip(shape, spacing, target, strict=True)
     return tuple(max(1, round(size * old / new)) for size, old, new in triples)
@@ -223,24 +224,24 @@ def resample(
     order: int,
     shape: Sequence[int] | None = None,
 ) -> Shaped[np.ndarray, "new_depth new_height new_width"]:
-    """Sample a volume at voxels of another size, around the same center.
+    """Resample a volume to another spacing, around the same center.
 
-    The result covers the extent of the volume as nearly as whole voxels can, so its edges lie up to
-    half a voxel off, the same on both sides. Spacings that differ by less than 0.1 % are the same.
+    The result covers the extent of the volume as closely as whole voxels allow, so its edges differ
+    by up to half a voxel, equally on both sides. Spacings that differ by less than 0.1 % are equal.
 
     Args:
         values: The volume.
-        spacing: Edges of its voxels, in mm.
-        target: Edges of the new voxels, in mm.
-        order: 1 to interpolate linearly, 0 to take the nearest voxel.
-        shape: Of the new volume, where it is known, as on the way back.
+        spacing: Size of its voxels, in mm.
+        target: Size of the new voxels, in mm.
+        order: 1 for linear interpolation, 0 for the nearest voxel.
+        shape: Shape of the new volume if known, as for the way back; None computes it.
 
     Returns:
-        The new volume, in the type of the old.
+        The new volume, in the type of the old one.
     """
     from scipy.ndimage import affine_transform
 
-    if _alike(spacing, target):
+    if _same_spacing(spacing, target):
         return values
     shape = _new_shape(values.shape, spacing, target) if shape is None else tuple(shape)
     steps = np.divide(target, spacing)
@@ -248,19 +249,19 @@ def resample(
     return affine_transform(values, np.diag(steps), start, shape, order=order, mode="nearest")
 
 
-def _alike(spacing: Sequence[float], target: Sequence[float]) -> bool:
+def _same_spacing(spacing: Sequence[float], target: Sequence[float]) -> bool:
     return np.allclose(spacing, target, rtol=1e-3, atol=0)
 
 
-def bounding_box(there: Bool[np.ndarray, "d h w"]) -> tuple[slice, ...]:
-    """Return the smallest box around what is True.
+def bounding_box(mask: Bool[np.ndarray, "d h w"]) -> tuple[slice, ...]:
+    """Return the smallest box around all True voxels.
 
     Args:
-        there: At least one voxel is True.
+        mask: Mask with at least one True voxel.
     """
     box = []
     for axis in range(3):
         others = tuple({0, 1, 2} - {axis})
-        (found,) = np.nonzero(there.any(axis=others))
+        (found,) = np.nonzero(mask.any(axis=others))
         box.append(slice(int(found[0]), int(found[-1]) + 1))
     return tuple(box)

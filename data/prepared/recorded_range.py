@@ -1,4 +1,4 @@
-"""Records the intensity range of a dataset that was prepared before."""
+"""Update of the recorded intensity range of a prepared dataset."""
 
 from data.builders.intensity_search import count_intensities
 from data.formats.intensity import INTENSITY_FILE, IntensityRange, with_range, write_intensities
@@ -7,12 +7,12 @@ from data.storage import build_lock
 
 
 def update_recorded_range(prepared: Prepared, name: str, given: IntensityRange | None) -> None:
-    """Record the range of a dataset that was prepared before, if none is or another is given.
+    """Record the intensity range of a prepared dataset if none is recorded or one is given.
 
     Args:
         prepared: The dataset.
-        name: Its name, for the error.
-        given: The range; None for the one that is found.
+        name: Name of the dataset, for the error.
+        given: Range to record; None finds it from the images.
 
     Raises:
         UserError: If a range is given and no image has more than 8 bits, or the folder cannot be

@@ -1,4 +1,4 @@
-"""Opens a dataset of prepared volumes: a file for every case, and an index of all."""
+"""Prepared datasets of volumes: one file per case, and an index of all."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from lmf_jax.errors import UserError
 from lmf_jax.npz import read_arrays
 
 METHOD_VERSION = 1
-"""Changes whenever the same raw files would be prepared to other values."""
+"""Version of the preparation; changes if the same raw files would give other values."""
 
 _LARGEST_INDEX = 2**28
 
@@ -28,13 +28,13 @@ class PreparedVolumes:
     """All cases of a dataset, before any split.
 
     Attributes:
-        spec: What is known of the dataset.
+        spec: Specification of the dataset.
         ids: Name of every case, unicode [n].
         shapes: Voxels of every case along z, y, x, [n, 3].
         voxel_counts: Voxels of each class in every case, [n, C].
         digests: SHA-256, in hex, over the voxels of every case, unicode [n].
         fingerprint: SHA-256, in hex, over everything.
-        folder: Where it lies.
+        folder: Folder of the dataset.
     """
 
     spec: VolumeSpec
@@ -47,32 +47,32 @@ class PreparedVolumes:
 
 
 def volumes_folder(name: str, data_dir: Path) -> Path:
-    """Return where a dataset of volumes lies, once it is prepared.
+    """Return the folder of a prepared dataset of volumes.
 
     Args:
         name: Name of a dataset of volumes.
-        data_dir: The folder of prepared datasets.
+        data_dir: Folder of prepared datasets.
     """
     return data_dir / name / VERSION
 
 
 def case_path(folder: Path, case: str) -> Path:
-    """Return where a prepared case lies.
+    """Return the path of a prepared case.
 
     Args:
-        folder: The folder of the prepared dataset.
+        folder: Folder of the prepared dataset.
         case: Name of the case.
     """
     return folder / f"{case}.volume"
 
 
 def write_index(folder: Path, spec: VolumeSpec, cases: Sequence[CaseFile]) -> None:
-    """Write the index, which makes the cases in a folder a dataset.
+    """Write the index, which completes a prepared dataset.
 
     Args:
-        folder: The folder of the prepared dataset.
-        spec: What is known of the dataset.
-        cases: Its cases, in order.
+        folder: Folder of the prepared dataset.
+        spec: Specification of the dataset.
+        cases: All cases, in order.
     """
     index: dict[str, Any] = {
         "ids": np.array([case.path.stem for case in cases]),
@@ -86,20 +86,23 @@ def write_index(folder: Path, spec: VolumeSpec, cases: Sequence[CaseFile]) -> No
 
 
 def open_prepared_volumes(name: str, folder: Path) -> PreparedVolumes:
-    """Open a prepared dataset; its cases are not read.
+    """Open a prepared dataset without reading its cases.
 
     Args:
         name: Name of a dataset of volumes.
-        folder: Where it lies.
+        folder: Folder of the dataset.
 
     Raises:
-        UserError: If the folder holds no complete dataset.
+        UserError: If the folder has no complete dataset.
     """
     spec = volume_spec(name)
     names = ("ids", "shapes", "voxel_counts", "digests", "fingerprint")
     index = read_arrays(folder / INDEX_FILE, largest=_LARGEST_INDEX, names=names)
     if not _fits(spec, index):
-        raise UserError(f"{folder / INDEX_FILE} does not have the fingerprint that stands in it.")
+        raise UserError(
+            f"{folder / INDEX_FILE} does not have the fingerprint recorded in it; remove {folder} "
+            "and prepare the dataset again."
+        )
     return PreparedVolumes(
         spec=spec,
         ids=index["ids"],
@@ -112,18 +115,18 @@ def open_prepared_volumes(name: str, folder: Path) -> PreparedVolumes:
 
 
 def open_complete(name: str, folder: Path) -> PreparedVolumes | None:
-    """Open a prepared dataset; returns None unless it and the file of every case are there.
+    """Open a prepared dataset, or return None if it or the file of a case is missing.
 
     Args:
         name: Name of a dataset of volumes.
-        folder: Where it lies.
+        folder: Folder of the dataset.
     """
     try:
         prepared = open_prepared_volumes(name, folder)
     except UserError:
         return None
-    there = all(case_path(folder, case).exists() for case in prepared.ids.tolist())
-    return prepared if there else None
+    is_complete = all(case_path(folder, case).exists() for case in prepared.ids.tolist())
+    return prepared if is_complete else None
 
 
 def _fits(spec: VolumeSpec, index: Mapping[str, np.ndarray]) -> bool:
@@ -141,7 +144,7 @@ def _fits(spec: VolumeSpec, index: Mapping[str, np.ndarray]) -> bool:
 
 
 def _fingerprint(spec: VolumeSpec, index: Mapping[str, np.ndarray]) -> str:
-    """Return SHA-256, in hex, over what the cases hold and what it means."""
+    """Return the SHA-256, in hex, over the specification and the contents of the cases."""
     names = ("ids", "shapes", "voxel_counts", "digests")
     known = [spec.class_names, spec.modalities, spec.spacing, *(index[n].tolist() for n in names)]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()

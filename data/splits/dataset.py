@@ -1,4 +1,4 @@
-"""From the name of a dataset to its examples, its classes and the rows of its three parts."""
+"""Datasets of images with a split: examples, classes and the rows of the three parts."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,23 +26,23 @@ from lmf_jax.errors import UserError
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SplitDataset:
-    """What every dataset has, whatever is learned of its images.
+    """Attributes of every dataset of images with a split.
 
     Attributes:
-        name: Its name, as given on the command line.
+        name: Name of the dataset, as given on the command line.
         class_names: Name of every class, by class id.
         ids: Name of every example, unicode [n].
-        groups: Patient or lesion of every example, unicode [n]; None where the dataset has none.
-        source: The encoded image of every example.
+        groups: Patient or lesion of every example, unicode [n]; None if unknown.
+        source: Encoded image of every example.
         rows: Sorted row numbers of "train", "validation" and "test".
-        defaults: The dataset's own values for settings that the person left open, and the split.
+        defaults: Values of settings that the user left open, and the split.
         content_fingerprint: SHA-256, in hex, over everything but the split.
-        fingerprint: SHA-256, in hex, over everything and the rows of each part: two runs with the
-            same one saw the same data.
-        split_version: Version of the method that made the split.
+        fingerprint: SHA-256, in hex, over everything and the rows of each part: runs with equal
+            fingerprints used the same data.
+        split_version: Version of the split method.
         split_notes: Remarks on the split, such as a class that a part lacks, one line each.
         intensity_range: Values that map to 0 and 255 in images of more than 8 bits.
-        intensity_note: The same for a person, in one line; None where no image has more.
+        intensity_note: Line of text about this range; None if no image has more than 8 bits.
     """
 
     name: str
@@ -66,7 +66,7 @@ class SplitDataset:
         return (*unused_file_lines(self.name), *intensities, *self.split_notes)
 
     def groups_of(self, part: str) -> Shaped[np.ndarray, " n"] | None:
-        """Return the patient or lesion of every example of a part, None where none is known.
+        """Return the patient or lesion of every example of a part, or None if unknown.
 
         Args:
             part: "train", "validation" or "test".
@@ -90,7 +90,7 @@ class SplitDataset:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dataset(SplitDataset):
-    """A dataset whose images have classes, with its split.
+    """Dataset whose images have classes, with a split.
 
     Attributes:
         labels: Class id of every example, [n].
@@ -105,7 +105,7 @@ class Dataset(SplitDataset):
         return {**super().description, "class_counts": counts}
 
     def class_counts(self, part: str) -> Int64[np.ndarray, " classes"]:
-        """Return how many examples of each class a part has, by class id.
+        """Return the number of examples of each class in a part, by class id.
 
         Args:
             part: "train", "validation" or "test".
@@ -123,23 +123,23 @@ def load_dataset(
     imbalance_ratio: float | None = None,
     fingerprint: str | None = None,
 ) -> Dataset:
-    """Open a dataset and splits it; prepares it on first use if it needs no download.
+    """Open a dataset and split it; prepare it on first use if it needs no download.
 
     Args:
         name: Name of the dataset: digits_lt, one that was prepared from a download, or folder:PATH,
             manifest:FILE.csv or medmnist:FILE.npz.
-        data_dir: The folder of prepared datasets; "~" is the home folder.
-        split: "paper" (by class, 70 : 15 : 15), "grouped" (the same, but no patient or lesion in
-            two parts) or "official" (as the dataset comes). None takes the official one where there
-            is one, else the paper's.
-        split_seed: Decides the split alone; any whole number from 0.
+        data_dir: Folder of prepared datasets; "~" is the home folder.
+        split: "paper" (stratified by class, 70 : 15 : 15), "grouped" (the same, with no patient or
+            lesion in two parts) or "official" (the split of the dataset). None takes "official" if
+            the dataset has one, else "paper".
+        split_seed: Seed of the split; any whole number from 0.
         imbalance_ratio: Size of the first class over that of the last in training and validation
-            rows, from 1. None takes the dataset's own; only a balanced dataset has one.
-        fingerprint: What a run recorded of its data, to find rows that an earlier version of the
-            split's method chose; None takes the present version.
+            rows, from 1. None takes the default of the dataset; only balanced datasets have one.
+        fingerprint: Fingerprint recorded by a run, to find rows of an earlier version of the split
+            method; None takes the present version.
 
     Returns:
-        The dataset. It depends on nothing but these arguments and the files they name.
+        The dataset. It depends only on these arguments and the files they name.
 
     Raises:
         UserError: If a name is unknown, an argument does not fit the dataset, an image is broken,
@@ -147,8 +147,8 @@ def load_dataset(
     """
     if parse_name(name).has_masks:
         raise UserError(
-            f"The images of {name} have masks and no classes, so there is nothing to classify; "
-            "give --task segmentation, or a dataset of classes."
+            f"The images of {name} have masks and no classes; give --task segmentation, or a "
+            "dataset with classes."
         )
     ratio = _imbalance_ratio(name, imbalance_ratio)
     prepared, parts = open_parts(name, data_dir, split, split_seed, ratio, fingerprint)
@@ -163,18 +163,18 @@ def open_parts(
     imbalance_ratio: float | None = None,
     fingerprint: str | None = None,
 ) -> tuple[Prepared, dict[str, Any]]:
-    """Open a dataset and splits it, whatever is learned of its images.
+    """Open a dataset of images with classes or masks, and split it.
 
     Args:
         name: Name of the dataset.
-        data_dir: The folder of prepared datasets; "~" is the home folder.
-        split: "paper", "grouped" or "official"; None takes the dataset's own.
-        split_seed: Decides the split alone; any whole number from 0.
-        imbalance_ratio: What training and validation rows are thinned to; None leaves them.
-        fingerprint: What a run recorded of its data; None takes the present version of the split.
+        data_dir: Folder of prepared datasets; "~" is the home folder.
+        split: "paper", "grouped" or "official"; None takes the default of the dataset.
+        split_seed: Seed of the split; any whole number from 0.
+        imbalance_ratio: Imbalance ratio of training and validation rows; None keeps all rows.
+        fingerprint: Fingerprint recorded by a run; None takes the present version of the split.
 
     Returns:
-        All examples, and the attributes of :class:`SplitDataset` but the names of the classes.
+        All examples, and the attributes of :class:`SplitDataset` except the class names.
 
     Raises:
         UserError: If there is no such dataset, an argument does not fit it, an image is broken, or
@@ -185,12 +185,12 @@ def open_parts(
     prepared = open_dataset(name, Path(data_dir).expanduser())
     if (prepared.masks is not None) != parse_name(name).has_masks:
         raise UserError(
-            f"{prepared.folder} holds another dataset; remove it, and prepare it again."
+            f"{prepared.folder} has another dataset; remove it and prepare {name} again."
         )
     split = split or possible_splits(prepared)[0]
     opened = open_split(prepared, split, split_seed, imbalance_ratio, fingerprint)
     _check_parts(prepared, opened.rows, split)
-    # A run of before ranges were recorded was trained on images scaled from the full one.
+    # Runs before ranges were recorded were trained on images scaled from the full range.
     is_earlier = fingerprint == opened.fingerprint
     intensity_range = FULL_RANGE if is_earlier else prepared.intensity_range
     return prepared, {
@@ -213,13 +213,12 @@ def dataset_of_run(config: Config, fingerprint: str, data_dir: str | Path | None
     """Open the data that a run was trained with.
 
     Args:
-        config: The settings of the run.
-        fingerprint: What the run recorded of its data.
-        data_dir: The folder of prepared datasets; by itself that of the run.
+        config: Configuration of the run.
+        fingerprint: Fingerprint recorded by the run.
+        data_dir: Folder of prepared datasets; None takes that of the run.
 
     Raises:
-        UserError: If the data are not there, or are others, on which the figures of the run would
-            mean something else.
+        UserError: If the data are missing or differ from those of the run.
     """
     data = config.data
     dataset = load_dataset(
@@ -235,30 +234,30 @@ def dataset_of_run(config: Config, fingerprint: str, data_dir: str | Path | None
 
 
 def check_is_of_run(name: str, found: str, fingerprint: str) -> None:
-    """Refuse other data than a run was trained with.
+    """Reject data that differ from those of a run.
 
     Args:
         name: Name of the dataset.
-        found: The fingerprint of the data at hand.
-        fingerprint: What the run recorded of its data.
+        found: Fingerprint of the data.
+        fingerprint: Fingerprint recorded by the run.
 
     Raises:
-        UserError: If they are others.
+        UserError: If the fingerprints differ.
     """
     if found != fingerprint:
         raise UserError(
             f"The images, intensity range, labels or split of {name} are not those that the run "
-            "was trained with; give the --data-dir that holds them."
+            "was trained with; give the --data-dir that has them."
         )
 
 
 class OpenedSplit(NamedTuple):
-    """A split of a dataset.
+    """Split of a dataset.
 
     Attributes:
         rows: Sorted row numbers of every part.
         fingerprint: SHA-256, in hex, over the dataset and these rows.
-        version: Version of the method that made it.
+        version: Version of the split method.
     """
 
     rows: Rows
@@ -273,18 +272,18 @@ def open_split(
     imbalance_ratio: float | None = None,
     fingerprint: str | None = None,
 ) -> OpenedSplit:
-    """Return the rows of every part, and their fingerprint; the first time it makes them.
+    """Return the rows of every part and their fingerprint; compute the split the first time.
 
     Args:
         prepared: The dataset.
         split: "paper", "grouped" or "official".
-        split_seed: Decides the split alone; the official one has no seed.
-        imbalance_ratio: What training and validation rows are thinned to; None leaves them.
-        fingerprint: What a run recorded: the version of the split's method that gives it is taken.
-            None, or one that no version gives, takes the present version.
+        split_seed: Seed of the split; the official one has none.
+        imbalance_ratio: Imbalance ratio of training and validation rows; None keeps all rows.
+        fingerprint: Fingerprint recorded by a run, which selects the version of the split method.
+            None, or a fingerprint of no version, takes the present version.
 
     Raises:
-        UserError: If the dataset cannot be split so.
+        UserError: If the dataset does not have this split.
     """
     versions = split_versions(split)
     present = _open_version(prepared, split, split_seed, imbalance_ratio, versions[0])
@@ -316,7 +315,7 @@ def _open_version(
 
 
 def _check_parts(prepared: Prepared, rows: Rows, split: str) -> None:
-    """Refuse a split that nothing can be trained or tested on."""
+    """Reject a split with an empty part, or with a class without training images."""
     for part in PARTS:
         if not len(rows[part]):
             raise UserError(
@@ -333,12 +332,12 @@ def _check_parts(prepared: Prepared, rows: Rows, split: str) -> None:
 
 
 def _imbalance_ratio(name: str, imbalance_ratio: float | None) -> float | None:
-    """Return the ratio to thin to, or None for a dataset that stays as it comes."""
+    """Return the imbalance ratio, or None for a dataset that keeps all rows."""
     defaults = default_settings(name)
     if imbalance_ratio is None:
         return defaults.get("imbalance_ratio")
     if "imbalance_ratio" not in defaults:
-        raise UserError(f"{name} is imbalanced as it comes; leave --imbalance-ratio out.")
+        raise UserError(f"{name} has no default imbalance ratio; leave --imbalance-ratio out.")
     if not 1 <= imbalance_ratio < np.inf:
         raise UserError(f"--imbalance-ratio must be a number from 1, got {imbalance_ratio}.")
     return imbalance_ratio

@@ -1,8 +1,7 @@
 """Splits that keep all rows of a patient or lesion in one part.
 
-Version 1 deals the groups into folds that are alike in their classes. With few groups it can leave
-a class out of a part. Version 2 is the same wherever version 1 has every class where it must be;
-elsewhere it moves whole groups.
+Version 1 assigns the groups to stratified folds. With few groups a part may lack a class. Version 2
+is the same if every part has the classes that it needs; otherwise it moves whole groups.
 """
 
 import warnings
@@ -13,29 +12,29 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int, Int64, Shaped
 
 GROUPED_VERSIONS = (2, 1)
-"""Versions of the grouped split, the present one first; a run records the one that it has."""
+"""Versions of the grouped split, the present one first; a run records its version."""
 
 SERVED_FIRST = ("train", "test", "validation")
-"""Order in which the parts get a class of fewer than three groups: without training it cannot be
-learned, without a test it is not measured."""
+"""Order of the parts that get a class of fewer than three groups: it cannot be learned without
+training images, or measured without test images."""
 
-SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15}
-"""Fraction of the rows that every part shall have."""
+FRACTIONS = {"train": 0.7, "validation": 0.15, "test": 0.15}
+"""Target fraction of the rows in every part."""
 
 _FOLDS = ((20, 3), (7, 1))
-"""Folds that the groups are dealt into, and how many of them validate and test: 15 % where there
-are groups enough, else a seventh."""
+"""Number of folds, and of folds for validation and test each: 15 % if there are enough groups, else
+a seventh."""
 
 _ORDER_STREAM = 4  # data/splits/methods.py and data/batches/patches.py have the others
 _MOST_STEPS = 10_000
-"""Choices that the search for a place of every class may take back."""
+"""Maximum number of steps of the backtracking search."""
 _MOST_MOVES = 1_000
 _MOST_SWAPPED = 200
-"""Groups up to which exchanges of two are tried: their number grows with the square."""
+"""Maximum number of groups for trying exchanges of two, whose number grows quadratically."""
 
 
 def can_be_grouped(labels: Int[np.ndarray, " n"], groups: Shaped[np.ndarray, " n"]) -> bool:
-    """Return whether there are enough groups, and rows of a class, for a grouped split.
+    """Return whether there are enough groups and rows of a class for a grouped split.
 
     Args:
         labels: Class of every row, [n].
@@ -52,16 +51,16 @@ def grouped_split(
 ) -> dict[str, Int64[np.ndarray, " _"]]:
     """Split about 70 : 15 : 15 by class, all rows of a group in the same part.
 
-    scikit-learn deals the groups into twenty folds that are alike in their classes; three validate,
-    three test, the rest train. With fewer than twenty groups it is one of seven each. In version 2,
-    where that leaves a class of three groups or more out of a part, groups are moved until every
-    such class is in all parts and the proportions are as near as moves and exchanges bring them. A
-    class of two groups trains and tests, one of a single group trains.
+    scikit-learn assigns the groups to twenty stratified folds: three for validation, three for
+    test, the others for training. With fewer than twenty groups it is one fold of seven each. If
+    that leaves a class of at least three groups out of a part, version 2 moves groups until every
+    such class is in all parts, and then moves and exchanges groups to improve the proportions. A
+    class of two groups is in training and test, a class of one group in training.
 
     Args:
         labels: Class of every row, [n].
         groups: Patient or lesion of every row, unicode [n].
-        seed: Decides the split alone; any whole number from 0.
+        seed: Seed of the split; any whole number from 0.
         version: One of :data:`GROUPED_VERSIONS`.
 
     Returns:
@@ -70,23 +69,23 @@ def grouped_split(
     Raises:
         ValueError: If there are fewer than seven groups, or no class has seven rows.
     """
-    validation, test, *train = deal_groups(labels, groups, seed)
+    validation, test, *train = assign_groups(labels, groups, seed)
     rows = {"train": np.sort(np.concatenate(train)), "validation": validation, "test": test}
-    return rows if version == 1 else cover_classes(labels, groups, rows, SHARES, seed)
+    return rows if version == 1 else cover_classes(labels, groups, rows, FRACTIONS, seed)
 
 
-def deal_groups(
+def assign_groups(
     labels: Int[np.ndarray, " n"], groups: Shaped[np.ndarray, " n"], seed: int
 ) -> list[Int64[np.ndarray, " _"]]:
-    """Deal groups into parts that are alike in their classes, each about 15 % of the rows.
+    """Assign groups to stratified parts, each with about 15 % of the rows.
 
     Args:
         labels: Class of every row, [n].
         groups: Patient or lesion of every row, unicode [n].
-        seed: Decides the parts alone.
+        seed: Seed of the assignment.
 
     Returns:
-        The sorted row numbers of the first part, of the second, and of the folds of all others.
+        The sorted row numbers of the first part, of the second, and of the remaining folds.
 
     Raises:
         ValueError: If there are fewer than seven groups, or no class has seven rows.
@@ -110,20 +109,20 @@ def cover_classes(
     labels: Int[np.ndarray, " n"],
     groups: Shaped[np.ndarray, " n"],
     rows: Mapping[str, Int64[np.ndarray, " _"]],
-    shares: Mapping[str, float],
+    fractions: Mapping[str, float],
     seed: int,
 ) -> dict[str, Int64[np.ndarray, " _"]]:
-    """Move whole groups until every class with enough of them is in all parts.
+    """Move whole groups until every class with enough groups is in all parts.
 
     Args:
         labels: Class of every row, [n].
         groups: Patient or lesion of every row, unicode [n].
-        rows: Row numbers of every part, together all [n], no group in two parts.
-        shares: Fraction of the rows that every part shall have.
-        seed: Decides between groups that serve alike.
+        rows: Row numbers of every part, together all rows, with no group in two parts.
+        fractions: Target fraction of the rows in every part.
+        seed: Seed of the choice between equivalent groups.
 
     Returns:
-        The sorted row numbers of every part; those given where no class is missing.
+        The sorted row numbers of every part; the given ones if no class is missing.
     """
     order = [part for part in SERVED_FIRST if part in rows]
     table = _tabulate(labels, groups, rows, order)
@@ -135,19 +134,19 @@ def cover_classes(
     parts = table.parts.copy()
     for group, part in _place_classes(table, preference.tolist()).items():
         parts[group] = part
-    parts = _balance(table, parts, np.array([shares[part] for part in order]))
+    parts = _balance(table, parts, np.array([fractions[part] for part in order]))
     return {part: np.flatnonzero(parts[table.group_of] == order.index(part)) for part in rows}
 
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """Rows of each class in every group; the last class stands for all classes together.
+    """Number of rows of each class in every group; the last class is the sum of all classes.
 
     Attributes:
-        group_of: Number of the group of every row, [n].
-        counts: Rows by group and class.
-        parts: Part of every group, as its place in the order in which parts are served.
-        required: Whether a part must have a class, by part and class.
+        group_of: Index of the group of every row, [n].
+        counts: Number of rows by group and class.
+        parts: Part of every group, as its index in :data:`SERVED_FIRST`.
+        required: Whether a part needs a class, by part and class.
     """
 
     group_of: Int64[np.ndarray, " n"]
@@ -156,12 +155,12 @@ class _Table:
     required: Bool[np.ndarray, "parts classes"]
 
     def groups_in(self, parts: Int64[np.ndarray, " groups"]) -> Int64[np.ndarray, "parts classes"]:
-        """Return how many groups with each class every part has."""
+        """Return the number of groups with each class in every part."""
         has = self.counts > 0
         return np.stack([has[parts == part].sum(axis=0) for part in range(len(self.required))])
 
     def unmet(self, parts: Int64[np.ndarray, " groups"]) -> Bool[np.ndarray, "parts classes"]:
-        """Return where a part lacks a class that it must have."""
+        """Return where a part lacks a class that it needs."""
         return self.required & (self.groups_in(parts) == 0)
 
 
@@ -185,13 +184,13 @@ def _tabulate(
 
 
 def _place_classes(table: _Table, preference: Sequence[int]) -> dict[int, int]:
-    """Return parts of some groups with which every part has the classes that it must have.
+    """Return an assignment of some groups to parts that gives every part the classes it needs.
 
-    Where that cannot be, or is not found, parts go short of a class in the reverse of the order in
-    which they are served, and no part is left empty.
+    If there is none, or the search does not find it, the last parts in :data:`SERVED_FIRST` lack a
+    class first, and no part stays empty.
     """
     num_groups = (table.counts > 0).sum(axis=0)
-    last = len(num_groups) - 1  # all classes together: no part may be empty
+    last = len(num_groups) - 1  # the sum of all classes: no part may be empty
     needs = [(int(part), int(name)) for part, name in np.argwhere(table.required)]
     needs.sort(key=lambda need: (num_groups[need[1]], need[1], need[0]))
     placed = _search(table, needs, preference)
@@ -211,7 +210,7 @@ def _place_classes(table: _Table, preference: Sequence[int]) -> dict[int, int]:
 def _search(
     table: _Table, needs: Sequence[tuple[int, int]], preference: Sequence[int]
 ) -> dict[int, int] | None:
-    """Return the part of a group for every need; None where there is none or it takes too long."""
+    """Return parts of groups that meet all needs, or None if none are found in time."""
     placed: dict[int, int] = {}
     choices: list[Iterator[int | None]] = []
     chosen: list[int | None] = []
@@ -239,7 +238,7 @@ def _search(
 def _candidates(
     table: _Table, need: tuple[int, int], placed: Mapping[int, int], preference: Sequence[int]
 ) -> Iterator[int | None]:
-    """Yield the groups that can meet a need, those of the part first; None if one does already."""
+    """Yield groups that can meet a need, those of the part first, or None if it is already met."""
     part, name = need
     if any(where == part and table.counts[group, name] for group, where in placed.items()):
         yield None
@@ -249,14 +248,14 @@ def _candidates(
 
 
 def _balance(
-    table: _Table, parts: Int64[np.ndarray, " groups"], shares: Float64[np.ndarray, " parts"]
+    table: _Table, parts: Int64[np.ndarray, " groups"], fractions: Float64[np.ndarray, " parts"]
 ) -> Int64[np.ndarray, " groups"]:
-    """Move or exchanges groups as long as that brings the proportions nearer.
+    """Move or exchange groups as long as that improves the proportions.
 
-    What is lowered is chi-squared, over parts and classes, of the rows against the shares. No move
-    takes a class from a part that must have it.
+    This decreases chi-squared over parts and classes of the rows against the target fractions. No
+    move takes a class from a part that needs it.
     """
-    expected = shares[:, None] * table.counts.sum(axis=0)
+    expected = fractions[:, None] * table.counts.sum(axis=0)
     has = table.counts > 0
     for _ in range(_MOST_MOVES):
         alone = table.required[parts] & (table.groups_in(parts)[parts] == 1) & has
@@ -283,7 +282,7 @@ def _moves(
     parts: Int64[np.ndarray, " groups"],
     expected: Float64[np.ndarray, "parts classes"],
 ) -> Float64[np.ndarray, "groups parts"]:
-    """Return by how much chi-squared changes when a group goes to a part."""
+    """Return the change of chi-squared when a group moves to a part."""
     rows = np.stack([table.counts[parts == part].sum(axis=0) for part in range(len(expected))])
     counts = table.counts.astype(np.float64)
     squares = counts**2 @ (1 / expected).T
@@ -292,7 +291,7 @@ def _moves(
     leave = (squares - linear)[groups, parts]
     changes = leave[:, None] + squares + linear
     changes[groups, parts] = 0
-    return np.round(changes, 9)  # so that no machine breaks a tie otherwise
+    return np.round(changes, 9)  # so that all machines break ties alike
 
 
 def _swaps(
@@ -301,7 +300,7 @@ def _swaps(
     expected: Float64[np.ndarray, "parts classes"],
     moves: Float64[np.ndarray, "groups parts"],
 ) -> Float64[np.ndarray, "groups groups"]:
-    """Return by how much chi-squared changes when two groups change places."""
+    """Return the change of chi-squared when two groups are exchanged."""
     there = moves[:, parts]
     weights = (1 / expected)[parts]
     products = (table.counts * weights) @ table.counts.T.astype(np.float64)
@@ -313,6 +312,6 @@ def _swaps(
 def _folds(
     labels: Int[np.ndarray, " n"], groups: Shaped[np.ndarray, " n"]
 ) -> tuple[int, int] | None:
-    """Return how many folds to deal and to hold out twice; None if there is too little to deal."""
+    """Return the number of folds, and of folds to hold out twice, or None for too few groups."""
     most = min(len(np.unique(groups)), int(np.bincount(labels).max()))
     return next((chosen for chosen in _FOLDS if chosen[0] <= most), None)

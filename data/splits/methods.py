@@ -1,4 +1,4 @@
-"""Which rows train, which validate and which test."""
+"""Split methods: rows of the training, validation and test parts."""
 
 import numpy as np
 
@@ -10,14 +10,14 @@ from lmf_jax.errors import UserError
 
 
 def possible_splits(labels: Labels) -> list[str]:
-    """Return the names of the splits that a dataset can have; the first is its own choice."""
+    """Return the names of the possible splits of a dataset; the first is the default."""
     official = [] if labels.parts is None else ["official"]
     known = labels.groups is not None and can_be_grouped(labels.labels, labels.groups)
     return [*official, "paper", *(["grouped"] if known else [])]
 
 
 def split_versions(split: str) -> tuple[int, ...]:
-    """Return the versions of a split's method, the present one first.
+    """Return the versions of a split method, the present one first.
 
     Args:
         split: Name of the split.
@@ -29,18 +29,18 @@ def make_split(labels: Labels, split: str, seed: int, version: int | None = None
     """Split a dataset.
 
     Args:
-        labels: The labels of the dataset.
-        split: "official" (as the dataset comes), "paper" (by class, 70 : 15 : 15) or "grouped" (the
-            same, but no patient or lesion in two parts).
-        seed: Decides the split alone; any whole number from 0. The official one has no seed,
-            unless its validation part has to be cut from training.
+        labels: Labels of the dataset.
+        split: "official" (the split of the dataset), "paper" (stratified by class, 70 : 15 : 15) or
+            "grouped" (the same, with no patient or lesion in two parts).
+        seed: Seed of the split; any whole number from 0. The official one uses it only if its
+            validation part is taken from training.
         version: One of :func:`split_versions`; None takes the present one.
 
     Returns:
         The sorted row numbers of "train", "validation" and "test".
 
     Raises:
-        UserError: If the dataset cannot be split so.
+        UserError: If the dataset does not have this split.
     """
     if split == "official" and labels.parts is not None:
         if lacks_validation(labels):

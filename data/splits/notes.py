@@ -1,4 +1,4 @@
-"""Remarks on a split for the terminal, the audit and the report, such as classes a part lacks."""
+"""Remarks on a split, such as classes that a part lacks, for the terminal, audit and report."""
 
 import numpy as np
 
@@ -13,12 +13,12 @@ VALIDATION_IS_CUT = (
 
 
 def split_notes(labels: Labels, rows: Rows, split: str) -> list[str]:
-    """Say how a missing validation part was made, and names every class that a part lacks.
+    """Return remarks on a validation part taken from training, and on classes that a part lacks.
 
-    A line each; a class comes with the reason.
+    Each is one line, with the reason.
 
     Args:
-        labels: The labels of a dataset.
+        labels: Labels of the dataset.
         rows: Row numbers of every part.
         split: Name of the split.
     """
@@ -47,7 +47,7 @@ def _reason(labels: Labels, class_id: int, split: str) -> str:
     if split == "grouped" and labels.groups is not None:
         num_groups = len(np.unique(labels.groups[of_class]))
         if num_groups >= len(PARTS):
-            return "the patients or lesions with it were not dealt to all parts"
+            return "the patients or lesions with it are not in all parts"
         owners = "patient or lesion has" if num_groups == 1 else "patients or lesions have"
         return f"{num_groups} {owners} it, and a class needs {len(PARTS)} to be in all parts"
     images = "image" if count == 1 else "images"

@@ -1,4 +1,4 @@
-"""From the name of a dataset with masks to its examples, its classes and the rows of its parts."""
+"""Datasets of images with masks and a split."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,10 @@ from lmf_jax.errors import UserError
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SegmentationDataset(SplitDataset):
-    """A dataset whose pixels have classes, with its split.
+    """Dataset whose pixels have classes, with a split.
 
     Attributes:
-        masks: The encoded mask of every example.
+        masks: Encoded mask of every example.
     """
 
     masks: ImageSource
@@ -30,24 +30,24 @@ def load_segmentation_dataset(
     split_seed: int = 0,
     fingerprint: str | None = None,
 ) -> SegmentationDataset:
-    """Open a dataset with masks and splits it; prepares it on first use if it needs no download.
+    """Open a dataset with masks and split it; prepare it on first use if it needs no download.
 
     Args:
         name: Name of the dataset: one that was prepared from a download, or pairs:IMAGES,MASKS.
-        data_dir: The folder of prepared datasets; "~" is the home folder.
-        split: "paper" (70 : 15 : 15 at random), "grouped" (the same, but no patient or lesion in
-            two parts) or "official" (as the dataset comes). None takes the official one where there
-            is one, else "paper".
-        split_seed: Decides the split alone; any whole number from 0.
-        fingerprint: What a run recorded of its data, to find rows that an earlier version of the
-            split's method chose; None takes the present version.
+        data_dir: Folder of prepared datasets; "~" is the home folder.
+        split: "paper" (70 : 15 : 15 at random), "grouped" (the same, with no patient or lesion in
+            two parts) or "official" (the split of the dataset). None takes "official" if the
+            dataset has one, else "paper".
+        split_seed: Seed of the split; any whole number from 0.
+        fingerprint: Fingerprint recorded by a run, to find rows of an earlier version of the split
+            method; None takes the present version.
 
     Returns:
-        The dataset. It depends on nothing but these arguments and the files they name.
+        The dataset. It depends only on these arguments and the files they name.
 
     Raises:
-        UserError: If a name is unknown or that of a dataset without masks, an argument does not fit
-            the dataset, an image or a mask is broken, or ``data_dir`` cannot be written.
+        UserError: If a name is unknown or the dataset has no masks, an argument does not fit the
+            dataset, an image or a mask is broken, or ``data_dir`` cannot be written.
     """
     if not parse_name(name).has_masks:
         choices = (
@@ -56,8 +56,7 @@ def load_segmentation_dataset(
             if spec.task == "segmentation" and spec.kind != "volumes"
         )
         raise UserError(
-            f"The images of {name} have classes and no masks, so there is nothing to segment; "
-            f"choose one of {', '.join(choices)}."
+            f"The images of {name} have classes and no masks; choose one of  {', '.join(choices)}."
         )
     prepared, parts = open_parts(name, data_dir, split, split_seed, fingerprint=fingerprint)
     assert prepared.masks is not None

@@ -1,4 +1,4 @@
-"""A split as a file: made once, the same for every run, and readable by anybody."""
+"""Split files: a split is computed once and is the same for every run."""
 
 import contextlib
 import hashlib
@@ -17,7 +17,7 @@ from lmf_jax.json_text import parse_json
 
 @runtime_checkable
 class Splittable(Protocol):
-    """A prepared dataset of images or volumes."""
+    """Prepared dataset of images or volumes."""
 
     @property
     def ids(self) -> Any:
@@ -29,34 +29,34 @@ class Splittable(Protocol):
 
     @property
     def folder(self) -> Path:
-        """Where the dataset lies."""
+        """Folder of the dataset."""
 
 
 def stored_split(
     name: str, prepared: Splittable, make: Callable[[], Rows], version: int = 1
 ) -> tuple[Rows, str]:
-    """Return a split and its fingerprint; makes the split and writes it down the first time.
+    """Return a split and its fingerprint; compute and store the split the first time.
 
-    ``splits/<name>.json`` in the folder of the prepared dataset holds the names of the images in
-    every part, the fingerprint that the runs record, and the version of the method.
+    ``splits/<name>.json`` in the folder of the prepared dataset has the names of the images in
+    every part, the fingerprint that runs record, and the version of the method.
 
     Args:
-        name: Of the split, with all that decides it.
+        name: Name of the split, with all its parameters.
         prepared: The dataset.
-        make: Makes the split.
-        version: Of the method that makes it.
+        make: Function that computes the split.
+        version: Version of the split method.
 
     Returns:
         The rows of every part, and SHA-256, in hex, over the dataset and these rows.
 
     Raises:
-        UserError: If the split cannot be made, or its file was changed.
+        UserError: If the split is not possible, or its file was changed.
     """
     path = prepared.folder / "splits" / f"{name}.json"
     if path.exists():
         return _read(path, prepared)
     rows = make()
-    # A shared folder may be for reading only; every run makes the same split then.
+    # A shared folder may be read-only; every run then computes the same split.
     with contextlib.suppress(UserError), build_lock(path):
         if not path.exists():
             _write(path, prepared, rows, version)
@@ -82,8 +82,8 @@ def _read(path: Path, prepared: Splittable) -> tuple[Rows, str]:
         rows, fingerprint = {part: np.zeros(0, np.int64) for part in PARTS}, None
     if fingerprint != _fingerprint(prepared, rows):
         raise UserError(
-            f"The split in {path} does not have the fingerprint that stands in it; remove the file "
-            "and it is made anew. For a split of your own, use manifest:FILE.csv."
+            f"The split in {path} does not have the fingerprint recorded in it; remove the file to "
+            "compute it again. For a different split, use manifest:FILE.csv."
         )
     return rows, fingerprint
 

@@ -1,34 +1,34 @@
-"""A validation part for a dataset that comes with training and test alone."""
+"""Validation part of datasets that come only with training and test parts."""
 
 import numpy as np
 from jaxtyping import Int64
 
 from data.labels import Labels
-from data.splits.grouped import can_be_grouped, cover_classes, deal_groups
+from data.splits.grouped import assign_groups, can_be_grouped, cover_classes
 
-_SHARES = {"train": 0.85, "validation": 0.15}
-_CUT_STREAM = 5  # data/splits/grouped.py has the one before
+_FRACTIONS = {"train": 0.85, "validation": 0.15}
+_CUT_STREAM = 5  # data/splits/grouped.py has the previous one
 
 
 def lacks_validation(labels: Labels) -> bool:
     """Return whether a dataset comes with a split that has no validation part.
 
     Args:
-        labels: The labels of the dataset.
+        labels: Labels of the dataset.
     """
     return labels.parts is not None and "validation" not in labels.parts
 
 
 def cut_validation(labels: Labels, seed: int) -> dict[str, Int64[np.ndarray, " _"]]:
-    """Cut 15 % of the training part off for validation, by class.
+    """Split 15 % of the training part off for validation, stratified by class.
 
-    Where patients or lesions are known, all images of one stay together, and every class of two or
-    more of them is in both parts. Else it is one image in seven of each class, rounded, by chance;
-    a class of fewer than four only trains.
+    If patients or lesions are known, all images of one stay together, and every class of at least
+    two of them is in both parts. Else random images are taken, 15 % of each class, rounded; a class
+    of fewer than four images stays in training.
 
     Args:
-        labels: The labels of a dataset that comes with a training part.
-        seed: Decides the cut alone; any whole number from 0.
+        labels: Labels of a dataset that comes with a training part.
+        seed: Seed of the split; any whole number from 0.
 
     Returns:
         The sorted row numbers of "train" and "validation".
@@ -41,7 +41,7 @@ def cut_validation(labels: Labels, seed: int) -> dict[str, Int64[np.ndarray, " _
 def _cut_images(
     labels: Labels, rows: Int64[np.ndarray, " n"], seed: int
 ) -> dict[str, Int64[np.ndarray, " _"]]:
-    """Return the places, among the training rows, of both parts."""
+    """Return the positions of both parts among the training rows."""
     validates = np.zeros(len(rows), bool)
     of_rows = labels.labels[rows]
     for label in np.unique(of_rows).tolist():
@@ -55,11 +55,11 @@ def _cut_images(
 def _cut_groups(
     labels: Labels, rows: Int64[np.ndarray, " n"], seed: int
 ) -> dict[str, Int64[np.ndarray, " _"]]:
-    """Return the places, among the training rows, of both parts; no group is in two."""
+    """Return the positions of both parts among the training rows, with no group in both."""
     assert labels.groups is not None
     of_rows, groups = labels.labels[rows], labels.groups[rows]
-    dealt = {"train": np.arange(len(rows)), "validation": np.zeros(0, np.int64)}
+    assigned = {"train": np.arange(len(rows)), "validation": np.zeros(0, np.int64)}
     if can_be_grouped(of_rows, groups):
-        held_out, *others = deal_groups(of_rows, groups, seed)
-        dealt = {"train": np.sort(np.concatenate(others)), "validation": held_out}
-    return cover_classes(of_rows, groups, dealt, _SHARES, seed)
+        held_out, *others = assign_groups(of_rows, groups, seed)
+        assigned = {"train": np.sort(np.concatenate(others)), "validation": held_out}
+    return cover_classes(of_rows, groups, assigned, _FRACTIONS, seed)

@@ -1,4 +1,4 @@
-"""From the name of a dataset of volumes to its cases, its classes and the rows of its parts."""
+"""Datasets of volumes with a split: cases, classes and the rows of the three parts."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,32 +25,32 @@ from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError
 
 SPLITS = ("paper", "grouped")
-"""Splits of volumes. They are the same: every case is another patient."""
+"""Splits of volumes. Both are the same, since every case is a different patient."""
 
 
 @dataclass(frozen=True, eq=False)
 class VolumeDataset:
-    """A dataset of volumes with its split.
+    """Dataset of volumes with a split.
 
     Attributes:
-        name: Its name, as given on the command line.
+        name: Name of the dataset, as given on the command line.
         class_names: Name of every class, by class id; the background is the first.
         modalities: Name of every modality, in the order of the image's last axis.
-        spacing: Edges of a voxel along z, y, x, in mm; the same in all cases.
-        padding: What an image holds outside of its volume.
+        spacing: Size of a voxel along z, y, x, in mm; the same in all cases.
+        padding: Value of an image outside its volume.
         ids: Name of every case, unicode [n].
         groups: Patient of every case, unicode [n].
         shapes: Voxels of every case along z, y, x, [n, 3].
         rows: Sorted row numbers of "train", "validation" and "test".
-        defaults: The dataset's own values for settings that the person left open, and the split.
+        defaults: Values of settings that the user left open, and the split.
         content_fingerprint: SHA-256, in hex, over everything but the split.
-        fingerprint: SHA-256, in hex, over everything and the rows of each part: two runs with the
-            same one saw the same data.
-        prepared: The dataset without its split.
+        fingerprint: SHA-256, in hex, over everything and the rows of each part: runs with equal
+            fingerprints used the same data.
+        prepared: The dataset before the split.
     """
 
     notes: ClassVar[tuple[str, ...]] = ()
-    """Nothing: whole cases are split, and every case may hold every class."""
+    """Remarks on the data; none, since every case may have every class."""
 
     name: str
     class_names: tuple[str, ...]
@@ -69,7 +69,7 @@ class VolumeDataset:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What a run records of its data: plain values, for JSON."""
+        """Record of the data in ``config.json``, JSON-serializable."""
         return {
             "name": self.name,
             "fingerprint": self.fingerprint,
@@ -88,7 +88,7 @@ class VolumeDataset:
         return self.groups[self.rows[part]]
 
     def voxel_counts(self, part: str) -> Int64[np.ndarray, " classes"]:
-        """Return how many voxels of each class a part has, by class id.
+        """Return the number of voxels of each class in a part, by class id.
 
         Args:
             part: "train", "validation" or "test".
@@ -107,19 +107,19 @@ class VolumeDataset:
             height, width]: z (upwards), y (to the front), x (to the right).
 
         Raises:
-            UserError: If its file is missing or no longer what was written.
+            UserError: If its file is missing or has changed.
             IndexError: If there is no such row.
         """
         return self.case(row).read(0, int(self.shapes[row, 0]))
 
     def case(self, row: int) -> CaseFile:
-        """Return the file of a case, from which single slices can be read.
+        """Return the file of a case, to read single slices.
 
         Args:
             row: Its row number.
 
         Raises:
-            UserError: If the file is missing or is that of another case.
+            UserError: If the file is missing or belongs to another case.
             IndexError: If there is no such row.
         """
         if row not in self._files:
@@ -128,7 +128,7 @@ class VolumeDataset:
             counts, shape = self.prepared.voxel_counts[row], self.shapes[row]
             expected = self.prepared.digests[row], *shape.tolist(), *counts.tolist()
             if (found.digest, *found.shape[:3], *found.voxel_counts.tolist()) != expected:
-                raise found.damaged(f"it is not the one of {INDEX_FILE}")
+                raise found.damaged(f"it differs from {INDEX_FILE}")
             self._files[row] = found
         return self._files[row]
 
@@ -140,20 +140,20 @@ def load_volumes(
     split: str | None = None,
     split_seed: int = 0,
 ) -> VolumeDataset:
-    """Open a prepared dataset of volumes and splits it 70 : 15 : 15, case by case.
+    """Open a prepared dataset of volumes, and split its cases 70 : 15 : 15.
 
     Args:
-        name: Name of the dataset: kits19 or brats20.
-        data_dir: The folder of prepared datasets; "~" is the home folder.
-        split: "paper" or "grouped", which are the same where every case is another patient. None
-            takes the first.
-        split_seed: Decides the split alone; any whole number from 0.
+        name: Name of the dataset, such as kits19.
+        data_dir: Folder of prepared datasets; "~" is the home folder.
+        split: "paper" or "grouped", which are the same, since every case is a different patient.
+            None takes "paper".
+        split_seed: Seed of the split; any whole number from 0.
 
     Returns:
-        The dataset. It depends on nothing but these arguments and the files they name.
+        The dataset. It depends only on these arguments and the files they name.
 
     Raises:
-        UserError: If there is no such dataset, it is not prepared, or it cannot be split so.
+        UserError: If there is no such dataset, it is not prepared, or it does not have this split.
     """
     if name not in datasets_of_kind("volumes"):
         choices = ", ".join(datasets_of_kind("volumes"))
@@ -198,7 +198,7 @@ def load_volumes(
 
 
 def _check_parts(prepared: PreparedVolumes, rows: Rows, split: str) -> None:
-    """Refuse a split that nothing can be trained or tested on."""
+    """Reject a split with an empty part, or with a class without training voxels."""
     for part in PARTS:
         if not len(rows[part]):
             raise UserError(

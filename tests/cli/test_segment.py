@@ -239,7 +239,7 @@ def test_label_maps_never_replace_the_files_of_a_case(whole, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["predict", "{brats20}", "{images}", "--output", "{out}"], "holds no case; expected"),
+        (["predict", "{brats20}", "{images}", "--output", "{out}"], "has no case; expected"),
         (
             ["explain", "{digits_masks}", "{images}", "--output", "{out}"],
             "is segmentation; exp",

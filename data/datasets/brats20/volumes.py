@@ -1,4 +1,4 @@
-"""BraTS 2020, as its training data come."""
+"""Files, classes and normalization of the training data of BraTS 2020."""
 
 from pathlib import Path
 
@@ -9,17 +9,17 @@ from data.volume_spec import CaseFiles, VolumeArray, VolumeSpec, case_folders
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 
 MISNAMED = "W39_1998.09.19_Segm"
-"""The label map of case 355, as it was published."""
+"""Published name of the label map of case 355."""
 
 
 def find_cases(raw_dir: Path) -> list[CaseFiles]:
-    """List the cases.
+    """Return all cases.
 
     Args:
-        raw_dir: The folder of the cases.
+        raw_dir: Folder of the cases.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is no case.
     """
     name = "BraTS20_Training_001"
     example = f"{name}/{name}_{{{','.join(MODALITIES)},seg}}.nii"
@@ -30,7 +30,7 @@ def case_of(folder: Path) -> CaseFiles:
     """Return the case in a folder.
 
     Args:
-        folder: ``BraTS20_Training_001`` or another, whose files begin with its name.
+        folder: Folder such as ``BraTS20_Training_001``, whose files begin with its name.
     """
     images = tuple(f"{folder.name}_{modality}" for modality in MODALITIES)
     case = CaseFiles(folder.name, folder, images, f"{folder.name}_seg")
@@ -40,10 +40,10 @@ def case_of(folder: Path) -> CaseFiles:
 
 
 def normalize(image: VolumeArray) -> VolumeArray:
-    """Scale the brain to mean 0 and variance 1; what was removed around it stays 0.
+    """Scale the brain to mean 0 and variance 1; the removed surroundings stay 0.
 
     Args:
-        image: Values of one modality without the skull; they are overwritten.
+        image: Values of one modality without the skull; overwritten.
     """
     brain = image != 0
     values = image[brain].astype(np.float64)

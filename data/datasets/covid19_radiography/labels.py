@@ -1,4 +1,4 @@
-"""The labels of the COVID-19 Radiography Database, as the Kaggle download holds them."""
+"""Labels of the COVID-19 Radiography Database, from the folders of the Kaggle download."""
 
 from pathlib import Path
 
@@ -11,15 +11,15 @@ CLASSES: tuple[str, ...] = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia"
 
 
 def read_labels(raw: Path) -> Labels:
-    """Read the folder of every class; the masks beside the images are left alone.
+    """Read the folder of every class, without the masks.
 
-    Nothing in the download tells which images are of one patient.
+    The download does not name the patients.
 
     Args:
-        raw: The folder of the download, or the one in it that holds the class folders.
+        raw: Folder of the download, or the folder in it with the class folders.
 
     Raises:
-        UserError: If a class folder is missing or holds no image.
+        UserError: If a class folder is missing or has no image.
     """
     ids, labels = [], []
     for class_name in CLASSES:
@@ -30,13 +30,13 @@ def read_labels(raw: Path) -> Labels:
 
 
 def image_path(raw: Path, name: str) -> Path:
-    """Return where the image of this name lies."""
+    """Return the path of an image."""
     class_name, _, image = name.partition("/")
     return _class_folder(raw, class_name) / image
 
 
 def _class_folder(raw: Path, class_name: str) -> Path:
-    """Return the folder of a class's images; older releases have no folder of masks beside it."""
+    """Return the folder of the images of a class; older releases have no separate mask folder."""
     inner = raw / "COVID-19_Radiography_Dataset"
     folder = (inner if inner.is_dir() else raw) / class_name
     if not folder.is_dir():

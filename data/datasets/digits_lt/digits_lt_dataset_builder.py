@@ -1,4 +1,4 @@
-"""Prepares scikit-learn's handwritten digits as ArrayRecord."""
+"""TFDS builder of scikit-learn's handwritten digits."""
 
 import io
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from jaxtyping import Float
 from PIL import Image
 
 MAX_INTENSITY = 16
-"""The largest pixel value of the source."""
+"""Largest pixel value of the source."""
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Builder of digits_lt: 1,797 gray images of 8x8 pixels in ten classes."""
+    """Builder of digits_lt: 1,797 grayscale images of 8x8 pixels in ten classes."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
@@ -29,7 +29,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 }
             ),
             supervised_keys=("image", "label"),
-            # The row numbers of a split mean something only while the order stays as generated.
+            # The row numbers of a split are valid only in the order of generation.
             disable_shuffling=True,
         )
 
@@ -40,7 +40,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return {"full": self._generate_examples()}
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        from sklearn.datasets import load_digits  # takes a second, and only this needs it
+        from sklearn.datasets import load_digits  # takes a second
 
         digits = load_digits()
         for row, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
@@ -53,15 +53,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 
 def encode_png(pixels: Float[np.ndarray, "height width"]) -> bytes:
-    """Encode one image of intensities 0..16 as a gray PNG of 0..255, without loss.
+    """Encode one image of intensities 0..16 as a grayscale PNG of 0..255, without loss.
 
     Args:
         pixels: Intensities, [height, width].
 
     Returns:
-        The PNG file. Its bytes are the same on every machine: nothing is compressed, since
-        compression libraries differ in their output, and the fingerprint of a dataset covers
-        its encoded bytes.
+        The PNG file. It is not compressed, so that its bytes, which the fingerprint of the dataset
+        covers, do not depend on the compression library.
     """
     gray = np.rint(pixels * (255 / MAX_INTENSITY)).astype(np.uint8)
     file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Draws digits_masks from scikit-learn's handwritten digits, as ArrayRecord."""
+"""TFDS builder of digits_masks, drawn from scikit-learn's handwritten digits."""
 
 import io
 from collections.abc import Iterator
@@ -14,17 +14,17 @@ from data.labels import WHOLE_IMAGE
 MASK_CLASSES = ("background", "digit", "spot")
 NUM_IMAGES = 800
 SIDE = 64
-"""Pixels of an image's side."""
+"""Side of an image in pixels."""
 ZOOM = 3
-"""Pixels of the image for one of a digit."""
+"""Factor by which digits are enlarged."""
 INK = 6
-"""Intensity, of 16, from which a pixel of a digit belongs to it."""
+"""Minimum intensity, of 16, of the pixels of a digit in the mask."""
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Builder of digits_masks: digits and rare small spots, which are to be told from the ground.
+    """Builder of digits_masks: digits and rare small spots on a noisy background.
 
-    The digits are real handwriting; the rest is drawn, from a fixed seed.
+    The digits are real handwriting; everything else is drawn from a fixed seed.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -42,7 +42,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         }
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(features),
-            # The row numbers of a split mean something only while the order stays as generated.
+            # The row numbers of a split are valid only in the order of generation.
             disable_shuffling=True,
         )
 
@@ -53,7 +53,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return {"full": self._generate_examples()}
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        from sklearn.datasets import load_digits  # takes a second, and only this needs it
+        from sklearn.datasets import load_digits  # takes a second
 
         digits = load_digits().images
         for row in range(NUM_IMAGES):
@@ -72,16 +72,16 @@ def draw(
 ) -> tuple[UInt8[np.ndarray, "side side"], UInt8[np.ndarray, "side side"]]:
     """Draw image number ``row`` and its mask.
 
-    Up to three digits lie on a ground whose brightness changes slowly and which is as noisy as
-    they; in half of the images there is a spot too, of some ten pixels.
+    One to three digits lie on a background of slowly varying brightness, with noise over all; half
+    of the images also have a spot of about ten pixels.
 
     Args:
         digits: Intensities 0..16 of all digits.
-        row: Decides everything.
+        row: Number of the image, the seed of its random numbers.
     """
     random = np.random.Generator(np.random.PCG64([0, row]))
-    ground = np.kron(random.integers(60, 160, (4, 4)), np.ones((SIDE // 4, SIDE // 4)))
-    image, mask = _smooth(ground), np.zeros((SIDE, SIDE), np.uint8)
+    background = np.kron(random.integers(60, 160, (4, 4)), np.ones((SIDE // 4, SIDE // 4)))
+    image, mask = _smooth(background), np.zeros((SIDE, SIDE), np.uint8)
     for number in random.integers(0, len(digits), random.integers(1, 4)):
         ink = np.kron(digits[number], np.ones((ZOOM, ZOOM)))
         top, left = random.integers(0, SIDE - len(ink) + 1, 2)
@@ -99,7 +99,7 @@ def draw(
 
 
 def _smooth(image: Float[np.ndarray, "side side"]) -> Float[np.ndarray, "side side"]:
-    """Average over squares of a quarter of the side; the border is repeated."""
+    """Average over squares of a quarter of the side, with the border repeated."""
     reach = SIDE // 8
     for axis in (0, 1):
         padding = [(reach, reach) if a == axis else (0, 0) for a in (0, 1)]
@@ -110,7 +110,7 @@ def _smooth(image: Float[np.ndarray, "side side"]) -> Float[np.ndarray, "side si
 
 
 def _encode_png(pixels: UInt8[np.ndarray, "height width"]) -> bytes:
-    """Encode without compressing: libraries differ in it, and the fingerprint covers the bytes."""
+    """Encode without compression, whose bytes would differ between libraries."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="png", compress_level=0)
     return file.getvalue()

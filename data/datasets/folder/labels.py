@@ -1,4 +1,4 @@
-"""The labels of a folder of images: the names of its folders."""
+"""Labels of a folder of images: the names of its sub-folders."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +13,14 @@ from lmf_jax.errors import UserError
 def read_labels(raw: Path) -> Labels:
     """Read a folder per class, or a folder per part with a folder per class in each.
 
-    Classes are in alphabetical order. The name of an image is its path below the folder.
+    Classes are in alphabetical order. The name of an image is its path relative to the folder.
 
     Args:
         raw: The folder.
 
     Raises:
-        UserError: If there are not two classes, a class folder holds no image or has folders of its
-            own, or a part has a class that training has not.
+        UserError: If there are fewer than two classes, a class folder has no image or has
+            sub-folders, or a part has a class that the training part lacks.
     """
     parts = _parts(raw)
     folders = [(part, name, raw / part / name) for part in parts for name in _classes(raw / part)]
@@ -36,23 +36,23 @@ def read_labels(raw: Path) -> Labels:
 
 
 def image_path(raw: Path, name: str) -> Path:
-    """Return where the image of this name lies."""
+    """Return the path of an image."""
     return raw / name
 
 
 def raw_files(raw: Path) -> Iterator[Path]:
-    """Yield every file that the labels come from."""
+    """Yield every file of the dataset."""
     for name in read_labels(raw).ids.tolist():
         yield raw / name
 
 
 def unused_file_lines(raw: Path) -> list[str]:
-    """Return a line for each kind of files in the folder that are not used.
+    """Return a line for each type of file in the folder that is not used.
 
     Args:
         raw: The folder.
     """
-    used = {raw / name for name in read_labels(raw).ids.tolist()}
+    used = set(raw_files(raw))
     unused = [file for file in files_below(raw) if file not in used]
     lines = non_image_lines(raw, unused)
     if images := [file for file in unused if is_image(file)]:
@@ -63,7 +63,7 @@ def unused_file_lines(raw: Path) -> list[str]:
 
 
 def _parts(raw: Path) -> list[str]:
-    """Return the folders of the parts, training first; a single "" if the split is left open."""
+    """Return the folders of the parts, training first, or a single "" without parts."""
     names = folders_in(raw)
     parts = [name for name in names if name.lower() in PART_NAMES]
     if not parts:
@@ -86,6 +86,6 @@ def _classes(folder: Path) -> list[str]:
         if deeper := folders_in(folder / name):
             raise UserError(
                 f"The class folder {folder / name} holds the folder {deeper[0]}; expected images "
-                "alone. Where images lie otherwise, list them in a file: manifest:FILE.csv."
+                "alone. For another layout, list the images in a file: manifest:FILE.csv."
             )
     return classes

@@ -1,4 +1,4 @@
-"""The labels of HAM10000, as the Kaggle download holds them."""
+"""Labels of HAM10000, from the files of the Kaggle download."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ CLASSES: tuple[str, ...] = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 
 
 def read_labels(raw_dir: Path) -> Labels:
-    """Read ``GroundTruth.csv`` and, if ``HAM10000_metadata.csv`` lies beside, the lesions.
+    """Read ``GroundTruth.csv`` and, if it exists, the lesions in ``HAM10000_metadata.csv``.
 
     Args:
-        raw_dir: The folder of the download.
+        raw_dir: Folder of the download.
 
     Raises:
         UserError: If a file cannot be read or contradicts itself.
@@ -26,5 +26,5 @@ def read_labels(raw_dir: Path) -> Labels:
 
 
 def image_path(raw_dir: Path, name: str) -> Path:
-    """Return where the image of this name lies in the download."""
+    """Return the path of an image."""
     return raw_dir / "images" / f"{name}.jpg"

@@ -1,4 +1,4 @@
-"""The images and masks of HAM10000, as the Kaggle download holds them."""
+"""Images and masks of HAM10000, from the files of the Kaggle download."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +15,10 @@ image_path = ham10000.image_path
 
 
 def read_labels(raw_dir: Path) -> Labels:
-    """Read the images and their lesions from the files of :mod:`data.datasets.ham10000`.
+    """Read the images and their lesions as in :mod:`data.datasets.ham10000`.
 
     Args:
-        raw_dir: The folder of the download.
+        raw_dir: Folder of the download.
 
     Raises:
         UserError: If a file cannot be read or contradicts itself.
@@ -28,5 +28,5 @@ def read_labels(raw_dir: Path) -> Labels:
 
 
 def mask_path(raw_dir: Path, name: str) -> Path:
-    """Return where the mask of the image of this name lies in the download."""
+    """Return the path of the mask of an image."""
     return raw_dir / "masks" / f"{name}_segmentation.png"

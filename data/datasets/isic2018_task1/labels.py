@@ -1,4 +1,4 @@
-"""The images and masks of ISIC 2018 task 1, in the challenge's folders or those of a copy."""
+"""Images and masks of ISIC 2018 task 1, in the folders of the challenge or of a copy."""
 
 from pathlib import Path
 
@@ -16,17 +16,17 @@ _LAYOUTS = (
     ],
     [(f"images/{part}", "masks") for part in ("train", "val", "test")],
 )
-"""Folders of the images and masks of every part: the challenge's, and those of a copy."""
+"""Folders of the images and masks of every part, in the challenge and in a copy."""
 
 
 def read_labels(raw_dir: Path) -> Labels:
-    """List the images of every part.
+    """Read the images of every part.
 
     Args:
-        raw_dir: The folder of the download.
+        raw_dir: Folder of the download.
 
     Raises:
-        UserError: If it has neither layout, a part holds no image, or two hold the same one.
+        UserError: If it has neither layout, a part has no image, or two parts have the same image.
     """
     ids, parts = [], []
     for part, (images, _) in zip(PARTS, _folders(raw_dir), strict=True):
@@ -37,17 +37,17 @@ def read_labels(raw_dir: Path) -> Labels:
 
 
 def image_path(raw_dir: Path, name: str) -> Path:
-    """Return where the image of this name lies in the download."""
+    """Return the path of an image."""
     return _of_part(raw_dir, name)[0]
 
 
 def mask_path(raw_dir: Path, name: str) -> Path:
-    """Return where the mask of the image of this name lies in the download."""
+    """Return the path of the mask of an image."""
     return _of_part(raw_dir, name)[1]
 
 
 def _of_part(raw_dir: Path, name: str) -> tuple[Path, Path]:
-    """Return where an image and its mask lie: in the part that has the image."""
+    """Return the paths of an image and its mask, in the part that has the image."""
     paths = [
         (images / f"{name}.jpg", masks / f"{name}_segmentation.png")
         for images, masks in _folders(raw_dir)

@@ -1,4 +1,4 @@
-"""The labels of ISIC 2019, as the download holds them."""
+"""Labels of ISIC 2019, from the files of the download."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ CLASSES: tuple[str, ...] = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC"
 
 
 def read_labels(raw_dir: Path) -> Labels:
-    """Read the ground truth and, where they lie beside, the lesions of the metadata.
+    """Read the ground truth and, if the file exists, the lesions in the metadata.
 
-    An image whose lesion is not named is a group of its own.
+    An image of an unknown lesion is a separate group.
 
     Args:
-        raw_dir: The folder of the download.
+        raw_dir: Folder of the download.
 
     Raises:
         UserError: If a file cannot be read or contradicts itself.
@@ -29,5 +29,5 @@ def read_labels(raw_dir: Path) -> Labels:
 
 
 def image_path(raw_dir: Path, name: str) -> Path:
-    """Return where the image of this name lies: Kaggle's copy holds its folder twice."""
+    """Return the path of an image; the copy on Kaggle nests the folder in itself."""
     return raw_dir / "ISIC_2019_Training_Input" / "ISIC_2019_Training_Input" / f"{name}.jpg"

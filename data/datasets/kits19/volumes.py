@@ -1,4 +1,4 @@
-"""KiTS19, as its own script downloads it."""
+"""Files, classes and normalization of KiTS19, as its script downloads it."""
 
 from pathlib import Path
 
@@ -7,35 +7,35 @@ import numpy as np
 from data.volume_spec import CaseFiles, VolumeArray, VolumeSpec, case_folders
 
 CLIP = (-79.0, 304.0)
-"""The Hounsfield units that are told apart; what lies outside is clipped."""
+"""Range of Hounsfield units; values outside are clipped."""
 MEAN, DEVIATION = 101.0, 76.9
-"""What is subtracted afterwards, and divided by. The numbers are fixed, since Hounsfield units mean
-the same in every scanner; statistics of a case would depend on how much air lies around the body.
+"""Mean and standard deviation of the normalization. They are fixed, since Hounsfield units mean the
+same in every scanner, while statistics of a case would depend on the air around the body.
 
 Isensee and Maier-Hein, An attempt at beating the 3D U-Net, 2019, arXiv:1908.02182.
 """
 
 LABELED = 210
-"""Cases 0 to 209 come with a label map; that of the others was kept for the challenge."""
+"""Cases 0 to 209 have a label map; those of the others were kept for the challenge."""
 
 
 def case_of(folder: Path) -> CaseFiles:
     """Return the case in a folder.
 
     Args:
-        folder: ``case_00000`` or another.
+        folder: Folder such as ``case_00000``.
     """
     return CaseFiles(folder.name, folder, ("imaging",), "segmentation")
 
 
 def find_cases(raw_dir: Path) -> list[CaseFiles]:
-    """List the cases; those that were published without a label map are left out.
+    """Return all cases that were published with a label map.
 
     Args:
-        raw_dir: The folder of the cases.
+        raw_dir: Folder of the cases.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is no case.
     """
     folders = case_folders(raw_dir, r"case_\d{5}", "case_00000/{imaging,segmentation}.nii.gz")
     cases = map(case_of, folders)
@@ -43,10 +43,10 @@ def find_cases(raw_dir: Path) -> list[CaseFiles]:
 
 
 def normalize(image: VolumeArray) -> VolumeArray:
-    """Clip Hounsfield units, and scales them to about mean 0 and variance 1 within the kidneys.
+    """Clip Hounsfield units, and scale them to about mean 0 and variance 1 in the kidneys.
 
     Args:
-        image: Hounsfield units; they are overwritten.
+        image: Hounsfield units; overwritten.
     """
     np.clip(image, *CLIP, out=image)
     image -= MEAN

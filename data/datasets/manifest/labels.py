@@ -1,4 +1,4 @@
-"""The labels of a manifest: a CSV file with a line for every image."""
+"""Labels of a manifest: a CSV file with one line per image."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,18 +10,18 @@ from lmf_jax.errors import UserError
 
 
 def read_labels(raw: Path) -> Labels:
-    """Read the columns ``path`` and ``label``, and ``group`` and ``split`` if they are there.
+    """Read the columns ``path`` and ``label``, and ``group`` and ``split`` if they exist.
 
-    Classes are in alphabetical order. The name of an image is its path, relative to the folder of
-    the manifest; a path from the root is taken if it leads there. An image with an empty group is a
-    group of its own.
+    Classes are in alphabetical order. The name of an image is its path relative to the folder of
+    the manifest; an absolute path is accepted if it leads there. An image with an empty group is a
+    separate group.
 
     Args:
         raw: The CSV file.
 
     Raises:
         UserError: If the file cannot be read or contradicts itself, a label is missing, a path
-            leads out of its folder, a split is none of train, val and test, or there are not two
+            leads out of its folder, a split is not train, val or test, or there are fewer than two
             classes.
     """
     rows = read_csv(raw, ("path", "label"))
@@ -44,19 +44,19 @@ def read_labels(raw: Path) -> Labels:
 
 
 def image_path(raw: Path, name: str) -> Path:
-    """Return where the image of this name lies."""
+    """Return the path of an image."""
     return raw.parent / name
 
 
 def raw_files(raw: Path) -> Iterator[Path]:
-    """Yield every file that the labels come from."""
+    """Yield every file of the dataset."""
     yield raw
     for name in read_labels(raw).ids.tolist():
         yield image_path(raw, name)
 
 
 def _name(raw: Path, path: str) -> str:
-    """Return a path relative to the folder of the manifest, as far as it leads there."""
+    """Return a path relative to the folder of the manifest if it leads there."""
     return below(raw.parent, path) if path else path
 
 
@@ -65,7 +65,6 @@ def _part(path: Path, row: Row) -> str:
     if part is None:
         raise UserError(
             f"Line {row.line} of {path} puts {row['path']} into the split {row['split']!r}; "
-            f"expected one of "
-            f"{', '.join(PART_NAMES)}."
+            f"expected one of {', '.join(PART_NAMES)}."
         )
     return part

@@ -1,6 +1,6 @@
-"""The labels, the official split and the images of a MedMNIST file.
+"""Labels, official split and images of a MedMNIST file.
 
-Classes and counts are those of MedMNIST's package, version 3.0.2 (Apache-2.0), ``info.py``.
+Classes and counts are those of the MedMNIST package, version 3.0.2 (Apache-2.0), ``info.py``.
 """
 
 import re
@@ -50,7 +50,7 @@ CLASSES: Mapping[str, tuple[str, ...]] = {
     "organcmnist": _ORGANS,
     "organsmnist": _ORGANS,
 }  # fmt: skip
-"""Class names by flag and class id. The flags of several classes per image are left out."""
+"""Class names by flag and class id, without the flags of several classes per image."""
 
 EXPECTED_COUNTS: Mapping[str, Mapping[str, int]] = {
     "pathmnist": {"train": 89996, "validation": 10004, "test": 7180},
@@ -65,10 +65,10 @@ EXPECTED_COUNTS: Mapping[str, Mapping[str, int]] = {
     "organcmnist": {"train": 12975, "validation": 2392, "test": 8216},
     "organsmnist": {"train": 13932, "validation": 2452, "test": 8827},
 }
-"""Images per flag and part, the same at every size."""
+"""Images by flag and part, the same at every size."""
 
 _NAMES = dict(zip(PARTS, ("train", "val", "test"), strict=True))
-"""What MedMNIST calls the parts."""
+"""Part names of MedMNIST."""
 
 _LARGEST_SIDE = 4096
 _MOST_IMAGES = 10**7  # as many as seven digits name
@@ -84,15 +84,14 @@ def flag_of(path: Path) -> str:
 def read_labels(path: Path) -> Labels:
     """Read the labels and the official split of a MedMNIST file, in the order of its parts.
 
-    A flag that is not in ``CLASSES`` has as many classes as its largest label says, named "0", "1"
-    and so on.
+    The classes of a flag that is not in ``CLASSES`` are "0", "1", ... up to the largest label.
 
     Args:
-        path: The npz file, named as it was downloaded: the classes are those of its flag.
+        path: The npz file; its name begins with the flag, which determines the classes.
 
     Raises:
-        UserError: If the file is damaged, lacks an array, or holds anything but flat 8-bit images
-            with one class each.
+        UserError: If the file is damaged, lacks an array, or has other contents than 2D 8-bit
+            images with one class each.
     """
     with open_npz(path) as archive:
         counts = {part: shape[0] for part, shape in _image_shapes(path, archive).items()}
@@ -107,24 +106,25 @@ def read_labels(path: Path) -> Labels:
 
 
 def raw_files(path: Path) -> Iterator[Path]:
-    """Yield every file that the labels come from."""
+    """Yield every file of the dataset."""
     yield path
 
 
 def encoded_images(path: Path) -> Iterator[bytes]:
     """Yield the images of a MedMNIST file as PGM or PPM, in the order of ``read_labels``.
 
-    These formats are a line of text and the pixels, so their bytes, which the fingerprint of a
-    dataset covers, do not depend on anybody's compression.
+    These formats are a line of text and the pixels, so their bytes, which the fingerprint of the
+    dataset covers, do not depend on a compression library.
 
-    One image is in memory at a time, and an archive that ends in a wrong checksum is noticed only
-    when its last images are asked for.
+    One image is in memory at a time. A wrong checksum at the end of the archive is found only when
+    the last image is read.
 
     Args:
         path: The npz file.
 
     Raises:
-        UserError: If the file is damaged, lacks an array, or holds anything but flat 8-bit images.
+        UserError: If the file is damaged, lacks an array, or has other contents than 2D 8-bit
+            images.
     """
     with open_npz(path) as archive:
         _image_shapes(path, archive)
@@ -138,7 +138,7 @@ def encoded_images(path: Path) -> Iterator[bytes]:
 
 
 def _image_shapes(path: Path, archive: zipfile.ZipFile) -> dict[str, tuple[int, ...]]:
-    """Return the shape of the images of every part, once all are possible and of one size."""
+    """Return the shape of the images of every part, after checking all of them."""
     shapes = {}
     for part in PARTS:
         with open_array(path, archive, f"{_NAMES[part]}_images") as images:
@@ -153,12 +153,12 @@ def _image_shapes(path: Path, archive: zipfile.ZipFile) -> dict[str, tuple[int, 
 
 
 def _check_images(images: Array) -> None:
-    """Refuse what is no stack of gray or RGB images."""
+    """Reject arrays that are not stacks of grayscale or RGB images."""
     path, name, shape = images.path, images.name, images.shape
     if len(shape) == 5 or (len(shape) == 4 and shape[3] > 4):
         raise UserError(
-            f"{path} holds volumes, {name} of {shape}; expected flat images, [n, height, width] or "
-            "[n, height, width, 3], so choose a dataset of MedMNIST's without 3D in its name."
+            f"{path} holds volumes, {name} of {shape}; expected 2D images, [n, height, width] or "
+            "[n, height, width, 3]; choose a dataset of MedMNIST without 3D in its name."
         )
     if images.dtype != np.uint8 or len(shape) not in (3, 4) or shape[3:] not in ((), (3,)):
         raise UserError(
@@ -167,8 +167,8 @@ def _check_images(images: Array) -> None:
         )
     if images.fortran_order:
         raise UserError(
-            f"{path} holds {name} in Fortran order; expected C order, which np.ascontiguousarray "
-            "makes before saving."
+            f"{path} holds {name} in Fortran order; expected C order: save the array again after "
+            "np.ascontiguousarray."
         )
     if not 1 <= shape[0] <= _MOST_IMAGES:
         raise UserError(
@@ -184,14 +184,14 @@ def _check_images(images: Array) -> None:
 def _read_part(
     path: Path, archive: zipfile.ZipFile, part: str, count: int
 ) -> Int32[np.ndarray, " n"]:
-    """Return the labels of a part, once there is one for every image and all are possible."""
+    """Return the labels of a part, after checking their number and values."""
     flag = flag_of(path)
     with open_array(path, archive, f"{_NAMES[part]}_labels") as labels:
         name, shape = labels.name, labels.shape
         if len(shape) == 2 and shape[1] > 1:
             raise UserError(
                 f"{path} gives every image {shape[1]} labels in {name}; expected one class per "
-                "image, so choose a dataset of MedMNIST's that is not multi-label."
+                "image; choose a dataset of MedMNIST that is not multi-label."
             )
         if labels.dtype.kind not in "iu" or shape not in ((count,), (count, 1)):
             raise UserError(
@@ -210,7 +210,7 @@ def _read_part(
 
 
 def _class_names(path: Path, labels: Mapping[str, Int32[np.ndarray, " _"]]) -> tuple[str, ...]:
-    """Return the names of the classes: of a known flag, or counted up to the largest label."""
+    """Return the class names of a known flag, or the numbers up to the largest label."""
     known = CLASSES.get(flag_of(path))
     count = 1 + max(int(values.max()) for values in labels.values())
     return known or tuple(str(label) for label in range(count))

@@ -1,4 +1,4 @@
-"""Prepares a MedMNIST file as ArrayRecord."""
+"""TFDS builder of a MedMNIST file."""
 
 from collections.abc import Iterator
 
@@ -11,13 +11,13 @@ class Builder(RawBuilder):
     """Builder of medmnist:FILE.npz, any flag and size."""
 
     def read_labels(self) -> Labels:
-        """Return the labels of all images, with MedMNIST's split."""
+        """Return the labels of all images, with the official split."""
         return read_labels(self.raw)
 
     def read_images(self) -> Iterator[bytes]:
-        """Yield the images; what is damaged is refused as it is met."""
+        """Yield the images; raise ``UserError`` where the file is damaged."""
         return encoded_images(self.raw)
 
     def broken_images(self) -> list[str]:
-        """Return no name: pixels are not encoded, so no single image can be broken."""
+        """Return an empty list: pixels are not encoded, so no single image can be broken."""
         return []

@@ -1,4 +1,4 @@
-"""The labels of ODIR-5K, as the Kaggle download holds them."""
+"""Labels of ODIR-5K, from the files of the Kaggle download."""
 
 import re
 from pathlib import Path
@@ -13,12 +13,12 @@ hypertension, myopia, other."""
 
 
 def read_labels(raw_dir: Path) -> Labels:
-    """Read ``full_df.csv``: one line and one label per eye, and the patient as the group.
+    """Read ``full_df.csv``: one line and one label per eye, with the patient as the group.
 
-    The label is the column ``labels``; the columns N to O are the diagnoses of both eyes together.
+    The label is in the column ``labels``; the columns N to O have the diagnoses of both eyes.
 
     Args:
-        raw_dir: The folder of the download.
+        raw_dir: Folder of the download.
 
     Raises:
         UserError: If the file cannot be read or contradicts itself.
@@ -32,7 +32,7 @@ def read_labels(raw_dir: Path) -> Labels:
 
 
 def image_path(raw_dir: Path, name: str) -> Path:
-    """Return where the preprocessed image of this name lies, or the original if there is none."""
+    """Return the path of a preprocessed image, or of the original if there is none."""
     preprocessed = raw_dir / "preprocessed_images"
     originals = raw_dir / "ODIR-5K" / "ODIR-5K" / "Training Images"
     folder = preprocessed if preprocessed.is_dir() else originals
@@ -44,6 +44,6 @@ def _label(path: Path, row: Row) -> str:
     if match is None:
         raise UserError(
             f"Line {row.line} of {path} gives {row['filename']} the labels "
-            f"{row['labels']!r}; expected one, as ['N']."
+            f"{row['labels']!r}; expected one, such as ['N']."
         )
     return match.group(1)

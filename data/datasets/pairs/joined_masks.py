@@ -1,4 +1,4 @@
-"""One mask of several: sets such as BUSI have a file for each of the lesions of an image."""
+"""Union of several masks of an image: datasets such as BUSI have one file per lesion."""
 
 import io
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ Mask = UInt8[np.ndarray, "height width"]
 
 
 def join_masks(masks: Sequence[Mask]) -> Mask:
-    """Return the union of the foregrounds, each pixel with its class.
+    """Return the union of the foregrounds of several masks.
 
     Args:
         masks: Values of the masks of one image, 0 for the background.
@@ -36,7 +36,7 @@ def join_masks(masks: Sequence[Mask]) -> Mask:
 
 
 def encode_mask(mask: Mask) -> bytes:
-    """Return a gray PNG, the same bytes with every release of zlib: it is not compressed."""
+    """Return an uncompressed grayscale PNG, whose bytes do not depend on the version of zlib."""
     file = io.BytesIO()
     Image.fromarray(mask).save(file, format="png", compress_level=0)
     return file.getvalue()

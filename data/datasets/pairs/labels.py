@@ -21,32 +21,32 @@ from data.names import FolderPair
 from lmf_jax.errors import UserError
 
 CLASSES_FILE = "classes.txt"
-"""Names of the classes by class id, a line each; in the folder of the masks, if anywhere."""
+"""Optional file in the folder of the masks: names of the classes by class id, one per line."""
 
 GROUPS_FILE = "groups.csv"
-"""The patient or lesion (``group``) of every image (``image``); where the other file may lie."""
+"""Optional file in the folder of the masks: columns ``image`` and ``group`` (patient or lesion)."""
 
 ENDINGS = ("", "_segmentation", "_mask")
-"""What may stand between the name of an image and the ``.png`` of its mask.
+"""Endings of the stem of a mask after that of its image.
 
-After the last two a number may follow: ``_mask_1`` is one of several masks of an image.
+A number may follow the last two: ``_mask_1`` is one of several masks of an image.
 """
 
 MOST_UNNAMED = 32
-"""Classes that masks may have without a file that names them; more are likely a picture."""
+"""Maximum number of classes without a file of names; more values indicate a photograph."""
 
 
 def read_labels(raw: FolderPair) -> Labels:
-    """List the images: right in their folder, or in train, val and test there.
+    """Read the images directly in their folder, or in train, val and test in it.
 
-    The name of an image is its path below the folder.
+    The name of an image is its path relative to the folder.
 
     Args:
         raw: The two folders.
 
     Raises:
-        UserError: If there is no image, images lie in further folders, a part is missing or there
-            twice, or the file of groups cannot be read or names another image.
+        UserError: If there is no image, images are in other sub-folders, a part is missing or
+            occurs twice, or the file of groups cannot be read or names an unknown image.
     """
     ids, in_parts = [], []
     parts = _parts(raw.images)
@@ -66,12 +66,12 @@ def read_labels(raw: FolderPair) -> Labels:
 
 
 def image_path(raw: FolderPair, name: str) -> Path:
-    """Return where the image of this name lies."""
+    """Return the path of an image."""
     return raw.images / name
 
 
 def raw_files(raw: FolderPair) -> Iterator[Path]:
-    """Yield every file that the labels and masks come from."""
+    """Yield every file of the dataset."""
     ids = read_labels(raw).ids.tolist()
     for name in ids:
         yield raw.images / name
@@ -83,7 +83,7 @@ def raw_files(raw: FolderPair) -> Iterator[Path]:
 
 
 def unused_file_lines(raw: FolderPair) -> list[str]:
-    """Return a line for each kind of files in the folders that are not used, and for joined masks.
+    """Return a line for each type of file that is not used, and for joined masks.
 
     Args:
         raw: The two folders.
@@ -111,15 +111,15 @@ def unused_file_lines(raw: FolderPair) -> list[str]:
 
 
 def find_masks(raw: FolderPair, ids: Sequence[str]) -> dict[str, tuple[Path, ...]]:
-    """Return the masks of every image that has one or, told apart by a number, several.
+    """Return the masks of every image that has one, or several with numbers.
 
     Args:
         raw: The two folders.
         ids: Names of the images.
 
     Raises:
-        UserError: If an image has two masks that no number tells apart, or two images have the same
-            one.
+        UserError: If an image has two masks without different numbers, or two images have the same
+            mask.
     """
     masks = {part: _by_stem(raw.masks / part) for part in _parts(raw.masks)}
     found: dict[str, tuple[Path, ...]] = {}
@@ -153,11 +153,11 @@ def mask_classes(raw: FolderPair, values: Mapping[str, Sequence[int]]) -> tuple[
 
     Args:
         raw: The two folders.
-        values: The values in every mask, by the name of its image; none if no mask is whole.
+        values: Values in every mask, by the name of its image; empty if all masks are broken.
 
     Raises:
-        UserError: If the values can be no class ids, or may be meant in two ways, or the file of
-            names cannot be read.
+        UserError: If the values are not class ids or are ambiguous, or the file of names cannot be
+            read.
     """
     used = sorted({value for of_mask in values.values() for value in of_mask})
     path = raw.masks / CLASSES_FILE
@@ -183,14 +183,14 @@ def mask_classes(raw: FolderPair, values: Mapping[str, Sequence[int]]) -> tuple[
 
 
 def _wrong_mask(values: Mapping[str, Sequence[int]], named: Sequence[str] | None) -> str:
-    """Return the name of a mask that does not fit, of masks that together do not.
+    """Return the name of a mask that does not fit to the others.
 
-    Where some are black and white and others hold class ids, one of the fewer is wrong; masks of
-    background alone are either.
+    If some masks are black and white and others have class ids, the smaller group is taken to be
+    wrong; masks of background alone belong to either.
 
     Args:
-        values: The values in every mask, in ascending order, by the name of its image.
-        named: Names of the classes, if there is a file of them.
+        values: Values in every mask, in ascending order, by the name of its image.
+        named: Names of the classes; None without a file of names.
     """
     limit = MOST_UNNAMED if named is None else len(named)
     black_and_white, of_ids, wrong = [], [], []
@@ -211,14 +211,14 @@ def _wrong_mask(values: Mapping[str, Sequence[int]], named: Sequence[str] | None
 
 
 def check_jpeg(encoded: bytes, values: Sequence[int]) -> None:
-    """Refuse what JPEG makes of class ids: it changes values by a little.
+    """Reject masks of class ids saved as JPEG, which changes values slightly.
 
     Args:
-        encoded: The bytes of a mask.
-        values: Its values.
+        encoded: Bytes of a mask.
+        values: Values of the mask.
 
     Raises:
-        ValueError: If it is a JPEG of other values than 0 and 255.
+        ValueError: If it is a JPEG with other values than 0 and 255.
     """
     if encoded.startswith(b"\xff\xd8") and not {0, 255}.issuperset(values):
         raise ValueError(
@@ -228,7 +228,7 @@ def check_jpeg(encoded: bytes, values: Sequence[int]) -> None:
 
 
 def _parts(folder: Path) -> list[str]:
-    """Return the folders of the parts, training first; a single "" if there are none."""
+    """Return the folders of the parts, training first, or a single "" without parts."""
     parts = [name for name in folders_in(folder) if name.lower() in PART_NAMES]
     if len({PART_NAMES[part.lower()] for part in parts}) < len(parts):
         raise UserError(f"{folder} holds a part twice: {', '.join(parts)}; expected {_EXPECTED}.")
@@ -239,10 +239,10 @@ _EXPECTED = "train, val and test, or files alone"
 
 
 def _by_stem(folder: Path) -> dict[str, dict[int, list[str]]]:
-    """Return the masks in a folder by their name without the ending, and by their number.
+    """Return the masks in a folder by stem and number.
 
-    A mask with a number is also listed by its whole name under -1: that may be the name
-    of an image.
+    A mask with a number is also listed under its whole stem and -1, since that may be the name of
+    an image.
     """
     by_stem: dict[str, dict[int, list[str]]] = {}
     for name in images_in(folder):
@@ -254,7 +254,7 @@ def _by_stem(folder: Path) -> dict[str, dict[int, list[str]]]:
 
 
 def _refuse_deeper_images(raw: FolderPair, parts: Sequence[str]) -> None:
-    """Refuse images that lie in other folders than those of the parts."""
+    """Reject images in other folders than those of the parts."""
     folders = [raw.images / part for part in parts if part]
     for folder in [raw.images, *folders]:
         below = files_below(folder, [raw.masks, *folders])
@@ -267,7 +267,7 @@ def _refuse_deeper_images(raw: FolderPair, parts: Sequence[str]) -> None:
 
 
 def _groups(path: Path, ids: Sequence[str]) -> list[str] | None:
-    """Return the group of every image, "" where none is given; None without a file of groups."""
+    """Return the group of every image, or "" if it has none; None without a file of groups."""
     if not path.exists():
         return None
     rows = read_csv(path, ("image", "group"))
@@ -279,7 +279,7 @@ def _groups(path: Path, ids: Sequence[str]) -> list[str] | None:
         raise UserError(f"{path} names an image twice; every image has one group.")
     if unknown := set(groups).difference(ids):
         raise UserError(
-            f"{path} names {min(unknown)}, which is no image; expected names such as {ids[0]}."
+            f"{path} names {min(unknown)}, which is not an image; expected names such as {ids[0]}."
         )
     return [groups.get(name, "") for name in ids]
 

@@ -1,4 +1,4 @@
-"""Prepares a folder of images and one of masks as ArrayRecord."""
+"""TFDS builder of a folder of images and one of masks."""
 
 from functools import cached_property
 from pathlib import Path
@@ -20,27 +20,27 @@ class Builder(MaskBuilder):
 
     @cached_property
     def mask_paths(self) -> dict[str, tuple[Path, ...]]:
-        """The masks of every image that has one or several."""
+        """Masks of every image that has one or several."""
         return labels.find_masks(self.raw, self.labels.ids.tolist())
 
     @cached_property
     def values(self) -> dict[str, list[int]]:
-        """The values in every mask, by the name of its image; filled as masks are read."""
+        """Values in every mask, by the name of its image; filled when masks are read."""
         return {}
 
     @cached_property
     def mask_classes(self) -> tuple[str, ...]:
-        """Name of every class of pixels, as all masks together say."""
-        whole = [name for name in self.labels.ids.tolist() if name not in self.faults]
-        return labels.mask_classes(self.raw, {name: self.values[name] for name in whole})
+        """Name of every class of pixels, derived from all masks together."""
+        intact = [name for name in self.labels.ids.tolist() if name not in self.faults]
+        return labels.mask_classes(self.raw, {name: self.values[name] for name in intact})
 
     def encoded_mask(self, name: str) -> bytes:
-        """Return the bytes of the mask of an image; several masks are joined in a new file."""
+        """Return the bytes of the mask of an image; several masks are joined."""
         paths = self._paths_of(name)
         return read_encoded(paths[0]) if len(paths) == 1 else encode_mask(self.read_mask(name))
 
     def read_mask(self, name: str) -> UInt8[np.ndarray, "height width"]:
-        """Return the values of the mask of an image; what they mean is said by all together."""
+        """Return the values of the mask of an image; all masks together define their meaning."""
         masks = []
         for path in self._paths_of(name):
             encoded = read_encoded(path)

@@ -118,7 +118,7 @@ def test_the_seed_alone_decides(dataset: VolumeDataset) -> None:
 
 
 def drawn(dataset: VolumeDataset, count: int, **options) -> list:
-    """Return where so many patches lie, one after the other."""
+    """Return the positions of the first patches, in order."""
     settings = {"patch_size": (1, 1, 1), "batch_size": 10, "seed": 3} | options
     order = patch_places(dataset, np.arange(6), **settings)
     return [patch for number in range(count // 10) for patch in order[number]]
@@ -140,7 +140,7 @@ def test_what_is_drawn_is_the_same_on_every_machine(dataset: VolumeDataset) -> N
     ]
 
 
-def test_patches_of_the_share_are_centerd_on_structures(dataset: VolumeDataset) -> None:
+def test_patches_of_the_share_are_centered_on_structures(dataset: VolumeDataset) -> None:
     """A patch of one voxel is its own center."""
     voxels = dataset.prepared.voxel_counts.sum(0)
     chance = voxels[1:].sum() / voxels.sum()
@@ -151,7 +151,7 @@ def test_patches_of_the_share_are_centerd_on_structures(dataset: VolumeDataset) 
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
-def test_classes_are_centerd_on_equally_often(dataset: VolumeDataset, share: float) -> None:
+def test_classes_are_centered_on_equally_often(dataset: VolumeDataset, share: float) -> None:
     found = labels_at(dataset, drawn(dataset, 2000, foreground_share=share))
     voxels = dataset.prepared.voxel_counts.sum(0)
     expected = share * np.array([0, 0.5, 0.5]) + (1 - share) * voxels / voxels.sum()
@@ -231,7 +231,7 @@ WRONG = {
     "two edges": (dict(patch_size=(4, 5)), r"patch_size is \(4, 5\); expected three numbers"),
     "no voxels": (dict(patch_size=(4, 0, 5)), "expected three numbers from 1"),
     "a large share": (dict(foreground_share=1.5), "foreground_share is 1.5; expected 0 to 1"),
-    "no equal share": (dict(process_count=3), "4 examples cannot be shared equally by 3"),
+    "no equal share": (dict(process_count=3), "4 examples cannot be divided equally among 3"),
     "no such process": (dict(process_index=2, process_count=2), "no process 2 among 2"),
 }
 
@@ -253,5 +253,7 @@ def test_a_damaged_case_ends_the_stream_by_name(tmp_path: Path) -> None:
     content[700] ^= 1
     path.write_bytes(content)
     stream = patch_batches(dataset, np.array([2]), patch_size=(6, 4, 4), batch_size=2, seed=0)
-    with pytest.raises(UserError, match=r"Case case_00002 .* \(slice 1 is not what was written\)"):
+    with pytest.raises(
+        UserError, match=r"Case case_00002 .* \(slice 1 has changed since it was written\)"
+    ):
         next(stream)

@@ -289,7 +289,7 @@ def test_evaluation_batches_can_be_read_again() -> None:
     "batches", [stream, lambda **options: evaluation_batches(IMAGES, LABELS, ROWS, **options)]
 )
 def test_a_batch_that_processes_cannot_share_is_refused(batches) -> None:
-    with pytest.raises(ValueError, match="10 examples cannot be shared equally by 4 processes"):
+    with pytest.raises(ValueError, match="10 examples cannot be divided equally among 4 processes"):
         batches(batch_size=10, process_count=4)
     with pytest.raises(ValueError, match="no process 2 among 2"):
         batches(batch_size=10, process_index=2, process_count=2)

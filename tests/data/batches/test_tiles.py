@@ -79,5 +79,5 @@ def test_processes_have_equally_many_batches_which_are_those_of_one(
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(dataset: VolumeDataset) -> None:
-    with pytest.raises(ValueError, match="3 examples cannot be shared equally by 2"):
+    with pytest.raises(ValueError, match="3 examples cannot be divided equally among 2"):
         tile_batches(dataset, ROWS, patch_size=(4, 4, 4), batch_size=3, process_count=2)

@@ -203,7 +203,7 @@ def test_another_dataset_in_the_place_of_one_with_masks_is_refused(
 ) -> None:
     ham10000 = prepare("ham10000", DUMMIES["ham10000_masks"][0], tmp_path).folder
     shutil.copytree(ham10000, tmp_path / "isic2018_task1" / "1.0.0")
-    with pytest.raises(UserError, match=r"isic2018_task1/1.0.0 holds another dataset; re"):
+    with pytest.raises(UserError, match=r"isic2018_task1/1.0.0 has another dataset; re"):
         load_segmentation_dataset("isic2018_task1", data_dir=tmp_path)
 
 

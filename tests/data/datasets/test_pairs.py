@@ -303,7 +303,7 @@ WRONG = {
     "groups without a column": (lambda f: write(f, "groups.csv", "image\n"), "lacks the column gr"),
     "a group of no image": (
         lambda f: write(f, "groups.csv", "image,group\n03,a\n"),
-        "groups.csv names 03, which is no image; expected names such as 00.png",
+        "groups.csv names 03, which is not an image; expected names such as 00.png",
     ),
     "two groups of an image": (
         lambda f: write(f, "groups.csv", "image,group\n03.png,a\n03.png,b\n"),

@@ -195,7 +195,7 @@ def test_images_of_8_bits_have_no_range() -> None:
 def test_few_gray_levels_are_never_left_quietly() -> None:
     offset = RAMP // 4 + 31768  # as computed tomography is kept
     line = found(encode(offset)).line
-    assert "99.9 % of the pixels lie in 31768 to 32791 and share 5 of 256 gray levels" in line
+    assert "99.9 % of the pixels are in 31768 to 32791 and share 5 of 256 gray levels" in line
     assert "--intensity-range 31768,32791" in line
     with_marker = dark(4095)
     with_marker[0, 0] = 65535
@@ -311,7 +311,7 @@ def test_a_range_for_images_of_8_bits_is_refused(tmp_path: Path, monkeypatch, ca
 def test_a_damaged_record_is_named(content: str, dataset, scans: str, tmp_path: Path) -> None:
     (record,) = (tmp_path / "data").rglob(INTENSITY_FILE)
     record.write_text(content)
-    with pytest.raises(UserError, match=r"holds no complete dataset \(.*; remove it, and prepare"):
+    with pytest.raises(UserError, match=r"has no complete dataset \(.*; remove it, and prepare"):
         load_dataset(scans, data_dir=tmp_path / "data")
     shutil.rmtree(record.parent)
     assert load_dataset(scans, data_dir=tmp_path / "data").intensity_range == (0, 4095)

@@ -81,7 +81,7 @@ def tiff(values: np.ndarray, bits: int, photometric: int) -> bytes:
 
 
 def small_png(values: np.ndarray, bits: int) -> bytes:
-    """Write a gray PNG of fewer than 8 bits a pixel."""
+    """Write a gray PNG of fewer than 8 bits per pixel."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         checksum = zlib.crc32(kind + content)

@@ -26,7 +26,7 @@ def test_the_axes_are_those_of_the_body(orientation: str, ending: str, tmp_path:
     save_nifti(path, VOLUME, SPACING, orientation)
     file = open_nifti(path)
     assert nibabel.aff2axcodes(nibabel.load(path).affine) == tuple(orientation)
-    assert file.turned_shape == VOLUME.shape
+    assert file.oriented_shape == VOLUME.shape
     np.testing.assert_allclose(file.spacing, SPACING, rtol=1e-6)
     np.testing.assert_allclose(file.affine[:3, 3], [-5, 7, 11], rtol=1e-6)
     image = file.read_image()
@@ -101,7 +101,7 @@ def test_an_unknown_label_is_named(label: float, shown: str, tmp_path: Path) -> 
     labels = LABELS.astype(np.float32)
     labels[4, 5, 3] = label
     save_nifti(tmp_path / "a.nii", labels)
-    message = rf"a\.nii holds the label {re.escape(shown)}; expected 0, 1, 2, 4\."
+    message = rf"a\.nii has the label {re.escape(shown)}; expected 0, 1, 2, 4\."
     with pytest.raises(UserError, match=message):
         open_nifti(tmp_path / "a.nii").read_labels((0, 1, 2, 4))
 
@@ -111,7 +111,7 @@ def test_a_value_that_is_not_finite_is_refused(value: float, tmp_path: Path) -> 
     volume = VOLUME.astype(np.float64)
     volume[1, 2, 3] = value
     save_nifti(tmp_path / "a.nii", volume)
-    with pytest.raises(UserError, match=r"a\.nii holds a value that is no finite number"):
+    with pytest.raises(UserError, match=r"a\.nii has a value that is not finite"):
         open_nifti(tmp_path / "a.nii").read_image()
 
 
@@ -137,42 +137,42 @@ def save_pixels(path: Path, *shape: int, dtype: str = "f4") -> None:
 
 WRONG = {
     "missing": (Path.unlink, "a.nii is missing"),
-    "empty": (lambda path: path.write_bytes(b""), "damaged or no NIfTI file"),
+    "empty": (lambda path: path.write_bytes(b""), "damaged or not a NIfTI file"),
     "text": (
         lambda path: path.write_text("<html>404 not found</html>" * 99),
-        "it begins otherwise",
+        "it has no NIfTI header",
     ),
-    "a folder": (lambda path: (path.unlink(), path.mkdir()), "damaged or no NIfTI file"),
-    "cut": (cut, "a.nii is cut short: its header claims 1192 bytes, more than 1092 can hold"),
+    "a folder": (lambda path: (path.unlink(), path.mkdir()), "damaged or not a NIfTI file"),
+    "cut": (cut, "a.nii is truncated: its header claims 1192 bytes, more than 1092 bytes can hold"),
     "the header alone": (lambda path: path.write_bytes(path.read_bytes()[:200]), "damaged or no"),
     "two dimensions": (
         lambda path: save_pixels(path, 5, 6),
-        "holds 5 x 6 values; expected one vol",
+        "has 5 x 6 values; expected one vol",
     ),
-    "a series": (lambda path: save_pixels(path, 3, 3, 3, 2), "holds 3 x 3 x 3 x 2 values; expect"),
+    "a series": (lambda path: save_pixels(path, 3, 3, 3, 2), "has 3 x 3 x 3 x 2 values; expect"),
     "colors": (
         write_at(70, "<i2", 128, 24),
-        r"holds \w+ values; expected one plain number",
+        r"has \w+ values; expected one real number",
     ),
-    "complex": (lambda path: save_pixels(path, 3, 3, 3, dtype="c8"), "holds complex64 values"),
+    "complex": (lambda path: save_pixels(path, 3, 3, 3, dtype="c8"), "has complex64 values"),
     "terabytes": (write_at(40, "<i2", 3, 32767, 32767, 32767), "claims 32767 x 32767 x 32767 vox"),
-    "more than there is": (write_at(40, "<i2", 3, 700, 700, 700), "cut short: its header claims"),
-    "nothing": (write_at(40, "<i2", 3, 6, 0, 5), "holds 6 x 0 x 5 values"),
-    "less than nothing": (write_at(40, "<i2", 3, 6, -7, 5), "holds 6 x -7 x 5 values"),
-    "unknown type": (write_at(70, "<i2", 999), "damaged or no NIfTI file"),
+    "more than there is": (write_at(40, "<i2", 3, 700, 700, 700), "truncated: its header claims"),
+    "nothing": (write_at(40, "<i2", 3, 6, 0, 5), "has 6 x 0 x 5 values"),
+    "less than nothing": (write_at(40, "<i2", 3, 6, -7, 5), "has 6 x -7 x 5 values"),
+    "unknown type": (write_at(70, "<i2", 999), "damaged or not a NIfTI file"),
     "voxels elsewhere": (write_at(344, "S4", b"ni1"), "its voxels are not in the same file"),
     "voxels in the header": (write_at(108, "<f4", 3), "begin at byte 3; expected 352 to"),
     "voxels far away": (write_at(108, "<f4", 1e12), "begin at byte 999999995904"),
-    "voxels nowhere": (write_at(108, "<f4", np.nan), "damaged or no NIfTI file"),
+    "voxels nowhere": (write_at(108, "<f4", np.nan), "damaged or not a NIfTI file"),
     "no width": (
         write_at(280, "<f4", 0, 0, 0, 0),
-        r"claims voxels of 0 x 2 x 3 mm; expected edges",
+        r"claims voxels of 0 x 2 x 3 mm; expected 0.05",
     ),
     "kilometers": (write_at(280, "<f4", 1e6), r"claims voxels of 1e\+06 x"),
     "no place": (write_at(292, "<f4", np.nan), "claims voxels of"),
     "flat": (
         write_at(280, "<f4", 1, 1, 0, 0, 1, 1.1, 0),
-        "claims axes that are no three directions",
+        "claims axes that do not span three dimensions",
     ),
 }
 
@@ -193,7 +193,7 @@ def test_a_compressed_file_that_is_cut_or_changed_is_noticed(tmp_path: Path) -> 
     save_nifti(path, VOLUME)
     good = path.read_bytes()
     path.write_bytes(good[:-20])
-    with pytest.raises(UserError, match=r"a\.nii\.gz is damaged or no NIfTI file"):
+    with pytest.raises(UserError, match=r"a\.nii\.gz is damaged or not a NIfTI file"):
         open_nifti(path).read_image()
     for place in (60, len(good) // 2, len(good) - 100, len(good) - 6):
         changed = bytearray(good)
@@ -214,9 +214,9 @@ def test_a_small_file_takes_little_memory(tmp_path: Path) -> None:
     holds.write_bytes(gzip.compress(path.read_bytes() + bytes(2**27)))
     tracemalloc.start()
     try:
-        with pytest.raises(UserError, match="cut short"):
+        with pytest.raises(UserError, match="truncated"):
             open_nifti(claims).read_image()
-        with pytest.raises(UserError, match="it goes on behind its last voxel"):
+        with pytest.raises(UserError, match="it continues after its last voxel"):
             open_nifti(holds).read_image()
         assert tracemalloc.get_traced_memory()[1] < 2**24
     finally:
@@ -242,7 +242,7 @@ def test_files_of_a_case_lie_at_the_same_place(tmp_path: Path) -> None:
     first = opened(tmp_path / "a.nii")
     check_same_space(first, opened(tmp_path / "b.nii", orientation="IPL"))
     check_same_space(first, opened(tmp_path / "c.nii", 0.5))
-    with pytest.raises(UserError, match=r"d\.nii lies up to 1 mm from a\.nii; expected the same"):
+    with pytest.raises(UserError, match=r"d\.nii is up to 1 mm from a\.nii; expected the same"):
         check_same_space(first, opened(tmp_path / "d.nii", 1.0))
     with pytest.raises(UserError, match=r"e\.nii has 4 x 7 x 6 voxels and a\.nii 5 x 7 x 6"):
         check_same_space(first, opened(tmp_path / "e.nii", values=VOLUME[1:]))

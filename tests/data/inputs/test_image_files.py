@@ -27,7 +27,7 @@ def test_a_file_is_itself(folder):
 
 
 def test_nothing_there_is_said(tmp_path):
-    with pytest.raises(UserError, match=r"There is no .*none; expected an image or a folder"):
+    with pytest.raises(UserError, match=r"none does not exist; expected an image or a folder"):
         image_files(tmp_path / "none")
     with pytest.raises(UserError, match="There is no image in"):
         image_files(tmp_path)
@@ -51,7 +51,7 @@ def test_what_is_passed_over_is_named(folder):
 def test_a_folder_without_images_says_what_it_holds(tmp_path):
     (tmp_path / "a.dcm").write_bytes(b"")
     (tmp_path / "b").mkdir()
-    with pytest.raises(UserError, match=r"There is no image in .* \(it holds a.dcm, b\); expected"):
+    with pytest.raises(UserError, match=r"There is no image in .* \(it contains a.dcm, b\);"):
         image_files(tmp_path)
 
 
@@ -72,4 +72,4 @@ def test_what_is_no_file_is_masked_and_waited_for_by_nobody(folder):
     images = InferenceImages(image_files(folder), image_size=4, batch_size=6)
     (batch,) = images
     assert batch["mask"].tolist() == [True, True, False, True, True, False]
-    assert images.broken[5] == "it is no file"
+    assert images.broken[5] == "it is not a regular file"

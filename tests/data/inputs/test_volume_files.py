@@ -47,7 +47,7 @@ def test_what_was_cut_off_is_background_and_labels_are_those_of_the_dataset(tmp_
     (case,) = find_inference_cases(spec, tmp_path / "raw")
     volume = read_inference_volume(spec, case)
     truth = prepare_case(spec, case)
-    assert volume.image.shape == truth.image.shape != volume.file.turned_shape
+    assert volume.image.shape == truth.image.shape != volume.file.oriented_shape
     volume.save_labels(one_hot(truth.labels, 4), tmp_path / "out.nii.gz")
     labels = stored(tmp_path / "out.nii.gz")
     np.testing.assert_array_equal(labels, stored(case.labels_path()))
@@ -89,5 +89,5 @@ def test_what_is_no_case_is_named(tmp_path: Path) -> None:
 def test_no_case_is_said_with_what_is_expected(tmp_path: Path, there: bool) -> None:
     folder = tmp_path / "there" if there else tmp_path / "not there"
     (tmp_path / "there").mkdir()
-    with pytest.raises(UserError, match=r"holds no case; .* CASE with CASE_t1.nii.gz, CASE_t1ce"):
+    with pytest.raises(UserError, match=r"has no case; .* CASE with CASE_t1.nii.gz, CASE_t1ce"):
         find_inference_cases(volume_spec("brats20"), folder)

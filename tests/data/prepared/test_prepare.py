@@ -124,7 +124,7 @@ BREAK = {
     "empty": (lambda path: path.write_bytes(b""), "no known format: the file is empty"),
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-200]), "image file is trunc"),
     "no image": (lambda path: path.write_text("<html>404</html>"), "it is an HTML page, not an i"),
-    "a folder": (lambda path: (path.unlink(), path.mkdir()), "it is no file"),
+    "a folder": (lambda path: (path.unlink(), path.mkdir()), "it is not a regular file"),
 }
 
 
@@ -277,7 +277,7 @@ def test_a_dataset_that_is_not_whole_says_what_to_do(damage, raw_dir, tmp_path) 
     damage(folder)
     (folder / "index.npz").unlink()
     with pytest.raises(
-        UserError, match=r"holds no complete dataset .*remove it, and prepare"
+        UserError, match=r"has no complete dataset .*remove it, and prepare"
     ) as error:
         prepare("ham10000", raw_dir, tmp_path)
     assert "\n" not in str(error.value)
@@ -340,9 +340,11 @@ def test_the_command_says_what_was_left_out_and_what_is_missing(
     first = capsys.readouterr().out
     assert f"1 images left out: {tmp_path}/data/ham10000/1.0.0/skipped.txt" in first
     assert "no patients or lesions are named" in first
-    assert "prepared before" not in first
+    assert "already prepared" not in first
     type_in(words, monkeypatch)
-    expected = f"it was prepared before; to prepare it again, remove {tmp_path}/data/ham10000/1.0.0"
+    expected = (
+        f"it was already prepared; to prepare it again, remove {tmp_path}/data/ham10000/1.0.0"
+    )
     assert expected in capsys.readouterr().out
 
 
@@ -386,7 +388,7 @@ def test_a_dataset_cannot_name_modules_to_import(key, raw_dir, tmp_path) -> None
     features.write_text(text.replace("pythonClassName", key))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(tmp_path)
-        with pytest.raises(UserError, match=r"a feature of it is none of TFDS: .*evil\.Text"):
+        with pytest.raises(UserError, match=r"it has a feature outside of TFDS: .*evil\.Text"):
             prepare("ham10000", raw_dir, tmp_path / "data")
     assert not (tmp_path / "ran").exists()
 
@@ -399,7 +401,7 @@ def test_a_dataset_cannot_name_files_elsewhere(raw_dir, tmp_path) -> None:
     assert template in info.read_text()
     info.write_text(info.read_text().replace(template, f"../{template}"))
     examples.rename(folder.parent / examples.name)
-    with pytest.raises(UserError, match=r"holds no complete dataset \(its examples lie elsewhere"):
+    with pytest.raises(UserError, match=r"has no complete dataset \(its examples are in another"):
         prepare("ham10000", raw_dir, tmp_path)
 
 

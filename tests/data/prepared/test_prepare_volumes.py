@@ -141,11 +141,11 @@ BREAK = {
     "no labels": (lambda raw: labels(raw, 3).unlink(), r"has no segmentation\.nii\.gz or"),
     "cut": (
         lambda raw: imaging(raw, 3).write_bytes(imaging(raw, 3).read_bytes()[:500]),
-        r"imaging\.nii\.gz is damaged or no NIfTI file",
+        r"imaging\.nii\.gz is damaged or not a NIfTI file",
     ),
     "elsewhere": (
         lambda raw: shift(labels(raw, 3)),
-        r"segmentation\.nii\.gz lies up to 20 mm from",
+        r"segmentation\.nii\.gz is up to 20 mm from",
     ),
     "another grid": (
         lambda raw: save_nifti(labels(raw, 3), np.zeros((7, 9, 8), np.uint8)),
@@ -155,13 +155,13 @@ BREAK = {
         lambda raw: save_nifti(
             labels(raw, 3), np.full((6, 9, 8), 3, np.uint8), (3.22, 1.62, 1.62), "IPL"
         ),
-        r"holds the label 3; expected 0, 1, 2",
+        r"has the label 3; expected 0, 1, 2",
     ),
     "one value": (
         lambda raw: save_nifti(
             imaging(raw, 3), np.full((6, 9, 8), -1000, np.int16), (3.22, 1.62, 1.62), "IPL"
         ),
-        r"holds a single value, -2\.34\d+, everywhere",
+        r"has the single value -2\.34\d+; expected an image",
     ),
 }
 
@@ -170,8 +170,10 @@ BREAK = {
 def test_a_broken_case_is_named(damage, reason: str, raw: Path, tmp_path: Path) -> None:
     damage(raw)
     command = f"python -m data prepare kits19 --raw-dir {raw} --data-dir {tmp_path / 'data'}"
-    message = rf"^1 of 5 cases in {raw} cannot be used \(case_00003: .*{reason}.*\); mend them, or "
-    message += rf"leave them out by {re.escape(command)} --skip-broken$"
+    message = (
+        rf"^1 of 5 cases in {raw} cannot be used \(case_00003: .*{reason}.*\); repair them, or "
+    )
+    message += rf"leave them out with {re.escape(command)} --skip-broken$"
     with pytest.raises(UserError, match=message):
         prepare_volumes("kits19", raw, tmp_path / "data")
     with pytest.raises(UserError, match="kits19 is not prepared"):
@@ -184,7 +186,7 @@ def test_a_volume_that_would_grow_without_bounds_is_refused(
     monkeypatch.setattr(data.prepared.prepare_volumes, "LARGEST_VOLUME", 1000)
     for path in (imaging(raw, 3), labels(raw, 3)):
         claim(path, 20, 20, 20)
-    message = r"imaging\.nii\.gz would become \d+ x \d+ x \d+ voxels; expected 1000 in all at most"
+    message = r"imaging\.nii\.gz would become \d+ x \d+ x \d+ voxels; expected at most 1000 in all"
     with pytest.raises(UserError, match=message):
         prepare_volumes("kits19", raw, tmp_path / "data")
 
@@ -193,7 +195,7 @@ def test_of_many_broken_cases_five_are_named(tmp_path: Path) -> None:
     raw = make_kits19(tmp_path / "raw", 7, shape=(4, 5, 5))
     for path in list(raw.glob("*/imaging.nii.gz"))[:6]:
         path.unlink()
-    with pytest.raises(UserError, match=r"^6 of 7 cases (.*has no imaging.*;){5} \.\.\.\); mend"):
+    with pytest.raises(UserError, match=r"^6 of 7 cases (.*has no imaging.*;){5} \.\.\.\); repair"):
         prepare_volumes("kits19", raw, tmp_path / "data")
     next(raw.glob("*/imaging.nii.gz")).unlink()
     with pytest.raises(UserError, match=r"^7 of 7 cases .*; nothing is left to prepare\."):
@@ -202,7 +204,7 @@ def test_of_many_broken_cases_five_are_named(tmp_path: Path) -> None:
 
 def test_a_folder_without_cases_is_refused(tmp_path: Path) -> None:
     for name, example in (("kits19", "case_00000/"), ("brats20", "BraTS20_Training_001/")):
-        with pytest.raises(UserError, match=f"holds no case; expected folders such as {example}"):
+        with pytest.raises(UserError, match=f"has no case; expected folders such as {example}"):
             prepare_volumes(name, tmp_path, tmp_path / "data")
     with pytest.raises(UserError, match="cannot be listed"):
         prepare_volumes("kits19", tmp_path / "nowhere", tmp_path / "data")
@@ -244,7 +246,7 @@ def test_the_command_says_what_there_is(raw: Path, tmp_path: Path, monkeypatch, 
     assert (folder / "skipped.txt").read_text() == "case_00002\n"
     type_in(monkeypatch, *words)
     assert (
-        f"it was prepared before; to prepare it again, remove {folder}" in capsys.readouterr().out
+        f"it was already prepared; to prepare it again, remove {folder}" in capsys.readouterr().out
     )
     with pytest.raises(SystemExit):
         type_in(monkeypatch, "prepare", "kits19")

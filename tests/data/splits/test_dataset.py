@@ -166,7 +166,7 @@ def test_an_imbalance_ratio_needs_a_dataset_that_has_one(
 ) -> None:
     monkeypatch.setattr("data.splits.dataset.default_settings", lambda name: {"image_size": 32})
     assert len(load_dataset("digits_lt", data_dir=data_dir).rows["train"]) == 1259
-    with pytest.raises(UserError, match="digits_lt is imbalanced as it comes"):
+    with pytest.raises(UserError, match="digits_lt has no default imbalance ratio"):
         load_dataset("digits_lt", data_dir=data_dir, imbalance_ratio=20.0)
 
 

@@ -14,7 +14,7 @@ from data.datasets.odir5k import labels as odir5k
 from data.inputs.classification import load_for_classification
 from data.labels import PARTS, Labels
 from data.splits.dataset import dataset_of_run, load_dataset
-from data.splits.grouped import SHARES, cover_classes, grouped_split
+from data.splits.grouped import FRACTIONS, cover_classes, grouped_split
 from data.splits.notes import split_notes
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
@@ -68,7 +68,7 @@ def test_no_class_is_left_out_of_a_part(simulate, patients: int, seeds: int) -> 
         if np.bincount(labels).max() < 7:
             continue
         first = grouped_split(labels, groups, seed, version=1)
-        second = cover_classes(labels, groups, first, SHARES, seed)  # which is version 2
+        second = cover_classes(labels, groups, first, FRACTIONS, seed)  # which is version 2
         failures += bool(lacking(labels, groups, first))
         assert not lacking(labels, groups, second)
         assert is_grouped_split(groups, second)
@@ -93,7 +93,7 @@ def test_a_split_that_has_every_class_is_left_as_it_was() -> None:
 def test_splits_of_the_papers_datasets_stay(name: str, read_labels, real_data) -> None:
     labels = read_labels(real_data(name))
     first = grouped_split(labels.labels, labels.groups, 0, version=1)
-    second = cover_classes(labels.labels, labels.groups, first, SHARES, 0)
+    second = cover_classes(labels.labels, labels.groups, first, FRACTIONS, 0)
     for part in PARTS:
         np.testing.assert_array_equal(first[part], second[part])
 
@@ -152,7 +152,7 @@ def test_many_groups_and_classes_take_a_moment() -> None:
     labels = np.append(draw.integers(0, 30, 5994), [30] * 6).astype(np.int32)
     dealt = {"train": np.arange(4000), "validation": np.arange(4000, 5000)}
     dealt["test"] = np.arange(5000, 6000)
-    rows = cover_classes(labels, groups.astype(str), dealt, SHARES, 0)
+    rows = cover_classes(labels, groups.astype(str), dealt, FRACTIONS, 0)
     assert not lacking(labels, groups, rows)
 
 

@@ -94,5 +94,5 @@ def test_the_official_split_has_no_seed(tmp_path: Path, digits: Dataset) -> None
 @pytest.mark.parametrize("content", ["[" * 100_000, "9" * 5000, '"\\ud800"', "3", "null"])
 def test_a_split_that_is_no_split_is_refused(content: str, split_file: Path, tmp_path) -> None:
     split_file.write_text(content)
-    with pytest.raises(UserError, match="does not have the fingerprint that stands in it"):
+    with pytest.raises(UserError, match="does not have the fingerprint recorded in it"):
         load_dataset("digits_lt", data_dir=tmp_path)

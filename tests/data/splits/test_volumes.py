@@ -114,10 +114,10 @@ def damaged(folder: Path, damage: str) -> str:
     elif damage == "flipped":
         content[1000] ^= 4
         path.write_bytes(content)
-        return r"slice \d+ is not what was written"
+        return r"slice \d+ has changed since it was written"
     elif damage == "another case":
         path.write_bytes((folder / "case_00002.volume").read_bytes())
-        return r"it is not the one of index\.npz"
+        return r"it differs from index\.npz"
     else:
         path.write_bytes(b"")
     return "the end of its file is damaged or missing"
@@ -163,7 +163,7 @@ def test_an_index_that_was_changed_is_refused(raw: Path, tmp_path: Path) -> None
     with np.load(path) as index:
         arrays = dict(index)
     np.savez(path, **(arrays | {"voxel_counts": arrays["voxel_counts"] + 1}))
-    with pytest.raises(UserError, match=r"index\.npz does not have the fingerprint that stands in"):
+    with pytest.raises(UserError, match=r"index\.npz does not have the fingerprint recorded in"):
         load_volumes("kits19", data_dir=tmp_path)
     assert prepare_volumes("kits19", raw, tmp_path).fingerprint == prepared.fingerprint
     load_volumes("kits19", data_dir=tmp_path)
