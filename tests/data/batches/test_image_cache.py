@@ -101,7 +101,8 @@ def test_a_cache_that_is_cut_short_under_a_run_is_named(opened: CachedImages) ->
     """A memory map would end the interpreter by SIGBUS."""
     os.truncate(opened.path, opened.start + 3 * 192 + 10)
     assert opened[np.array([2])].max() == 2
-    message = rf"^Image image-3 .* cache {opened.path} \(10 of its 192 bytes.*remove that file"
+    message = rf"^Image image-3 .* cache {opened.path} \(the file has 10 of its 192 bytes"
+    message += ".*remove that file"
     rows, labels = np.arange(6), np.zeros(6, np.int32)
     with pytest.raises(UserError, match=message):
         opened[np.array([0, 3])]
@@ -120,7 +121,9 @@ def test_a_bit_that_flipped_on_the_disk_is_noticed(digits: Dataset, opened: Cach
     content[opened.start + 4 * 192 + 100] ^= 16
     opened.path.write_bytes(content)
     assert everything_but(opened, 4).tolist() == [0, 1, 2, 3, 5]
-    with pytest.raises(UserError, match=r"^Image image-4 .* \(its pixels are not those that were"):
+    with pytest.raises(
+        UserError, match=r"^Image image-4 .* \(its pixels have changed since they were"
+    ):
         opened[np.array([4])]
 
 

@@ -421,5 +421,5 @@ def test_masks_that_do_not_fit_the_images_are_refused(
 
 @pytest.mark.parametrize("sampling", ["class-balanced", "effective-number"])
 def test_masks_are_sampled_uniformly_alone(sampling) -> None:
-    with pytest.raises(ValueError, match=f"Sampling is {sampling}; masks have no class"):
+    with pytest.raises(ValueError, match=f"Sampling is {sampling}, which needs a class"):
         mask_stream(sampling=sampling)

@@ -208,7 +208,7 @@ def test_another_dataset_in_the_place_of_one_with_masks_is_refused(
 
 
 def test_datasets_of_the_other_kind_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="ham10000_masks have masks and no classes, so there is"):
+    with pytest.raises(UserError, match="ham10000_masks have masks and no classes; give --task"):
         load_dataset("ham10000_masks", data_dir=tmp_path)
     with pytest.raises(
         UserError, match=r"digits_lt have classes and no masks.*task1, pairs:IMAGES,MASKS\."

@@ -311,7 +311,7 @@ def test_a_range_for_images_of_8_bits_is_refused(tmp_path: Path, monkeypatch, ca
 def test_a_damaged_record_is_named(content: str, dataset, scans: str, tmp_path: Path) -> None:
     (record,) = (tmp_path / "data").rglob(INTENSITY_FILE)
     record.write_text(content)
-    with pytest.raises(UserError, match=r"has no complete dataset \(.*; remove it, and prepare"):
+    with pytest.raises(UserError, match=r"has no complete dataset \(.*; remove it and prepare"):
         load_dataset(scans, data_dir=tmp_path / "data")
     shutil.rmtree(record.parent)
     assert load_dataset(scans, data_dir=tmp_path / "data").intensity_range == (0, 4095)

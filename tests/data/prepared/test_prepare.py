@@ -134,7 +134,7 @@ def test_a_broken_image_is_named_and_nothing_is_written(damage, reason, raw_dir,
     data_dir = tmp_path / "data"
     command = f"python -m data prepare ham10000 --raw-dir {raw_dir} --data-dir {data_dir} --skip-b"
     named = rf"\(ISIC_0000004: {reason}[^()]*(\([^()]*\))?\)"
-    message = rf"1 of 60 images in .* {named}; .* by " + re.escape(command)
+    message = rf"1 of 60 images in .* {named}; .* with " + re.escape(command)
     with pytest.raises(UserError, match=message):
         prepare("ham10000", raw_dir, data_dir)
     assert not list((tmp_path / "data").rglob("*.array_record*"))
@@ -277,7 +277,7 @@ def test_a_dataset_that_is_not_whole_says_what_to_do(damage, raw_dir, tmp_path) 
     damage(folder)
     (folder / "index.npz").unlink()
     with pytest.raises(
-        UserError, match=r"has no complete dataset .*remove it, and prepare"
+        UserError, match=r"has no complete dataset .*remove it and prepare"
     ) as error:
         prepare("ham10000", raw_dir, tmp_path)
     assert "\n" not in str(error.value)
@@ -298,7 +298,7 @@ def test_images_that_are_lost_after_they_were_prepared_are_named(
         assert dataset.source[7] == image(raw_dir, 7).read_bytes()
         return
     message = rf"^Image ISIC_0000007 cannot be read from the prepared dataset {path.parent} \(.*"
-    with pytest.raises(UserError, match=message + "; remove that folder, and prepare") as error:
+    with pytest.raises(UserError, match=message + "; remove that folder and prepare") as error:
         DecodedImages(dataset, 8)[np.array([7])]
     assert "\n" not in str(error.value)
 
@@ -339,7 +339,7 @@ def test_the_command_says_what_was_left_out_and_what_is_missing(
     type_in(words, monkeypatch)
     first = capsys.readouterr().out
     assert f"1 images left out: {tmp_path}/data/ham10000/1.0.0/skipped.txt" in first
-    assert "no patients or lesions are named" in first
+    assert "no patients or lesions are known" in first
     assert "already prepared" not in first
     type_in(words, monkeypatch)
     expected = (

@@ -79,7 +79,9 @@ def test_a_cache_of_masks_that_is_damaged_is_named(opened: CachedImages) -> None
     with pytest.raises(UserError, match=r"^Mask 04.png cannot be read .* \(its pixels are not"):
         opened[np.array([4])]
     os.truncate(opened.path, opened.start + 5 * SIDE**2 + 10)
-    message = rf"^Mask 05.png .* cache {opened.path} \(10 of its 144 bytes.*remove that file"
+    message = (
+        rf"^Mask 05.png .* cache {opened.path} \(the file has 10 of its 144 bytes.*remove that file"
+    )
     with pytest.raises(UserError, match=message):
         opened[np.array([5])]
 
