@@ -23,7 +23,7 @@ from benchmarks.gradcam_masks import (
     rows_of,
     scores_of,
 )
-from data.formats.mask_encoding import save_mask
+from data.formats.png import save_mask
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.classification.explanations import overlay

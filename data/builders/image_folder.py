@@ -1,7 +1,9 @@
 """Image files and sub-folders of a folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from data.labels import PART_NAMES, PARTS
 from lmf_jax.errors import UserError
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
@@ -44,6 +46,25 @@ def folders_in(folder: Path) -> list[str]:
         )
     except OSError as error:
         raise UserError(f"{folder} cannot be read ({error.strerror}).") from error
+
+
+def part_folders(names: Sequence[str]) -> list[str]:
+    """Return the names of folders that are parts of a split, training first.
+
+    Args:
+        names: Names of folders.
+    """
+    parts = [name for name in names if name.lower() in PART_NAMES]
+    return sorted(parts, key=lambda part: PARTS.index(PART_NAMES[part.lower()]))
+
+
+def has_part_twice(parts: Sequence[str]) -> bool:
+    """Return whether two folders are the same part, such as val and valid.
+
+    Args:
+        parts: Result of :func:`part_folders`.
+    """
+    return len({PART_NAMES[part.lower()] for part in parts}) < len(parts)
 
 
 def is_image(path: Path) -> bool:

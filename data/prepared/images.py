@@ -164,13 +164,13 @@ def _read_index(
     path: Path, examples: Any, class_names: tuple[str, ...], mask_classes: tuple[str, ...]
 ) -> Mapping[str, Any]:
     """Return names and labels of all examples; read every image only the first time."""
-    sizes = len(examples), len(class_names)
-    if (index := _stored_index(path, *sizes)) is not None:
+    num_examples, num_classes = len(examples), len(class_names)
+    if (index := _stored_index(path, num_examples, num_classes)) is not None:
         return index
     with build_lock(path):
-        if (index := _stored_index(path, *sizes)) is None:
+        if (index := _stored_index(path, num_examples, num_classes)) is None:
             index = _make_index(examples, mask_classes or class_names)
-            if not _fits(index, *sizes):
+            if not _fits(index, num_examples, num_classes):
                 raise ValueError("an example has no class, or an unknown part")
             with replacing(path) as file:
                 np.savez(file, **index)

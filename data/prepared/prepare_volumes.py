@@ -57,7 +57,7 @@ def prepare_volumes(
         cases = spec.find_cases(raw_dir)
         files, broken = _prepare_cases(spec, cases, folder)
         if broken and (not skip_broken or not files):
-            raise UserError(_complaint(broken, len(cases), raw_dir, name, data_dir))
+            raise UserError(_describe_broken(broken, len(cases), raw_dir, name, data_dir))
         if broken:
             with replacing(folder / SKIPPED_FILE) as file:
                 file.write("".join(f"{case}\n" for case in broken).encode())
@@ -73,26 +73,25 @@ def _prepare_cases(
     """Write the file of every case; return the files, and the reason by name of broken cases."""
     files: list[CaseFile] = []
     broken: dict[str, str] = {}
-    sizes = len(spec.modalities), len(spec.class_names)
     for case in tqdm(cases, desc="Preparing cases", unit="case", leave=False, disable=None):
         path, state = case_path(folder, case.id), _state(case)
-        if (finished := _finished(path, sizes, state)) is None:
+        if (finished := _completed_case(path, spec, state)) is None:
             try:
                 volume = prepare_case(spec, case)
             except UserError as error:
                 broken[case.id] = str(error)
                 continue
             with build_lock(path), replacing(path) as file:
-                write_case(file, volume, sizes[1], state)
-            finished = open_case(path, *sizes)
+                write_case(file, volume, len(spec.class_names), state)
+            finished = open_case(path, len(spec.modalities), len(spec.class_names))
         files.append(finished)
     return files, broken
 
 
-def _finished(path: Path, sizes: tuple[int, int], state: str) -> CaseFile | None:
+def _completed_case(path: Path, spec: VolumeSpec, state: str) -> CaseFile | None:
     """Return the file of a case from an earlier call if it is of the same raw files, else None."""
     try:
-        case = open_case(path, *sizes)
+        case = open_case(path, len(spec.modalities), len(spec.class_names))
     except UserError:
         return None
     return case if case.state == state else None
@@ -108,7 +107,9 @@ def _state(case: CaseFiles) -> str:
     return hashlib.sha256(json.dumps([METHOD_VERSION, known]).encode()).hexdigest()
 
 
-def _complaint(broken: dict[str, str], total: int, raw_dir: Path, name: str, data_dir: Path) -> str:
+def _describe_broken(
+    broken: dict[str, str], total: int, raw_dir: Path, name: str, data_dir: Path
+) -> str:
     shown = [f"{case}: {reason.rstrip('.')}" for case, reason in list(broken.items())[:5]]
     more = "; ..." if len(broken) > 5 else ""
     given = f"{len(broken)} of {total} cases in {raw_dir} cannot be used "

@@ -15,7 +15,7 @@ from data.prepared.images import Prepared
 from data.prepared.prepare import open_dataset
 from data.registry import default_settings
 from data.sources import ImageSource
-from data.splits.methods import make_split, possible_splits, split_versions
+from data.splits.methods import check_seed, make_split, possible_splits, split_versions
 from data.splits.notes import split_notes
 from data.splits.paper import long_tail
 from data.splits.split_file import stored_split
@@ -180,8 +180,7 @@ def open_parts(
         UserError: If there is no such dataset, an argument does not fit it, an image is broken, or
             ``data_dir`` cannot be written.
     """
-    if split_seed < 0:
-        raise UserError(f"--split-seed must be a whole number from 0, got {split_seed}.")
+    check_seed(split_seed)
     prepared = open_dataset(name, Path(data_dir).expanduser())
     if (prepared.masks is not None) != parse_name(name).has_masks:
         raise UserError(

@@ -16,6 +16,16 @@ def possible_splits(labels: Labels) -> list[str]:
     return [*official, "paper", *(["grouped"] if known else [])]
 
 
+def check_seed(split_seed: int) -> None:
+    """Raise ``UserError`` unless the seed of a split is a whole number from 0.
+
+    Args:
+        split_seed: The seed.
+    """
+    if split_seed < 0:
+        raise UserError(f"--split-seed must be a whole number from 0, got {split_seed}.")
+
+
 def split_versions(split: str) -> tuple[int, ...]:
     """Return the versions of a split method, the present one first.
 

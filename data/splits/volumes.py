@@ -19,6 +19,7 @@ from data.prepared.volumes import (
     volumes_folder,
 )
 from data.registry import datasets_of_kind, default_settings
+from data.splits.methods import check_seed
 from data.splits.paper import paper_split
 from data.splits.split_file import stored_split
 from lmf_jax.config import DEFAULT_DATA_DIR
@@ -158,8 +159,7 @@ def load_volumes(
     if name not in datasets_of_kind("volumes"):
         choices = ", ".join(datasets_of_kind("volumes"))
         raise UserError(f"There is no dataset of volumes named {name!r}; choose one of {choices}.")
-    if split_seed < 0:
-        raise UserError(f"--split-seed must be a whole number from 0, got {split_seed}.")
+    check_seed(split_seed)
     split = split or SPLITS[0]
     if split not in SPLITS:
         raise UserError(

@@ -40,7 +40,7 @@ def _predict_images(
 ) -> None:
     """Write a PNG of class ids per image, in the size of the image."""
     from data.formats.images import open_rgb, read_encoded
-    from data.formats.mask_encoding import save_mask
+    from data.formats.png import save_mask
     from data.inputs.image_files import image_files, skipped_lines
 
     files = image_files(images)

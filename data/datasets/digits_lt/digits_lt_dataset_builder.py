@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Float
-from PIL import Image
+
+from data.formats.png import encode_png
 
 MAX_INTENSITY = 16
 """Largest pixel value of the source."""
@@ -45,24 +46,20 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         digits = load_digits()
         for row, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
             example = {
-                "image": io.BytesIO(encode_png(pixels)),
+                "image": io.BytesIO(encode_digit(pixels)),
                 "label": int(label),
                 "id": f"digit-{row + 1:04d}",
             }
             yield row, example
 
 
-def encode_png(pixels: Float[np.ndarray, "height width"]) -> bytes:
+def encode_digit(pixels: Float[np.ndarray, "height width"]) -> bytes:
     """Encode one image of intensities 0..16 as a grayscale PNG of 0..255, without loss.
 
     Args:
         pixels: Intensities, [height, width].
 
     Returns:
-        The PNG file. It is not compressed, so that its bytes, which the fingerprint of the dataset
-        covers, do not depend on the compression library.
+        The PNG file; see :func:`data.formats.png.encode_png`.
     """
-    gray = np.rint(pixels * (255 / MAX_INTENSITY)).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(gray).save(file, format="png", compress_level=0)
-    return file.getvalue()
+    return encode_png(np.rint(pixels * (255 / MAX_INTENSITY)).astype(np.uint8))

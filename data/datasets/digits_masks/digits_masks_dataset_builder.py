@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Float, UInt8
-from PIL import Image
 
+from data.formats.png import encode_png
 from data.labels import WHOLE_IMAGE
 
 MASK_CLASSES = ("background", "digit", "spot")
@@ -59,8 +59,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         for row in range(NUM_IMAGES):
             image, mask = draw(digits, row)
             example = {
-                "image": io.BytesIO(_encode_png(image)),
-                "mask": io.BytesIO(_encode_png(mask)),
+                "image": io.BytesIO(encode_png(image)),
+                "mask": io.BytesIO(encode_png(mask)),
                 "label": 0,
                 "id": f"digits-{row + 1:03d}",
             }
@@ -107,10 +107,3 @@ def _smooth(image: Float[np.ndarray, "side side"]) -> Float[np.ndarray, "side si
         shifted = [np.roll(padded, shift, axis) for shift in range(-reach, reach + 1)]
         image = np.take(np.mean(shifted, axis=0), range(reach, reach + SIDE), axis)
     return image
-
-
-def _encode_png(pixels: UInt8[np.ndarray, "height width"]) -> bytes:
-    """Encode without compression, whose bytes would differ between libraries."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="png", compress_level=0)
-    return file.getvalue()

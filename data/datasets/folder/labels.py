@@ -3,10 +3,16 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from data.builders.image_folder import folders_in, images_in, is_image
+from data.builders.image_folder import (
+    folders_in,
+    has_part_twice,
+    images_in,
+    is_image,
+    part_folders,
+)
 from data.builders.unused_files import files_below, non_image_lines, unused_line
 from data.file_names import to_nfc
-from data.labels import PART_NAMES, PARTS, Labels, make_labels
+from data.labels import PART_NAMES, Labels, make_labels
 from lmf_jax.errors import UserError
 
 
@@ -65,15 +71,15 @@ def unused_file_lines(raw: Path) -> list[str]:
 def _parts(raw: Path) -> list[str]:
     """Return the folders of the parts, training first, or a single "" without parts."""
     names = folders_in(raw)
-    parts = [name for name in names if name.lower() in PART_NAMES]
+    parts = part_folders(names)
     if not parts:
         return [""]
-    if len(parts) < len(names) or len({PART_NAMES[part.lower()] for part in parts}) < len(parts):
+    if len(parts) < len(names) or has_part_twice(parts):
         raise UserError(
             f"{raw} holds the folders {', '.join(names)}; expected either a folder per class, or "
             "train, val and test with a folder per class in each."
         )
-    return sorted(parts, key=lambda part: PARTS.index(PART_NAMES[part.lower()]))
+    return parts
 
 
 def _classes(folder: Path) -> list[str]:

@@ -1,11 +1,9 @@
 """Union of several masks of an image: datasets such as BUSI have one file per lesion."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 Mask = UInt8[np.ndarray, "height width"]
 
@@ -33,10 +31,3 @@ def join_masks(masks: Sequence[Mask]) -> Mask:
             )
         joined = np.maximum(joined, mask)
     return joined
-
-
-def encode_mask(mask: Mask) -> bytes:
-    """Return an uncompressed grayscale PNG, whose bytes do not depend on the version of zlib."""
-    file = io.BytesIO()
-    Image.fromarray(mask).save(file, format="png", compress_level=0)
-    return file.getvalue()

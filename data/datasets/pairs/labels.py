@@ -4,14 +4,19 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from data.builders.image_folder import folders_in, images_in, is_image
+from data.builders.image_folder import (
+    folders_in,
+    has_part_twice,
+    images_in,
+    is_image,
+    part_folders,
+)
 from data.builders.unused_files import counted, files_below, named, non_image_lines, unused_line
 from data.file_names import to_nfc
 from data.formats.csv_files import check_values, read_csv
 from data.formats.masks import MOST_CLASSES, format_values
 from data.labels import (
     PART_NAMES,
-    PARTS,
     WHOLE_IMAGE,
     Labels,
     check_class_names,
@@ -229,10 +234,10 @@ def check_jpeg(encoded: bytes, values: Sequence[int]) -> None:
 
 def _parts(folder: Path) -> list[str]:
     """Return the folders of the parts, training first, or a single "" without parts."""
-    parts = [name for name in folders_in(folder) if name.lower() in PART_NAMES]
-    if len({PART_NAMES[part.lower()] for part in parts}) < len(parts):
+    parts = part_folders(folders_in(folder))
+    if has_part_twice(parts):
         raise UserError(f"{folder} holds a part twice: {', '.join(parts)}; expected {_EXPECTED}.")
-    return sorted(parts, key=lambda part: PARTS.index(PART_NAMES[part.lower()])) or [""]
+    return parts or [""]
 
 
 _EXPECTED = "train, val and test, or files alone"

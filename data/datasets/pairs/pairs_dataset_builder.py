@@ -8,9 +8,10 @@ from jaxtyping import UInt8
 
 from data.builders.masks import MaskBuilder
 from data.datasets.pairs import labels
-from data.datasets.pairs.joined_masks import encode_mask, join_masks
+from data.datasets.pairs.joined_masks import join_masks
 from data.formats.images import read_encoded
 from data.formats.masks import read_mask
+from data.formats.png import encode_png
 
 
 class Builder(MaskBuilder):
@@ -37,7 +38,7 @@ class Builder(MaskBuilder):
     def encoded_mask(self, name: str) -> bytes:
         """Return the bytes of the mask of an image; several masks are joined."""
         paths = self._paths_of(name)
-        return read_encoded(paths[0]) if len(paths) == 1 else encode_mask(self.read_mask(name))
+        return read_encoded(paths[0]) if len(paths) == 1 else encode_png(self.read_mask(name))
 
     def read_mask(self, name: str) -> UInt8[np.ndarray, "height width"]:
         """Return the values of the mask of an image; all masks together define their meaning."""

@@ -76,7 +76,9 @@ def test_a_cache_of_masks_that_is_damaged_is_named(opened: CachedImages) -> None
     content = bytearray(opened.path.read_bytes())
     content[opened.start + 4 * SIDE**2 + 20] ^= 1
     opened.path.write_bytes(content)
-    with pytest.raises(UserError, match=r"^Mask 04.png cannot be read .* \(its pixels are not"):
+    with pytest.raises(
+        UserError, match=r"^Mask 04.png cannot be read .* \(its pixels have changed"
+    ):
         opened[np.array([4])]
     os.truncate(opened.path, opened.start + 5 * SIDE**2 + 10)
     message = (

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.formats.mask_encoding import PALETTE, save_mask
 from data.formats.masks import class_ids, read_mask
+from data.formats.png import PALETTE, save_mask
 
 
 def check_reads_back(ids: np.ndarray, num_classes: int, path: Path) -> None:

@@ -1,10 +1,11 @@
-"""Predicted masks as PNG files of class ids, with a color for each class."""
+"""PNG files: uncompressed images for datasets, and predicted masks with a color per class."""
 
 import colorsys
+import io
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Integer, UInt8
 from PIL import Image
 
 from data.formats.masks import MOST_CLASSES
@@ -35,6 +36,19 @@ PALETTE = ((0, 0, 0), *OKABE_ITO, *_spread_colors(MOST_CLASSES - 1 - len(OKABE_I
 Pillow stores as many bits per pixel as the palette needs, so a shorter one would truncate class
 ids. White does not occur, since the reader takes a black and white mask for one of two classes.
 """
+
+
+def encode_png(pixels: UInt8[np.ndarray, "height width"]) -> bytes:
+    """Encode gray values or class ids as an uncompressed PNG.
+
+    Its bytes, which the fingerprint of a dataset covers, do not depend on the compression library.
+
+    Args:
+        pixels: Values from 0 to 255.
+    """
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="png", compress_level=0)
+    return file.getvalue()
 
 
 def save_mask(ids: Integer[np.ndarray, "height width"], size: tuple[int, int], path: Path) -> None:
