@@ -65,6 +65,19 @@ def _dataset_defaults(name: str) -> Mapping[str, Any]:
     return default_settings(name)
 
 
+def _dataset_text(text: str, task: str, show_all: bool) -> str:
+    """Return the help of ``--dataset``: its text, and the registered datasets of the task."""
+    try:
+        from data.registry import registered_datasets
+    except ModuleNotFoundError:  # the package without its checkout
+        return text
+    lines = [text]
+    for spec in registered_datasets().values():
+        if show_all or spec.task == task:
+            lines.append(f"{spec.form}: {spec.summary}.")
+    return "\n".join(lines)
+
+
 def _shown_section(section: type, config: ResolvedConfig, show_all: bool) -> type:
     """Return a section whose flags have their help, and without those that are not shown."""
     texts, hints = field_texts(section), get_type_hints(section)
@@ -94,6 +107,8 @@ def _applies(section: type, setting: "dataclasses.Field[Any]", config: ResolvedC
 
 def _argument(name: str, text: str, value: Any, task: str, show_all: bool) -> Any:
     """Return the help and the metavar of a flag, with the default that holds."""
+    if name == "dataset":
+        text = _dataset_text(text, task, show_all)
     if name == "loss":
         usable = TASK_SETTINGS[task].loss_names()
         losses = {

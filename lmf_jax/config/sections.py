@@ -40,10 +40,8 @@ class DataConfig:
     task: Task = setting("classification", common=True)
     """Classification: one class per image. Segmentation: one class per pixel or voxel."""
     dataset: str | None = setting(None, run_only=True, common=True)  # the fingerprint identifies it
-    """The dataset: digits_lt; ham10000, isic2019, odir5k or covid19_radiography once prepared with
-    python -m data prepare; or your own: folder:PATH, manifest:FILE.csv, medmnist:FILE.npz. For
-    segmentation: digits_masks; isic2018_task1, ham10000_masks, kits19 or brats20 once prepared; or
-    your own: pairs:IMAGES,MASKS."""
+    """The dataset: a name, or a kind and the path of your own files. Prepare a download first with
+    python -m data prepare."""
     data_dir: str = setting(DEFAULT_DATA_DIR, run_only=True, common=True)
     """The folder of prepared datasets and image caches."""
     split: Split | None = setting(None, common=True)
@@ -53,15 +51,15 @@ class DataConfig:
     split_seed: int = setting(0)
     """The seed of the split; --seed does not change the split."""
     imbalance_ratio: float | None = setting(None, task="classification")
-    """digits_lt: size of the largest training class over that of the smallest."""
+    """Balanced datasets: size of the largest training class over that of the smallest."""
     image_size: int | None = setting(None, common=True)
     """Side of the square image in pixels (paper: 224)."""
     patch_size: PatchSize | None = setting(None, common=True, task="segmentation")
-    """kits19, brats20: voxels of a patch along each axis (default: from the dataset)."""
+    """Volumes: voxels of a patch along each axis (default: from the dataset)."""
     overlap: float = setting(0.5, task="segmentation")
-    """kits19, brats20: overlap of neighboring windows in a test, as a fraction of the patch."""
+    """Volumes: overlap of neighboring windows in a test, as a fraction of the patch."""
     foreground_share: float = setting(1 / 3, task="segmentation")
-    """kits19, brats20: fraction of the patches that are centered on a foreground voxel."""
+    """Volumes: fraction of the patches that are centered on a foreground voxel."""
     cache: Literal["disk", "none"] = setting("disk", run_only=True)
     """disk: decode every image once, into a file in --data-dir. none: decode an image whenever it
     is read, for datasets larger than the disk."""

@@ -13,6 +13,7 @@ from data import load_dataset
 from data.__main__ import Audit, Prepare, run_audit, run_prepare
 from data.names import parse_name
 from data.registry import default_settings, registered_datasets
+from lmf_jax.cli.command_line import parse_config
 from lmf_jax.errors import UserError
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
@@ -74,10 +75,15 @@ def test_the_documented_dataset_is_prepared_audited_and_loaded(
 
 
 @pytest.mark.usefixtures("mydata")
-def test_the_documented_dataset_is_named_wherever_datasets_are() -> None:
+def test_the_documented_dataset_is_named_wherever_datasets_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     names = list(registered_datasets())
     assert names.index("isic2019") < names.index("mydata") < names.index("odir5k")
     assert default_settings("mydata") == {"image_size": 64, "epochs": 20}
+    with pytest.raises(SystemExit):
+        parse_config(["--help"])
+    assert "mydata: photographs of skin in two classes." in capsys.readouterr().out
     with pytest.raises(UserError, match=r"choose one of .*, mydata, .*, folder:PATH"):
         parse_name("nodata")
 
