@@ -182,7 +182,7 @@ def test_more_images_than_one_block_stay_in_row_order(
         (b"", "no known format"),
         (encode(Image.new("RGB", (64, 64), "red"), "jpeg")[:400], "Truncated"),
         (encode(Image.new("F", (4, 4), 0.5), "tiff"), "floating-point"),
-        (encode(Image.new("I", (4, 4), 70000), "tiff"), "outside 0..65535"),
+        (encode(Image.new("I", (4, 4), 70000), "tiff"), "outside of 0 to 65535"),
     ],
 )
 def test_an_image_that_cannot_be_decoded_is_named_and_leaves_no_cache(

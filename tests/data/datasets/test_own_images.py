@@ -366,7 +366,7 @@ WRONG_NAMES = {
     "an npz that is not there": ("medmnist:{folder}/a.npz", "names no existing file"),
     "a CSV for an npz": ("medmnist:{manifest}", "list.csv is damaged or not an npz file"),
     "an image for a CSV": ("manifest:{folder}/mole/00.png", "00.png cannot be read as CSV|lacks"),
-    "a name longer than the disk allows": ("folder:{folder}" + 300 * "x", "no folder that is ther"),
+    "a name longer than the disk allows": ("folder:{folder}" + 300 * "x", "no existing folder"),
     "a part of the package": ("folder/labels", "There is no dataset named"),
 }
 

@@ -290,7 +290,7 @@ def test_images_with_masks_have_a_range(tmp_path: Path) -> None:
     "text", ["", "4095", "a,b", "5,5", "9,3", "-1,5", "0,65536", "0,1,2", "0;9"]
 )
 def test_a_wrong_range_is_one_clear_error(text: str) -> None:
-    with pytest.raises(UserError, match="expected LOW,HIGH, two whole numbers of 0 to 65535"):
+    with pytest.raises(UserError, match="expected LOW,HIGH, two whole numbers from 0 to 65535"):
         parse_range(text)
 
 
@@ -304,7 +304,7 @@ def test_a_range_for_images_of_8_bits_is_refused(tmp_path: Path, monkeypatch, ca
         prepare(name, None, tmp_path / "data")
     with pytest.raises(SystemExit):
         command("prepare", "kits19", "--intensity-range", "0,9", monkeypatch=monkeypatch)
-    assert "--intensity-range is for images, and kits19 holds vol" in capsys.readouterr().err
+    assert "--intensity-range is for images, and kits19 has vol" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"low": 0}', "7", "nulll"])
