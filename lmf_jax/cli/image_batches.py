@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmf_jax.cli.tasks.task import batch_size_here
 from lmf_jax.config import ResolvedConfig
 from lmf_jax.errors import UserError
 
@@ -19,6 +18,7 @@ def batches_of(
     """Return batches of image files, scaled as the images that a run was trained on."""
     from data.formats.intensity import recorded_range
     from data.inputs.image_files import InferenceImages
+    from lmf_jax.cli.tasks.task import batch_size_here  # its package imports this module
 
     batch_size = batch_size_here(config.training.batch_size)
     recorded = recorded_range(dataset.get("intensity_range"))
