@@ -91,7 +91,7 @@ def test_a_file_gives_the_same_pixels_in_training_and_alone(dataset: Dataset, sc
 
 
 def test_predictions_read_files_by_the_range_of_their_run(dataset: Dataset, scans: str) -> None:
-    config = Config.of(image_size=64, batch_size=12)
+    config = Config.of(image_size=64, batch_size=12).resolve({})
     files = [Path(scans.removeprefix("folder:")) / name for name in dataset.ids]
     (batch,) = batches_of(files, config, dataset.description)
     expected = DecodedImages(dataset, 64)[np.arange(12)]
