@@ -1,6 +1,5 @@
-"""Read and write the results of a test in the folder of a run, with the checks of all tasks."""
+"""Read the results of a test from the folder of a run, with the checks that all tasks share."""
 
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,41 +166,4 @@ def read_test_arrays(
     fits = fits and arrays.get("groups", arrays["ids"]).shape == (n,)
     found = ", ".join(f"{name} {arrays[name].shape}" for name in shapes)
     check(path, fits, f"its shapes {found} do not match each other and {num_classes} classes")
-    return arrays
-
-
-def write_npz(path: Path, arrays: Mapping[str, np.ndarray], *, compressed: bool = False) -> None:
-    """Write arrays atomically: the file is complete or absent."""
-    temporary = path.with_suffix(".tmp.npz")
-    temporary.unlink(missing_ok=True)  # A symbolic link here could point anywhere.
-    save = np.savez_compressed if compressed else np.savez
-    save(temporary, **arrays)  # type: ignore[arg-type]
-    os.replace(temporary, path)
-
-
-def read_shown_images(
-    path: Path,
-    names: Sequence[str],
-    are_valid: Callable[[Mapping[str, np.ndarray]], bool],
-    *,
-    expected: str,
-    max_bytes: int,
-) -> dict[str, np.ndarray] | None:
-    """Read the images that a report shows; return None if the file does not exist.
-
-    Args:
-        path: The npz file.
-        names: Names of its arrays.
-        are_valid: Called with the arrays; returns whether types, shapes and values are possible.
-        expected: Description of valid contents, for error messages.
-        max_bytes: Maximum size of the arrays.
-
-    Raises:
-        UserError: If the file is broken.
-    """
-    if not path.exists():
-        return None
-    arrays = read_arrays(path, largest=max_bytes, names=names)
-    shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-    check(path, are_valid(arrays), f"its arrays {shapes} are not {expected}")
     return arrays

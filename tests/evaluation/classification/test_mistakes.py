@@ -54,5 +54,5 @@ def test_a_missing_file_is_none(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no archive"])
 def test_a_broken_file_is_named(tmp_path, content):
     (tmp_path / "mistakes.npz").write_bytes(content)
-    with pytest.raises(UserError, match=r"mistakes.npz is damaged or no npz"):
+    with pytest.raises(UserError, match=r"mistakes.npz is damaged or not an npz file"):
         read_mistakes(tmp_path, 9)
