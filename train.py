@@ -27,8 +27,8 @@ class Run:
 
     Attributes:
         folder: The run folder.
-        model: The trained model with its variables, a ``TrainedClassifier`` or
-            ``TrainedSegmenter``.
+        model: The model with the variables of the best epoch, a ``TrainedClassifier`` (see its
+            ``probabilities``) or a ``TrainedSegmenter`` (``segment``).
     """
 
     folder: Path
@@ -36,7 +36,7 @@ class Run:
 
     @cached_property
     def results(self) -> Any:
-        """The contents of the run folder: ``history``, ``test``, predictions and settings."""
+        """The files of the run folder, a ``FinishedRun`` or ``FinishedSegmentation``."""
         return TASKS[self.model.config.data.task].read_run(self.folder)
 
 

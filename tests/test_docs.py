@@ -27,9 +27,13 @@ PAGES = sorted(
     if page.name != "CHANGELOG.md"  # names what there was
 )
 SCRIPTS = {"train.sbatch": "slurm.md", "train.sh": "tpu_pod.md"}
+EXECUTED_IN_TESTS_DOCS = ("extending.md", "python.md")
+"""Pages whose examples train, or register a loss, a model or a dataset; tests/docs runs these."""
 OTHER_TOOLS = ("-c", "venv", "uv", "sphinx")
 """After ``python`` or ``python -m``: what is not part of this project."""
-OF_OTHER_TOOLS = ("slurm.md", "tpu_pod.md", "reliability.md", "CONTRIBUTING.md")
+OF_EXECUTED_IN_TESTS_DOCS = ("extending.md", "python.md")
+"""Pages whose examples train, or register a loss, a model or a dataset; tests/docs runs these."""
+OTHER_TOOLS = ("slurm.md", "tpu_pod.md", "reliability.md", "CONTRIBUTING.md")
 """Pages that speak of flags of Slurm, gcloud, git and the benchmarks."""
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -184,7 +188,11 @@ def names_of_examples():
     }
 
 
-@every_page
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if page.name not in EXECUTED_IN_TESTS_DOCS],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
 def test_every_example_in_python_runs(page):
     examples = blocks(page, "python")
     given = names_of_examples() if examples else {}

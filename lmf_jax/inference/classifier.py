@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, UInt8
@@ -76,6 +77,16 @@ class TrainedClassifier:
         """Return the inputs of the model for RGB images in 0 to 255."""
         return normalise_images(images, self.normalization, self._dtype)
 
+    def probabilities(
+        self, images: UInt8[np.ndarray, "batch h w 3"]
+    ) -> Float[np.ndarray, "batch classes"]:
+        """Return the class probabilities of RGB images in 0 to 255, in the size of training."""
+        missing = -len(images) % jax.local_device_count()  # every device gets as many images
+        padded = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)])
+        batch = shard_batch({"image": padded})
+        logits = np.asarray(self.predict_step(self.variables, batch["image"]))
+        return softmax(self.config.logit_scale * logits.reshape(len(padded), -1)[: len(images)])
+
     def explain(
         self, images: UInt8[np.ndarray, "batch h w 3"]
     ) -> tuple[
@@ -84,9 +95,7 @@ class TrainedClassifier:
         Float[np.ndarray, "batch map_height map_width"],
     ]:
         """Return the predicted class of each image, its probability and its Grad-CAM map."""
-        batch = shard_batch({"image": images})
-        logits = np.asarray(self.predict_step(self.variables, batch["image"]))
-        probabilities = softmax(self.config.logit_scale * logits.reshape(len(images), -1))
+        probabilities = self.probabilities(images)
         class_ids = probabilities.argmax(axis=1)
         return class_ids, probabilities.max(axis=1), self.heat(images, class_ids)
 
