@@ -31,9 +31,7 @@ EXECUTED_IN_TESTS_DOCS = ("extending.md", "python.md")
 """Pages whose examples train, or register a loss, a model or a dataset; tests/docs runs these."""
 OTHER_TOOLS = ("-c", "venv", "uv", "sphinx")
 """After ``python`` or ``python -m``: what is not part of this project."""
-OF_EXECUTED_IN_TESTS_DOCS = ("extending.md", "python.md")
-"""Pages whose examples train, or register a loss, a model or a dataset; tests/docs runs these."""
-OTHER_TOOLS = ("slurm.md", "tpu_pod.md", "reliability.md", "CONTRIBUTING.md")
+OF_OTHER_TOOLS = ("slurm.md", "tpu_pod.md", "reliability.md", "CONTRIBUTING.md")
 """Pages that speak of flags of Slurm, gcloud, git and the benchmarks."""
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
