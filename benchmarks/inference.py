@@ -1,6 +1,6 @@
 """How fast a trained model predicts: ``python -m benchmarks.inference --peer torch``.
 
-The prediction step of ``train.py``: normalise and forward in evaluation mode, on made-up images
+The prediction step of ``train.py``: normalize and forward in evaluation mode, on made-up images
 that lie on the device. PyTorch runs in inference mode, in turn, within one process.
 """
 

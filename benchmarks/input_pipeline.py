@@ -3,7 +3,7 @@
 Nothing is trained: batches are taken as fast as they come. "cached" reads the image cache and
 "streamed" decodes ArrayRecord (``--cache none``): in Grain's read threads, and from 16 cores on
 in its worker processes. "torch" is a DataLoader of two worker processes over the same encoded
-images as files, decoded and resized by Pillow and normalised by torchvision, as users of PyTorch
+images as files, decoded and resized by Pillow and normalized by torchvision, as users of PyTorch
 write it. All take turns within one process.
 """
 

@@ -155,7 +155,7 @@ def _model(name: str, num_classes: int) -> torch.nn.Module:
 
 
 def _forward(model: torch.nn.Module, images: np.ndarray) -> Callable[[], torch.Tensor]:
-    """Return what normalises the images and gives the model's logits."""
+    """Return what normalizes the images and gives the model's logits."""
     compiled = torch.compile(model) if ON_GPU else model
     pixels = torch.from_numpy(images).to(DEVICE).permute(0, 3, 1, 2)  # channels-last as it lies
     mean = torch.tensor([0.485, 0.456, 0.406], device=DEVICE).view(1, 3, 1, 1)

@@ -1,6 +1,6 @@
 """How fast a model trains, beside PyTorch: ``python -m benchmarks.train_step --peer torch``.
 
-The step is that of ``train.py``: normalise, forward, loss, backward, AdamW, on made-up images that
+The step is that of ``train.py``: normalize, forward, loss, backward, AdamW, on made-up images that
 lie on the device. The two libraries take turns, a few steps each, within one process; the first
 calls, which compile, are not counted. Memory is what the compiler set aside for the step, and for
 PyTorch the peak of a process of its own.

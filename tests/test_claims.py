@@ -71,11 +71,12 @@ def paper_figures():
     known = {loss: scores.macro_f1 for (*of, loss), scores in printed.scores().items() if of == HAM}
     counts = {r["class"]: r["images"] for r in result("gradcam_masks-*.json")["rows"]}
     other = {row["run"].split()[0].strip(","): row["macro_f1"] for row in paper_result(128)["rows"]}
+    maps = paper_result(128)["rows"][0]
     pair = claims.PAIR.format(*printed.best_weights()[tuple(HAM)])
     return [
-        f"{config_of(small['rows'][0]).epochs} epochs instead of 100",
-        f"{config_of(small['rows'][0]).image_size} pixels",
-        f"{config_of(large['rows'][0]).image_size} pixels",
+        f"{config_of(small['rows'][0]).training.epochs} epochs instead of 100",
+        f"{config_of(small['rows'][0]).data.image_size} pixels",
+        f"{config_of(large['rows'][0]).data.image_size} pixels",
         "bfloat16 (the paper: float32)",
         "pixels in [0, 1]",
         "coupled L2",
@@ -87,7 +88,7 @@ def paper_figures():
         f"LMF is {-points(small, 'lmf 0.5,1'):.1f} points behind cross entropy at 64 pixels",
         f"{points(large, 'lmf 0.5,1'):.1f} ahead at 224;",
         f"DF and VASC have {counts['DF']} and {counts['VASC']} test images",
-        "128 pixels, {} epochs, one seed".format(config_of(paper_result(128)["rows"][0]).epochs),
+        f"128 pixels, {config_of(maps).training.epochs} epochs, one seed",
         f"macro F1 of CE {100 * other['ce']:.1f}, of LMF {100 * other['lmf']:.1f}",
     ]
 
@@ -182,7 +183,7 @@ def test_a_recorded_table_compares_lmf_with_the_figures_of_its_own_weights(size)
     config = config_of(recorded["rows"][0]).record()
     printed_weights = printed.best_weights()[tuple(HAM)]
     rows = [config_of(row) for row in recorded["rows"] if row["run"].startswith("lmf")]
-    weights = [(row.alpha, row.beta) for row in rows]
+    weights = [(row.loss.alpha, row.loss.beta) for row in rows]
     assert recorded["differences_from_paper"] == differences_from_paper(
         config, seeds=[0], weights=weights, printed_weights=printed_weights
     )
@@ -256,7 +257,7 @@ def test_own_images_are_trained_by_what_the_readme_says():
         "The run trains ResNet-50 with the paper's image size, epochs, batch size and learning"
         in text
     )
-    flags = "--pretrained imagenet --optimizer adam-l2 --normalisation unit"
+    flags = "--pretrained imagenet --optimizer adam-l2 --normalization unit"
     assert f"the paper's own choices are `{flags}`" in text
 
     def differ(*words):
@@ -267,4 +268,4 @@ def test_own_images_are_trained_by_what_the_readme_says():
     always = differ(*flags.split())
     assert always == {"split", "batches", "margins", "random numbers"}
     assert differ() - always == {"pretrained", "optimizer", "normalisation"}
-    assert parse_config(["--dataset", "folder:here"]).model == "resnet50"
+    assert parse_config(["--dataset", "folder:here"]).model_name == "resnet50"

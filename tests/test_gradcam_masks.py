@@ -30,7 +30,7 @@ from lmf_jax.evaluation.classification.explanations import overlay
 from lmf_jax.evaluation.classification.gradcam import pointing_game, resize_heat
 from lmf_jax.inference.classifier import TrainedClassifier
 from lmf_jax.models.classifier import Classifier, LinearHead
-from lmf_jax.models.normalisation import NORMALISATIONS
+from lmf_jax.models.normalization import NORMALIZATIONS
 
 SIDE, CELLS = 32, 8
 NAMES = ("red", "green", "blue")
@@ -49,7 +49,7 @@ MODEL = Classifier(Colours(), LinearHead(3, nn.initializers.zeros))
 
 def made_up_model(config, variables=MappingProxyType({})):
     return TrainedClassifier(
-        config, {"class_names": NAMES}, MODEL, variables, NORMALISATIONS["unit"]
+        config, {"class_names": NAMES}, MODEL, variables, NORMALIZATIONS["unit"]
     )
 
 

@@ -134,6 +134,19 @@ def test_no_two_modules_import_each_other(package):
     assert list(TopologicalSorter(graph).static_order())  # raises CycleError
 
 
+def test_every_module_of_lmf_jax_can_be_imported_first():
+    """A package's ``__init__`` that imports a module which needs the package fails only then."""
+    code = f"""
+import importlib, sys
+for name in {sorted(set(modules("lmf_jax")) - {"lmf_jax.models.keras_file"})}:
+    for loaded in [module for module in sys.modules if module.split(".")[0] == "lmf_jax"]:
+        del sys.modules[loaded]
+    importlib.import_module(name)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize("folder", NEVER)
 def test_a_part_does_not_import_what_it_has_no_use_for(folder):
     crossings = [

@@ -41,7 +41,7 @@ def root(tmp_path_factory):
     for name, new in {"red": "b-c", "green": "c", "blue": LONG}.items():
         (root / "images" / name).rename(root / "images" / new)
     common = ["--data-dir", root / "data", "--epochs", "3", "--batch-size", "8"]
-    common += ["--image-size", "32", "--learning-rate", "0.01", "--normalisation", "unit"]
+    common += ["--image-size", "32", "--learning-rate", "0.01", "--normalization", "unit"]
     with pytest.MonkeyPatch.context() as patch:
         for module in (classification, classifier):
             patch.setattr(module, "create_model", lambda name, **kw: tiny_model(**kw))
@@ -154,7 +154,7 @@ def test_train_prepare_and_audit_name_what_is_not_used(root, tmp_path, capsys):
         assert run_script("data", *words) == 0
         assert line in capsys.readouterr().out
     words = ["--dataset", name, *data, "--run-dir", tmp_path / "run", "--epochs", "1"]
-    words += ["--image-size", "32", "--batch-size", "8", "--normalisation", "unit"]
+    words += ["--image-size", "32", "--batch-size", "8", "--normalization", "unit"]
     assert run_script(TRAIN, *words) == 0
     assert line in capsys.readouterr().out
 
@@ -230,7 +230,7 @@ def test_a_data_folder_of_250_characters_names_a_run(root, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     shutil.copytree(root / "images", tmp_path / LONG)
     words = ["--dataset", f"folder:{LONG}", "--data-dir", "data", "--epochs", "1"]
-    words += ["--image-size", "32", "--batch-size", "8", "--normalisation", "unit"]
+    words += ["--image-size", "32", "--batch-size", "8", "--normalization", "unit"]
     assert run_script(TRAIN, *words) == 0
     (run,) = (tmp_path / "runs").iterdir()
     assert run.name.startswith("folder-nnn") and (run / "report.html").exists()

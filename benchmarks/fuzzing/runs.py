@@ -26,7 +26,7 @@ from lmf_jax.evaluation.classification.run import FinishedRun, read_run
 from lmf_jax.evaluation.classification.summary import summarize_test
 from lmf_jax.evaluation.formatting import format_setting
 from lmf_jax.evaluation.report import write_report
-from lmf_jax.models.normalisation import Normalisation
+from lmf_jax.models.normalization import Normalization
 from lmf_jax.runs.best_checkpoint import read_best
 from lmf_jax.runs.checksum import record_checksum, tree_checksum
 from lmf_jax.runs.folder import read_config
@@ -195,7 +195,7 @@ def _checkpoint() -> Files:
     record: dict[str, Any] = {
         "input": {"next_index": 3},
         "history": _history()[:1],
-        "normalisation": dataclasses.asdict(Normalisation((0.5,) * 3, (0.5,) * 3, "rgb")),
+        "normalisation": dataclasses.asdict(Normalization((0.5,) * 3, (0.5,) * 3, "rgb")),
         "checksums": {name: tree_checksum(values) for name, values in state.items()},
     }
     record["checksum"] = record_checksum(record)

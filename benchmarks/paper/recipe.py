@@ -13,7 +13,7 @@ from typing import Any
 DIFFERS = "How these runs differ from the paper's"
 """The heading of what :func:`differences_from_paper` returns."""
 
-RELEASED_RECIPE = ("--augment", "none", "--normalisation", "unit", "--optimizer", "adam-l2")
+RELEASED_RECIPE = ("--augment", "none", "--normalization", "unit", "--optimizer", "adam-l2")
 """The flags of ``train.py`` that give the recipe, with --pretrained and the defaults."""
 
 SWEEP_EPOCHS = 60

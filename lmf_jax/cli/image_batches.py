@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmf_jax.config import ResolvedConfig
+from lmf_jax.distributed.devices import divisible_batch_size
 from lmf_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def batches_of(
     from data.inputs.image_files import InferenceImages
     from lmf_jax.cli.tasks.task import batch_size_here  # its package imports this module
 
-    batch_size = batch_size_here(config.training.batch_size)
+    batch_size = divisible_batch_size(config.training.batch_size)
     recorded = recorded_range(dataset.get("intensity_range"))
     return InferenceImages(files, config.data.image_size, batch_size, recorded)
 

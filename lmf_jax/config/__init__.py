@@ -16,6 +16,7 @@ from lmf_jax.config.resolved import ResolvedTraining as ResolvedTraining
 from lmf_jax.config.sections import DEFAULT_DATA_DIR as DEFAULT_DATA_DIR
 from lmf_jax.config.sections import DataConfig as DataConfig
 from lmf_jax.config.sections import ModelConfig as ModelConfig
+from lmf_jax.config.sections import NormalizationName as NormalizationName
 from lmf_jax.config.sections import RunConfig as RunConfig
 from lmf_jax.config.sections import TrainingConfig as TrainingConfig
 from lmf_jax.losses.loss_config import LossConfig as LossConfig

@@ -114,7 +114,7 @@ class Config:
         values = {
             "dataset": self.dataset_name,
             "model": self.model_name,
-            "normalization": get_model(self.model_name).normalisation,
+            "normalization": get_model(self.model_name).normalization,
             **PAPER_DEFAULTS,
             **dataset_defaults,
         }

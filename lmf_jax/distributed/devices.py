@@ -1,5 +1,6 @@
 """Sharding of batches and mapping of steps over devices."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -164,3 +165,9 @@ def _all_devices() -> list[jax.Device]:
 map_step = shard_map_step
 """The mapping in use; :func:`pmap_step` is the alternative. ``pmap`` is in maintenance mode and, in
 JAX 0.10 to 0.12, a wrapper of ``jit(shard_map)``; both take the same time for the same bits."""
+
+
+def divisible_batch_size(batch_size: int) -> int:
+    """Return a batch size rounded up to a multiple of the number of devices."""
+    devices = jax.device_count()
+    return math.ceil(batch_size / devices) * devices

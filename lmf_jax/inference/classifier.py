@@ -27,7 +27,7 @@ from lmf_jax.inference.predict import predict
 from lmf_jax.inference.steps import make_predict_step
 from lmf_jax.models import create_model
 from lmf_jax.models.classifier import Classifier
-from lmf_jax.models.normalisation import Normalisation, normalise_images
+from lmf_jax.models.normalization import Normalization, normalize_images
 from lmf_jax.runs.best_checkpoint import read_best
 from lmf_jax.runs.files import CLASSIFICATION, read_record_of
 from lmf_jax.runs.folder import read_config
@@ -50,7 +50,7 @@ class TrainedClassifier:
     dataset: Mapping[str, Any]
     model: Classifier
     variables: Variables
-    normalization: Normalisation
+    normalization: Normalization
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ class TrainedClassifier:
 
     def normalize(self, images: UInt8[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:
         """Return the inputs of the model for RGB images in 0 to 255."""
-        return normalise_images(images, self.normalization, self._dtype)
+        return normalize_images(images, self.normalization, self._dtype)
 
     def probabilities(
         self, images: UInt8[np.ndarray, "batch h w 3"]

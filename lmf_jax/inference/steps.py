@@ -10,12 +10,12 @@ from jaxtyping import Array, Float, UInt8
 
 from lmf_jax.distributed.devices import Batch, MappedStep, Variables, map_over_devices
 from lmf_jax.losses import Objective
-from lmf_jax.models.normalisation import Normalisation, model_inputs
+from lmf_jax.models.normalization import Normalization, model_inputs
 
 
 def make_predict_step(
     model: nn.Module,
-    normalization: Normalisation | None,
+    normalization: Normalization | None,
     dtype: Any = jnp.float32,
     devices: Sequence[jax.Device] | None = None,
 ) -> MappedStep:
@@ -36,7 +36,7 @@ def make_predict_step(
 
 def make_segment_step(
     model: nn.Module,
-    normalization: Normalisation | None,
+    normalization: Normalization | None,
     dtype: Any = jnp.float32,
     devices: Sequence[jax.Device] | None = None,
 ) -> MappedStep:
@@ -61,7 +61,7 @@ def make_segment_step(
 def make_validation_step(
     model: nn.Module,
     objective: Objective,
-    normalization: Normalisation | None,
+    normalization: Normalization | None,
     dtype: Any = jnp.float32,
     devices: Sequence[jax.Device] | None = None,
 ) -> MappedStep:

@@ -15,7 +15,7 @@ from jax import Array, lax
 from jaxtyping import Float
 
 
-def normalise(
+def normalize(
     inputs: Float[Array, "*batch channels"],
     mean: Float[Array, " channels"],
     var: Float[Array, " channels"],
@@ -40,7 +40,7 @@ def normalise(
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def normalise_batch(
+def normalize_batch(
     inputs: Float[Array, "batch *rest channels"],
     scale: Float[Array, " channels"],
     bias: Float[Array, " channels"],
@@ -87,7 +87,7 @@ def _forward(
     mean = sum_over_batch(values, axis_name)[1] / count
     squares = jnp.square(values - _per_channel(mean, inputs))
     var = sum_over_batch(squares, axis_name)[1] / count
-    outputs = normalise(inputs, mean, var, scale, bias, epsilon)
+    outputs = normalize(inputs, mean, var, scale, bias, epsilon)
     return (outputs, mean, var * (count / (count - 1))), (inputs, mean, var, scale)
 
 
@@ -109,7 +109,7 @@ def _backward(
     return inner.astype(inputs.dtype), local_scale_sum, local_bias_sum
 
 
-normalise_batch.defvjp(_forward, _backward)
+normalize_batch.defvjp(_forward, _backward)
 
 
 def sum_over_batch(

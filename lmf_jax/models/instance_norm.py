@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
-def normalise_instances(
+def normalize_instances(
     inputs: Float[Array, "batch *space channels"],
     scale: Float[Array, " channels"],
     bias: Float[Array, " channels"],
@@ -59,7 +59,7 @@ def _backward(epsilon: float, saved: Any, gradient: Array) -> tuple[Array, Array
     return by_inputs, count * by_scale.sum((0, 1)), count * by_bias.sum((0, 1))
 
 
-normalise_instances.defvjp(_forward, _backward)
+normalize_instances.defvjp(_forward, _backward)
 
 
 def _flat(maps: Array, dtype: jnp.dtype) -> Float[Array, "batch values channels"]:

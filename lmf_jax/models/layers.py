@@ -9,10 +9,10 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from lmf_jax.models.batch_norm import normalise, normalise_batch
+from lmf_jax.models.batch_norm import normalize, normalize_batch
 from lmf_jax.models.convolution import convolve
 from lmf_jax.models.convolution_3d import convolve_volumes
-from lmf_jax.models.instance_norm import normalise_instances
+from lmf_jax.models.instance_norm import normalize_instances
 
 Initializer = Callable[..., Array]
 
@@ -115,8 +115,8 @@ class BatchNorm(nn.Module):
         inputs = inputs.astype(self.dtype)
         if not train or self.is_initializing():
             mean, var = running_mean.value, running_var.value
-            return normalise(inputs, mean, var, scale, bias, self.epsilon)
-        outputs, mean, var = normalise_batch(inputs, scale, bias, self.epsilon, self.axis_name)
+            return normalize(inputs, mean, var, scale, bias, self.epsilon)
+        outputs, mean, var = normalize_batch(inputs, scale, bias, self.epsilon, self.axis_name)
         for running, new in ((running_mean, mean), (running_var, var)):
             running.value = self.momentum * running.value + (1 - self.momentum) * new
         return outputs
@@ -145,7 +145,7 @@ class InstanceNorm(nn.Module):
         shape, dtype = inputs.shape[-1:], parameter_dtype(self.dtype)
         scale = self.param("scale", nn.initializers.ones, shape, dtype)
         bias = self.param("bias", nn.initializers.zeros, shape, dtype)
-        return normalise_instances(inputs.astype(self.dtype), scale, bias, self.epsilon)
+        return normalize_instances(inputs.astype(self.dtype), scale, bias, self.epsilon)
 
 
 class Dropout(nn.Module):

@@ -55,8 +55,8 @@ class ModelSpec:
     source: str
     """Where the architecture, its constants and its initializers come from."""
     build: Callable[[ModelOptions], nn.Module]
-    normalisation: str
-    """The default of ``--normalisation``, the one that published weights were trained with."""
+    normalization: str
+    """The default of ``--normalization``, the one that published weights were trained with."""
     has_classifier_head: bool
     """Whether there are a backbone that can be frozen and a head that can be cosine."""
     has_batch_norm: bool
@@ -74,7 +74,7 @@ def register_model(
     task: Task,
     summary: str,
     source: str,
-    normalisation: str = "imagenet",
+    normalization: str = "imagenet",
     has_classifier_head: bool = True,
     has_batch_norm: bool = True,
     spatial_dims: Sequence[SpatialDims] = (2,),
@@ -103,7 +103,7 @@ def register_model(
             summary=summary,
             source=source,
             build=build,
-            normalisation=normalisation,
+            normalization=normalization,
             has_classifier_head=has_classifier_head,
             has_batch_norm=has_batch_norm,
             spatial_dims=tuple(spatial_dims),

@@ -13,12 +13,12 @@ from jaxtyping import PyTree
 
 from lmf_jax.distributed.devices import Variables
 from lmf_jax.errors import UserError
-from lmf_jax.models.normalisation import Normalisation
+from lmf_jax.models.normalization import Normalization
 from lmf_jax.runs.checksum import record_checksum, tree_checksum
 from lmf_jax.runs.files import best_epoch
 
 
-def read_best(folder: Path) -> tuple[Variables, Normalisation | None]:
+def read_best(folder: Path) -> tuple[Variables, Normalization | None]:
     """Read the variables of the best epoch so far, and the normalization of the images.
 
     Nothing is written, so the run may still be in progress.
@@ -46,7 +46,7 @@ def read_best(folder: Path) -> tuple[Variables, Normalisation | None]:
 
 def _read_best(
     manager: ocp.CheckpointManager, folder: Path
-) -> tuple[Variables, Normalisation | None]:
+) -> tuple[Variables, Normalization | None]:
     newest = manager.latest_step() if folder.is_dir() else None
     record = None if newest is None else manager.restore(newest, args=_RECORD)["record"]
     if record is not None:
@@ -70,7 +70,7 @@ def _read_best(
     if normalization is None:
         return variables, None
     mean, std = tuple(normalization["mean"]), tuple(normalization["std"])
-    return variables, Normalisation(mean, std, normalization["channel_order"])
+    return variables, Normalization(mean, std, normalization["channel_order"])
 
 
 _RECORD = ocp.args.Composite(record=ocp.args.JsonRestore())

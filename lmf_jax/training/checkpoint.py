@@ -21,7 +21,7 @@ from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from lmf_jax.distributed.devices import Variables
 from lmf_jax.errors import TrainingStopped, UserError
-from lmf_jax.models.normalisation import Normalisation
+from lmf_jax.models.normalization import Normalization
 from lmf_jax.runs.best_checkpoint import (
     SilenceClosedLoop,
     check_checksums,
@@ -40,7 +40,7 @@ History = list[EpochMetrics]
 class Checkpoints:
     """The checkpoints of a run by step."""
 
-    def __init__(self, folder: Path, normalization: Normalisation | None, score: str) -> None:
+    def __init__(self, folder: Path, normalization: Normalization | None, score: str) -> None:
         """Open the folder, or create it.
 
         Args:

@@ -21,7 +21,7 @@ from lmf_jax.inference.steps import make_predict_step
 from lmf_jax.losses import TrainingProgress
 from lmf_jax.losses.checks import ClassCounts
 from lmf_jax.models import create_model
-from lmf_jax.models.normalisation import NORMALISATIONS, Normalisation
+from lmf_jax.models.normalization import NORMALIZATIONS, Normalization
 from lmf_jax.models.pretrained import load_pretrained
 from lmf_jax.training.program import Program, make_training_parts
 
@@ -33,7 +33,7 @@ class Classification(Program):
     examples: ClassVar[str] = "images"
     score: ClassVar[str] = "val_macro_f1"
 
-    normalization: Normalisation
+    normalization: Normalization
     predict_step: MappedStep
 
     def validate(
@@ -73,7 +73,7 @@ def make_classification(
             pretrained weights do not fit.
     """
     settings, num_classes = config.model, len(class_counts)
-    dtype, normalization = jnp.dtype(settings.precision), NORMALISATIONS[settings.normalization]
+    dtype, normalization = jnp.dtype(settings.precision), NORMALIZATIONS[settings.normalization]
     make_model = partial(
         create_model, settings.model, num_classes=num_classes, dtype=dtype, head=settings.head
     )

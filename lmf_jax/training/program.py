@@ -17,7 +17,7 @@ from lmf_jax.errors import TrainingStopped, UserError
 from lmf_jax.losses import Objective, build_objective
 from lmf_jax.losses.checks import ClassCounts
 from lmf_jax.losses.loss_config import HeadName
-from lmf_jax.models.normalisation import Normalisation
+from lmf_jax.models.normalization import Normalization
 from lmf_jax.training.optimizer import (
     PlateauDecay,
     make_optimizer,
@@ -124,7 +124,7 @@ def make_training_parts(
     *,
     num_examples: int,
     image_shape: tuple[int, ...],
-    normalization: Normalisation | None,
+    normalization: Normalization | None,
     model: nn.Module,
     starting_point: Callable[[], Variables | None],
     devices: Sequence[jax.Device] | None,

@@ -18,7 +18,7 @@ from lmf_jax.evaluation.segmentation.metrics import case_counts, overlap_metrics
 from lmf_jax.inference.steps import make_validation_step
 from lmf_jax.losses.checks import ClassCounts
 from lmf_jax.models import create_model
-from lmf_jax.models.normalisation import NORMALISATIONS
+from lmf_jax.models.normalization import NORMALIZATIONS
 from lmf_jax.training.program import Program, make_training_parts
 
 
@@ -73,7 +73,7 @@ def make_segmentation(
     data, settings = config.data, config.model
     dtype = jnp.dtype(settings.precision)
     space = data.patch_size or (data.image_size, data.image_size)
-    normalization = None if data.patch_size else NORMALISATIONS[settings.normalization]
+    normalization = None if data.patch_size else NORMALIZATIONS[settings.normalization]
     make_model = partial(
         create_model,
         settings.model,

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 from lmf_jax.distributed.devices import AXIS, Batch, MappedStep, map_over_devices
 from lmf_jax.losses import Objective, TrainingProgress
 from lmf_jax.models.layers import example_keys, parameter_dtype
-from lmf_jax.models.normalisation import model_inputs
+from lmf_jax.models.normalization import model_inputs
 from lmf_jax.training.augment import augment_images, cutmix, mixup, roll_global_batch
 from lmf_jax.training.state import StepSettings, TrainState
 

@@ -163,7 +163,7 @@ def test_a_disk_without_locks_is_one_sentence(folder, monkeypatch):
 def test_folders_and_flags_say_what_is_trained(tmp_path):
     settings = (*RELEASED_RECIPE, "--pretrained", "/weights/a b.npz", "--remat")
     run = Recipe("odir5k", "densenet121", settings, tmp_path, "data").run("lmf", (1.0, 0.5), 2)
-    name = "augment-none_normalisation-unit_optimizer-adam-l2_pretrained-a-b.npz_remat"
+    name = "augment-none_normalization-unit_optimizer-adam-l2_pretrained-a-b.npz_remat"
     expected = tmp_path / "odir5k" / "densenet121" / name / "lmf-alpha-1-beta-0.5" / "seed-2"
     assert run == Run(
         name="lmf 1,0.5, seed 2",

@@ -199,7 +199,7 @@ def test_the_runs_have_the_released_recipe_unless_told_otherwise():
     words = ["--epochs", "60", "--train-flags=--precision bfloat16"]
     options = tyro.cli(Options, args=words)
     assert options.recipe.settings == (
-        *("--augment", "none", "--normalisation", "unit", "--optimizer", "adam-l2"),
+        *("--augment", "none", "--normalization", "unit", "--optimizer", "adam-l2"),
         *("--pretrained", "imagenet", "--epochs", "60", "--precision", "bfloat16"),
     )
     assert tyro.cli(Options, args=["--released-recipe", *words]) == options

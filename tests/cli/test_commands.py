@@ -40,7 +40,7 @@ def places(tmp_path_factory):
         for loss in ("lmf", "ce"):
             words = ["--dataset", f"folder:{images}", "--data-dir", f"{root}/data", "--loss", loss]
             words += ["--image-size", "32", "--epochs", "3", "--batch-size", "8"]
-            words += ["--learning-rate", "0.01", "--normalisation", "unit"]
+            words += ["--learning-rate", "0.01", "--normalization", "unit"]
             patch.setattr(sys, "argv", ["train.py", *words, "--run-dir", f"{root}/{loss}"])
             runpy.run_path(TRAIN, run_name="__main__")
     return root

@@ -18,7 +18,7 @@ from lmf_jax.evaluation.classification.report import format_test_table
 from lmf_jax.evaluation.classification.run import write_test
 from lmf_jax.evaluation.report import write_report
 from lmf_jax.inference.classifier import TrainedClassifier, explain_mistakes
-from lmf_jax.models.normalisation import NORMALISATIONS
+from lmf_jax.models.normalization import NORMALIZATIONS
 from lmf_jax.runs.atomic_files import write_json_lines
 from lmf_jax.runs.folder import open_run
 from tests.helpers.page import Page
@@ -128,7 +128,7 @@ def write_classifier_run(folder: Path, test: ClassifierTest, loss: str = "lmf") 
     ids = np.array([f"{number}.png" for number in rows])
     results = write_test(run_dir, ids, test.labels, test.logits, test.class_names, test.groups)
     images = np.random.default_rng(0).integers(0, 256, (len(rows), SIDE, SIDE, 3), np.uint8)
-    trained = Answering(config, description, tiny_model(), {}, NORMALISATIONS["imagenet"])
+    trained = Answering(config, description, tiny_model(), {}, NORMALIZATIONS["imagenet"])
     explain_mistakes(run_dir, trained, images, rows, test.labels, test.logits)
     return format_test_table(results, test.train_counts)
 

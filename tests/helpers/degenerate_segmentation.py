@@ -9,7 +9,7 @@ import numpy as np
 from lmf_jax.config import Config
 from lmf_jax.evaluation.segmentation.report import format_test_table
 from lmf_jax.inference.segmenter import TrainedSegmenter, evaluate_segmenter
-from lmf_jax.models.normalisation import NORMALISATIONS
+from lmf_jax.models.normalization import NORMALIZATIONS
 from lmf_jax.runs.atomic_files import write_json_lines
 from lmf_jax.runs.folder import open_run
 from tests.helpers.degenerate import LONG_NAMES
@@ -48,7 +48,7 @@ class SegmenterTest:
     def read(self, place: int) -> tuple[np.ndarray, np.ndarray]:
         """Return an image that holds the answer, of which an image shows little, and the truth."""
         answer = self.predictions[place]
-        if answer.ndim == 3:  # volumes are normalised
+        if answer.ndim == 3:  # volumes are normalized
             return answer[..., None].astype(np.float32), self.labels[place]
         return np.repeat(answer[..., None], 3, axis=-1), self.labels[place]
 
@@ -133,6 +133,6 @@ def write_segmenter_run(folder: Path, test: SegmenterTest, loss: str = "mixed-fo
         description,
         tiny_unet(spatial_dims=3 if is_volume else 2, num_classes=len(test.names)),
         {},
-        None if is_volume else NORMALISATIONS["imagenet"],
+        None if is_volume else NORMALIZATIONS["imagenet"],
     )
     return format_test_table(evaluate_segmenter(trained, run_dir, test))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from lmf_jax.models.batch_norm import normalise_batch, sum_over_batch
+from lmf_jax.models.batch_norm import normalize_batch, sum_over_batch
 
 
 def normal(*shape, seed=0, dtype=np.float32):
@@ -22,7 +22,7 @@ def test_gradients_are_those_of_finite_differences():
         scale, bias = normal(5, seed=1, dtype=np.float64), normal(5, seed=2, dtype=np.float64)
 
         def outputs(inputs, scale, bias):
-            return normalise_batch(inputs, scale, bias, 1e-3, None)[0]
+            return normalize_batch(inputs, scale, bias, 1e-3, None)[0]
 
         check_grads(jax.jit(outputs), (inputs, scale, bias), order=2, modes=["rev"], rtol=1e-6)
 
@@ -32,7 +32,7 @@ def test_forward_over_reverse_works():
     scale, bias = jnp.ones(5), jnp.zeros(5)
 
     def loss(inputs):
-        return jnp.tanh(normalise_batch(inputs, scale, bias, 1e-3, None)[0] + inputs).sum()
+        return jnp.tanh(normalize_batch(inputs, scale, bias, 1e-3, None)[0] + inputs).sum()
 
     forward = jax.jvp(jax.grad(loss), (inputs,), (direction,))[1]
     reverse = jax.grad(lambda x: jnp.vdot(jax.grad(loss)(x), direction))(inputs)
@@ -43,7 +43,7 @@ def test_statistics_are_constants_to_a_gradient():
     scale, bias = jnp.ones(5), jnp.zeros(5)
 
     def statistics(inputs):
-        _, mean, var = normalise_batch(inputs, scale, bias, 1e-3, None)
+        _, mean, var = normalize_batch(inputs, scale, bias, 1e-3, None)
         return (mean + var).sum()
 
     assert not np.any(jax.grad(statistics)(normal(4, 3, 5)))
@@ -73,7 +73,7 @@ def test_gradients_of_two_devices_have_the_bits_of_one():
 
     def gradient(inputs, outer, axis_name):
         def outputs(inputs):
-            return normalise_batch(inputs, scale, bias, 1e-3, axis_name)[0]
+            return normalize_batch(inputs, scale, bias, 1e-3, axis_name)[0]
 
         return jax.vjp(outputs, inputs)[1](outer)[0]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from lmf_jax.models.instance_norm import normalise_instances
+from lmf_jax.models.instance_norm import normalize_instances
 from lmf_jax.models.layers import InstanceNorm
 
 
@@ -19,7 +19,7 @@ def test_values_and_gradients_are_those_of_pytorch(space):
     with jax.enable_x64(True):
         inputs, outer = (normal(2, *space, 5, seed=s, dtype=np.float64) for s in (0, 1))
         scale, bias = (normal(5, seed=s, dtype=np.float64) for s in (2, 3))
-        ours, vjp = jax.vjp(lambda *a: normalise_instances(*a, 1e-5), inputs, scale, bias)
+        ours, vjp = jax.vjp(lambda *a: normalize_instances(*a, 1e-5), inputs, scale, bias)
         ours = jax.device_get((ours, *vjp(outer)))
     norm = norm.double()
     for parameter, values in ((norm.weight, scale), (norm.bias, bias)):
@@ -37,7 +37,7 @@ def test_derivatives_of_second_order():
         arguments = [normal(*s, dtype=np.float64) for s in ((2, 3, 2, 3), (3,), (3,))]
 
         def outputs(*arguments):
-            return jnp.square(normalise_instances(*arguments, 1e-3))
+            return jnp.square(normalize_instances(*arguments, 1e-3))
 
         check_grads(jax.jit(outputs), arguments, order=2, modes=["rev"], rtol=1e-6)
 
@@ -46,7 +46,7 @@ def test_forward_over_reverse_works():
     inputs, direction = normal(2, 4, 3), normal(2, 4, 3, seed=1)
 
     def loss(inputs):
-        return jnp.tanh(normalise_instances(inputs, jnp.ones(3), jnp.zeros(3), 1e-3) + inputs).sum()
+        return jnp.tanh(normalize_instances(inputs, jnp.ones(3), jnp.zeros(3), 1e-3) + inputs).sum()
 
     forward = jax.jvp(jax.grad(loss), (inputs,), (direction,))[1]
     reverse = jax.grad(lambda x: jnp.vdot(jax.grad(loss)(x), direction))(inputs)
@@ -57,7 +57,7 @@ def test_forward_over_reverse_works():
 def test_a_constant_map_becomes_the_bias_and_has_a_finite_gradient(level):
     inputs = jnp.full((2, 4, 4, 3), level)
     outputs, vjp = jax.vjp(
-        lambda x: normalise_instances(x, jnp.full(3, 2.0), jnp.arange(3.0), 1e-5), inputs
+        lambda x: normalize_instances(x, jnp.full(3, 2.0), jnp.arange(3.0), 1e-5), inputs
     )
     np.testing.assert_allclose(outputs, jnp.broadcast_to(jnp.arange(3.0), inputs.shape), atol=1e-3)
     gradient = vjp(normal(2, 4, 4, 3))[0]
@@ -66,7 +66,7 @@ def test_a_constant_map_becomes_the_bias_and_has_a_finite_gradient(level):
 
 def test_the_variance_survives_a_large_mean():
     inputs = normal(1, 32, 32, 1) + 1e4
-    outputs = normalise_instances(inputs, jnp.ones(1), jnp.zeros(1), 1e-5)
+    outputs = normalize_instances(inputs, jnp.ones(1), jnp.zeros(1), 1e-5)
     flat = np.asarray(inputs, np.float64).ravel()
     np.testing.assert_allclose(outputs.ravel(), (flat - flat.mean()) / flat.std(), atol=2e-3)
 

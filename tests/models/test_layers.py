@@ -25,7 +25,7 @@ def train_batch_norm(norm, variables, inputs):
 # Batch norm
 
 
-def test_batch_norm_normalises_by_biased_variance_and_stores_unbiased():
+def test_batch_norm_normalizes_by_biased_variance_and_stores_unbiased():
     inputs = 3 * normal(2, 3, 4, 5) + 1
     norm = BatchNorm(epsilon=1e-3, momentum=0.9)
     variables = norm.init(jax.random.key(0), inputs, False)

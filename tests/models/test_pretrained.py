@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from lmf_jax.errors import UserError
 from lmf_jax.models import create_model, pretrained
-from lmf_jax.models.normalisation import NORMALISATIONS, normalise_images
+from lmf_jax.models.normalization import NORMALIZATIONS, normalize_images
 from lmf_jax.models.pretrained import from_keras, from_torchvision, load_pretrained
 from tests.models.make_golden import NUM_CLASSES, seeded_state_dict
 from tests.models.test_torchvision_parity import stored_shapes
@@ -124,8 +124,8 @@ def test_models_that_torchvision_does_not_have_are_refused(state_dict):
 
 
 def test_timm_s_efficientnet_is_refused_since_it_computes_something_else():
-    said = r"timm's, whose tf_efficientnetv2_s pads .* TensorFlow's SAME .* give torchvision's"
-    with pytest.raises(ValueError, match=said):
+    message = r"timm's, whose tf_efficientnetv2_s pads unevenly, .* would give other logits"
+    with pytest.raises(ValueError, match=message):
         from_torchvision("efficientnet_v2_s", {"blocks.0.0.conv.weight": np.ones(1)})
 
 
@@ -201,6 +201,6 @@ def test_the_real_weights_recognise_a_cat():
     variables = load_pretrained(str(KERAS_FILE), "resnet50_v1")
     model = create_model("resnet50_v1", num_classes=1000)
     images = jnp.asarray(np.asarray(photo)[None])
-    inputs = normalise_images(images, NORMALISATIONS["caffe"], jnp.float32)
+    inputs = normalize_images(images, NORMALIZATIONS["caffe"], jnp.float32)
     logits = np.asarray(jax.jit(model.apply)(variables, inputs))[0]
     assert logits.argmax() == 285  # Egyptian cat

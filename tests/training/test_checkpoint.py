@@ -9,7 +9,7 @@ import pytest
 from lmf_jax.distributed.devices import AXIS, shard_batch
 from lmf_jax.errors import TrainingStopped, UserError
 from lmf_jax.losses import make_objective
-from lmf_jax.models.normalisation import NORMALISATIONS
+from lmf_jax.models.normalization import NORMALIZATIONS
 from lmf_jax.runs.best_checkpoint import read_best
 from lmf_jax.training.checkpoint import Checkpoints
 from lmf_jax.training.optimizer import make_optimizer
@@ -32,7 +32,7 @@ def initial_state():
 
 
 def open_checkpoints(folder):
-    return Checkpoints(folder, NORMALISATIONS["caffe"], "val_macro_f1")
+    return Checkpoints(folder, NORMALIZATIONS["caffe"], "val_macro_f1")
 
 
 def history(*scores):
@@ -85,14 +85,14 @@ def test_of_equal_scores_the_first_is_best(train_step, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, variables, expected)
 
 
-def test_who_reads_the_best_gets_its_variables_and_how_images_are_normalised(train_step, tmp_path):
+def test_who_reads_the_best_gets_its_variables_and_how_images_are_normalized(train_step, tmp_path):
     scores = (0.1, 0.9, 0.8, 0.3)
     states = train_and_save(train_step, tmp_path / "c", scores)
     before = sorted(path.name for path in (tmp_path / "c").rglob("*"))
     variables, normalization = read_best(tmp_path / "c")
     expected = jax.tree.unflatten(jax.tree.structure(initial_state()), states[1]).ema
     jax.tree.map(np.testing.assert_array_equal, variables, expected)
-    assert normalization == NORMALISATIONS["caffe"]
+    assert normalization == NORMALIZATIONS["caffe"]
     assert sorted(path.name for path in (tmp_path / "c").rglob("*")) == before
 
 

@@ -10,7 +10,7 @@ from lmf_jax.distributed import devices as mapping
 from lmf_jax.distributed.devices import AXIS, shard_batch
 from lmf_jax.inference.steps import make_predict_step
 from lmf_jax.losses import make_objective
-from lmf_jax.models.normalisation import NORMALISATIONS
+from lmf_jax.models.normalization import NORMALIZATIONS
 from lmf_jax.training.optimizer import make_optimizer, step_decay
 from lmf_jax.training.state import StepSettings, create_train_state
 from lmf_jax.training.step import make_train_step
@@ -158,7 +158,7 @@ def test_bfloat16_computes_in_half_and_keeps_float32():
 
 def test_prediction_does_not_depend_on_its_neighbours():
     state = place(initial_state())
-    predict_step = make_predict_step(tiny_model(axis_name=AXIS), NORMALISATIONS["imagenet"])
+    predict_step = make_predict_step(tiny_model(axis_name=AXIS), NORMALIZATIONS["imagenet"])
     batch = random_batch(0, 8)
     logits = predict_step(state.evaluation_variables, shard_batch(batch)["image"])
     assert logits.shape == (4, 2, NUM_CLASSES)

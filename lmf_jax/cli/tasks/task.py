@@ -1,15 +1,12 @@
 """The parts that a task provides; training and the commands on runs use nothing else of it."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import jax
-
 from lmf_jax.config import Config, ResolvedConfig
-from lmf_jax.distributed.devices import Variables
+from lmf_jax.distributed.devices import Variables, divisible_batch_size
 from lmf_jax.training.program import Program
 
 
@@ -74,14 +71,8 @@ class Task:
         config, fingerprint = model.config, model.dataset["fingerprint"]
         config = config.replace(
             data_dir=str(data_dir or config.data.data_dir),
-            batch_size=batch_size_here(config.training.batch_size),
+            batch_size=divisible_batch_size(config.training.batch_size),
         )
         dataset = self.load_dataset(config, fingerprint)
         check_is_of_run(dataset.name, dataset.fingerprint, fingerprint)
         return self.open_inputs(dataset, config, None)
-
-
-def batch_size_here(batch_size: int) -> int:
-    """Return the batch size of a run, rounded up to a multiple of the number of devices."""
-    devices = jax.device_count()
-    return math.ceil(batch_size / devices) * devices

@@ -129,7 +129,7 @@ def resnet50(options: ModelOptions) -> Classifier:
     task="classification",
     summary="ResNet-50 v1",
     source="Keras",
-    normalisation="caffe",
+    normalization="caffe",
 )
 def resnet50_v1(options: ModelOptions) -> Classifier:
     """Return ResNet-50 v1 with Keras' constants."""

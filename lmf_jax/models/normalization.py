@@ -13,7 +13,7 @@ ChannelOrder = Literal["rgb", "bgr"]
 
 
 @dataclass(frozen=True)
-class Normalisation:
+class Normalization:
     """The normalization ``(x - mean) / std`` of RGB images in [0, 255].
 
     Attributes:
@@ -36,43 +36,43 @@ class Normalisation:
             )
 
 
-NORMALISATIONS: dict[str, Normalisation] = {
+NORMALIZATIONS: dict[str, Normalization] = {
     # 255 times (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225)
-    "imagenet": Normalisation((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-    "unit": Normalisation((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
-    "caffe": Normalisation((103.939, 116.779, 123.68), (1.0, 1.0, 1.0), "bgr"),
+    "imagenet": Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "unit": Normalization((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
+    "caffe": Normalization((103.939, 116.779, 123.68), (1.0, 1.0, 1.0), "bgr"),
 }
 """By name: that of torchvision's models, the range [0, 1], and that of Keras' first ResNet."""
 
 
-def normalise_images(
-    images: UInt8[Array, "*batch 3"], normalisation: Normalisation, dtype: DTypeLike
+def normalize_images(
+    images: UInt8[Array, "*batch 3"], normalization: Normalization, dtype: DTypeLike
 ) -> Float[Array, "*batch 3"]:
     """Normalize images for a model.
 
     Args:
         images: RGB in [0, 255], ``[..., 3]``.
-        normalisation: The normalization that the model expects.
+        normalization: The normalization that the model expects.
         dtype: Dtype of the result; the computation is in at least float32.
     """
     wide = parameter_dtype(dtype)
     shape = (1,) * (images.ndim - 1) + (3,)
-    mean = jnp.asarray(normalisation.mean, wide).reshape(shape)
-    std = jnp.asarray(normalisation.std, wide).reshape(shape)
-    ordered = images[..., ::-1] if normalisation.channel_order == "bgr" else images
+    mean = jnp.asarray(normalization.mean, wide).reshape(shape)
+    std = jnp.asarray(normalization.std, wide).reshape(shape)
+    ordered = images[..., ::-1] if normalization.channel_order == "bgr" else images
     return ((ordered.astype(wide) - mean) / std).astype(dtype)
 
 
 def model_inputs(
-    images: Shaped[Array, "*batch channels"], normalisation: Normalisation | None, dtype: DTypeLike
+    images: Shaped[Array, "*batch channels"], normalization: Normalization | None, dtype: DTypeLike
 ) -> Float[Array, "*batch channels"]:
     """Normalize images for a model, unless they are normalized already.
 
     Args:
         images: RGB in [0, 255]; or normalized floats with any number of channels.
-        normalisation: The normalization that the model expects; None for normalized images.
+        normalization: The normalization that the model expects; None for normalized images.
         dtype: Dtype of the result.
     """
-    if normalisation is None:
+    if normalization is None:
         return images.astype(dtype)
-    return normalise_images(images, normalisation, dtype)
+    return normalize_images(images, normalization, dtype)

@@ -4,37 +4,37 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lmf_jax.config import NormalisationName
-from lmf_jax.models.normalisation import NORMALISATIONS, Normalisation, normalise_images
+from lmf_jax.config import NormalizationName
+from lmf_jax.models.normalization import NORMALIZATIONS, Normalization, normalize_images
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
 
 
-def normalised(name):
-    return np.asarray(normalise_images(jnp.asarray(IMAGES), NORMALISATIONS[name], jnp.float32))
+def normalized(name):
+    return np.asarray(normalize_images(jnp.asarray(IMAGES), NORMALIZATIONS[name], jnp.float32))
 
 
 def test_imagenet_is_what_torchvision_does():
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    np.testing.assert_allclose(normalised("imagenet"), (IMAGES / 255 - mean) / std, atol=1e-5)
+    np.testing.assert_allclose(normalized("imagenet"), (IMAGES / 255 - mean) / std, atol=1e-5)
 
 
 def test_unit_is_the_range_0_to_1():
-    np.testing.assert_allclose(normalised("unit"), IMAGES / 255, atol=1e-6)
+    np.testing.assert_allclose(normalized("unit"), IMAGES / 255, atol=1e-6)
 
 
 def test_caffe_is_blue_green_red_less_their_means():
     expected = IMAGES[..., ::-1] - np.array([103.939, 116.779, 123.68])
-    np.testing.assert_allclose(normalised("caffe"), expected, atol=1e-4)
+    np.testing.assert_allclose(normalized("caffe"), expected, atol=1e-4)
 
 
 def test_the_result_has_the_asked_type():
     images = jnp.asarray(IMAGES)
-    assert normalise_images(images, NORMALISATIONS["unit"], jnp.bfloat16).dtype == jnp.bfloat16
+    assert normalize_images(images, NORMALIZATIONS["unit"], jnp.bfloat16).dtype == jnp.bfloat16
 
 
-def test_every_flag_has_its_normalisation():
-    assert set(get_args(NormalisationName)) == set(NORMALISATIONS)
+def test_every_flag_has_its_normalization():
+    assert set(get_args(NormalizationName)) == set(NORMALIZATIONS)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,6 @@ def test_every_flag_has_its_normalisation():
     ],
     ids=["mean", "std", "order"],
 )
-def test_what_no_image_can_be_normalised_by_is_refused(wrong):
+def test_what_no_image_can_be_normalized_by_is_refused(wrong):
     with pytest.raises((ValueError, TypeError)):
-        Normalisation(**wrong)
+        Normalization(**wrong)
