@@ -19,7 +19,6 @@ def batches_of(
     """Return batches of image files, scaled as the images that a run was trained on."""
     from data.formats.intensity import recorded_range
     from data.inputs.image_files import InferenceImages
-    from lmf_jax.cli.tasks.task import batch_size_here  # its package imports this module
 
     batch_size = divisible_batch_size(config.training.batch_size)
     recorded = recorded_range(dataset.get("intensity_range"))
