@@ -10,29 +10,28 @@ import tyro
 
 from lmf_jax.cli.given_flags import check_given, given_flags
 from lmf_jax.cli.help import help_sections
-from lmf_jax.cli.parser import parse_in_one_line
+from lmf_jax.cli.parser import parse_in_one_line, replace_old_flags
 from lmf_jax.config import Config
 
 OLD_FLAGS = {"--normalisation": "--normalization"}
-"""Flags of earlier versions, which stay accepted."""
+"""Flags of earlier versions that are still accepted."""
 
 
 def parse_config(
     arguments: Sequence[str] | None = None, *, defaults: Config | None = None
 ) -> Config:
-    """Return the settings that a command line asks for.
+    """Return the settings of a command line.
 
     Args:
-        arguments: The words after the program's name; those of this process if not given.
-        defaults: The settings where the command line is silent, such as those of a run to resume;
-            the defaults of :class:`Config` if not given.
+        arguments: The command line after the name of the program (default: that of this process).
+        defaults: The settings that are not given, such as those of a run to resume (default: those
+            of :class:`Config`).
 
     Raises:
-        UserError: If a flag is unknown, its value is not what the flag takes, or it was given and
-            has no effect.
-        SystemExit: With code 0, after printing the help that ``--help`` or ``--help-all`` asks for.
+        UserError: If a flag is unknown, has an invalid value, or is given without effect.
+        SystemExit: With code 0, after printing the help for ``--help`` or ``--help-all``.
     """
-    words = [_current(word) for word in (sys.argv[1:] if arguments is None else arguments)]
+    words = replace_old_flags(sys.argv[1:] if arguments is None else arguments, OLD_FLAGS)
     sections = help_sections(words) or [
         (name, section if defaults is None else type(getattr(defaults, name)))
         for name, section in Config.section_types().items()
@@ -40,14 +39,9 @@ def parse_config(
     flags = _parse(words, dict(sections), defaults)
     settings = {name: v for section in vars(flags).values() for name, v in vars(section).items()}
     config = Config.of(**settings | _absolute_paths(settings))
-    if defaults is not None or not config.run.resume:  # else the run's settings are not known yet
+    if defaults is not None or not config.run.resume:  # else the run's settings are still to read
         check_given(config, given_flags(words))
     return config
-
-
-def _current(word: str) -> str:
-    flag, equals, value = word.partition("=")
-    return f"{OLD_FLAGS.get(flag.replace('_', '-'), flag)}{equals}{value}"
 
 
 def _parse(words: Sequence[str], sections: dict[str, Any], defaults: Config | None) -> Any:
@@ -71,7 +65,7 @@ def _parse(words: Sequence[str], sections: dict[str, Any], defaults: Config | No
 
 
 def _absolute_paths(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that hold paths, from the root: a run can be resumed from anywhere."""
+    """Return the settings with paths as absolute paths: a run can be resumed from any folder."""
     paths = {"run_dir": os.path.expanduser(settings["run_dir"])}
     kind, colon, path = (settings["dataset"] or "").partition(":")
     if colon and path:

@@ -22,7 +22,7 @@ class Evaluate:
 
 
 def run_evaluate(options: Evaluate) -> None:
-    """Evaluate a part of the data and print its table."""
+    """Evaluate a part of the data and print the table of its metrics."""
     task = TASKS[common_task([options.run])]
     model = task.load_model(options.run)
     inputs = task.inputs_of_run(model, options.data_dir)

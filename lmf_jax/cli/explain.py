@@ -1,4 +1,4 @@
-"""``python -m lmf_jax explain RUN IMAGE --output FOLDER``: Grad-CAM over images."""
+"""``python -m lmf_jax explain RUN IMAGE --output FOLDER``: Grad-CAM overlays on images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import tyro
 
 from lmf_jax.cli.arguments import RunDir
-from lmf_jax.cli.image_batches import batches_of, check_stems, print_lines, refuse_broken
+from lmf_jax.cli.image_batches import check_stems, open_batches, print_lines, refuse_broken
 from lmf_jax.evaluation.classification.gradcam import resize_heat
 from lmf_jax.inference.classifier import load_classifier
 from lmf_jax.output_files import make_folder, plan_outputs
@@ -22,24 +22,24 @@ LARGEST_PICTURE = 2000
 
 @dataclass(frozen=True)
 class Explain:
-    """Show the evidence for the predicted class of images by Grad-CAM; classification only."""
+    """Draw Grad-CAM for the predicted class over images; classification only."""
 
     run: RunDir
     images: Annotated[
         tuple[str, ...],
         tyro.conf.Positional,
-        tyro.conf.arg(metavar="IMAGE", help="Images, or folders of them."),
+        tyro.conf.arg(metavar="IMAGE", help="Images, or folders of images."),
     ]
     output: str
-    """The folder for the pictures, one PNG an image, named after it and the class."""
+    """The folder for the pictures, one PNG per image, named after the image and its class."""
     overwrite: bool = False
-    """Replace pictures of these names that exist; the images that are read are never replaced."""
+    """Replace existing files; the images that are read are never replaced."""
 
 
 def run_explain(options: Explain) -> None:
-    """Write a picture for each image and print what was predicted.
+    """Write a picture of each image and print its predicted class.
 
-    All images are predicted first: only then are the names of the pictures known.
+    All images are predicted first, since the names of the pictures contain the classes.
     """
     from data.inputs.image_files import image_files, skipped_lines
 
@@ -47,13 +47,13 @@ def run_explain(options: Explain) -> None:
     check_stems(files)
     output = Path(options.output).expanduser()
     make_folder(output)
-    trained = load_classifier(options.run)
-    batches = batches_of(files, trained.config, trained.dataset)
+    classifier = load_classifier(options.run)
+    batches = open_batches(files, classifier.config, classifier.dataset)
     explained = []
     for batch in batches:
-        class_ids, probabilities, heats = trained.explain(batch["image"])
+        class_ids, probabilities, heats = classifier.explain(batch["image"])
         for i in np.flatnonzero(batch["mask"]):
-            file, name = files[batch["label"][i]], trained.class_names[class_ids[i]]
+            file, name = files[batch["label"][i]], classifier.class_names[class_ids[i]]
             explained.append((file, name, probabilities[i], heats[i]))
     stems = [f"{file.stem}-{name}" for file, name, *_ in explained]
     pictures = plan_outputs(stems, ".png", output, inputs=files, overwrite=options.overwrite)
@@ -68,7 +68,7 @@ def run_explain(options: Explain) -> None:
 def _draw_heat(
     file: Path, heat: np.ndarray, picture: Path, intensity_range: "IntensityRange | None"
 ) -> None:
-    """Lay heat over an image in its own size, or in that of a screen if it is larger."""
+    """Overlay a Grad-CAM map on an image in its own size, up to that of a screen."""
     from PIL import Image
 
     from data.formats.images import open_rgb, read_encoded
@@ -78,6 +78,6 @@ def _draw_heat(
 
     image = open_rgb(read_encoded(file), intensity_range or FULL_RANGE)
     image.thumbnail((LARGEST_PICTURE, LARGEST_PICTURE))
-    heat = np.asarray(resize_heat(heat[None], image.height, image.width))[0]
+    resized = np.asarray(resize_heat(heat[None], image.height, image.width))[0]
     with replacing(picture) as target:
-        Image.fromarray(overlay(np.asarray(image), heat)).save(target, format="png")
+        Image.fromarray(overlay(np.asarray(image), resized)).save(target, format="png")

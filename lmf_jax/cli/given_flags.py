@@ -1,7 +1,6 @@
-"""Refuse flags that were given and have no effect beside the others.
+"""Refuse flags that have no effect in combination with the others.
 
-A saved ``config.json`` holds a value for every flag, so only the words of a command line tell what
-was given.
+A configuration has a value for every flag, so only the command line tells which were given.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -13,10 +12,10 @@ from lmf_jax.losses.registry import get_loss, losses_with
 
 
 def given_flags(words: Sequence[str]) -> set[str]:
-    """Return the names of the settings that a command line gives a value.
+    """Return the names of the settings that are given on a command line.
 
     Args:
-        words: Those after the program's name.
+        words: The command line after the name of the program.
     """
     names = set(Config.setting_fields())
     flags = {word[2:].partition("=")[0].replace("-", "_") for word in words if word[:2] == "--"}
@@ -24,23 +23,23 @@ def given_flags(words: Sequence[str]) -> set[str]:
 
 
 def check_given(config: Config, given: Collection[str]) -> None:
-    """Refuse a flag that was given and has no effect.
+    """Refuse a given flag that has no effect.
 
     Args:
         config: All settings.
-        given: The names of those that were given.
+        given: The names of the given settings.
 
     Raises:
-        UserError: Names the flag, what it has no effect beside, and what it is for.
+        UserError: If a given flag has no effect; it names the reason and a remedy.
     """
-    for name, beside, purpose in _without_effect(config):
+    for name, reason, remedy in _without_effect(config):
         if name in given:
             flag = f"--{name.replace('_', '-')}"
-            raise UserError(f"{flag} has no effect {beside}; leave it out, or {purpose}.")
+            raise UserError(f"{flag} has no effect {reason}; leave it out, or {remedy}.")
 
 
 def _without_effect(config: Config) -> Iterator[tuple[str, str, str]]:
-    """Yield each setting without effect, beside what, and what to do for it to have one."""
+    """Yield each setting without effect, the reason, and a remedy."""
     training, form = config.training, config.loss.form
     loss = get_loss(config.loss.loss)
     for option in LOSS_OPTIONS:
@@ -55,7 +54,7 @@ def _without_effect(config: Config) -> Iterator[tuple[str, str, str]]:
     from data.registry import datasets_of_kind, registered_datasets  # opens no file
 
     volume_datasets = datasets_of_kind("volumes")
-    of_volumes = f"use --dataset {_one_of(volume_datasets)}"
+    use_volumes = f"use --dataset {_one_of(volume_datasets)}"
     if dataset in volume_datasets:
         volumes = f"on the volumes of {dataset}"
         yield "image_size", volumes, "give --patch-size"
@@ -63,7 +62,7 @@ def _without_effect(config: Config) -> Iterator[tuple[str, str, str]]:
         yield "cache", volumes, "use a dataset of images"
     else:
         for name in ("overlap", "foreground_share"):
-            yield name, f"on the images of {dataset}", of_volumes
+            yield name, f"on the images of {dataset}", use_volumes
     specs = registered_datasets().values()
     balanced = [spec.name for spec in specs if "imbalance_ratio" in spec.defaults]
     if dataset not in balanced:

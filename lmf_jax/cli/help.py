@@ -1,4 +1,4 @@
-"""The help of ``train.py``: the flags that apply, with the defaults they have.
+"""The help of ``train.py``: the flags that apply, with their defaults.
 
 ``--help`` shows the common flags of the task and the options of the loss; ``--help-all`` shows
 every flag. Both read ``--task``, ``--dataset`` and ``--loss`` from the same command line.
@@ -24,10 +24,10 @@ _DEFAULT_IN_TEXT = re.compile(r" \(default: .*?\)")
 
 
 def help_sections(words: Sequence[str]) -> list[tuple[str, type]]:
-    """Return the sections of the flags that the help shows; none if no help is asked for.
+    """Return the sections with the flags that the help shows; none without a help flag.
 
     Args:
-        words: The command line after the program's name.
+        words: The command line after the name of the program.
     """
     if not set(words) & set(HELP_FLAGS):
         return []
@@ -40,7 +40,7 @@ def help_sections(words: Sequence[str]) -> list[tuple[str, type]]:
 
 
 def _resolved(words: Sequence[str]) -> ResolvedConfig:
-    """Return the settings that hold for the task, dataset, model and loss of a command line."""
+    """Return the settings for the task, dataset and loss of a command line."""
     given = {}
     for word, following in zip(words, [*words[1:], ""], strict=True):
         flag, equals, value = word.partition("=")
@@ -79,7 +79,7 @@ def _dataset_text(text: str, task: str, show_all: bool) -> str:
 
 
 def _shown_section(section: type, config: ResolvedConfig, show_all: bool) -> type:
-    """Return a section whose flags have their help, and without those that are not shown."""
+    """Return a section in which every flag has its help or is hidden."""
     texts, hints = field_texts(section), get_type_hints(section)
     values = config.settings()
     fields: dict[str, Any] = {}
@@ -123,7 +123,7 @@ def _argument(name: str, text: str, value: Any, task: str, show_all: bool) -> An
         models = [s for s in registered_models() if show_all or s.task == task]
         summaries = {s.name: f"{s.summary}, as in {s.source}" for s in models}
         return _choice("The architecture:", summaries, value)
-    if value in (None, ""):  # the text says where the default comes from
+    if value in (None, ""):  # the text names the origin of the default
         return tyro.conf.arg(help=text, help_behavior_hint="")
     return tyro.conf.arg(help=_DEFAULT_IN_TEXT.sub("", text), help_behavior_hint=_default(value))
 
@@ -144,7 +144,7 @@ def _default(value: Any) -> str:
 
 
 def field_texts(section: type) -> dict[str, str]:
-    """Return the text below each field of a dataclass, without its line breaks."""
+    """Return the text below each field of a dataclass in one line."""
     [body] = ast.parse(textwrap.dedent(inspect.getsource(section))).body
     assert isinstance(body, ast.ClassDef)
     texts = {}

@@ -1,4 +1,4 @@
-"""Batches of loose image files for ``predict`` and ``explain``, and messages on those left out."""
+"""Batches of image files for ``predict`` and ``explain``, and messages on skipped files."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from data.inputs.image_files import InferenceImages
 
 
-def batches_of(
+def open_batches(
     files: Sequence[Path], config: ResolvedConfig, dataset: Mapping[str, Any]
 ) -> "InferenceImages":
-    """Return batches of image files, scaled as the images that a run was trained on."""
+    """Return batches of image files, scaled like the training images of a run."""
     from data.formats.intensity import recorded_range
     from data.inputs.image_files import InferenceImages
 
@@ -26,15 +26,15 @@ def batches_of(
 
 
 def check_stems(files: Sequence[Path]) -> None:
-    """Refuse no file at all, and files whose results could not be told apart by name."""
+    """Refuse an empty list of files, and files with the same stem, which names the output."""
     if not files:
-        raise UserError("No image was given; name images or folders of them.")
+        raise UserError("No image was given; name images or folders of images.")
     stems = Counter(file.stem for file in files)
-    twice = next((file for file in files if stems[file.stem] > 1), None)
-    if twice is not None:
+    duplicate = next((file for file in files if stems[file.stem] > 1), None)
+    if duplicate is not None:
         raise UserError(
-            f"Several images are called {twice.stem}, and so would be what is written of them; "
-            "give each an --output of its own."
+            f"Several images are called {duplicate.stem}, so their output files would have the "
+            "same name; run the command on each with another --output."
         )
 
 
@@ -45,9 +45,9 @@ def print_lines(lines: Iterable[str]) -> None:
 
 
 def refuse_broken(files: Sequence[Path], broken: dict[int, str]) -> None:
-    """End with a line and an exit code if a file could not be decoded; the others are done."""
+    """Raise if a file could not be decoded, after the others are done."""
     if broken:
-        named = [f"{files[place]} ({broken[place]})" for place in sorted(broken)]
+        named = [f"{files[index]} ({broken[index]})" for index in sorted(broken)]
         raise UserError(f"Cannot decode {first_names(named)}; all other images are done.")
 
 

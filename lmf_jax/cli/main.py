@@ -8,7 +8,7 @@ import tyro
 from lmf_jax.cli.compare import Compare, run_compare
 from lmf_jax.cli.evaluate import Evaluate, run_evaluate
 from lmf_jax.cli.explain import Explain, run_explain
-from lmf_jax.cli.parser import parse_in_one_line
+from lmf_jax.cli.parser import parse_in_one_line, replace_old_flags
 from lmf_jax.cli.predict import Predict, run_predict
 from lmf_jax.distributed.initialize import initialize
 from lmf_jax.errors import UserError
@@ -20,14 +20,13 @@ COMMANDS: dict[type, Callable[..., None]] = {
     Compare: run_compare,
 }
 
-
 OLD_FLAGS = {"--split": "--part"}
-"""Flags of earlier versions, which stay accepted."""
+"""Flags of earlier versions that are still accepted."""
 
 
 def main() -> None:
-    """Parse the command line and run the command it names."""
-    words = [_current(word) for word in sys.argv[1:]]
+    """Parse the command line and run its command."""
+    words = replace_old_flags(sys.argv[1:], OLD_FLAGS)
     options = parse_in_one_line(
         lambda: tyro.extras.subcommand_cli_from_dict(
             {kind.__name__.lower(): kind for kind in COMMANDS},
@@ -49,8 +48,3 @@ def main() -> None:
             f"lmf-jax {command} reads images with the package data of the checkout, which a wheel "
             "does not have; run pip install -e '.[train]' in the checkout."
         ) from error
-
-
-def _current(word: str) -> str:
-    flag, equals, value = word.partition("=")
-    return f"{OLD_FLAGS.get(flag, flag)}{equals}{value}"

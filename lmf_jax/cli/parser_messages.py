@@ -1,6 +1,6 @@
 """Rewrite tyro's error as one sentence: the flag, its value, and the expected type.
 
-Tyro draws a panel for a terminal, and names Python's types and the errors of their constructors.
+Tyro draws a panel for a terminal, with the names of Python types and their errors.
 """
 
 import re
@@ -21,12 +21,12 @@ _NEEDED = re.compile(r"--[\w-]+ .*|[A-Z][A-Z|]+")
 
 
 def plain_message(panel: str, words: Sequence[str], kinds: Mapping[str, Any]) -> str:
-    """Return what a panel of tyro says in one sentence.
+    """Return the message of a panel of tyro in one sentence.
 
     Args:
-        panel: What tyro printed.
-        words: The command line, after the program's name.
-        kinds: The type of each flag's value, by the flag's name with underscores.
+        panel: The output of tyro.
+        words: The command line after the name of the program.
+        kinds: The types of the flags, by name with underscores.
     """
     rows = _rows_of(panel)
     text = " ".join(" ".join(rows).split()).rstrip(".")
@@ -48,7 +48,7 @@ def plain_message(panel: str, words: Sequence[str], kinds: Mapping[str, Any]) ->
 
 
 def _rows_of(panel: str) -> list[str]:
-    """Return the rows of the message in a panel, between its title and the next line or hint."""
+    """Return the rows of the message in a panel, between its title and the next rule or hint."""
     rows: list[str] = []
     for row in panel.splitlines()[1:]:
         row = row.strip("│╭╮╰╯ ")
@@ -70,11 +70,11 @@ def _of_flag(flag: str, words: Sequence[str], kinds: Mapping[str, Any]) -> str:
 
 
 def _given(flag: str, words: Sequence[str]) -> list[str]:
-    """Return the words that follow a flag where it is named last."""
-    places = [i for i, word in enumerate(words) if word[:2] == "--" and _name(word) == _name(flag)]
-    if not places:
+    """Return the values after the last occurrence of a flag."""
+    indices = [i for i, word in enumerate(words) if word[:2] == "--" and _name(word) == _name(flag)]
+    if not indices:
         return []
-    own, *others = words[places[-1] :]
+    own, *others = words[indices[-1] :]
     if "=" in own:
         return [own.partition("=")[2] or "''"]
     return [word or "''" for word in takewhile(lambda word: word[:2] != "--", others)]
@@ -85,7 +85,7 @@ def _name(flag: str) -> str:
 
 
 def _without_none(kind: Any) -> Any:
-    """Return what a command line can give: no flag takes the word None for nothing."""
+    """Return a type without None, which no flag accepts as a value."""
     choices = tuple(choice for choice in get_args(kind) if choice is not NoneType)
     is_optional = NoneType in get_args(kind)
-    return Union[choices] if is_optional else kind  # noqa: UP007 (of as many as there are)
+    return Union[choices] if is_optional else kind  # noqa: UP007 (the number of choices varies)

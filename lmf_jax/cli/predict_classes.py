@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lmf_jax.cli.image_batches import batches_of, print_lines, refuse_broken
+from lmf_jax.cli.image_batches import open_batches, print_lines, refuse_broken
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.classification.scores import softmax
 from lmf_jax.inference.classifier import load_classifier
@@ -30,15 +30,15 @@ def predict_classes(run_dir: str, images: str, output: str, *, overwrite: bool) 
 
     table = Path(output).expanduser()
     if table.suffix.lower() != ".csv" or table.is_dir():
-        raise UserError(f"--output {table} is no CSV file; give one that ends in .csv.")
+        raise UserError(f"--output {table} is not a CSV file; give a name that ends in .csv.")
     if not table.parent.is_dir():
         raise UserError(f"There is no folder {table.parent} to write {table.name} into.")
     files = image_files(images)
     check_outputs([table], inputs=files, overwrite=overwrite)
-    trained = load_classifier(run_dir)
-    batches = batches_of(files, trained.config, trained.dataset)
-    logits, indices = trained.predict(batches)
-    _write_predictions(table, [files[index] for index in indices], logits, trained.class_names)
+    classifier = load_classifier(run_dir)
+    batches = open_batches(files, classifier.config, classifier.dataset)
+    logits, indices = classifier.predict(batches)
+    _write_predictions(table, [files[index] for index in indices], logits, classifier.class_names)
     print(f"{len(indices):,} of {len(files):,} images predicted: {table}")
     print_lines(skipped_lines(images, table))
     print_lines(batches.remarks())
@@ -55,7 +55,7 @@ def _write_predictions(
         raise UserError(f"The logits of {files[undefined.argmax()]} are NaN; its run diverged.")
     probabilities = softmax(logits)
     with replacing(output) as target:
-        # A file name may hold bytes that are no UTF-8: they are written as they are.
+        # Bytes of a file name that are not UTF-8 are written unchanged.
         file = io.TextIOWrapper(target, "utf-8", "surrogateescape", newline="")
         writer = csv.writer(file)
         writer.writerow(["path", "prediction", "probability", *(f"p({n})" for n in class_names)])

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from lmf_jax.cli.image_batches import (
-    batches_of,
     check_stems,
     first_names,
+    open_batches,
     print_lines,
     refuse_broken,
 )
@@ -29,14 +29,14 @@ def predict_masks(run_dir: str, images: str, output: str, *, overwrite: bool) ->
     Raises:
         UserError: If a path does not fit, or images cannot be decoded; the others are predicted.
     """
-    trained = load_segmenter(run_dir)
-    is_volumes = trained.config.data.patch_size is not None
+    segmenter = load_segmenter(run_dir)
+    is_volumes = segmenter.config.data.patch_size is not None
     predict = _predict_volumes if is_volumes else _predict_images
-    predict(trained, images, output, overwrite=overwrite)
+    predict(segmenter, images, output, overwrite=overwrite)
 
 
 def _predict_images(
-    trained: TrainedSegmenter, images: str, output: str, *, overwrite: bool
+    segmenter: TrainedSegmenter, images: str, output: str, *, overwrite: bool
 ) -> None:
     """Write a PNG of class ids per image, in the size of the image."""
     from data.formats.images import open_rgb, read_encoded
@@ -47,13 +47,13 @@ def _predict_images(
     check_stems(files)
     stems = [file.stem for file in files]
     paths = _plan(stems, ".png", output, files, overwrite)
-    batches = batches_of(files, trained.config, trained.dataset)
+    batches = open_batches(files, segmenter.config, segmenter.dataset)
     for batch in batches:
-        predictions = trained.segment(batch["image"])
+        predictions = segmenter.segment(batch["image"])
         for i in np.flatnonzero(batch["mask"]):
-            place = batch["label"][i]
-            size = open_rgb(read_encoded(files[place])).size
-            save_mask(predictions[i], size, paths[place])
+            index = batch["label"][i]  # of files without labels, their index in the list
+            size = open_rgb(read_encoded(files[index])).size
+            save_mask(predictions[i], size, paths[index])
     num_predicted = len(files) - len(batches.broken)
     print(f"{num_predicted:,} of {len(files):,} images segmented: {output}")
     print_lines(skipped_lines(images, Path(output).expanduser()))
@@ -62,13 +62,13 @@ def _predict_images(
 
 
 def _predict_volumes(
-    trained: TrainedSegmenter, images: str, output: str, *, overwrite: bool
+    segmenter: TrainedSegmenter, images: str, output: str, *, overwrite: bool
 ) -> None:
     """Write a NIfTI label map per case, on the grid of the files of the case."""
     from data.inputs.volume_files import find_inference_cases, read_inference_volume, skipped_lines
     from data.volume_spec import volume_spec
 
-    spec = volume_spec(trained.dataset["name"])
+    spec = volume_spec(segmenter.dataset["name"])
     cases = find_inference_cases(spec, images)
     inputs = [file for case in cases for file in case.existing_paths()]
     stems = [case.id for case in cases]
@@ -80,7 +80,7 @@ def _predict_volumes(
         except UserError as error:
             broken.append(f"{case.id} ({str(error).rstrip('.')})")
             continue
-        volume.save_labels(trained.probabilities(volume.image), path)
+        volume.save_labels(segmenter.probabilities(volume.image), path)
     print(f"{len(cases) - len(broken):,} of {len(cases):,} cases segmented: {output}")
     print_lines(skipped_lines(images, cases, Path(output).expanduser()))
     if broken:
@@ -90,7 +90,7 @@ def _predict_volumes(
 def _plan(
     stems: Sequence[str], suffix: str, output: str, inputs: Sequence[Path], overwrite: bool
 ) -> list[Path]:
-    """Return the file to write for each stem; print those that are named otherwise."""
+    """Return the file to write for each stem; print those with another name than the stem."""
     folder = Path(output).expanduser()
     paths = plan_outputs(stems, suffix, folder, inputs=inputs, overwrite=overwrite)
     for stem, path in zip(stems, paths, strict=True):

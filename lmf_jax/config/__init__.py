@@ -1,9 +1,9 @@
-"""Settings of a run: the only place where a flag, its default and its help text are written.
+"""Settings of a run: the only definition of each flag, its default and its help text.
 
-:class:`Config` is what a person asks for: nested sections, in which some settings are None, left to
-the task, the model, the dataset or the paper. :meth:`Config.resolve` fills them in and returns a
-:class:`ResolvedConfig`, whose types have no None there. Flags and ``config.json`` are flat: every
-setting has one name in all sections. The losses, their options and the models are registered in
+:class:`Config` has the settings of the user in nested sections. A setting of None stands for a
+default of the task, the model, the dataset or the paper; :meth:`Config.resolve` replaces it and
+returns a :class:`ResolvedConfig`, whose types exclude None. Flags and ``config.json`` are flat: the
+name of a setting is unique over all sections. Losses, their options and models are registered in
 ``lmf_jax.losses`` and ``lmf_jax.models``.
 """
 

@@ -58,18 +58,18 @@ RANGES: dict[str, tuple[tuple[str, ...], Callable[[Any], bool]]] = {
         lambda value: "://" not in value,
     ),
 }
-"""The names of the settings that have a range, and whether a value lies in it, by its text."""
+"""The settings with a range and its test, by the text of the range in errors."""
 
 
 def check_values(settings: Mapping[str, Any], section_types: Mapping[str, type]) -> None:
-    """Refuse a value that a setting cannot have.
+    """Refuse invalid values of single settings.
 
     Args:
         settings: All settings by name.
         section_types: The dataclass of each section.
 
     Raises:
-        UserError: Names the flag, its value and what is expected.
+        UserError: If a value is invalid; it names the flag, its value and what is expected.
     """
     from lmf_jax.models.registry import model_names  # loads Flax
 
@@ -83,7 +83,7 @@ def check_values(settings: Mapping[str, Any], section_types: Mapping[str, type])
             value = settings[name]
             _check(name, value, value is None or is_in_range(value), expected)
     for name, value in settings.items():
-        # Python reads other bytes of a path as half characters, which config.json cannot hold.
+        # Other bytes in a path become surrogates, which config.json cannot hold.
         _check(name, value, not isinstance(value, str) or _is_utf8(value), "a name in UTF-8")
 
 
@@ -94,10 +94,10 @@ def check_combinations(
     training: TrainingConfig,
     run: RunConfig,
 ) -> None:
-    """Refuse settings that exclude each other; the architecture is set.
+    """Refuse settings that exclude each other; ``model.model`` must be set.
 
     Raises:
-        UserError: Names the flags and what to do.
+        UserError: If two settings exclude each other; it names the flags and what to do.
     """
     from lmf_jax.models.registry import get_model, model_names  # loads Flax
 
@@ -119,7 +119,7 @@ def check_combinations(
         raise UserError("--mixup and --cutmix were both given; choose one.")
     _check_batch(training, spec.has_batch_norm)
     if run.resume and not run.run_dir:
-        raise UserError("--resume needs --run-dir, the folder of the run to go on with.")
+        raise UserError("--resume needs --run-dir, the folder of the run to continue.")
     _check_processes(run)
 
 
@@ -147,10 +147,10 @@ def _check_task(task: str, settings: Mapping[str, Any]) -> None:
 
 def _check_processes(run: RunConfig) -> None:
     number, count = run.process_id, run.num_processes
-    placed = (run.coordinator_address, number, count)
-    if run.distributed == "off" and any(value is not None for value in placed):
+    connection = (run.coordinator_address, number, count)
+    if run.distributed == "off" and any(value is not None for value in connection):
         raise UserError(
-            "--coordinator-address, --num-processes and --process-id say how processes meet; "
+            "--coordinator-address, --num-processes and --process-id connect several processes; "
             "give --distributed auto with them."
         )
     if number is not None and count is not None and number >= count:
@@ -162,7 +162,7 @@ def _check_processes(run: RunConfig) -> None:
 
 @functools.cache
 def _kinds(*sections: type) -> dict[str, Any]:
-    """Return the type of each setting: a file may hold anything."""
+    """Return the type of each setting by name."""
     kinds: dict[str, Any] = {}
     for section in sections:
         hints = get_type_hints(section)
@@ -178,6 +178,6 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _check(name: str, value: Any, holds: bool, expected: str) -> None:
-    if not holds:
+def _check(name: str, value: Any, is_valid: bool, expected: str) -> None:
+    if not is_valid:
         raise UserError(f"--{name.replace('_', '-')} is {value}; expected {expected}.")

@@ -1,4 +1,4 @@
-"""All settings of a run, before and after the open ones are filled in."""
+"""All settings of a run, before and after their defaults are resolved."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -32,15 +32,15 @@ Their optimizer, normalization and pretrained weights are not defaults: --optimi
 """
 
 RECORDED_AS = {"normalization": "normalisation"}
-"""Settings with another name in ``config.json``, whose keys do not change."""
+"""Settings with another name in ``config.json``, whose keys are fixed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The settings that a person asks for; None leaves one open.
+    """The settings of the user; None stands for a default of the task, dataset or model.
 
     Raises:
-        UserError: If a value is not what its flag takes, or two settings exclude each other.
+        UserError: If a value is invalid, or two settings exclude each other.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -86,11 +86,11 @@ class Config:
         return {name: v for s in vars(self).values() for name, v in vars(s).items()}
 
     def record(self) -> dict[str, Any]:
-        """Return all settings as ``config.json`` has them."""
+        """Return all settings by their keys in ``config.json``."""
         return {RECORDED_AS.get(name, name): value for name, value in self.settings().items()}
 
     def replace(self: AnyConfig, **settings: Any) -> AnyConfig:
-        """Return a copy in which some settings, given by name, have another value."""
+        """Return a copy with other values of the settings given by name."""
         return type(self).of(**self.settings() | settings)
 
     @property
@@ -104,10 +104,10 @@ class Config:
         return self.model.model or TASK_SETTINGS[self.data.task].model
 
     def resolve(self, dataset_defaults: Mapping[str, Any]) -> "ResolvedConfig":
-        """Fill in what is open: by the task, the model, the dataset or else the paper.
+        """Replace None by the default of the task, the model, the dataset or else the paper.
 
         Args:
-            dataset_defaults: The dataset's own defaults, by setting.
+            dataset_defaults: The defaults of the dataset, by setting.
         """
         from lmf_jax.models.registry import get_model  # loads Flax
 
@@ -124,14 +124,14 @@ class Config:
 
 
 def run_only_keys() -> set[str]:
-    """Return the keys of ``config.json`` that say where and how a run computes, not what."""
+    """Return the keys of ``config.json`` that do not affect the results of a run."""
     fields = Config.setting_fields().items()
     return {RECORDED_AS.get(name, name) for name, f in fields if f.metadata.get("run_only")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedConfig(Config):
-    """The settings of a run, in which nothing is open."""
+    """The settings of a run with all defaults resolved."""
 
     data: ResolvedData = field()
     model: ResolvedModel = field()
@@ -139,17 +139,17 @@ class ResolvedConfig(Config):
 
     @property
     def logit_scale(self) -> float:
-        """The factor of the model's logits in the softmax that its loss trains."""
+        """The factor of the logits in the softmax of the loss."""
         logit_scale = get_loss(self.loss.loss).logit_scale
         return 1.0 if logit_scale is None else logit_scale(self.loss, self.model.head)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "ResolvedConfig":
-        """Return the settings that ``config.json`` has.
+        """Return the settings recorded in ``config.json``.
 
         Raises:
             TypeError: If a setting is unknown, as in a run of another version.
-            UserError: If a value is missing, or is not what the setting takes.
+            UserError: If a value is missing or invalid.
         """
         names = {key: name for name, key in RECORDED_AS.items()}
         settings = {

@@ -1,6 +1,6 @@
-"""Sections of the settings in which nothing is left open.
+"""Sections of the settings with all defaults resolved.
 
-Each narrows the types of the fields that may be None in its base class. ``field()`` makes them
+Each narrows the types of fields that may be None in its base class. ``field()`` makes them
 required: a dataclass would inherit the default None.
 """
 
@@ -35,7 +35,7 @@ class ResolvedModel(ModelConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedTraining(TrainingConfig):
-    """A :class:`TrainingConfig` in which everything is set."""
+    """A :class:`TrainingConfig` without None."""
 
     epochs: int = field()
     batch_size: int = field()

@@ -1,7 +1,7 @@
-"""The sections of the settings, each a frozen dataclass; a field's text is its help.
+"""The sections of the settings; the docstring of a field is the help of its flag.
 
-None leaves a setting to the task, the model, the dataset or, where none of them has a default, the
-paper: see :meth:`lmf_jax.config.Config.resolve`.
+None stands for the default of the task, the model, the dataset or, if none of them has one, the
+paper, see :meth:`lmf_jax.config.Config.resolve`.
 """
 
 from dataclasses import dataclass, field
@@ -25,8 +25,8 @@ def setting(
 
     Args:
         default: The default.
-        run_only: The setting says where and how a run computes, not what: a resumed run may change
-            it, and two runs that differ in it are the same experiment.
+        run_only: The setting does not affect the results: a resumed run may change it, and two runs
+            that differ in it are the same experiment.
         common: ``--help`` shows the flag; ``--help-all`` shows every flag.
         task: The only task in which the setting has an effect.
     """
@@ -35,7 +35,7 @@ def setting(
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The dataset, its split, and the images that the model is given."""
+    """The dataset, its split, and the size of the images."""
 
     task: Task = setting("classification", common=True)
     """Classification: one class per image. Segmentation: one class per pixel or voxel."""
@@ -45,8 +45,8 @@ class DataConfig:
     data_dir: str = setting(DEFAULT_DATA_DIR, run_only=True, common=True)
     """The folder of prepared datasets and image caches."""
     split: Split | None = setting(None, common=True)
-    """How images are divided. paper: by class, as in the paper (with masks: at random). grouped: no
-    lesion or patient in two parts. official: the split that comes with the dataset, where there is
+    """How images are split. paper: by class, as in the paper (with masks: at random). grouped: no
+    lesion or patient in two parts. official: the split published with the dataset, if there is
     one."""
     split_seed: int = setting(0)
     """The seed of the split; --seed does not change the split."""
@@ -76,15 +76,15 @@ class ModelConfig:
     .safetensors (names of torchvision or timm), .npz or .h5 (names of Keras), or .pth (paper:
     imagenet)."""
     freeze_backbone: bool = setting(False, common=True, task="classification")
-    """Train the head alone, on the features of the pretrained backbone."""
+    """Train the head only, on the features of the pretrained backbone."""
     normalization: NormalizationName | None = setting(None)
-    """How images are normalized: by ImageNet's mean and standard deviation, to [0, 1] alone, or as
-    in Caffe (default: as the model's ImageNet weights need it; paper: unit)."""
+    """How images are normalized. imagenet: by ImageNet's mean and standard deviation. unit: to
+    [0, 1]. caffe: as in Caffe (default: that of the model's ImageNet weights; paper: unit)."""
     head: HeadName = setting("linear", task="classification")
-    """The classifier: linear, as in the LMF paper, or cosine, the normalized one that LDAM was
-    published with (for ldam, ldam-drw and lmf)."""
+    """The classifier. linear: as in the LMF paper. cosine: with normalized features and weights, as
+    in the LDAM paper (for ldam, ldam-drw and lmf)."""
     precision: Literal["float32", "bfloat16"] = setting("float32", common=True)
-    """Type of the computation; parameters and batch statistics are always float32."""
+    """Type of the computation. Parameters and batch statistics are always float32."""
     remat: bool = setting(False)
     """Recompute the blocks in the backward pass: less memory, more time, the same result."""
 
@@ -103,14 +103,15 @@ class TrainingConfig:
     """How training images are drawn. uniform: each once per epoch. class-balanced: all classes
     equally likely. effective-number: classes weighted by their effective number."""
     optimizer: Literal["adamw", "adam-l2", "sgd"] = setting("adamw", common=True)
-    """AdamW; Adam with coupled L2, as in the paper; or SGD with Nesterov momentum."""
+    """adamw: AdamW. adam-l2: Adam with coupled L2, as in the paper. sgd: SGD with Nesterov
+    momentum."""
     momentum: float = setting(0.9)
     """sgd: momentum."""
     learning_rate: float | None = setting(None, common=True)
     """Initial learning rate (paper: 1e-4)."""
     schedule: Literal["step", "plateau"] = setting("step")
-    """step: decay the learning rate every --decay-epochs. plateau: after --decay-epochs in which
-    the validation loss did not fall."""
+    """step: decay the learning rate every --decay-epochs. plateau: decay it after --decay-epochs
+    without a lower validation loss."""
     decay_epochs: int | None = setting(None, common=True)
     """Epochs after which the learning rate is multiplied by --decay-factor (paper: 30)."""
     decay_factor: float = setting(0.1)
@@ -135,7 +136,7 @@ class TrainingConfig:
     seed: int = setting(0, common=True)
     """Seed of the initial weights, the order of the images and every random draw."""
     deterministic: bool = setting(False)
-    """Bit-for-bit reproducible results on a GPU, which takes longer; a CPU gives them anyway."""
+    """Bit-for-bit reproducible results on a GPU, at lower speed; on a CPU they always are."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +146,9 @@ class RunConfig:
     run_dir: str = setting("", run_only=True, common=True)
     """The folder of the run (default: runs/<dataset>-<model>-<loss>-<seed>)."""
     resume: bool = setting(False, run_only=True, common=True)
-    """Continue the run in --run-dir where it stopped, or with more --epochs past its end."""
+    """Continue the run in --run-dir where it stopped, or past its end with more --epochs."""
     checkpoint_steps: int = setting(0, run_only=True)
-    """Save every this many steps too, besides after every epoch; 0: off."""
+    """Save every this many steps, in addition to every epoch; 0: off."""
     watchdog_minutes: float = setting(10.0, run_only=True)
     """Report where the run waits if a step, a batch or a save takes longer than this; 0: off."""
     distributed: Literal["auto", "off"] = setting("off", run_only=True, common=True)

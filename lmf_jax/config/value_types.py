@@ -1,4 +1,4 @@
-"""Whether a value fits the type of a setting, and types in words."""
+"""Type checks of settings, and descriptions of types for errors."""
 
 from pathlib import Path
 from types import NoneType, UnionType
@@ -15,7 +15,7 @@ _KINDS = {
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Return whether a value is of a type; whole numbers are numbers, truth values are not."""
+    """Return whether a value is of a type; an int is a float, a bool is neither."""
     if get_origin(kind) is Literal:
         return isinstance(value, str) and value in get_args(kind)
     if get_origin(kind) in (Union, UnionType):
@@ -31,7 +31,7 @@ def fits(value: Any, kind: Any) -> bool:
 
 
 def shown(kind: Any) -> str:
-    """Return a type in words."""
+    """Return the description of a type."""
     if get_origin(kind) is Literal:
         return f"one of {', '.join(get_args(kind))}"
     if get_origin(kind) is tuple:

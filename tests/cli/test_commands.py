@@ -162,7 +162,7 @@ WRONG = {
     ),
     "a picture for a table": (
         "predict {root}/lmf {root}/images/red --output {root}/images/red/0.png",
-        "is no CSV file",
+        "is not a CSV file",
     ),
     "pictures of one name": (
         "explain {root}/lmf {root}/images/red {root}/images/blue --output {empty}",

@@ -83,7 +83,7 @@ def program(monkeypatch):
     return segmentation.make_segmentation(config, COUNTS, num_examples=32)
 
 
-def batches_of(program, cases):
+def open_batches(program, cases):
     """Two batches of eight images, the last three of them padding."""
     shape = (32, 32, 3)
     for number in range(2):
@@ -97,9 +97,9 @@ def batches_of(program, cases):
 @pytest.mark.parametrize("cases", [None, np.repeat([7, 3], [5, 11])], ids=["images", "patches"])
 def test_a_validation_is_the_mean_over_cases(program, cases):
     variables = program.initial_state().evaluation_variables
-    figures = program.validate(variables, batches_of(program, cases), step=4)
+    figures = program.validate(variables, open_batches(program, cases), step=4)
     found, losses = [], []
-    for batch in batches_of(program, cases):
+    for batch in open_batches(program, cases):
         inputs = (batch["image"] - np.array([123.675, 116.28, 103.53], np.float32)) / np.array(
             [58.395, 57.12, 57.375], np.float32
         )
@@ -126,7 +126,7 @@ def test_logits_that_are_not_finite_stop_a_validation(program):
     variables = program.initial_state().evaluation_variables
     broken = jax.tree.map(lambda x: x * np.float32("nan"), variables)
     with pytest.raises(TrainingStopped, match="validation logits or loss of epoch 1 are not"):
-        program.validate(broken, batches_of(program, None), step=4)
+        program.validate(broken, open_batches(program, None), step=4)
 
 
 def test_pixels_that_are_not_finite_are_refused(program):

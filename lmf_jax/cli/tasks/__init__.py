@@ -1,4 +1,4 @@
-"""The table of tasks: the only place that knows which tasks there are."""
+"""The table of tasks."""
 
 from lmf_jax.cli.tasks.classification import CLASSIFICATION
 from lmf_jax.cli.tasks.segmentation import SEGMENTATION

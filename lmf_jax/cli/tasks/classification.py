@@ -1,4 +1,4 @@
-"""The task of classification: one class per image."""
+"""The classification task: one class per image."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The task of segmentation: one class per pixel or voxel."""
+"""The segmentation task: one class per pixel or voxel."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The parts that a task provides; training and the commands on runs use nothing else of it."""
+"""The interface of a task: all that training and the commands on runs use of it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ class Predict(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """A task: its inputs, program, trained model, test, table and comparison.
+    """The functions of a task: inputs, program, trained model, test, table and comparison.
 
-    The dataset, the inputs and the model are types of the task: what one function returns, another
-    takes. Functions that read images import ``data``.
+    The types of dataset, inputs and model are private to the task: they are only passed from one of
+    its functions to another. Functions that read images import ``data``.
     """
 
     name: str

@@ -22,7 +22,7 @@ from data.inputs.image_files import InferenceImages
 from data.prepared.prepare import prepare
 from data.splits.dataset import Dataset, load_dataset
 from data.splits.segmentation import load_segmentation_dataset
-from lmf_jax.cli.image_batches import batches_of
+from lmf_jax.cli.image_batches import open_batches
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
 
@@ -93,10 +93,10 @@ def test_a_file_gives_the_same_pixels_in_training_and_alone(dataset: Dataset, sc
 def test_predictions_read_files_by_the_range_of_their_run(dataset: Dataset, scans: str) -> None:
     config = Config.of(image_size=64, batch_size=12).resolve({})
     files = [Path(scans.removeprefix("folder:")) / name for name in dataset.ids]
-    (batch,) = batches_of(files, config, dataset.description)
+    (batch,) = open_batches(files, config, dataset.description)
     expected = DecodedImages(dataset, 64)[np.arange(12)]
     np.testing.assert_array_equal(batch["image"][:12], expected)
-    assert batches_of(files, config, {}).intensity_range is None
+    assert open_batches(files, config, {}).intensity_range is None
 
 
 def test_files_that_are_deeper_than_what_was_trained_on_are_counted(tmp_path: Path) -> None:
