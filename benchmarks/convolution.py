@@ -1,10 +1,9 @@
-"""What the choice of a convolution's form on a CPU rests on: ``python -m benchmarks.convolution``.
+"""Speed of convolutions on a CPU by implementation: ``python -m benchmarks.convolution``.
 
-Forward and both gradients of single layers, batch 32, at the shapes that fill the time of the
-architectures: the form that :func:`lmf_jax.models.convolution.convolve` chooses, XLA's own
-convolution, and PyTorch's in turn (``--peer torch``). A layer that stands alone is not one in a
-network, which shares what it lays out with its neighbours: ``benchmarks.train_step`` has the last
-word.
+Forward and both gradients of single layers, batch 32, at the shapes that dominate the time of the
+architectures: the implementation that :func:`lmf_jax.models.convolution.convolve` chooses, XLA's
+convolution, and PyTorch's (``--peer torch``), in turns. In a network, neighboring layers share
+layouts, so ``benchmarks.train_step`` decides.
 """
 
 import statistics
@@ -45,7 +44,7 @@ LAYERS = (
     (8, 512, 0, 3, 1),
     (4, 960, 0, 3, 1),
 )
-"""Side of the map, channels, features (0: depthwise), side of the kernel, stride."""
+"""Side of the feature map, channels, features (0: depthwise), side of the kernel, stride."""
 
 BATCH = 32
 
@@ -68,7 +67,7 @@ def main() -> None:
 def measure(
     options: Options, side: int, channels: int, features: int, kernel_side: int, stride: int
 ) -> dict[str, Any]:
-    """Let all take turns at one layer and return the row, in milliseconds."""
+    """Measure one layer in turns and return the row, in milliseconds."""
     random = np.random.default_rng(0)
     images = random.normal(size=(BATCH, side, side, channels)).astype(np.float32)
     kernel_shape = (kernel_side, kernel_side, channels if features else 1, features or channels)
@@ -98,7 +97,7 @@ def measure(
 def ours(
     convolution: Callable[..., Any], images: np.ndarray, kernel: np.ndarray
 ) -> Callable[[], Any]:
-    """Return the convolution with both gradients, compiled as the train step is."""
+    """Return the convolution with both gradients, compiled like the train step."""
     arguments = jnp.asarray(images), jnp.asarray(kernel)
     cotangent = jnp.ones(jax.eval_shape(convolution, *arguments).shape)
 

@@ -1,9 +1,10 @@
 """Coverage of intervals and size of tests on small test sets: ``python -m benchmarks.coverage``.
 
-Test sets are simulated from known confusion matrices. An interval of nominal 95 % covers if it
-holds the macro F1 of the expected confusion matrix in 95 % of the simulations; a test at 0.05 has
-the right size if two equally good models differ in 5 % of them. The methods of this project stand
-beside the stratified percentile bootstrap. Every share has a standard error below 0.007.
+Test sets are simulated from known confusion matrices. A 95 % interval has the nominal coverage if
+it contains the macro F1 of the expected confusion matrix in 95 % of the simulations; a test at 0.05
+has the right size if it rejects for 5 % of pairs of equally good models. The methods of this
+project are compared with the stratified percentile bootstrap. The standard error of every rate is
+below 0.007.
 """
 
 import os
@@ -31,10 +32,10 @@ from lmf_jax.evaluation.statistics import compare_means
 
 STANDARD_ERROR = 0.007
 BLOCK = 200
-"""Simulations between two looks at the standard error."""
+"""Simulations between two checks of the standard error."""
 
 AGREEMENTS = (0.0, 0.5, 0.8)
-"""Shares of the images on which the second model repeats the prediction of the first."""
+"""Fractions of the images on which the second model repeats the prediction of the first."""
 
 TESTS: dict[str, tuple[tuple[int, ...], tuple[float, ...]]] = {
     "1005/167/165/77/49/21/18": (
@@ -68,12 +69,12 @@ class Scenario:
     """A distribution of test sets.
 
     Attributes:
-        generator: How errors are spread and which recalls there are, in words.
-        name: Images of each class, or what the clusters are.
+        generator: A description of the recalls and of the distribution of errors.
+        name: Images of each class, or a description of the clusters.
         counts: Images of each class.
-        recalls: Probability of a right answer in each class.
-        by_frequency: Share of the errors that fall on the other classes by their frequency; the
-            rest is spread evenly.
+        recalls: Recall of each class.
+        by_frequency: Fraction of the errors distributed over the other classes by frequency; the
+            rest is distributed evenly.
         clusters: "none"; "lesion": 1 to 6 images of one class; "patient": 1 to 6 images of any.
     """
 
@@ -102,7 +103,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class SimulatedTest:
-    """Labels of a simulated test, and the cluster of each image, None where all stand alone."""
+    """Labels of a simulated test, and the cluster of each image; None for independent images."""
 
     labels: Int[np.ndarray, " n"]
     groups: Shaped[np.ndarray, " n"] | None
@@ -131,7 +132,7 @@ def scenarios() -> list[Scenario]:
 
 
 def draw_test(scenario: Scenario, rng: np.random.Generator) -> SimulatedTest:
-    """Draw which images there are and which belong together."""
+    """Draw the labels of the images and their clusters."""
     labels = np.repeat(np.arange(scenario.num_classes), scenario.counts)
     if scenario.clusters == "none":
         return SimulatedTest(labels, None)
@@ -147,13 +148,13 @@ def draw_test(scenario: Scenario, rng: np.random.Generator) -> SimulatedTest:
 def draw_predictions(
     scenario: Scenario, test: SimulatedTest, rng: np.random.Generator
 ) -> Int[np.ndarray, " n"]:
-    """Draw predictions; half of the images of a cluster follow its own draw, the others theirs."""
+    """Draw predictions; half of the images of a cluster share one draw."""
     n = len(test.labels)
     uniform = rng.random(n)
     if test.groups is not None:
         cluster = np.unique(test.groups, return_inverse=True)[1]
         uniform = np.where(rng.random(n) < 0.5, rng.random(n)[cluster], uniform)
-    # A class's own column comes first, so that a small number is a right answer in every class.
+    # The true class comes first, so a small number is a correct prediction in every class.
     order = np.argsort(~np.eye(scenario.num_classes, dtype=bool), axis=1, kind="stable")
     cumulative = np.take_along_axis(scenario.rates(), order, axis=1).cumsum(axis=1)
     place = (uniform[:, None] >= cumulative[test.labels]).sum(axis=1)
@@ -167,9 +168,9 @@ def stratified_bootstrap(
     rng: np.random.Generator,
     num_resamples: int = 2000,
 ) -> Float[np.ndarray, "resamples models"]:
-    """Return the macro F1 of resamples of each class's images, or of its clusters."""
+    """Return the macro F1 of resamples of the images, or of the clusters, of each class."""
     groups = test.groups
-    if groups is not None:  # an image of another class is drawn as another cluster
+    if groups is not None:  # the images of a cluster in each class form a cluster of their own
         groups = np.char.add(np.char.add(test.labels.astype(str), " "), groups)
     units = unit_table(test.labels, predictions, num_classes=num_classes, groups=groups)
     class_of = units.cells[:, 0].sum(axis=-1).argmax(axis=-1)
@@ -186,20 +187,20 @@ def stratified_bootstrap(
 
 
 def percentile_p(differences: Float[np.ndarray, " resamples"]) -> float:
-    """Return the p-value of a bootstrap: twice the share on the rarer side of zero."""
+    """Return the p-value of a bootstrap: twice the fraction on the rarer side of zero."""
     fewer = min((differences <= 0).sum(), (differences >= 0).sum())
     return min(1.0, 2 * (1 + int(fewer)) / (1 + len(differences)))
 
 
 def until_precise(simulate: Callable[[int], dict[str, Any]], shares: list[str]) -> dict[str, Any]:
-    """Simulate until the standard errors of the shares are below the bound.
+    """Simulate until the standard errors of the rates are below the bound.
 
     Args:
-        simulate: Returns the values of the simulation of this number.
+        simulate: A function from the number of a simulation to its values.
         shares: Names of the values that are 0 or 1.
 
     Returns:
-        Number of simulations, the mean of each share, and the median of every other value.
+        Number of simulations, the mean of each rate, and the median of every other value.
     """
     values: dict[str, list[float]] = {}
     simulations = 0
@@ -248,7 +249,7 @@ def _simulate_intervals(scenario: Scenario, number: int) -> dict[str, float]:
     )
     samples = stratified_bootstrap(test, predictions[None], num_classes, rng)
     old_low, old_high = percentile_interval(samples[:, 0])
-    # Resamples are sums of floats: an end that is the truth may lie a rounding error beside it.
+    # Resamples are sums of floats: an end equal to the truth may differ by rounding.
     return {
         "coverage": low - 1e-9 <= truth <= high + 1e-9,
         "bootstrap": old_low - 1e-9 <= truth <= old_high + 1e-9,
@@ -274,17 +275,19 @@ def _simulate_tests(
     }
 
 
-def _agree(test: SimulatedTest, share: float, rng: np.random.Generator) -> Bool[np.ndarray, " n"]:
-    """Draw on which images, or clusters, the second model repeats the first."""
+def _agree(
+    test: SimulatedTest, probability: float, rng: np.random.Generator
+) -> Bool[np.ndarray, " n"]:
+    """Draw the images, or clusters, on which the second model repeats the first."""
     n = len(test.labels)
     unit = np.arange(n)
     if test.groups is not None:
         unit = np.unique(test.groups, return_inverse=True)[1]
-    return (rng.random(n) < share)[unit]
+    return (rng.random(n) < probability)[unit]
 
 
 def measure_power(pair: tuple[str, tuple[float, ...], tuple[float, ...]]) -> dict[str, Any]:
-    """Return how often a real difference is found."""
+    """Return the power of the tests for a real difference."""
     name, worse, better = pair
     counts = TESTS[name][0]
     first, second = (Scenario("", name, counts, recalls, 0.5) for recalls in (worse, better))
@@ -306,7 +309,7 @@ def measure_segmentation(num_cases: int) -> dict[str, Any]:
 
 def _simulate_segmentation(num_cases: int, number: int) -> dict[str, float]:
     rng = np.random.default_rng(number)
-    # DSC is skewed, with a mean of 0.84; a case that is hard for one model is so for the other.
+    # DSC is skewed, with a mean of 0.84, and the difficulty of a case is common to both models.
     case = rng.normal(2.0, 0.8, size=num_cases)
     first, second = special.expit(case + rng.normal(0, 0.8, size=(2, num_cases)))
     differences = first - second
@@ -324,7 +327,7 @@ def _simulate_segmentation(num_cases: int, number: int) -> dict[str, float]:
 
 
 def measure_calibration(case: tuple[int, float]) -> dict[str, Any]:
-    """Return how often the interval of the calibration error holds the true one."""
+    """Return the coverage of the interval of the calibration error."""
     n, temperature = case
     rng = np.random.default_rng(2**32)
     logits = 2 * rng.normal(size=(200_000, 7))
@@ -366,8 +369,8 @@ def main() -> None:
             "ece": list(errors),
         }
         record("coverage", rows, **facts)
-    for rows_of in facts.values():
-        print(table(rows_of))
+    for fact_rows in facts.values():
+        print(table(fact_rows))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""How far two devices part from one: ``python -m benchmarks.devices``.
+"""Difference between training on one and on two devices: ``python -m benchmarks.devices``.
 
-Each architecture trains at full size on the images of digits_lt's shape, on one forced CPU device
-and on two, in processes of their own: the first step in float32, eight steps in float64.
+Each architecture is trained at full size on images of the shape of digits_lt, on one and on two
+forced CPU devices, in separate processes: one step in float32, eight steps in float64.
 """
 
 import os
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def compare(model: str, precision: str) -> dict[str, Any]:
-    """Return the differences as shares: of the loss, and of the largest entry of each kind."""
+    """Return the relative differences of the loss, and of the largest entry of each kind."""
     with tempfile.TemporaryDirectory() as folder:
         one, two = (in_new_process(model, precision, count, Path(folder)) for count in (1, 2))
     row = {"model": model, "precision": precision, "steps": STEPS[precision]}
@@ -57,7 +57,7 @@ def compare(model: str, precision: str) -> dict[str, Any]:
 
 
 def in_new_process(model: str, precision: str, count: int, folder: Path) -> dict[str, np.ndarray]:
-    """Train where JAX is made to have so many CPU devices, and return the arrays."""
+    """Train with ``count`` forced CPU devices, and return the arrays."""
     path = folder / f"{count}.npz"
     command = [sys.executable, "-m", "benchmarks.devices", "--train", model, precision, str(path)]
     environment = os.environ | {
@@ -71,7 +71,7 @@ def in_new_process(model: str, precision: str, count: int, folder: Path) -> dict
 
 
 def train(name: str, precision: str, path: str) -> None:
-    """Train on all devices of this process, and write what the comparison needs."""
+    """Train on all devices of this process, and write the arrays to compare."""
     dtype = jnp.dtype(precision)
     settings = StepSettings(
         steps_per_epoch=13, total_steps=390, seed=0, dtype=dtype, augment="shift"
@@ -101,7 +101,7 @@ def random_batch(seed: int) -> dict[str, np.ndarray]:
 
 
 def flat(tree: Any) -> np.ndarray:
-    """Return all numbers of a tree in one row."""
+    """Return all values of a tree in one vector."""
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
 
 

@@ -1,7 +1,7 @@
 """The first command of the README, timed and scored: ``python -m benchmarks.digits_lt``.
 
-Every run starts cold: an empty data folder and an empty compilation cache. The time is that of the
-whole process, from the start of Python to the written report.
+Every run starts with an empty data folder and an empty compilation cache. The time is that of the
+whole process, from the start of Python to the report.
 """
 
 import json
@@ -25,22 +25,22 @@ class Options:
     """Train on digits_lt with several losses and seeds."""
 
     losses: tuple[str, ...] = ("lmf", "ce")
-    """Names that --loss of train.py takes."""
+    """Names of --loss of train.py."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the training."""
 
 
 def main() -> None:
-    """Run every loss with every seed, seeds outermost, so that drift meets all losses alike."""
+    """Run every loss with every seed, seed by seed, so that drift affects all losses alike."""
     options = tyro.cli(Options)
     rows = [train(loss, seed) for seed in options.seeds for loss in options.losses]
-    summary = [summarise(loss, rows) for loss in options.losses]
+    summary = [summarize(loss, rows) for loss in options.losses]
     record("digits_lt", rows, summary=summary)
     print(table(summary))
 
 
 def train(loss: str, seed: int) -> dict[str, Any]:
-    """Run ``train.py`` as the README does and return what it measured."""
+    """Run ``train.py`` as in the README and return its row."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "train.py", "--loss", loss, "--seed", str(seed)]
         command += ["--run-dir", f"{folder}/run", "--data-dir", f"{folder}/data"]
@@ -60,17 +60,17 @@ def train(loss: str, seed: int) -> dict[str, Any]:
     }
 
 
-def summarise(loss: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the mean over the seeds, with the smallest and largest."""
-    mine = [row for row in rows if row["loss"] == loss]
-    scores = [row["test macro F1"] for row in mine]
+def summarize(loss: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the mean, smallest and largest score of a loss over the seeds."""
+    of_loss = [row for row in rows if row["loss"] == loss]
+    scores = [row["test macro F1"] for row in of_loss]
     return {
         "loss": loss,
         "seeds": len(scores),
         "mean test macro F1": statistics.mean(scores),
         "smallest": min(scores),
         "largest": max(scores),
-        "median seconds": statistics.median(row["seconds"] for row in mine),
+        "median seconds": statistics.median(row["seconds"] for row in of_loss),
     }
 
 

@@ -1,12 +1,12 @@
-"""What the loop costs around the step: ``python -m benchmarks.epoch``.
+"""Overhead of the training loop around the step: ``python -m benchmarks.epoch``.
 
-The loop of ``train.py`` runs as it is, with a clock around each call of the train step and of the
-prediction step that waits for the device. What is left of the wall time is the loop's own: reading
-and copying batches, metrics, checkpoints, lines and files.
+The loop of ``train.py`` runs with a clock around each call of the train step and the prediction
+step that waits for the device. The rest of the wall time is that of the loop: reading and copying
+batches, metrics, checkpoints, output and files.
 
-The clock keeps input and step from overlapping, as they do in training. So before that, without it,
-the loop and its step alone take turns: "loop over bare step" is the rate of a whole epoch of
-training steps (as ``timing.jsonl`` has it) over that of the same step called again and again.
+The clock prevents the overlap of input and step. So the loop and the bare step are first run in
+turns without it: "loop over bare step" is the rate of an epoch of training steps (as in
+``timing.jsonl``) over that of repeated calls of the step.
 """
 
 import dataclasses
@@ -40,11 +40,11 @@ class Options:
     model: Literal["resnet50", "densenet121", "efficientnet_v2_s"] = "resnet50"
     """The architecture."""
     epochs: int = 9
-    """Epochs to run; the first is not counted, since it compiles."""
+    """Epochs to run; the first compiles and is not counted."""
     dataset: str = "digits_lt"
-    """A prepared dataset: the longer its epoch, the less its checkpoint weighs."""
+    """A prepared dataset; the longer an epoch, the smaller the share of its checkpoint."""
     image_size: int | None = None
-    """Side of the images; by itself the dataset's own."""
+    """Side of the images (default: from the dataset)."""
     turns: int = 4
     """Turns of the loop and of its bare step."""
     data_dir: str = DEFAULT_DATA_DIR
@@ -53,13 +53,13 @@ class Options:
 
 @dataclass
 class Clock:
-    """The seconds spent in a function, call by call."""
+    """A function with the start and end of each of its calls."""
 
     function: Callable[..., Any]
     calls: list[tuple[float, float]] = field(default_factory=list)
 
     def __call__(self, *arguments: Any) -> Any:
-        """Call the function, wait for the device and note when it began and ended."""
+        """Call the function, wait for the device, and record start and end."""
         started = time.perf_counter()
         result = jax.block_until_ready(self.function(*arguments))
         self.calls.append((started, time.perf_counter()))
@@ -86,7 +86,7 @@ def main() -> None:
 def loop_over_bare_step(
     config: ResolvedConfig, program: Classification, streams: tuple[Any, Any], turns: int
 ) -> list[float]:
-    """Return the loop's rate over the bare step's for each turn but the first, which compiles."""
+    """Return the rate of the loop over that of the bare step, for all turns after the first."""
     batch = shard_batch(next(streams[0]))
     ratios = []
     for turn in range(turns + 1):
@@ -107,7 +107,7 @@ def loop_over_bare_step(
 
 
 def prepare(options: Options) -> tuple[ResolvedConfig, Classification, tuple[Any, Any]]:
-    """Open the dataset and put the run together as ``train.py`` does."""
+    """Open the dataset and build the program and the batches, as ``train.py`` does."""
     dataset = load_dataset(options.dataset, data_dir=options.data_dir)
     settings = Config.of(model=options.model, epochs=options.epochs, image_size=options.image_size)
     config = settings.resolve(dataset.defaults)
@@ -128,7 +128,7 @@ def prepare(options: Options) -> tuple[ResolvedConfig, Classification, tuple[Any
 def rows_of(
     train_clock: Clock, predict_clock: Clock, program: Classification
 ) -> list[dict[str, Any]]:
-    """Return the shares of each epoch after the first; an epoch ends where the next begins."""
+    """Return the fractions of the time of each epoch after the first, up to the next epoch."""
     per_epoch = program.settings.steps_per_epoch
     steps = train_clock.calls
     rows = []

@@ -1,8 +1,8 @@
-"""What becomes of a run that is killed, starved or fed broken files: ``-m benchmarks.faults``.
+"""Runs that are killed, starved or given broken files: ``python -m benchmarks.faults``.
 
-First, pairs of runs: ``train.py`` with a tiny model is killed by SIGKILL at a random moment and
-resumed, and has to end as the run that nothing happened to, to the bit. Then every test that is
-marked as one of a fault is run, and counted. Both become the table of ``docs/reliability.md``.
+First, ``train.py`` with a tiny model is killed by SIGKILL at a random moment and resumed; its
+results must equal those of an uninterrupted run bit for bit. Then all tests marked ``fault`` are
+run and counted. Both make the table of ``docs/reliability.md``.
 """
 
 import os
@@ -31,22 +31,22 @@ EPOCHS = ("--epochs", "2")
 
 @dataclass(frozen=True)
 class Options:
-    """Try every fault that a run has to survive, and write down what happened."""
+    """Try every fault that a run must survive, and record the outcomes."""
 
     pairs: int = 100
     """Runs that are killed once and resumed."""
     seed: int = 0
-    """Of the moments at which they are killed."""
+    """Seed of the moments of the kills."""
 
     def __post_init__(self) -> None:
-        """Refuse what nothing can be tried with."""
+        """Refuse a number of runs below 1."""
         if self.pairs < 1:
             raise UserError(f"--pairs is {self.pairs}; expected a whole number of at least 1.")
 
 
 @dataclass(eq=False)  # pytest keeps its plugins in sets
 class Counter:
-    """A plugin of pytest that counts, for every fault, the tests of it that pass and fail."""
+    """A pytest plugin that counts the passed and failed tests of every fault."""
 
     faults: dict[str, tuple[str, str]] = field(default_factory=dict)
     passed: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -54,14 +54,14 @@ class Counter:
     skipped: list[str] = field(default_factory=list)
 
     def pytest_collection_modifyitems(self, items: Sequence[pytest.Item]) -> None:
-        """Remember which test is of which fault."""
+        """Record the fault of every marked test."""
         for item in items:
             marker = item.get_closest_marker("fault")
             if marker is not None:
                 self.faults[item.nodeid] = marker.args
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Count a test that ended."""
+        """Count a finished test."""
         fault = self.faults.get(report.nodeid)
         if fault is None:
             return
@@ -87,7 +87,7 @@ class Counter:
 
 
 def main() -> None:
-    """Try everything and write the table."""
+    """Try all faults and write the table."""
     options = tyro.cli(Options)
     os.environ.setdefault(
         "JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), "lmf-jax-faults")
@@ -96,7 +96,7 @@ def main() -> None:
         rows = killed_pairs(Path(folder), options.pairs, options.seed)
     counter = Counter()
     sys.stdout.flush()
-    # pytest warns of what is imported before it; the tests' own warnings are errors all the same.
+    # pytest warns of modules imported before it; warnings within the tests are still errors.
     quietly = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     pytest.main(["-q", "-m", "fault", "-p", "no:cacheprovider", *quietly, "tests"], [counter])
     rows += counter.rows()
@@ -109,7 +109,7 @@ def main() -> None:
 
 
 def killed_pairs(folder: Path, count: int, seed: int) -> list[dict[str, Any]]:
-    """Kill and resume so many runs; return their rows, by whether a save was cut in half."""
+    """Kill and resume ``count`` runs; return a row for kills between saves, and one during."""
     data_dir, whole = folder / "data", folder / "whole"
     started = time.perf_counter()
     run_to_the_end(whole, data_dir, *EPOCHS)

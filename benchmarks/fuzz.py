@@ -1,10 +1,10 @@
-"""Bad files for every reader of outside bytes: ``python -m benchmarks.fuzz [TARGET ...]``.
+"""Fuzzing of every reader of untrusted files: ``python -m benchmarks.fuzz [TARGET ...]``.
 
-A target reads files that Hypothesis made of good ones: bits turned, lengths overwritten, JSON of
-other types and any depth, archives that contradict themselves. It may return what its docstring
-promises or refuse the file in one sentence, in bounded time and memory. Each target has a process
-of its own, since a library in C may end it. The first input that fails is reduced to the least that
-does, and kept; ``--replay`` reads it again. Ctrl-C ends it with the rows so far.
+A target reads files that Hypothesis derives from valid ones: flipped bits, overwritten lengths,
+JSON of other types and any depth, inconsistent archives. It must return what its docstring promises
+or refuse the file in one sentence, in bounded time and memory. Each target runs in a separate
+process, since a C library may crash it. The first failing input is minimized and kept; ``--replay``
+reads it again. Ctrl-C stops with the rows so far.
 """
 
 import contextlib
@@ -29,25 +29,25 @@ from lmf_jax.errors import UserError, run_command
 
 @dataclass(frozen=True)
 class Options:
-    """Give bad files to readers, and say what they did with them."""
+    """Fuzz the readers of untrusted files."""
 
     targets: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Names of readers (by itself: all)."""
+    """Names of targets (default: all)."""
     inputs: int = 100_000
-    """Files in all; what takes longer gets fewer."""
+    """Total number of inputs; slow targets get fewer."""
     seed: int = 0
-    """Decides the files."""
+    """Seed of the inputs."""
     replay: str | None = None
-    """The folder of a failing input, to read it once more by the one reader that is named."""
+    """The folder of a failing input, to read again with the one target that is named."""
 
 
 def main() -> None:
-    """Print a row per target, and where a failing input lies."""
+    """Print a row per target, and the commands that replay failing inputs."""
     options = tyro.cli(Options)
     names = options.targets or tuple(TARGETS)
     for name in names:
         if name not in TARGETS:
-            raise UserError(f"There is no target {name}; choose of {', '.join(TARGETS)}.")
+            raise UserError(f"There is no target {name}; choose from {', '.join(TARGETS)}.")
     if options.replay is not None:
         if len(names) != 1:
             raise UserError("--replay needs the one target that failed.")
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def run(name: str, inputs: int, seed: int, folder: Path) -> dict[str, Any]:
-    """Explore a target in a process of its own, and return the row."""
+    """Explore a target in a separate process and return the row."""
     log = folder / f"{name}.txt"
     with ProcessPoolExecutor(1, get_context("spawn"), _quiet, (str(log),)) as pool:
         try:
@@ -97,7 +97,7 @@ def explored(name: str, inputs: int, seed: int, folder: Path) -> dict[str, Any]:
 
 
 def _quiet(log: str) -> None:
-    """Keep what libraries say of bad files off the terminal."""
+    """Redirect the messages of libraries from the terminal to a file."""
     logging.disable(logging.CRITICAL)
     os.dup2(
         os.open(log, os.O_WRONLY | os.O_CREAT), sys.__stderr__.fileno() if sys.__stderr__ else 2

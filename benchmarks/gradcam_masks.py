@@ -1,13 +1,13 @@
-"""Whether runs look at the lesion: ``python -m benchmarks.gradcam_masks RUN --masks-dir DIR``.
+"""Grad-CAM against lesion masks: ``python -m benchmarks.gradcam_masks RUN --masks-dir DIR``.
 
-Grad-CAM of the predicted class on every image of the test part, against the mask of the lesion:
-which share of the heat lies inside ("energy"), and how often its maximum does ("hit", the pointing
-game without tolerance). Beside them is what knows nothing of the image: "chance" is even heat, the
-mask's share of the image; "cell chance" is the hit of one cell of the map drawn at random. On a map
-of 2x2 cells all maxima lie near the corners, so compare hits with the latter, and use images large
-enough for a map of 7x7. The intervals are of the mean, from resampled images.
+Grad-CAM of the predicted class of every test image is compared with the mask of the lesion: the
+fraction of the heat inside the mask ("energy"), and how often its maximum is inside ("hit", the
+pointing game without tolerance). The baselines do not depend on the image: "chance" is uniform
+heat, that is, the area of the mask; "cell chance" is the hit rate of a random cell of the map. On a
+map of 2x2 cells all maxima are near the corners, so compare hits with "cell chance", and use images
+large enough for a map of 7x7. The intervals are of the mean, from resampled images.
 
-``--figure`` draws what Fig. 3 of Sadi et al. shows: a row for each image, a column for each run.
+``--figure`` draws a figure like Fig. 3 of Sadi et al.: a row per image, a column per run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,37 +46,37 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class Options:
-    """Compare the heat of runs with masks of the lesions."""
+    """Compare the Grad-CAM maps of runs with lesion masks."""
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN [RUN ...]")]
     """Folders of finished runs."""
     masks_dir: str
     """The folder of the masks: <image>_segmentation.png for every image."""
     data_dir: str | None = None
-    """The folder of prepared datasets and image caches; by itself that of each run."""
+    """The folder of prepared datasets and image caches (default: that of each run)."""
     figure: str | None = None
     """A PNG file to draw examples to, with a column for each run."""
     images: Annotated[int, tyro.conf.arg(metavar="N")] = 7
-    """Examples in the figure: of each class in turn, in the order of the test part."""
+    """Examples in the figure: one of each class in turn, in the order of the test part."""
 
     def __post_init__(self) -> None:
-        """Refuse what nothing can be printed or drawn of."""
+        """Refuse options without a run or an image."""
         if not self.runs:
-            raise UserError("No run was given; expected the folder of a finished one, or several.")
+            raise UserError("No run was given; expected the folders of one or more finished runs.")
         if self.images < 1:
             raise UserError(f"--images is {self.images}; expected a whole number of at least 1.")
 
 
 @dataclass(frozen=True, eq=False)
 class OpenedRun:
-    """A run with its model, its test images and what it predicted of them.
+    """A run with its model, its test images and their predictions.
 
     Attributes:
-        name: How it is called in the table and the figure.
+        name: Its name in the table and the figure.
         trained: The model.
         finished: Ids, labels and logits of the test part.
-        images: All images of the dataset, as the model takes them but for normalization.
-        rows: Which of them are the test part, ``[n]``.
+        images: All images of the dataset, before normalization.
+        rows: Rows of the test part, ``[n]``.
     """
 
     name: str
@@ -92,7 +92,7 @@ class OpenedRun:
 
     @property
     def probabilities(self) -> Float[np.ndarray, "n classes"]:
-        """What the model gives every class."""
+        """The probabilities of the classes."""
         return softmax(self.finished.logits)
 
 
@@ -113,16 +113,16 @@ def main() -> None:
 
 
 def names_of(paths: Sequence[str]) -> dict[str, str]:
-    """Return the name of each run: its loss, or the path where a loss comes twice."""
+    """Return the name of each run: its loss, or its path if losses are not unique."""
     losses = [read_run(path).config["loss"] for path in paths]
     return dict(zip(paths, losses if len(set(losses)) == len(paths) else paths, strict=True))
 
 
 def load_run(path: str, name: str, data_dir: str | None) -> OpenedRun:
-    """Open a finished run and the images that it was tested on.
+    """Open a finished run and its test images.
 
     Raises:
-        UserError: If the run is not finished, or its dataset is not the one at hand.
+        UserError: If the run is not finished, or its dataset has changed.
     """
     trained, finished = load_classifier(path), read_run(path)
     config = trained.config
@@ -134,8 +134,8 @@ def load_run(path: str, name: str, data_dir: str | None) -> OpenedRun:
 
 
 def heat_of(run: OpenedRun, tests: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m rows columns"]:
-    """Return the heat of the predicted class, for test images by their number."""
-    # The last number fills up the last batch: another shape would be another compilation.
+    """Return the Grad-CAM maps of the predicted class of test images, given by index."""
+    # The last batch is filled with its last image: another shape would compile again.
     padded = np.pad(tests, (0, -len(tests) % BATCH_SIZE), mode="edge")
     batches = padded.reshape(-1, BATCH_SIZE)
     heat = [
@@ -146,7 +146,7 @@ def heat_of(run: OpenedRun, tests: Int[np.ndarray, " m"]) -> Float[np.ndarray, "
 
 
 def scores_of(run: OpenedRun, masks_dir: Path) -> dict[str, Float[np.ndarray, " n"]]:
-    """Return energy, hit and both chances of every test image, NaN where there is no score."""
+    """Return energy, hit and both chances of every test image; NaN without a score."""
     side = run.trained.config.data.image_size
     heat = heat_of(run, np.arange(len(run.rows)))
     cells = maximum_of_random_cell(heat.shape[1:], side)
@@ -166,7 +166,7 @@ def scores_of(run: OpenedRun, masks_dir: Path) -> dict[str, Float[np.ndarray, " 
 
 
 def maximum_of_random_cell(map_shape: tuple[int, int], side: int) -> Float[np.ndarray, "side side"]:
-    """Return how likely each pixel is the maximum of enlarged heat that fills one random cell."""
+    """Return the probability of each pixel to be the maximum of an enlarged random cell."""
     rows, columns = map_shape
     cells = np.eye(rows * columns, dtype=np.float32).reshape(-1, rows, columns)
     large = np.asarray(resize_heat(cells, side, side))
@@ -177,7 +177,7 @@ def maximum_of_random_cell(map_shape: tuple[int, int], side: int) -> Float[np.nd
 def read_masks(
     folder: Path, ids: Shaped[np.ndarray, " n"], side: int
 ) -> Bool[np.ndarray, "n side side"]:
-    """Read the masks of these images, squeezed to a square as the images are.
+    """Read the masks of these images, resized to a square like the images.
 
     Raises:
         UserError: If a mask is missing or cannot be decoded.
@@ -203,21 +203,21 @@ def rows_of(run: OpenedRun, scores: Mapping[str, Float[np.ndarray, " n"]]) -> li
     classes = {name: labels == i for i, name in enumerate(run.trained.class_names)}
     parts = {"all": np.ones(len(labels), bool)} | classes
     return [
-        {"run": run.name, "class": name, **summarise(run.finished, scores, part)}
+        {"run": run.name, "class": name, **summarize(run.finished, scores, part)}
         for name, part in parts.items()
         if part.any()
     ]
 
 
-def summarise(
+def summarize(
     finished: FinishedRun,
     scores: Mapping[str, Float[np.ndarray, " n"]],
     part: Bool[np.ndarray, " n"],
 ) -> dict[str, Any]:
-    """Return the means over a part of the images, and where those of resamples lie.
+    """Return the means over a part of the images, with their intervals.
 
     Images without a score (an empty mask, or no heat for the predicted class) are counted and left
-    out of all columns, so that the chances are those of the same images.
+    out of all columns, so the baselines cover the same images.
     """
     scored = part & ~np.isnan(scores["hit"])
     labels, groups = finished.labels[scored], finished.groups
@@ -231,17 +231,17 @@ def summarise(
 
 
 def mean_of(values: Float[np.ndarray, " n"]) -> float | None:
-    """Return the mean; None of no values, as JSON knows no NaN."""
+    """Return the mean; None without values, since JSON has no NaN."""
     return float(values.mean(dtype=np.float64)) if len(values) else None
 
 
 def interval_of_mean(
     values: Float[np.ndarray, " n"], labels: Int[np.ndarray, " n"], groups: Groups | None
 ) -> tuple[float | None, float | None]:
-    """Return the 2.5th and 97.5th percentile of the means of resamples; None of no values.
+    """Return the 2.5th and 97.5th percentile of the means of resamples; None without values.
 
     Args:
-        values: Of each image.
+        values: The score of each image.
         labels: Class ids, by which the resamples are stratified.
         groups: Lesion of each image, see :func:`lmf_jax.evaluation.resampling.resample`.
     """
@@ -267,7 +267,7 @@ def _weighted_mean(
 
 
 def draw_examples(runs: Sequence[OpenedRun], masks_dir: Path, count: int) -> Figure:
-    """Draw test images with the lesion's outline, and each run's heat of the class it predicts."""
+    """Draw test images with the outline of the lesion, and the Grad-CAM map of each run."""
     first = runs[0]
     for run in runs[1:]:
         if not np.array_equal(run.finished.ids, first.finished.ids):
@@ -294,7 +294,7 @@ def draw_examples(runs: Sequence[OpenedRun], masks_dir: Path, count: int) -> Fig
 
 
 def of_each_class_in_turn(labels: Int[np.ndarray, " n"], count: int) -> Int[np.ndarray, " m"]:
-    """Return the first image of each class, then the second, and so on: not picked by results."""
+    """Return the first image of each class, then the second, and so on, whatever the results."""
     turn = np.zeros(len(labels), int)
     for class_id in np.unique(labels):
         members = labels == class_id
@@ -303,12 +303,12 @@ def of_each_class_in_turn(labels: Int[np.ndarray, " n"], count: int) -> Int[np.n
 
 
 def explanations_of(run: OpenedRun, tests: Int[np.ndarray, " m"], side: int) -> list[Explanation]:
-    """Return what a run says of its predicted class in these test images, at this size."""
-    heat = np.asarray(resize_heat(heat_of(run, tests), side, side))
+    """Return the explanations of a run for its predicted classes of these test images."""
+    heats = np.asarray(resize_heat(heat_of(run, tests), side, side))
     return [
-        Explanation(shares, run.trained.class_names[class_id], float(probabilities[class_id]))
-        for shares, class_id, probabilities in zip(
-            heat, run.predictions[tests].tolist(), run.probabilities[tests], strict=True
+        Explanation(heat, run.trained.class_names[class_id], float(probabilities[class_id]))
+        for heat, class_id, probabilities in zip(
+            heats, run.predictions[tests].tolist(), run.probabilities[tests], strict=True
         )
     ]
 

@@ -1,4 +1,4 @@
-"""How fast a trained model predicts: ``python -m benchmarks.inference --peer torch``.
+"""Speed of prediction: ``python -m benchmarks.inference --peer torch``.
 
 The prediction step of ``train.py``: normalize and forward in evaluation mode, on made-up images
 that lie on the device. PyTorch runs in inference mode, in turn, within one process.
@@ -22,14 +22,14 @@ from lmf_jax.distributed.initialize import keep_memory
 
 @dataclass(frozen=True)
 class Options(Turns):
-    """Measure predicted images a second."""
+    """Measure predicted images per second."""
 
     models: tuple[str, ...] = ("resnet50", "densenet121", "efficientnet_v2_s")
     """Architectures to measure."""
     sizes: tuple[tuple[int, int], ...] = ((64, 32), (224, 1), (224, 8))
-    """Sides of the images and images in a batch, in pairs."""
+    """Pairs of image side and batch size."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Our type of computation."""
+    """Type of the computation in JAX."""
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def measure(options: Options, model: str, side: int, batch_size: int) -> dict[str, Any]:
-    """Let both take turns at one architecture and size, and return the row."""
+    """Measure one architecture and size in turns, and return the row."""
     images, _ = made_up_batch(side, batch_size)
     calls = {"lmf-jax": ours(options.precision, model, images)}
     if options.peer == "torch":

@@ -1,4 +1,4 @@
-"""How fast batches come, beside PyTorch's: ``python -m benchmarks.input_pipeline``.
+"""Speed of the input pipeline, compared with PyTorch: ``python -m benchmarks.input_pipeline``.
 
 Nothing is trained: batches are taken as fast as they come. "cached" reads the image cache and
 "streamed" decodes ArrayRecord (``--cache none``): in Grain's read threads, and from 16 cores on
@@ -25,15 +25,15 @@ from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import run_command
 
 WARM_UP = 10
-"""Batches before the clock starts: more than any of them keeps ready while the others run."""
+"""Batches before the clock starts: more than a pipeline prefetches while the others run."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Measure how many training images a second leave the input pipeline."""
+    """Measure training images per second of the input pipeline."""
 
     dataset: str = "ham10000"
-    """The dataset, prepared."""
+    """The prepared dataset."""
     data_dir: str = DEFAULT_DATA_DIR
     """The folder of prepared datasets and image caches."""
     image_size: int = 224
@@ -45,7 +45,7 @@ class Options:
     rounds: int = 7
     """Measurements of each; the medians are printed."""
     peer: Literal["torch", "none"] = "torch"
-    """Whose pipeline to run beside; torch needs torch and torchvision installed."""
+    """The pipeline to compare with; torch needs torch and torchvision installed."""
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def main() -> None:
     streams = {"cached": ours(options, dataset, "disk"), "streamed": ours(options, dataset, "none")}
     with tempfile.TemporaryDirectory() as folder:
         if options.peer == "torch":
-            streams["torch"] = torchs(options, write_files(dataset, Path(folder)))
+            streams["torch"] = torch_batches(options, write_files(dataset, Path(folder)))
         speeds: dict[str, list[float]] = {name: [] for name in streams}
         for _ in range(options.rounds):
             for name, stream in streams.items():
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def images_per_second(stream: Iterator[Any], options: Options) -> float:
-    """Take batches and return how many images came a second."""
+    """Read batches and return images per second."""
     for _ in range(WARM_UP):
         next(stream)
     batches, started = 0, time.perf_counter()
@@ -93,7 +93,7 @@ def ours(options: Options, dataset: Dataset, cache: Literal["disk", "none"]) -> 
 
 
 def write_files(dataset: Dataset, folder: Path) -> list[tuple[Path, int]]:
-    """Write the encoded training images as files, and return them with their labels."""
+    """Write the encoded training images to files, and return these with their labels."""
     files = []
     for row in dataset.rows["train"].tolist():
         path = folder / f"{row}.image"
@@ -102,8 +102,8 @@ def write_files(dataset: Dataset, folder: Path) -> list[tuple[Path, int]]:
     return files
 
 
-def torchs(options: Options, files: list[tuple[Path, int]]) -> Iterator[Any]:
-    """Return the same batches by PyTorch, epoch after epoch."""
+def torch_batches(options: Options, files: list[tuple[Path, int]]) -> Iterator[Any]:
+    """Yield the batches of PyTorch, epoch after epoch."""
     import torch
     from PIL import Image
     from torchvision import transforms

@@ -1,9 +1,9 @@
-"""What the losses cost: ``python -m benchmarks.losses --peer torch``.
+"""Speed of the losses: ``python -m benchmarks.losses --peer torch``.
 
-Value and gradient of the mean over a batch, jitted, beside optax's softmax cross entropy; and the
-LMF loss as its authors released it (``form="released"``) beside the same formula in PyTorch, run
-eagerly as their code does. All take turns within one process. Small batches show what a call costs,
-large ones what a logit costs: [262144, 8] is a dense map of 8 classes, [4096, 1000] ImageNet's.
+Value and gradient of the mean over a batch, jitted, compared with optax's softmax cross entropy;
+and the released LMF loss (``form="released"``), compared with the same formula in eager PyTorch, as
+its authors run it. All run in turns within one process. Small batches measure the time of a call,
+large ones the time of a logit: [262144, 8] is a dense map of 8 classes, [4096, 1000] ImageNet.
 """
 
 import statistics
@@ -36,7 +36,7 @@ class Options(Turns):
     """Measure the losses forward and backward."""
 
     sizes: tuple[tuple[int, int], ...] = ((32, 7), (256, 1000), (262144, 8), (4096, 1000))
-    """Examples and classes, in pairs."""
+    """Pairs of the number of examples and of classes."""
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def measure(options: Options, num_examples: int, num_classes: int) -> list[dict[str, Any]]:
-    """Let all take turns at one size, and return a row of each."""
+    """Measure all losses at one size in turns, and return a row for each."""
     random = np.random.default_rng(0)
     logits = random.normal(0, 3, (num_examples, num_classes)).astype(np.float32)
     labels = random.integers(0, num_classes, num_examples).astype(np.int32)

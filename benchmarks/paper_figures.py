@@ -1,9 +1,9 @@
 """Figures 1, 2 and 4 of the paper: ``python -m benchmarks.paper_figures``.
 
-Drawn from the printed tables and from the newest results of ``benchmarks.paper_tables`` and
-``benchmarks.paper_sweep``. As in the paper, Fig. 1 is the mean over the models with its average
-deviation; where we trained fewer models than the paper, the legend names them. LMF has the
-weights of its printed result.
+They are drawn from the printed tables and the newest results of ``benchmarks.paper_tables`` and
+``benchmarks.paper_sweep``. As in the paper, Fig. 1 shows the mean over the models with its average
+deviation; the legend names our models if there are fewer than in the paper. LMF has the weights of
+its printed result.
 """
 
 import dataclasses
@@ -28,19 +28,19 @@ class Options:
     """Draw the figures of the paper."""
 
     results: tuple[str, ...] = dataclasses.field(default_factory=lambda: found_results(RESULTS))
-    """Files that paper_tables and paper_sweep wrote, the newest last."""
+    """Result files of paper_tables and paper_sweep, the newest last."""
     out_dir: str = "runs/paper/figures"
     """The folder of the figures."""
 
 
 def found_results(folder: Path) -> tuple[str, ...]:
-    """Return the files of paper_tables and paper_sweep by the date that their names end with."""
+    """Return the files of paper_tables and paper_sweep, sorted by the date in their names."""
     paths = sorted(folder.glob("paper_*.json"), key=lambda path: (path.stem[-10:], path.name))
     return tuple(map(str, paths))
 
 
 def main() -> None:
-    """Draw what there are results for."""
+    """Draw the figures with results."""
     options = parse_in_one_line(lambda: tyro.cli(Options), [Options])
     results = [read_result(Path(path).expanduser()) for path in options.results]
     folder = Path(options.out_dir).expanduser()
@@ -55,10 +55,10 @@ def main() -> None:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Read what a benchmark recorded.
+    """Read the recorded results of a benchmark.
 
     Raises:
-        UserError: If there is no such file, or it holds nothing of a benchmark.
+        UserError: If the file is missing or has no results.
     """
     try:
         result = json.loads(path.read_text())
@@ -68,15 +68,15 @@ def read_result(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError) as error:
         reason = str(error)
     raise UserError(
-        f"{path} is no result ({reason}); expected a JSON file of paper_tables or paper_sweep."
+        f"{path} is not a result ({reason}); expected a JSON file of paper_tables or paper_sweep."
     )
 
 
 def series(results: Sequence[dict[str, Any]]) -> dict[str, MacroF1]:
-    """Return the macro F1 that is printed, and ours where there is any.
+    """Return the printed macro F1 and, if there are results, ours.
 
     Args:
-        results: What the benchmarks recorded; of one dataset and model the last counts.
+        results: The recorded results; the last of each dataset and model counts.
     """
     known = {key: scores.macro_f1 for key, scores in printed.scores().items()}
     newest = {
@@ -97,7 +97,7 @@ def series(results: Sequence[dict[str, Any]]) -> dict[str, MacroF1]:
 
 
 def train_counts() -> dict[str, dict[str, int]]:
-    """Return the training images of each class, as Table 5 prints them and our split has them."""
+    """Return the training images of each class, equal in Table 5 and in our split."""
     return {
         dataset: {name: row.train for name, row in rows.items()}
         for dataset, rows in printed.class_f1().items()

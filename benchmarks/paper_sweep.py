@@ -1,14 +1,14 @@
 """The sweep of alpha and beta, Table 6 and Fig. 4: ``python -m benchmarks.paper_sweep``.
 
-Three settings of eleven models each: alpha = beta; beta with alpha = 1; alpha with beta = 1. The
-model where all three meet is trained once. Optuna keeps the study, in a journal or a database; any
-number of workers, on any number of machines that see one --runs-dir, may run the same command.
-Validation macro F1 chooses; the test part is read of the chosen weights alone.
+Three settings of eleven models each: alpha = beta; beta with alpha = 1; alpha with beta = 1. Their
+common model is trained once. Optuna keeps the study in a journal or a database; any number of
+workers, on any number of machines with a common --runs-dir, may run the same command. The weights
+are chosen by validation macro F1; only the chosen model is tested.
 
-The runs have the released recipe unless a flag says otherwise (:mod:`benchmarks.paper.recipe`);
-what differs from the paper is printed. Adam sees the ratio of alpha and beta and not their scale:
-in the first setting the scale moves only the share of the coupled L2. With
-``--no-released-recipe``, AdamW, that setting trains one model eleven times, up to rounding.
+The runs follow the released recipe unless a flag changes it (:mod:`benchmarks.paper.recipe`), and
+differences from the paper are printed. Adam is invariant to the scale of the loss: in the first
+setting, alpha only changes the relative weight of the coupled L2. With ``--no-released-recipe``,
+AdamW, that setting trains one model eleven times, up to rounding.
 """
 
 import importlib.util
@@ -60,12 +60,12 @@ class Options(RecipeOptions):
     seed: int = 0
     """Seed of the training."""
     storage: str = ""
-    """Where Optuna keeps the study: a database such as sqlite:///FILE, or the path of a journal,
-    which network file systems take better (by itself: a journal in --runs-dir)."""
+    """The storage of Optuna: a database such as sqlite:///FILE, or the path of a journal, which is
+    safer on network file systems (default: a journal in --runs-dir)."""
 
 
 def main() -> None:
-    """Train what is missing, then print and record what was chosen."""
+    """Train missing runs, then print and record the results."""
     options = parse_in_one_line(lambda: tyro.cli(Options), [Options])
     if importlib.util.find_spec("optuna") is None:
         raise UserError("Optuna is not installed; get it with: pip install -e '.[paper]'")
@@ -93,12 +93,12 @@ def grid() -> list[Weights]:
 
 
 def write_results(options: Options, scores: Mapping[Weights, float], chosen: Group) -> None:
-    """Print the tables, and write them as JSON with Fig. 4 beside it.
+    """Print the tables, and write them as JSON, with Fig. 4 as PNG.
 
     Args:
-        options: What was asked for.
-        scores: The best validation macro F1 of each pair of weights, a fraction.
-        chosen: The run with the highest.
+        options: The options.
+        scores: The best validation macro F1 of each pair of weights, as a fraction.
+        chosen: The run with the highest score.
     """
     recipe, settings = options.recipe, setting_scores(scores)
     config = chosen.runs[options.seed].config
@@ -124,7 +124,7 @@ def setting_scores(scores: Mapping[Weights, float]) -> dict[str, list[float]]:
     """Return the validation macro F1 of the runs of each setting, in percent.
 
     Args:
-        scores: Of each pair of weights, a fraction; a setting without any is left out.
+        scores: The score of each pair of weights, as a fraction; a setting without any is left out.
     """
     percents = {
         name: [100 * scores[weights] for weights in points if weights in scores]
@@ -134,7 +134,7 @@ def setting_scores(scores: Mapping[Weights, float]) -> dict[str, list[float]]:
 
 
 def setting_rows(scores: Mapping[Weights, float]) -> list[Row]:
-    """Return what Fig. 4 shows, and the best weights of each setting."""
+    """Return the values of Fig. 4, and the best weights of each setting."""
     rows = []
     for name, values in setting_scores(scores).items():
         middle, deviation = mean_and_deviation(values)
@@ -146,11 +146,11 @@ def setting_rows(scores: Mapping[Weights, float]) -> list[Row]:
 
 
 def table_6(options: Options, chosen: Group) -> list[Row]:
-    """Return the rows of Table 6, with what the chosen weights reach on the test images.
+    """Return the rows of Table 6, with the test metrics of the chosen weights.
 
     Args:
-        options: What was asked for.
-        chosen: The run that validation chose.
+        options: The options.
+        chosen: The run with the highest validation score.
     """
     assert chosen.weights is not None
     alpha, beta = printed.best_weights()[options.dataset, options.printed_model]

@@ -1,18 +1,17 @@
-"""The paper's tables, reproduced beside the printed ones: ``python -m benchmarks.paper_tables``.
+"""The tables of the paper, reproduced and printed: ``python -m benchmarks.paper_tables``.
 
-Trains what is missing, a run for each loss, pair of LMF weights and seed, then prints Table 2, 3 or
-4 of the paper (the model says which) for one dataset, what the differences between the losses are
-worth, and the class-wise F1 of Table 5. Several workers may run the same command at once: on one
-GPU give them ``XLA_PYTHON_CLIENT_PREALLOCATE=false``.
+It trains the missing runs, one for each loss, pair of LMF weights and seed, then prints Table 2, 3
+or 4 of the paper (by model) for one dataset, the differences between the losses with intervals and
+p-values, and the class-wise F1 of Table 5. Several workers may run the same command at once; on one
+GPU, set ``XLA_PYTHON_CLIENT_PREALLOCATE=false``.
 
-The runs have the recipe of the paper and of its released code unless a flag says otherwise
-(:mod:`benchmarks.paper.recipe` cites where each setting is stated): torchvision's ImageNet weights,
-224 pixels in [0, 1], Adam with a learning rate of 1e-4 and coupled L2 of 5e-4, a tenth of the rate
-every 30 epochs, 100 epochs in batches of 32. Four things cannot be reproduced: which images are in
-which part, the smaller last batch of an epoch, the order of the margins, which there depends on the
-file system, and PyTorch's random numbers. The tables begin with a list of every difference from the
-paper. A printed figure of LMF stands only beside runs with the weights alpha, beta that it was
-printed for (Table 6).
+The runs follow the recipe of the paper and its released code unless a flag changes it
+(:mod:`benchmarks.paper.recipe` cites the source of each setting): torchvision's ImageNet weights,
+224 pixels in [0, 1], Adam with a learning rate of 1e-4 and coupled L2 of 5e-4, decay by 0.1 every
+30 epochs, 100 epochs in batches of 32. Four things cannot be reproduced: the images in each part,
+the smaller last batch of an epoch, the order of the margins, which depends on the file system
+there, and PyTorch's random numbers. The tables begin with a list of all differences from the paper.
+Printed figures of LMF are shown only for runs with their alpha and beta (Table 6).
 """
 
 import json
@@ -56,22 +55,22 @@ NOTES = {
 
 @dataclass(frozen=True)
 class Options(RecipeOptions):
-    """Reproduce a table of the paper; what is trained already is only read."""
+    """Reproduce a table of the paper; finished runs are only read."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the training."""
     losses: tuple[str, ...] = tuple(printed.LOSSES)
-    """Names that --loss of train.py takes."""
+    """Names of --loss of train.py."""
     lmf_weights: tuple[str, ...] = ()
-    """alpha,beta of lmf, each a row of its own (by itself: those of Table 6)."""
+    """Pairs alpha,beta of lmf, one row each (default: those of Table 6)."""
     tables_only: bool = False
-    """Train nothing; print what is finished."""
+    """Print the finished runs without training."""
     table: Literal["results", "1"] = "results"
     """results: Tables 2 to 5; 1: the sizes of the parts of all prepared datasets."""
 
 
 def main() -> None:
-    """Train what is missing, then print and record the tables."""
+    """Train missing runs, then print and record the tables."""
     options = parse_in_one_line(lambda: tyro.cli(Options), [Options])
     if options.table == "1":
         print(table(split_rows(options.data_dir)))
@@ -80,12 +79,13 @@ def main() -> None:
         (loss, weights, {seed: options.recipe.run(loss, weights, seed) for seed in options.seeds})
         for loss, weights in losses_and_weights(options)
     ]
-    # Seeds outermost: a table that is stopped early has all losses.
+    # Seed by seed: a table that is stopped early has all losses.
     runs = [by_seed[seed] for seed in options.seeds for _, _, by_seed in wanted]
     failed = [] if options.tables_only else train_missing(runs)
     # The GPU belongs to the workers that still train.
     jax.config.update("jax_platforms", "cpu")
-    groups = [group for of_loss in wanted if (group := read_group(*of_loss)) is not None]
+    read = (read_group(loss, weights, by_seed) for loss, weights, by_seed in wanted)
+    groups = [group for group in read if group is not None]
     if not groups:
         raise UserError(f"No run is finished in {options.runs_dir}; leave --tables-only out.")
     write_tables(options, groups, runs)
@@ -119,17 +119,17 @@ def _parse_weights(pair: str) -> tuple[float, float]:
 
 
 def chosen(groups: Sequence[Group]) -> Group | None:
-    """Return the lmf row with the best validation macro F1: the test part chooses nothing."""
+    """Return the lmf row with the best validation macro F1."""
     lmf = [group for group in groups if group.loss == "lmf"]
     return max(lmf, key=lambda group: group.validation_macro_f1, default=None)
 
 
 def compared_lmf(groups: Sequence[Group], printed_weights: tuple[float, float]) -> list[Group]:
-    """Return the lmf rows that are compared: the one that validation chose, and the printed one.
+    """Return the lmf rows to compare: the best by validation, and that of the printed weights.
 
     Args:
-        groups: The finished ones, by loss.
-        printed_weights: Alpha and beta of the printed result, which no other is compared with.
+        groups: The finished groups.
+        printed_weights: Alpha and beta of the printed result.
     """
     of_printed = [group for group in groups if group.weights == printed_weights]
     best = chosen(groups)
@@ -137,21 +137,21 @@ def compared_lmf(groups: Sequence[Group], printed_weights: tuple[float, float]) 
 
 
 def write_tables(options: Options, groups: Sequence[Group], runs: Sequence[Run]) -> None:
-    """Print the tables, and write them as JSON and as Markdown beside it.
+    """Print the tables, and write them as JSON and Markdown.
 
     Args:
-        options: What was asked for.
-        groups: The finished ones, by loss.
-        runs: All that were asked for.
+        options: The options.
+        groups: The finished groups.
+        runs: All runs of the options.
     """
-    recipe, of = options.recipe, (options.dataset, options.printed_model)
-    printed_weights = printed.best_weights()[of]
+    recipe, dataset, model = options.recipe, options.dataset, options.printed_model
+    printed_weights = printed.best_weights()[dataset, model]
     lmf = compared_lmf(groups, printed_weights)
     others = [group for group in groups if group.loss != "lmf"]
-    tables = {RESULTS: result_rows(*of, groups)}
+    tables = {RESULTS: result_rows(dataset, model, groups)}
     if lmf and others:
-        tables[DIFFERENCES] = difference_rows(*of, lmf, others)
-    tables[CLASSES] = class_rows(*of, [*others, *lmf])
+        tables[DIFFERENCES] = difference_rows(dataset, model, lmf, others)
+    tables[CLASSES] = class_rows(dataset, model, [*others, *lmf])
     differences = differences_from_paper(
         next(iter(groups[0].runs.values())).config,
         seeds={seed for group in groups for seed in group.runs},
@@ -166,8 +166,8 @@ def write_tables(options: Options, groups: Sequence[Group], runs: Sequence[Run])
         place="-".join((recipe.dataset, recipe.model, recipe.settings_name)),
         differences_from_paper=differences,
         tables=tables,
-        dataset=recipe.dataset,
-        model=options.printed_model,
+        dataset=dataset,
+        model=model,
         macro_f1={
             group.loss: group.score("macro_f1").value
             for group in groups
@@ -180,7 +180,7 @@ def write_tables(options: Options, groups: Sequence[Group], runs: Sequence[Run])
 
 
 def run_row(run: Run, finished: FinishedRun) -> dict[str, Any]:
-    """Return the figures of one run, as fractions, and the command that trained it."""
+    """Return the metrics of one run, as fractions, and its command."""
     test = {metric: finished.test[metric] for metric in COLUMNS}
     return {
         "run": run.name,
@@ -192,10 +192,10 @@ def run_row(run: Run, finished: FinishedRun) -> dict[str, Any]:
 
 
 def to_markdown(result: Mapping[str, Any]) -> str:
-    """Return the tables for people, with the commands that made them.
+    """Return the tables as Markdown, with the commands of the runs.
 
     Args:
-        result: What :func:`write_tables` recorded.
+        result: The results recorded by :func:`write_tables`.
     """
     parts = [f"# Tables of the paper, reproduced\n\nPrinted by `{result['command']}`."]
     parts += [f"## {DIFFERS}", bullets(result["differences_from_paper"])]

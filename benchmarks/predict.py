@@ -1,8 +1,8 @@
-"""What reading images costs a prediction: ``python -m benchmarks.predict RUN FOLDER``.
+"""Overhead of reading images in a prediction: ``python -m benchmarks.predict RUN FOLDER``.
 
-``python -m lmf_jax predict`` from the files to the probabilities, beside the bare forward passes of
-as many batches that lie in memory; both in turn, within one process. The start of the process (its
-imports, the checkpoint, the compilation) is in neither, and is printed beside them.
+``python -m lmf_jax predict`` from the files to the probabilities, compared with the forward passes
+of the same number of batches in memory, in turns within one process. The start (imports, checkpoint
+and compilation) is excluded, and printed separately.
 """
 
 import statistics
@@ -25,7 +25,7 @@ from lmf_jax.inference.classifier import load_classifier
 
 @dataclass(frozen=True)
 class Options:
-    """Measure the prediction of a folder of images beside its bare forward passes."""
+    """Compare the prediction of a folder of images with its forward passes."""
 
     run: Annotated[str, tyro.conf.Positional]
     """The folder of a run."""
@@ -42,20 +42,20 @@ def main() -> None:
     options = tyro.cli(Options)
     started = time.perf_counter()
     initialize()
-    trained = load_classifier(options.run)
-    step, side = trained.predict_step, trained.config.data.image_size
+    classifier = load_classifier(options.run)
+    step, side = classifier.predict_step, classifier.config.data.image_size
     batch_size = 32 * jax.device_count()
     files = image_files(Path(options.folder))[: options.images]
     full = shard_batch({"image": np.zeros((batch_size, side, side, 3), np.uint8)})["image"]
-    jax.block_until_ready(step(trained.variables, full))
+    jax.block_until_ready(step(classifier.variables, full))
     prepared = time.perf_counter() - started
 
     def from_files() -> None:
-        trained.predict(InferenceImages(files, side, batch_size))
+        classifier.predict(InferenceImages(files, side, batch_size))
 
     def bare() -> None:
         for _ in range(0, len(files), batch_size):
-            logits = step(trained.variables, full)
+            logits = step(classifier.variables, full)
         jax.block_until_ready(logits)
 
     turns: dict[str, list[float]] = {"bare": [], "from files": []}
@@ -66,7 +66,8 @@ def main() -> None:
             if turn:
                 turns[name].append(time.perf_counter() - started)
     medians = {name: statistics.median(seconds) for name, seconds in turns.items()}
-    row: dict[str, Any] = {"model": trained.config.model.model, "size": side, "images": len(files)}
+    row: dict[str, Any] = {"model": classifier.config.model.model}
+    row |= {"size": side, "images": len(files)}
     row |= {"forward passes, s": medians["bare"], "from files, s": medians["from files"]}
     row |= {"ratio": medians["from files"] / medians["bare"], "start and compile, s": prepared}
     record("predict", [row], turns=turns)

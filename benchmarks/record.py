@@ -1,4 +1,4 @@
-"""How a benchmark keeps what it measured: a table for people, JSON for everything else."""
+"""Records of benchmark results: a Markdown table on the terminal, and a JSON file."""
 
 import json
 import os
@@ -20,17 +20,17 @@ RESULTS = Path(__file__).parent / "results"
 def record(
     name: str, rows: Iterable[Mapping[str, Any]], *, place: str | None = None, **facts: Any
 ) -> Path:
-    """Write the rows, with machine, versions and command, and print a table of them.
+    """Write the rows, with machine, versions and command, and print their table.
 
     Args:
-        name: Of the benchmark; the file is ``results/<name>-<device>-<date>.json``.
-        rows: One mapping a row, all with the same keys. They may be measured as they are asked for:
-            each is written before the next, into ``<file>.partial`` until there are all.
-        place: Stands for the device in the file's name, where the rows are of another.
-        facts: What else belongs to the result.
+        name: The name of the benchmark; the file is ``results/<name>-<device>-<date>.json``.
+        rows: Mappings with the same keys. An iterator may measure them: each is written before the
+            next is requested, to ``<file>.partial`` until all are there.
+        place: Replaces the device in the name of the file.
+        facts: Further entries of the file.
 
     Returns:
-        The file.
+        The path of the file.
     """
     device = jax.devices()[0]
     result: dict[str, Any] = {
@@ -72,7 +72,7 @@ def _cell(value: Any) -> str:
 
 
 def _processor() -> str:
-    """Return the processor's name; platform.processor() is empty on most Linux machines."""
+    """Return the name of the processor; ``platform.processor()`` is empty on most Linux systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

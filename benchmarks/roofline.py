@@ -1,28 +1,27 @@
-"""A model of how a data-parallel step scales over TPU chips; no chip is asked.
+"""A roofline model of the scaling of a data-parallel step over TPU chips.
 
-A step takes as long as its arithmetic or as its traffic with memory, whichever is longer, and then
-waits for its all-reduces: nothing overlaps. All-reduces of B bytes over n chips go around one ring
-in both directions, 2 (n-1)/n B over the two links of a chip that lie on it; the other links of the
-chip are not used. And each has to get across: at least the hops between the two chips that are
-farthest apart in a torus, each hop with a latency of its own.
+The time of a step is that of its arithmetic or its memory traffic, whichever is longer, plus that
+of its all-reduces: nothing overlaps. All-reduces of B bytes over n chips go around one ring in both
+directions and move 2 (n-1)/n B over two links of each chip; the other links are idle. Their latency
+is at least that of the hops between the two most distant chips of the torus.
 """
 
 from dataclasses import dataclass
 
 HOP_SECONDS = 1e-6
-"""Latency of a link, whatever goes over it: Austin et al., "How to scale your model", part 3."""
+"""Latency of a link: Austin et al., "How to scale your model", part 3."""
 
 
 @dataclass(frozen=True)
 class Chip:
-    """What a kind of chip is said to do at best."""
+    """Peak figures of a kind of chip."""
 
     flops: float
-    """Floating-point operations a second, bfloat16."""
+    """Floating-point operations per second, bfloat16."""
     memory_bandwidth: float
-    """Bytes a second between the chip and its memory."""
+    """Bytes per second between the chip and its memory."""
     link_bandwidth: float
-    """Bytes a second over one link to a neighbour, each way."""
+    """Bytes per second over one link to a neighbor, each way."""
     axes: int
     """Dimensions of the torus; a chip has two links along each."""
 
@@ -36,10 +35,10 @@ and v4; the six links of a v4 are those of Jouppi et al., "TPU v4", 2023, arXiv 
 
 
 def computation_seconds(chip: Chip, *, flops: float, accessed: float) -> float:
-    """Return the time of a step on one chip, alone.
+    """Return the time of a step on one chip.
 
     Args:
-        chip: That computes.
+        chip: The kind of chip.
         flops: Operations of the step.
         accessed: Bytes that the step reads and writes.
     """
@@ -47,26 +46,26 @@ def computation_seconds(chip: Chip, *, flops: float, accessed: float) -> float:
 
 
 def transfer_seconds(chip: Chip, chips: int, *, reduced: float) -> float:
-    """Return the time that the bytes of all all-reduces take on the links.
+    """Return the transfer time of the all-reduces of a step.
 
     Args:
-        chip: Of which there are several.
-        chips: Their number.
-        reduced: Bytes that the all-reduces of a step sum up.
+        chip: The kind of chip.
+        chips: Number of chips.
+        reduced: Bytes that the all-reduces of a step sum.
     """
     if chips == 1:
         return 0.0
-    links = min(2, chips - 1)  # a chip that has one neighbour has one link
+    links = min(2, chips - 1)  # a chip with one neighbor has one link
     return 2 * (chips - 1) / chips * reduced / (links * chip.link_bandwidth)
 
 
 def latency_seconds(chip: Chip, chips: int, *, all_reduces: int) -> float:
-    """Return the least time that the all-reduces of a step take one after the other, if empty.
+    """Return the latency of the all-reduces of a step, one after the other.
 
     Args:
-        chip: Of which there are several.
-        chips: Their number, a power of two.
-        all_reduces: Their number in a step.
+        chip: The kind of chip.
+        chips: Number of chips, a power of two.
+        all_reduces: Number of all-reduces in a step.
     """
     doublings = chips.bit_length() - 1
     sides = [2 ** ((doublings + axis) // chip.axes) for axis in range(chip.axes)]

@@ -1,9 +1,8 @@
 """The effect of rounding on a short run: ``python -m benchmarks.rounding``.
 
-The default classifier trains for two epochs: from the initial weights of a seed, from copies of
-them that are perturbed by as much as float32 rounds, and from the weights of other seeds. Run it
-with two versions of JAX to see whether they start from the same bits, and whether their results
-differ by more than rounding explains.
+The default classifier is trained for two epochs: from the initial weights of a seed, from copies
+perturbed by one float32 rounding, and from the weights of other seeds. Run it with two versions of
+JAX to compare their initial bits, and whether their results differ by more than rounding explains.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
-"""Losses of segmentation side by side: ``python -m benchmarks.segmentation_tables``.
+"""Comparison of segmentation losses: ``python -m benchmarks.segmentation_tables``.
 
-Trains what is missing, one run for each loss with everything else equal, then prints what each
-reached on the test cases, with intervals, and which differences to the first loss hold. Several
-workers may run the same command at once.
+It trains the missing runs, one for each loss with everything else equal, then prints their test
+metrics with intervals, and their differences to the first loss with p-values. Several workers may
+run the same command at once.
 """
 
 import shlex
@@ -42,12 +42,12 @@ METRICS = ("dsc", "iou", "precision", "recall", "hd95")
 
 @dataclass(frozen=True)
 class Options:
-    """Compare losses of segmentation; what is trained already is only read."""
+    """Compare segmentation losses; finished runs are only read."""
 
     dataset: str = "isic2018_task1"
     """Name of the dataset."""
     losses: tuple[str, ...] = LOSSES
-    """Names that --loss of train.py takes; the others are compared with the first."""
+    """Names of --loss of train.py; the others are compared with the first."""
     image_size: int = 128
     """Side of the images in pixels."""
     epochs: int = 8
@@ -57,9 +57,9 @@ class Options:
     learning_rate: float = 1e-3
     """Learning rate of AdamW."""
     augment: str = "dihedral"
-    """As --augment of train.py."""
+    """The augmentation, as --augment of train.py."""
     seed: int = 0
-    """Of the training."""
+    """Seed of the training."""
     data_dir: str = DEFAULT_DATA_DIR
     """The folder of prepared datasets."""
     runs_dir: Path = Path("runs/segmentation_tables")
@@ -67,7 +67,7 @@ class Options:
 
 
 def main() -> None:
-    """Train what is missing, then print and record the table."""
+    """Train missing runs, then print and record the table."""
     options = parse_in_one_line(lambda: tyro.cli(Options), [Options])
     runs = [run_of(options, loss) for loss in options.losses]
     failed = train_missing(runs)
@@ -115,7 +115,7 @@ def run_of(options: Options, loss: str) -> Run:
 
 
 def result_rows(finished: dict[Run, FinishedSegmentation]) -> list[dict[str, Any]]:
-    """Return a row for each run: its metrics, and the difference of its DSC to the first's."""
+    """Return a row for each run: its metrics, and the difference of its DSC to the first run."""
     differences = _differences([run.folder for run in finished])
     rows = []
     for found, difference in zip(finished.values(), differences, strict=True):
@@ -136,7 +136,7 @@ def result_rows(finished: dict[Run, FinishedSegmentation]) -> list[dict[str, Any
 
 
 def _differences(folders: Sequence[Path]) -> list[str]:
-    """Write each difference of DSC to the first run, its interval and Wilcoxon's p after Holm."""
+    """Format the differences in DSC to the first run, with intervals and corrected p-values."""
     if len(folders) < 2:
         return [""] * len(folders)
     comparison = compare_runs(folders)
@@ -144,9 +144,9 @@ def _differences(folders: Sequence[Path]) -> list[str]:
     corrected = holm([pair.wilcoxon_p for pair in to_first])
     texts = [""]
     for pair, p in zip(to_first, corrected, strict=True):
-        less = pair.dsc  # the first's less this one's
-        interval = f"[{-less.high:+.3f}, {-less.low:+.3f}]"
-        texts.append(f"{-less.difference:+.3f} {interval}, p {format_p(p)}")
+        dsc = pair.dsc  # the first run minus this one: the signs are reversed below
+        interval = f"[{-dsc.high:+.3f}, {-dsc.low:+.3f}]"
+        texts.append(f"{-dsc.difference:+.3f} {interval}, p {format_p(p)}")
     return texts
 
 

@@ -1,8 +1,8 @@
-"""How long until the first step is done: ``python -m benchmarks.start_up``.
+"""Time to the first step: ``python -m benchmarks.start_up``.
 
-``train.py`` is started twice: first with an empty compilation cache, then again with what the first
-start left there. The clock runs from the start of Python to the line that says that the first step
-is done; there the run is ended. The dataset is prepared before.
+``train.py`` is started twice: with an empty compilation cache, and with the cache of the first
+start. The time is from the start of Python to the message after the first step, when the run is
+ended. The dataset is prepared in advance.
 """
 
 import os
@@ -58,7 +58,7 @@ def measure(model: str, data_dir: str) -> dict[str, Any]:
 
 
 def seconds_to_first_step(command: list[str], environment: dict[str, str]) -> float:
-    """Start the run, and end it once its first step is done."""
+    """Start a run and end it after its first step."""
     started = time.perf_counter()
     with subprocess.Popen(
         command, env=environment | {"PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-"""PyTorch's side of a comparison: the same architecture and step, written as its users write it.
+"""PyTorch's side of a comparison: the same architecture and step in typical PyTorch.
 
 Images are channels-last. On a GPU the model is compiled and computes in bfloat16 by autocast.
 """
@@ -46,10 +46,10 @@ def make_step(
 def step_megabytes(
     model_name: str, num_classes: int, images: np.ndarray, labels: np.ndarray
 ) -> float:
-    """Return the most memory that model, optimizer and a few steps need at once.
+    """Return the peak memory of model, optimizer and a few steps in megabytes.
 
-    On a CPU, which keeps no count, they run in a process of their own, whose peak is taken less
-    what it had before there was a model.
+    They run in a separate process. On a CPU, the result is the peak of the process minus its memory
+    before the model was made.
 
     Args:
         model_name: An architecture of torchvision's.
@@ -61,16 +61,16 @@ def step_megabytes(
         return process.submit(_peak, model_name, num_classes, images, labels).result()
 
 
-def _peak(*step_of: Any) -> float:
+def _peak(model_name: str, num_classes: int, images: np.ndarray, labels: np.ndarray) -> float:
     before = _memory("VmRSS")
-    step = make_step(*step_of)
+    step = make_step(model_name, num_classes, images, labels)
     for _ in range(3):
         step()
     return torch.cuda.max_memory_allocated() / 1e6 if ON_GPU else _memory("VmHWM") - before
 
 
 def _memory(which: str) -> float:
-    """Return the megabytes that Linux counts for this process."""
+    """Return a memory counter of Linux for this process in megabytes."""
     found = re.search(rf"{which}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     return int(found[1]) * 1024 / 1e6
@@ -121,7 +121,7 @@ def make_convolution(images: np.ndarray, kernel: np.ndarray, stride: int) -> Cal
 def make_lmf_loss(
     logits: np.ndarray, labels: np.ndarray, margins: np.ndarray, gamma: float = 1.5
 ) -> Callable[[], Any]:
-    """Return LMF as its authors release it, eager and with its gradient; call it to run and wait.
+    """Return the released LMF loss, eager and with its gradient; call it to run and wait.
 
     LDAM at scale 30, weighted by the margins and divided by the sum of these weights, plus the
     focal loss weighted by the margins and divided by the number of examples.
@@ -138,8 +138,8 @@ def make_lmf_loss(
 
     def call() -> None:
         scores.grad = None
-        own = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, targets[:, None], True)
-        lowered = torch.where(own, scores - class_margins[targets][:, None], scores)
+        is_target = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, targets[:, None], True)
+        lowered = torch.where(is_target, scores - class_margins[targets][:, None], scores)
         ldam = torch.nn.functional.cross_entropy(30 * lowered, targets, weight=class_margins)
         ce = torch.nn.functional.cross_entropy(scores, targets, reduction="none")
         focal = (class_margins[targets] * (1 - torch.exp(-ce)) ** gamma * ce).mean()
@@ -157,7 +157,7 @@ def _model(name: str, num_classes: int) -> torch.nn.Module:
 def _forward(model: torch.nn.Module, images: np.ndarray) -> Callable[[], torch.Tensor]:
     """Return what normalizes the images and gives the model's logits."""
     compiled = torch.compile(model) if ON_GPU else model
-    pixels = torch.from_numpy(images).to(DEVICE).permute(0, 3, 1, 2)  # channels-last as it lies
+    pixels = torch.from_numpy(images).to(DEVICE).permute(0, 3, 1, 2)  # channels-last in memory
     mean = torch.tensor([0.485, 0.456, 0.406], device=DEVICE).view(1, 3, 1, 1)
     std = torch.tensor([0.229, 0.224, 0.225], device=DEVICE).view(1, 3, 1, 1)
 

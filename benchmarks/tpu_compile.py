@@ -1,10 +1,10 @@
-"""What the TPU compiler says of the train step, with no TPU: ``python -m benchmarks.tpu_compile``.
+"""The train step compiled for TPUs, without a TPU: ``python -m benchmarks.tpu_compile``.
 
-The step is that of ``train.py``, mapped over all chips of a slice of a TPU pod: uint8
-images in, forward, loss, backward, the sums over chips, AdamW. The compiler of the ``tpu`` extra
-needs no chip, only the name of the slice; the state is never made, only its shapes. Memory,
-operations, bytes and all-reduces are the compiler's own figures. Times and efficiencies are
-modelled from them (:mod:`benchmarks.roofline`): nothing here was run on a TPU.
+The step is that of ``train.py``, mapped over all chips of a slice of a TPU pod: uint8 images in,
+forward, loss, backward, sums over chips, AdamW. The compiler of the ``tpu`` extra needs only the
+name of the slice and the shapes of the state. Memory, operations, bytes and all-reduces are figures
+of the compiler. Times and efficiencies are modeled from them (:mod:`benchmarks.roofline`); nothing
+was run on a TPU.
 """
 
 import importlib.metadata
@@ -39,21 +39,21 @@ _ITEM_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32"
 
 @dataclass(frozen=True)
 class Options:
-    """Compile for TPUs that need not be there."""
+    """Compile for TPUs, which need not be present."""
 
     models: tuple[str, ...] = ("resnet50", "densenet121", "efficientnet_v2_s")
     """Architectures to compile."""
     topologies: tuple[str, ...] = ("v5e:2x4", "v5e:16x16", "v4:4x4x4")
-    """Slices of a pod: the kind of chip, and how many stand along each axis."""
+    """Slices of a pod: the kind of chip, and the number of chips along each axis."""
 
 
 def main() -> None:
-    """Print what was compiled, then what follows from it."""
+    """Print the figures of the compiler, then those of the model."""
     options = tyro.cli(Options)
-    use_compiler_alone()
+    use_compiler_only()
     rows = measure_each([(m, topology) for topology in options.topologies for m in options.models])
     modelled = [row for compiled in rows for row in scaling(compiled)]
-    print("Modelled, not measured: share of linear scaling, from 1 chip to 256")
+    print("Modeled, not measured: fraction of linear scaling, from 1 chip to 256")
     print(table(modelled))
     record(
         "tpu_compile",
@@ -66,8 +66,8 @@ def main() -> None:
     )
 
 
-def use_compiler_alone() -> None:
-    """Keep JAX from looking for a TPU, also where there is one.
+def use_compiler_only() -> None:
+    """Keep JAX from using a TPU, even if there is one.
 
     Raises:
         UserError: If the compiler is not installed.
@@ -76,22 +76,22 @@ def use_compiler_alone() -> None:
         raise UserError(
             "The TPU compiler (libtpu) is not installed; get it with: pip install -e '.[tpu]'"
         )
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # it would ask Google's cloud where it is
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # a chip would allow one process
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # no query of Google's metadata server
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # no lock of a chip by one process
     jax.config.update("jax_platforms", "cpu")
-    # What is compiled for chips that are not there cannot be read back from a cache.
+    # A program for absent chips cannot be loaded from the cache.
     jax.config.update("jax_enable_compilation_cache", False)
 
 
 def measure_each(cells: list[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Return a row for every model and slice, in turn.
+    """Return a row for every model and slice.
 
-    Each has a process of its own: the compiler gives back gigabytes only when its process ends.
+    Each is compiled in a new process: the compiler frees gigabytes only when its process ends.
     """
     with ProcessPoolExecutor(
         max_workers=1,
         mp_context=get_context("spawn"),
-        initializer=use_compiler_alone,
+        initializer=use_compiler_only,
         max_tasks_per_child=1,
     ) as pool:
         return list(pool.map(measure, *zip(*cells, strict=True)))
@@ -107,7 +107,7 @@ def measure(model: str, topology: str) -> dict[str, Any]:
             precision="bfloat16",
             image_size=SIDE,
             batch_size=IMAGES_PER_CHIP * len(devices),
-        ).resolve({}),
+        ),
         devices,
     )
     seconds = time.perf_counter() - started
@@ -133,35 +133,35 @@ def measure(model: str, topology: str) -> dict[str, Any]:
 
 
 def devices_of(topology: str) -> list[jax.Device]:
-    """Return the chips of a slice, which are named and need not be there."""
-    # By itself the compiler takes each of the two cores of a v4 for a device; a pod gives it both.
+    """Return descriptions of the chips of a slice."""
+    # By default each of the two cores of a v4 is a device; in a pod, both cores form one.
     options = {"chip_config_name": "megacore"} if topology.startswith("v4:") else {}
     return get_topology_desc(topology, platform="tpu", **options).devices
 
 
 def compile_step(settings: Config, devices: list[jax.Device]) -> Any:
-    """Compile the train step for these devices, without an array on any of them."""
+    """Compile the train step for devices that are only described."""
     config = settings.resolve({})
     program = make_classification(config, CLASS_COUNTS, devices)
-    share = (len(devices), config.training.batch_size // len(devices))
+    sharded = (len(devices), config.training.batch_size // len(devices))
     batch = {
         "image": jax.ShapeDtypeStruct(
-            (*share, config.data.image_size, config.data.image_size, 3), jnp.uint8
+            (*sharded, config.data.image_size, config.data.image_size, 3), jnp.uint8
         ),
-        "label": jax.ShapeDtypeStruct(share, jnp.int32),
+        "label": jax.ShapeDtypeStruct(sharded, jnp.int32),
     }
     state = jax.eval_shape(program.initial_state)
     return program.train_step.compile(state, batch)
 
 
 def all_reduce_bytes(hlo: str) -> list[int]:
-    """Return the bytes that each all-reduce of a compiled program sums up.
+    """Return the bytes that each all-reduce of a compiled program sums.
 
-    One all-reduce may have many operands, which the compiler put together; its result is as many
-    arrays of the same shapes. What stands in a loop counts once: this step has none.
+    The compiler may combine all-reduces into one with several operands; its result has the shapes
+    of all. An all-reduce in a loop would count once, but the step has no loops.
 
     Args:
-        hlo: The program as text.
+        hlo: The text of the program.
     """
     results = re.findall(r" = (.*?) all-reduce(?:-start)?\(", hlo)
     return [
@@ -174,7 +174,7 @@ def all_reduce_bytes(hlo: str) -> list[int]:
 
 
 def scaling(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the modelled efficiency of a compiled step, without latency and with it."""
+    """Return the modeled efficiency of a compiled step, without and with latency."""
     chip = roofline.CHIPS[row["topology"].split(":")[0]]
     flops, accessed = row["TFLOP"] * 1e12, row["GB accessed"] * 1e9
     computation = roofline.computation_seconds(chip, flops=flops, accessed=accessed)
@@ -186,10 +186,10 @@ def scaling(row: dict[str, Any]) -> list[dict[str, Any]]:
             if takes == "and latency":
                 waiting += roofline.latency_seconds(chip, chips, all_reduces=row["all-reduces"])
             seconds[chips] = computation + waiting
-        of = {"model": row["model"], "compiled for": row["topology"], "all-reduce takes": takes}
+        names = {"model": row["model"], "compiled for": row["topology"], "all-reduce takes": takes}
         times = {"1 chip ms": 1000 * seconds[1], "256 ms": 1000 * seconds[256]}
-        shares = {str(chips): seconds[1] / time for chips, time in seconds.items()}
-        modelled.append(of | times | shares)
+        efficiencies = {str(chips): seconds[1] / time for chips, time in seconds.items()}
+        modelled.append(names | times | efficiencies)
     return modelled
 
 

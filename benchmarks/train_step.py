@@ -1,4 +1,4 @@
-"""How fast a model trains, beside PyTorch: ``python -m benchmarks.train_step --peer torch``.
+"""Speed of training, compared with PyTorch: ``python -m benchmarks.train_step --peer torch``.
 
 The step is that of ``train.py``: normalize, forward, loss, backward, AdamW, on made-up images that
 lie on the device. The two libraries take turns, a few steps each, within one process; the first
@@ -23,21 +23,21 @@ from lmf_jax.distributed.initialize import keep_memory
 from lmf_jax.training.classification import Classification, make_classification
 
 CLASS_COUNTS = [4693, 779, 769, 360, 229, 100, 81]
-"""HAM10000's training part."""
+"""Training part of HAM10000."""
 
 
 @dataclass(frozen=True)
 class Options(Turns):
-    """Measure training images a second."""
+    """Measure training images per second."""
 
     models: tuple[str, ...] = ("resnet50", "densenet121", "efficientnet_v2_s")
     """Architectures to measure."""
     sizes: tuple[tuple[int, int], ...] = ((64, 32), (128, 16), (224, 8))
-    """Sides of the images and images in a batch, in pairs."""
+    """Pairs of image side and batch size."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Our type of computation."""
+    """Type of the computation in JAX."""
     memory: Literal["kept", "returned"] = "kept"
-    """Whether the C library keeps memory from step to step, as in train.py; for both sides."""
+    """Whether the C library keeps memory between steps, as in train.py; for both libraries."""
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def measure(options: Options, model: str, side: int, batch_size: int) -> dict[str, Any]:
-    """Let both take turns at one architecture and size, and return the row."""
+    """Measure one architecture and size in turns, and return the row."""
     images, labels = made_up_batch(side, batch_size)
     step, megabytes = our_step(options.precision, model, images, labels)
     steps = {"lmf-jax": step}
@@ -81,7 +81,7 @@ def measure(options: Options, model: str, side: int, batch_size: int) -> dict[st
 def our_step(
     precision: Literal["float32", "bfloat16"], model: str, images: np.ndarray, labels: np.ndarray
 ) -> tuple[Callable[[], Any], float]:
-    """Return the training step of ``train.py`` on one batch, and the megabytes that it needs."""
+    """Return the train step of ``train.py`` on one batch, and its memory in megabytes."""
     program = program_for(precision, model, images)
     batch = shard_batch({"image": images, "label": labels})
     state = program.initial_state()
@@ -106,7 +106,7 @@ def made_up_batch(side: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
 def program_for(
     precision: Literal["float32", "bfloat16"], model: str, images: np.ndarray
 ) -> Classification:
-    """Return the compiled parts of a run of ``train.py`` on such images."""
+    """Return the program of a run of ``train.py`` on images of this shape."""
     config = Config.of(
         model=model,
         precision=precision,

@@ -1,4 +1,4 @@
-"""Calls that take turns, so that whatever else the machine does meets all of them alike."""
+"""Timing of calls in turns, so that other load of the machine affects all of them alike."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Turns:
-    """What every comparison is asked."""
+    """Options of every comparison."""
 
     peer: Literal["torch", "none"] = "none"
-    """Who else runs in turn; torch needs torch and torchvision installed."""
+    """The library to compare with; torch needs torch and torchvision installed."""
     seconds: float = 1.0
     """Length of a turn."""
     rounds: int = 7
@@ -21,12 +21,12 @@ class Turns:
 def calls_per_second(
     calls: Mapping[str, Callable[[], Any]], *, seconds: float, rounds: int
 ) -> dict[str, list[float]]:
-    """Let every call have its turn, round after round, and return the rate of each of its turns.
+    """Run the calls in turns and return the rates of each, turn by turn.
 
     Args:
-        calls: By name; a call waits until its work is done.
-        seconds: Length of a turn, which has one call at least.
-        rounds: Turns of each that count; one before them, which compiles, does not.
+        calls: The calls by name; each waits until its work is done.
+        seconds: Length of a turn, of at least one call.
+        rounds: Number of turns, after a first one that compiles and does not count.
     """
     rates: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(rounds + 1):

@@ -147,7 +147,7 @@ def test_every_command_in_a_sentence_has_only_flags_of_its_program(page, parse, 
         if words[0] == "train.py":
             program = words[:1]
         with pytest.raises(SystemExit) as stop:
-            parse([*program, "--help"])
+            parse([*program, "--help-all" if program == ["train.py"] else "--help"])
         assert not stop.value.code
         flags = [word for word in words if re.fullmatch(r"--[a-z-]+", word)]
         shown = capsys.readouterr().out
@@ -155,7 +155,7 @@ def test_every_command_in_a_sentence_has_only_flags_of_its_program(page, parse, 
 
 
 def test_every_flag_in_a_sentence_is_one_of_the_programs(parse, capsys):
-    programs = [["train.py"], ["-m", "data", "prepare"], ["-m", "data", "audit"]]
+    programs = [["train.py", "--help-all"], ["-m", "data", "prepare"], ["-m", "data", "audit"]]
     programs += [["-m", "lmf_jax", name] for name in ("evaluate", "predict", "explain", "compare")]
     for program in programs:
         with pytest.raises(SystemExit):
@@ -204,7 +204,7 @@ def test_train_takes_every_command_line(page, count):
     found = commands(text, "train.py")
     for words in found:
         words = [word.replace("$number", "1") for word in without_expansions(words)]
-        assert parse_config(words).run_dir
+        assert parse_config(words).run.run_dir
     assert len(found) == count
 
 
@@ -213,7 +213,7 @@ def test_the_flags_after_sbatch_are_flags_of_train():
     found = [words for words in commands(text) if "train.sbatch" in words]
     for words in found:
         flags = words[words.index("train.sbatch") + 1 :]
-        assert parse_config(flags).dataset == "ham10000"
+        assert parse_config(flags).data.dataset == "ham10000"
     assert len(found) == 2
 
 
@@ -278,8 +278,8 @@ def test_a_script_resumes_where_there_is_a_run_and_only_there(name, machine):
         (machine / "runs/ham-lmf").mkdir(parents=True, exist_ok=True)
         (machine / "runs/ham-lmf/config.json").touch()
     first, second = [parse_config(line.split("train.py ")[1].split()) for line in lines]
-    assert (first.resume, second.resume) == (False, True)
-    assert first.run_dir == second.run_dir == str(machine / "runs/ham-lmf")
+    assert (first.run.resume, second.run.resume) == (False, True)
+    assert first.run.run_dir == second.run.run_dir == str(machine / "runs/ham-lmf")
     assert (first.distributed, second.distributed) == ("auto", "auto")
     assert first.beta == (0.5 if flags else 1.0)
 

@@ -10,7 +10,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from benchmarks import roofline
-from benchmarks.tpu_compile import all_reduce_bytes, devices_of, scaling, use_compiler_alone
+from benchmarks.tpu_compile import all_reduce_bytes, devices_of, scaling, use_compiler_only
 from lmf_jax.distributed.devices import AXIS
 from lmf_jax.errors import UserError
 from lmf_jax.losses import make_objective
@@ -66,13 +66,13 @@ def test_efficiency_is_the_share_of_a_step_that_waits_for_no_chip():
 def test_without_the_compiler_one_sentence_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=re.escape("pip install -e '.[tpu]'")):
-        use_compiler_alone()
+        use_compiler_only()
 
 
 @pytest.fixture
 def compiler():
     """Leave the other tests their compilation cache."""
-    use_compiler_alone()
+    use_compiler_only()
     compilation_cache.reset_cache()  # asks the settings again
     yield
     jax.config.update("jax_enable_compilation_cache", True)

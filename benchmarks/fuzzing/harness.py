@@ -1,7 +1,7 @@
-"""A reader, the bad files that it is given, and what it may not do with any of them.
+"""The fuzzing harness: targets, their limits, and the search for failing inputs.
 
-A reader returns what its docstring promises or refuses the file in one sentence, in bounded time
-and memory. What else it does is a failure; Hypothesis reduces the input to the least that fails.
+A target must return what its docstring promises or refuse the file in one sentence, in bounded time
+and memory. Anything else is a failure, whose input Hypothesis minimizes.
 """
 
 import contextlib
@@ -22,25 +22,25 @@ from hypothesis.strategies import SearchStrategy
 from lmf_jax.errors import UserError
 
 Files = Mapping[str, bytes]
-"""An input: the content of files by their path below a folder."""
+"""An input: the contents of files by their path in a folder."""
 
 MEMORY = 2**29
-"""Bytes that a reader may ask for beyond what the process has; good inputs are far smaller."""
+"""Bytes that a target may allocate; valid inputs need far less."""
 SLOW = 30.0
-"""Seconds from which an input counts as a failure, on a machine that does other things too."""
+"""Seconds after which an input counts as a failure, with a margin for a busy machine."""
 HANGING = 120.0
-"""Seconds after which the process is ended: code in C is not interrupted otherwise."""
+"""Seconds after which the process is ended, since C code cannot be interrupted."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A reader of bytes from outside.
+    """A reader of untrusted files.
 
     Attributes:
-        name: What it reads.
-        inputs: Makes the strategy of its inputs; it writes and loads what is needed for that.
-        read: Reads the files below a folder and checks what the reader promises of the result.
-        cost: How many inputs of other targets take as long.
+        name: Its name on the command line.
+        inputs: A function that returns the strategy of its inputs.
+        read: A function that reads the files in a folder and checks the result.
+        cost: Time of an input in units of the fast targets.
     """
 
     name: str
@@ -51,14 +51,14 @@ class Target:
 
 @dataclass
 class Outcome:
-    """What a target did with its inputs.
+    """The outcome of fuzzing a target.
 
     Attributes:
-        values: Inputs that were read.
-        refusals: Inputs that were refused.
-        seconds: In all.
+        values: Number of inputs that were read.
+        refusals: Number of inputs that were refused.
+        seconds: Total time.
         slowest: Seconds of the slowest input.
-        failure: What it did that it may not do, with the input reduced; None if nothing.
+        failure: The failure on the minimized input, None if there is none.
     """
 
     values: int = 0
@@ -69,13 +69,13 @@ class Outcome:
 
 
 def explore(target: Target, inputs: int, seed: int, folder: Path) -> Outcome:
-    """Give a target so many inputs, the same for the same seed.
+    """Fuzz a target.
 
     Args:
-        target: The reader.
-        inputs: How many.
-        seed: Decides which.
-        folder: Where they are written, one after the other; a failing one is left there.
+        target: The target.
+        inputs: Number of inputs.
+        seed: Seed of the inputs.
+        folder: The folder of the current input; a failing one is left there.
     """
     outcome = Outcome()
 
@@ -102,7 +102,7 @@ def explore(target: Target, inputs: int, seed: int, folder: Path) -> Outcome:
     try:
         with limited_memory(MEMORY):
             attempt_each()
-    except Exception as failure:  # of whatever kind: that is what is looked for
+    except Exception as failure:  # the result of the search
         outcome.failure = failure
     finally:
         faulthandler.cancel_dump_traceback_later()
@@ -111,17 +111,17 @@ def explore(target: Target, inputs: int, seed: int, folder: Path) -> Outcome:
 
 
 def attempt(target: Target, folder: Path) -> bool:
-    """Let a target read what lies in a folder; return whether it refused.
+    """Let a target read a folder; return whether it refused.
 
     Raises:
-        AssertionError: If it took too long or too much memory, or refused in more than a sentence.
-        Exception: What the reader raises and may not.
+        AssertionError: If it took too much time or memory, or refused in more than a sentence.
+        Exception: If the target raises anything but a refusal.
     """
     faulthandler.dump_traceback_later(HANGING, exit=True, file=sys.__stderr__ or 2)
     started = time.perf_counter()
     refused = False
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # as they are no errors in a command either
+        warnings.simplefilter("ignore")  # warnings are not errors in a command either
         try:
             target.read(folder)
         except UserError as error:
@@ -133,7 +133,7 @@ def attempt(target: Target, folder: Path) -> bool:
 
 
 def write(files: Files, folder: Path) -> None:
-    """Make a folder hold these files and nothing else."""
+    """Replace the contents of a folder by these files."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name, content in files.items():
@@ -144,7 +144,7 @@ def write(files: Files, folder: Path) -> None:
 
 @contextlib.contextmanager
 def limited_memory(size: int) -> Iterator[None]:
-    """Make this process fail rather than ask for so many bytes more; only Linux can."""
+    """Limit the memory that this process can still allocate to ``size`` bytes, on Linux."""
     if sys.platform != "linux":
         yield
         return
@@ -158,11 +158,11 @@ def limited_memory(size: int) -> Iterator[None]:
 
 
 def no_memory_error(error: BaseException | None) -> None:
-    """Complain of an error that comes of memory: what is too large is refused before it is read."""
-    seen = error
-    while seen is not None:
-        assert not isinstance(seen, MemoryError), f"it ran out of memory: {error}"
-        seen = seen.__cause__ or seen.__context__
+    """Assert that an error was not caused by lack of memory: large files must be refused first."""
+    cause = error
+    while cause is not None:
+        assert not isinstance(cause, MemoryError), f"it ran out of memory: {error}"
+        cause = cause.__cause__ or cause.__context__
 
 
 def _check_refusal(error: UserError) -> None:

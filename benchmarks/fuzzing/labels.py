@@ -1,4 +1,4 @@
-"""Targets that read what a download, a manifest, a folder or a split file says of images."""
+"""Targets that read labels and splits: of downloads, manifests, folders and split files."""
 
 import functools
 import hashlib
@@ -31,7 +31,7 @@ from data.splits.split_file import stored_split
 
 
 def check_labels(labels: Labels) -> None:
-    """Check what :class:`Labels` promises."""
+    """Check the invariants of :class:`Labels`."""
     n = len(labels.ids)
     assert n > 0
     assert labels.ids.dtype.kind == "U"
@@ -48,7 +48,7 @@ def check_labels(labels: Labels) -> None:
 
 
 def _check_paths(raw: Path, labels: Labels, image_path: Callable[[Path, str], Path]) -> None:
-    """Check that every image lies below the folder of the labels."""
+    """Check that every image is in the folder of the labels."""
     folder = raw if raw.is_dir() else raw.parent
     for name in labels.ids.tolist():
         path = image_path(raw, name)
@@ -77,7 +77,7 @@ def _lesions(column: str) -> str:
 
 
 def _csv_files(**texts: str) -> SearchStrategy[Files]:
-    """Return a strategy of CSV files of which some are changed."""
+    """Return a strategy of CSV files, some of them changed."""
     named = {name.replace("__", ".").replace("--", "/"): text for name, text in texts.items()}
     good = {name: text.encode() for name, text in named.items()}
     return changed_files(good, {name: changed_csv(text) for name, text in named.items()})
@@ -120,7 +120,7 @@ _NAMES = st.one_of(
 
 @st.composite
 def _trees(draw: DrawFn, depths: tuple[str, ...], suffix: str = ".png") -> Files:
-    """Draw a folder with files of any name in folders of these names, and of others."""
+    """Draw a folder with files of any name in folders of these and other names."""
     paths = set()
     for _ in range(draw(st.integers(1, 8))):
         parents = draw(
@@ -128,7 +128,7 @@ def _trees(draw: DrawFn, depths: tuple[str, ...], suffix: str = ".png") -> Files
         )
         name = draw(st.one_of(st.sampled_from(("1.png", "2.png")), _NAMES))
         paths.add(f"{parents}/{name}{draw(st.sampled_from(('', suffix)))}".lstrip("/"))
-    # What is a folder of one file cannot be another file.
+    # A path cannot be both a file and a folder.
     return {path: b"" for path in sorted(paths) if not any(p.startswith(f"{path}/") for p in paths)}
 
 
@@ -176,7 +176,7 @@ def _bad_isic2018() -> SearchStrategy[Files]:
 
 @st.composite
 def _bad_pairs(draw: DrawFn) -> Files:
-    """Draw two folders, with files of names and of groups that are changed."""
+    """Draw two folders, with changed files of class names and of groups."""
     parts = tuple(f"{kind}/{part}" for kind in ("images", "masks") for part in ("train", "val"))
     masks = ("masks/1.png", "masks/2_mask.png", "masks/2_mask_1.png")
     good = {name: b"" for name in ("images/1.png", "images/2.png", *masks)}

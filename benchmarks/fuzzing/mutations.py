@@ -1,4 +1,4 @@
-"""Strategies of bad files that are near to good ones: of any bytes, of JSON, of CSV."""
+"""Strategies of malformed files close to valid ones: binary, JSON and CSV."""
 
 import json
 import struct
@@ -11,13 +11,13 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from benchmarks.fuzzing.harness import Files
 
 PLACES = st.integers(0, 2**20)
-"""Places in a file, taken modulo its length."""
+"""Offsets in a file, taken modulo its length."""
 
 _NUMBERS = (0, 1, 2, 127, 128, 255, 256, 32767, 65535, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**63)
 
 
 def _edits() -> SearchStrategy[Callable[[bytes], bytes]]:
-    """Return a strategy of functions that change a content at one place."""
+    """Return a strategy of functions that edit bytes at one offset."""
 
     def edit(kind: str, place: int, length: int, number: int, content: bytes) -> bytes:
         place %= len(content) + 1
@@ -47,7 +47,7 @@ def _edits() -> SearchStrategy[Callable[[bytes], bytes]]:
 
 @st.composite
 def changed_bytes(draw: DrawFn, contents: Sequence[bytes], most_edits: int = 4) -> bytes:
-    """Draw one of these contents, changed at some places, spliced with another, or anything."""
+    """Draw one of these contents with edits, spliced with another, or replaced by any bytes."""
     way = draw(st.sampled_from(("edit",) * 7 + ("splice", "any", "begin")))
     content = draw(st.sampled_from(contents))
     if way == "any":
@@ -69,7 +69,7 @@ ODD_JSON = (
     *('["a", "a"]', "[[]]", '{"a": 1}', "[null]", "[" * 500 + "]" * 500, "[" * 10**5 + "]" * 10**5),
     '{"a":' * 3000 + "1" + "}" * 3000,
 )
-"""Values that are JSON, or nearly, where something else is expected."""
+"""Unexpected values in JSON, some of them malformed."""
 
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -84,7 +84,7 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @st.composite
 def changed_json(draw: DrawFn, value: Any) -> bytes:
-    """Draw the text of a JSON value in which nodes are odd, gone, there twice or renamed."""
+    """Draw the text of a JSON value with replaced, deleted, duplicated or renamed nodes."""
     value = json.loads(json.dumps(value))
     odd = {}
     for number in range(draw(st.integers(1, 3))):
@@ -121,12 +121,12 @@ ODD_CELLS = (
     *("\u202ea", "é", "e\u0301", "=1+1", "<script>", "x" * 300, "x" * 5000, "x" * 140_000),
     *(",", ",,,,", "['N']", "['N', 'D']", "train", "val", "Test"),
 )
-"""Cells of a CSV file where something else is expected."""
+"""Unexpected cells of a CSV file."""
 
 
 @st.composite
 def changed_csv(draw: DrawFn, text: str) -> bytes:
-    """Draw a CSV file with odd cells, lines that are gone, twice or cut, in some encoding."""
+    """Draw a CSV file with replaced cells and deleted, duplicated or cut lines, in any encoding."""
     lines = [line.split(",") for line in text.splitlines()]
     for _ in range(draw(st.integers(0, 3))):
         line = draw(st.integers(0, len(lines) - 1))
@@ -156,7 +156,7 @@ def changed_csv(draw: DrawFn, text: str) -> bytes:
 def changed_files(
     draw: DrawFn, good: Files, ways: Mapping[str, SearchStrategy[bytes]], most: int = 2
 ) -> Files:
-    """Draw good files of which some are changed, each in its way, or missing."""
+    """Draw valid files, some of them changed by their own strategy or missing."""
     files = dict(good)
     for name in draw(st.lists(st.sampled_from(list(ways)), min_size=1, max_size=most)):
         if name in files and draw(st.integers(0, 39)) == 0:

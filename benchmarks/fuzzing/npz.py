@@ -1,4 +1,4 @@
-"""Strategies of bad npz files: archives whose members, headers and sizes contradict each other."""
+"""Strategies of malformed npz files: inconsistent members, headers and sizes."""
 
 import io
 import struct
@@ -24,14 +24,14 @@ _SHAPES = (
 
 
 def npy(array: np.ndarray) -> bytes:
-    """Return an array as NumPy writes it."""
+    """Return the bytes of an array in NumPy's format."""
     file = io.BytesIO()
     np.lib.format.write_array(file, array, allow_pickle=False)
     return file.getvalue()
 
 
 def npz(members: Mapping[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
-    """Return an archive of these members."""
+    """Return the bytes of an archive of these members."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", method) as archive:
         for name, content in members.items():
@@ -78,7 +78,7 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile
 
 @st.composite
 def changed_npz(draw: DrawFn, arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Draw an archive of these arrays in which members are odd, gone, renamed or too many."""
+    """Draw an archive of these arrays with changed, deleted, renamed or additional members."""
     members = {name: npy(array) for name, array in arrays.items()}
     for name in draw(st.lists(st.sampled_from(list(arrays)), max_size=2, unique=True)):
         way = draw(st.sampled_from(("change",) * 6 + ("delete", "rename", "add")))
@@ -90,7 +90,7 @@ def changed_npz(draw: DrawFn, arrays: Mapping[str, np.ndarray]) -> bytes:
             taken = members.pop(name)
             members |= {f"{name}s": taken} if way == "rename" else {}
     content = npz(members, draw(st.sampled_from(_METHODS[:1] * 4 + _METHODS)))
-    if draw(st.integers(0, 4)) == 0:  # what the directory says of a member: sizes, flags, offsets
+    if draw(st.integers(0, 4)) == 0:  # sizes, flags and offsets in the directory
         entry = content.rfind(b"PK\x01\x02") + draw(st.integers(6, 45))
         number = draw(st.sampled_from((0, 1, 8, 99, 2**16 - 1, 2**31, 2**32 - 1)))
         content = content[:entry] + struct.pack("<I", number) + content[entry + 4 :]

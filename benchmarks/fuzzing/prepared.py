@@ -1,4 +1,4 @@
-"""The target that opens a prepared dataset, as somebody else may have handed it over."""
+"""The target that opens a prepared dataset."""
 
 import contextlib
 import functools
@@ -22,7 +22,7 @@ from data.prepared.prepare import prepare
 
 @functools.cache
 def _good_dataset(kind: str) -> Files:
-    """Return the files of a dataset that was prepared from images in folders, or with masks."""
+    """Return the files of a dataset prepared from images in folders, or from pairs with masks."""
     with tempfile.TemporaryDirectory() as folder:
         a, b = Path(folder) / "images" / "a", Path(folder) / "images" / "b"
         for place in (a, b):
@@ -55,7 +55,7 @@ def _bad_datasets(kind: str) -> SearchStrategy[Files]:
 
 
 def _open(folder: Path) -> None:
-    """Open the dataset; an image may have become any bytes, which :mod:`images` has."""
+    """Open the dataset; changed images are tested in :mod:`benchmarks.fuzzing.images`."""
     prepared = open_prepared(folder)
     check_labels(prepared)
     assert len(prepared.source) == len(prepared.ids)

@@ -1,4 +1,4 @@
-"""Targets that read the folder of a run, as somebody else may have handed it over."""
+"""Targets that read the folder of a classification run."""
 
 import dataclasses
 import functools
@@ -36,7 +36,7 @@ LABELS = np.array([0, 0, 0, 1, 1, 2, 0, 1])
 
 
 def good_record() -> dict[str, Any]:
-    """Return what ``config.json`` says of a run."""
+    """Return the contents of a valid ``config.json``."""
     counts = {"train": [9, 4, 2], "validation": [4, 3, 1], "test": [4, 3, 1]}
     config = Config().resolve({"split": "paper", "image_size": 32})
     return {
@@ -88,7 +88,7 @@ def _test() -> dict[str, Any]:
 
 
 def lines_of(rows: list[dict[str, Any]]) -> bytes:
-    """Return a file of one JSON object a line."""
+    """Return a file with one JSON object per line."""
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
@@ -113,13 +113,13 @@ def good_run() -> Files:
 
 
 def changed_lines(rows: list[dict[str, Any]]) -> SearchStrategy[bytes]:
-    """Return a strategy of files of lines of which one is changed."""
+    """Return a strategy of files in which one line is changed."""
     first = lines_of(rows[:1])
     return changed_json(rows[1]).map(lambda line: first + line + b"\n" + lines_of(rows[2:]))
 
 
 def or_bytes(good: bytes, changed: SearchStrategy[bytes]) -> SearchStrategy[bytes]:
-    """Return a strategy that mostly draws changed files, and else good ones with other bytes."""
+    """Return a strategy that mostly draws changed files, and otherwise edits their bytes."""
     return st.one_of(changed, changed, changed, changed_bytes([good]))
 
 
@@ -143,7 +143,7 @@ def _bad_records() -> SearchStrategy[Files]:
 
 
 def check_run(run: FinishedRun) -> None:
-    """Check what :class:`FinishedRun` promises, as far as pages and tables rely on it."""
+    """Check the invariants of :class:`FinishedRun` that pages and tables rely on."""
     n, classes = len(run.labels), run.dataset["class_names"]
     assert run.logits.shape == (n, len(classes))
     assert run.logits.dtype.kind == "f"
@@ -171,7 +171,7 @@ def _write_report(folder: Path) -> None:
 
 
 def _compare(folder: Path) -> None:
-    """Compare with a good run."""
+    """Compare with a valid run."""
     with tempfile.TemporaryDirectory() as other:
         for name, content in good_run().items():
             (Path(other) / name).write_bytes(content)
@@ -230,7 +230,7 @@ def _bad_checkpoints() -> SearchStrategy[Files]:
 
 
 def _signed(content: bytes) -> bytes:
-    """Return a record with the checksum that fits it, as far as it is one."""
+    """Return a record with its checksum, if it is a mapping."""
     try:
         record = json.loads(content)
         said = {name: value for name, value in record.items() if name != "checksum"}

@@ -1,4 +1,4 @@
-"""Targets that read the folder of a run of segmentation, as another may have handed it over."""
+"""Targets that read the folder of a segmentation run."""
 
 import functools
 import json
@@ -93,7 +93,7 @@ def _bad() -> SearchStrategy[Files]:
 
 
 def _read(folder: Path) -> None:
-    """Check what the reader promises, as far as pages and tables rely on it."""
+    """Check the invariants of the reader that pages and tables rely on."""
     run = read_run(folder)
     n, names = len(run.ids), run.dataset["class_names"]
     assert run.counts.shape == (n, len(names), 3)
@@ -112,7 +112,7 @@ def _write_report(folder: Path) -> None:
 
 
 def _compare(folder: Path) -> None:
-    """Compare with a good run."""
+    """Compare with a valid run."""
     with tempfile.TemporaryDirectory() as other:
         for name, content in _good().items():
             (Path(other) / name).write_bytes(content)

@@ -1,4 +1,4 @@
-"""All targets by name, and how many inputs each gets of so many in all."""
+"""All targets by name, and the number of inputs of each."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from benchmarks.fuzzing import (
 from benchmarks.fuzzing.harness import Target
 
 FEWEST = 5
-"""Inputs that every target gets."""
+"""Smallest number of inputs of a target."""
 
 TARGETS = {
     target.name: target
@@ -24,6 +24,6 @@ TARGETS = {
 
 
 def shares(targets: Sequence[Target], inputs: int) -> list[int]:
-    """Divide inputs over targets by what one costs, so that each has about as much time."""
+    """Divide inputs over targets in inverse proportion to their cost."""
     whole = sum(1 / target.cost for target in targets)
     return [max(FEWEST, round(inputs / target.cost / whole)) for target in targets]

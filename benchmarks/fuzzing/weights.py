@@ -1,4 +1,4 @@
-"""Targets that read files of trained weights."""
+"""Targets that read files of pretrained weights."""
 
 import importlib.util
 import io
@@ -50,7 +50,7 @@ def _bad_npz() -> SearchStrategy[Files]:
 
 @st.composite
 def _changed_safetensors(draw: DrawFn) -> bytes:
-    """Draw a file whose header is other JSON, or says another length."""
+    """Draw a file whose header has other JSON or another length."""
     content = save(dict(TENSORS))
     (size,) = struct.unpack("<Q", content[:8])
     header = draw(changed_json(json.loads(content[8 : 8 + size])))
@@ -64,7 +64,7 @@ def _bad_safetensors() -> SearchStrategy[Files]:
 
 
 def keras_file(fill: Callable[[h5py.Group], Any]) -> bytes:
-    """Return an HDF5 file with a layer of one weight that is made by hand."""
+    """Return an HDF5 file with a layer of one handmade weight."""
     memory = io.BytesIO()
     with h5py.File(memory, "w") as file:
         file.attrs["layer_names"] = [b"conv1"]

@@ -1,7 +1,7 @@
 """Figures 1, 2 and 4 of the paper, drawn from plain data in the style of the report.
 
-As in the paper, an error bar is the mean of several runs with its average absolute deviation: the
-mean distance of the runs from their mean. It is no confidence interval.
+As in the paper, an error bar is the mean of several runs with its average absolute deviation, the
+mean distance of the runs from their mean. It is not a confidence interval.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,18 +25,14 @@ PANELS: list[Any] = [
 ]
 
 LOOKS = ((SLATE, "o"), (VERMILION, "D"))
-"""Colour and marker of each series: printed and ours."""
+"""Color and marker of each series: printed and ours."""
 
 MacroF1 = Mapping[tuple[str, str, str], float]
 """Macro F1 in percent by (dataset, model, loss)."""
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean of some figures, and their average absolute deviation from it.
-
-    Args:
-        values: At least one.
-    """
+    """Return the mean of at least one value, and the average absolute deviation from it."""
     middle = mean(values)
     return middle, mean(abs(value - middle) for value in values)
 
@@ -46,7 +42,7 @@ def draw_losses(series: Mapping[str, MacroF1]) -> Figure:
     """Draw Fig. 1: the macro F1 of every loss on every dataset, the mean over the models.
 
     Args:
-        series: One or two, by what the legend calls them; each leaves out what it lacks.
+        series: One or two series, by their name in the legend; they may be incomplete.
 
     Returns:
         The figure: a panel for each dataset, an error bar for each loss and series.
@@ -126,7 +122,7 @@ def draw_classes(classes: Mapping[str, Mapping[str, int]]) -> Figure:
     """Draw Fig. 2: the training images of every class, from the most frequent to the rarest.
 
     Args:
-        classes: By dataset the images of each class.
+        classes: The images of each class, by dataset.
 
     Returns:
         The figure: a panel for each dataset; all count on one logarithmic axis.
@@ -139,7 +135,7 @@ def draw_classes(classes: Mapping[str, Mapping[str, int]]) -> Figure:
     for i, (axes, (dataset, counts)) in enumerate(zip(panels, classes.items(), strict=True)):
         _draw_class_bars(axes, counts)
         axes.set_xlim(0.6 * min(everything), 2.8 * max(everything))
-        axes.set_ylim(heights[i // 2] - 0.5, -0.5)  # so that all bars are equally thick
+        axes.set_ylim(heights[i // 2] - 0.5, -0.5)  # equal thickness of all bars
         ratio = max(counts.values()) / min(counts.values())
         axes.set_title(printed.DATASETS[dataset])
         axes.annotate(
@@ -184,18 +180,18 @@ def draw_settings(settings: Mapping[str, Sequence[float]]) -> Figure:
     """Draw Fig. 4: the macro F1 of the runs of every setting of alpha and beta.
 
     Args:
-        settings: By name the validation macro F1 of each run, in percent, at least one, in the
-            order of the weight that varies.
+        settings: The validation macro F1 of the runs of each setting, at least one, in percent, in
+            the order of the weight that varies.
 
     Returns:
-        The figure: every run as a point, and beside them their mean with its deviation.
+        The figure: a point for every run, next to their mean with its deviation.
     """
     figure = Figure(figsize=(WIDTH, 3.6))
     axes = figure.subplots()
     bars = [mean_and_deviation(values) for values in settings.values()]
     for place, values in enumerate(settings.values()):
         label = "one run, by rising weight" if place == 0 else None
-        # Side by side, so that equal ones do not hide each other.
+        # Side by side, so that equal values stay visible.
         left = np.linspace(-0.35, -0.05, len(values)) if len(values) > 1 else [-0.2]
         axes.plot(np.add(place, left), values, "o", color=MUTED, ms=4, label=label)
     middles, deviations = zip(*bars, strict=True)

@@ -1,4 +1,4 @@
-"""The flags that the tables and the sweep share: what all their runs have in common."""
+"""The common flags of the tables and the sweep."""
 
 import shlex
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from lmf_jax.config import DEFAULT_DATA_DIR
 ModelName = Literal[printed.Model, "resnet50_v1"]
 
 PRINTED_MODELS = {"resnet50_v1": "resnet50"}
-"""Models whose printed figures are those of another."""
+"""Models that are compared with the printed figures of another model."""
 
 
 @dataclass(frozen=True)
 class RecipeOptions:
-    """What all runs have in common."""
+    """The common settings of all runs."""
 
     dataset: printed.Dataset = "ham10000"
-    """The dataset, once it is prepared."""
+    """The prepared dataset."""
     model: ModelName = "resnet50"
     """The architecture: Table 2 is efficientnet_v2_s, 3 resnet50 and 4 densenet121."""
     released_recipe: bool = True
     """Train as the authors' code does: images in [0, 1], Adam with coupled L2, no augmentation.
     Otherwise with the defaults of train.py: AdamW, and the model's own normalization."""
     pretrained: str = "imagenet"
-    """What the weights start from, as --pretrained of train.py: imagenet, a file, or none."""
+    """The initial weights, as --pretrained of train.py: imagenet, a file, or none."""
     epochs: int | None = None
     """Epochs of a run (paper: 100)."""
     image_size: int | None = None
@@ -42,7 +42,7 @@ class RecipeOptions:
 
     @property
     def recipe(self) -> Recipe:
-        """What they say, for :mod:`benchmarks.paper.runs`."""
+        """The recipe of the runs."""
         settings = list(RELEASED_RECIPE) if self.released_recipe else []
         if self.pretrained != "none":
             settings += ["--pretrained", self.pretrained]
@@ -58,5 +58,5 @@ class RecipeOptions:
 
     @property
     def printed_model(self) -> str:
-        """The model whose printed figures stand beside those of this one."""
+        """The model whose printed figures this one is compared with."""
         return PRINTED_MODELS.get(self.model, self.model)

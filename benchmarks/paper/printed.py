@@ -27,7 +27,7 @@ DATASETS: Mapping[str, str] = MappingProxyType(
         "covid19_radiography": "COVID-19 Radiography",
     }
 )
-"""The datasets in the order of the tables, and what the paper calls them."""
+"""The datasets in the order of the tables, with their names in the paper."""
 
 MODELS: Mapping[str, str] = MappingProxyType(
     {
@@ -36,15 +36,15 @@ MODELS: Mapping[str, str] = MappingProxyType(
         "densenet121": "DenseNet-121",
     }
 )
-"""The models in the order of Tables 2 to 4, and what the paper calls them."""
+"""The models in the order of Tables 2 to 4, with their names in the paper."""
 
 LOSSES: Mapping[str, str] = MappingProxyType(
     {"ce": "CCE", "focal": "Focal", "ldam": "LDAM", "bwcce": "BWCCE", "lmf": "LMF"}
 )
-"""The losses in the order of the tables, and what the paper calls them."""
+"""The losses in the order of the tables, with their names in the paper."""
 
 CLASS_F1_MODEL = "efficientnet_v2_s"
-"""The one model whose class-wise F1 is printed."""
+"""The model whose class-wise F1 is printed."""
 
 _RESULT_TABLES: Mapping[str, Mapping[str, str]] = {
     "final": {"2": "efficientnet_v2_s", "3": "resnet50", "4": "densenet121"},
@@ -79,7 +79,7 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Discrepancy:
-    """A printed figure that contradicts another, or that no counts of images can give."""
+    """A printed figure that contradicts another, or that no number of images can give."""
 
     version: str
     table: str
@@ -105,7 +105,7 @@ def scores(version: Version = "final") -> Mapping[tuple[str, str, str], Scores]:
     """Return Tables 2 to 4, or Table 1 of the first version, by (dataset, model, loss).
 
     Args:
-        version: Of the paper; the first has neither DenseNet-121 nor BWCCE nor COVID-19.
+        version: The version of the paper; the first lacks DenseNet-121, BWCCE and COVID-19.
     """
     return {
         (row["dataset"], model or row["model"], row["loss"]): Scores(
@@ -121,7 +121,7 @@ def class_f1(version: Version = "final") -> Mapping[str, Mapping[str, ClassRow]]
     """Return Table 5, or Table 2 of the first version: by dataset and class, for EfficientNetV2.
 
     Args:
-        version: Of the paper; the first has neither BWCCE nor COVID-19.
+        version: The version of the paper; the first lacks BWCCE and COVID-19.
     """
     rows: dict[str, dict[str, ClassRow]] = {}
     for row in _read(version, _CLASS_TABLES[version]):
@@ -142,7 +142,7 @@ def best_weights() -> Mapping[tuple[str, str], tuple[float, float]]:
 
 @cache
 def discrepancies() -> tuple[Discrepancy, ...]:
-    """Return what contradicts itself in the printed figures."""
+    """Return the contradictions in the printed figures."""
     return tuple(Discrepancy(**row) for row in _rows("discrepancies.csv"))
 
 

@@ -1,8 +1,8 @@
 """The training recipe of the paper: each setting, where it is stated, and how a run differs.
 
-"Text" is Sadi et al., arXiv 2212.12741, final version, by section. "Code" is what they released at
-https://github.com/Adnan-Sadi/LMFLOSS, commit 25b880e, by file. A setting that both state is the
-same in both. The normalization and the absence of augmentation are stated by the code alone.
+"Text" is Sadi et al., arXiv 2212.12741, final version, by section. "Code" is their release at
+https://github.com/Adnan-Sadi/LMFLOSS, commit 25b880e, by file. They agree wherever both state a
+setting. The normalization and the absence of augmentation are stated in the code only.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 DIFFERS = "How these runs differ from the paper's"
-"""The heading of what :func:`differences_from_paper` returns."""
+"""The heading of the list from :func:`differences_from_paper`."""
 
 RELEASED_RECIPE = ("--augment", "none", "--normalization", "unit", "--optimizer", "adam-l2")
 """The flags of ``train.py`` that give the recipe, with --pretrained and the defaults."""
@@ -25,9 +25,9 @@ class Stated:
     """A setting of the paper.
 
     Attributes:
-        value: As ``train.py`` takes it.
-        source: Where it is stated.
-        meaning: What a person reads in place of the value; empty if the value is clear.
+        value: The value of the flag of ``train.py``.
+        source: The place where it is stated.
+        meaning: A description shown in place of the value; empty if the value is clear.
     """
 
     value: Any
@@ -66,7 +66,7 @@ RECIPE: Mapping[str, Stated] = {
     "scale": Stated(30.0, "code, config.ini"),
     "max_margin": Stated(0.5, "code, config.ini"),
 }
-"""By the name of the setting in :mod:`lmf_jax.config`."""
+"""The settings of the paper, by their keys in ``config.json``."""
 
 ALWAYS = (
     "split: the paper publishes the sizes of the parts and not which images are in them; here "
@@ -81,7 +81,7 @@ ALWAYS = (
 """Differences of every run, which no flag of ``train.py`` removes."""
 
 OTHER_ARCHITECTURES = {"resnet50_v1": "Keras' first ResNet-50, with stride in the 1x1 convolution"}
-"""Models that the paper does not have, whatever figures are printed beside theirs."""
+"""Models that the paper does not have."""
 
 
 def differences_from_paper(
@@ -96,10 +96,10 @@ def differences_from_paper(
 
     Args:
         config: The resolved settings that the runs share.
-        seeds: Of the training.
-        weights: Alpha and beta of each run of lmf; none where they are what is searched.
-        printed_weights: Those of the printed result, from Table 6.
-        epochs: What the paper states for these runs.
+        seeds: Seeds of the training.
+        weights: Alpha and beta of each run of lmf; none for a sweep of them.
+        printed_weights: Alpha and beta of the printed result, from Table 6.
+        epochs: Epochs of these runs in the paper.
     """
     found = []
     if config["model"] in OTHER_ARCHITECTURES:
@@ -107,7 +107,7 @@ def differences_from_paper(
         found.append(f"model: {architecture} (paper: torchvision's ResNet-50).")
     for name, stated in {**RECIPE, "epochs": Stated(epochs, "text")}.items():
         value = config[name]
-        # None is filled in with the paper's value where the loss is made.
+        # None becomes the paper's value when the loss is made.
         if value is not None and value != stated.value:
             shown = Path(value).name if name == "pretrained" else value
             found.append(f"{name}: {shown} (paper: {stated.meaning or stated.value}).")

@@ -1,7 +1,4 @@
-"""What finished runs say, with the noise in it: means over seeds, intervals, paired differences.
-
-All figures are fractions; the tables turn them into percent.
-"""
+"""Results of finished runs: means over seeds, intervals and paired differences, as fractions."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -23,45 +20,46 @@ from lmf_jax.runs.files import best_epoch
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with the ends of its 95 % interval; a class without test images has none."""
+    """A value with its 95 % interval, which a class without test images lacks."""
 
     value: float
     low: float | None
     high: float | None
 
-    def holds(self, value: float) -> bool:
-        """Whether a value lies in the interval."""
+    def contains(self, value: float) -> bool:
+        """Return whether a value lies in the interval."""
         return self.low is not None and self.high is not None and self.low <= value <= self.high
 
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much the macro F1 of a loss is larger than that of another, the mean over seeds.
+    """Difference of the macro F1 of two losses, the mean over seeds.
 
     Attributes:
-        images: With its interval, were the test images others.
-        seeds: With its interval over the seeds, on these images; None with fewer than two.
-        p: Two-sided, of the images, corrected by Holm's method for all differences of a table.
+        images: The difference with its interval over samples of test images.
+        seeds: The difference with its interval over seeds; None with fewer than two.
+        p: Two-sided p-value over test images, with Holm's correction over a table.
     """
 
     images: Interval
     seeds: Interval | None
     p: float
 
-    def holds(self, value: float) -> bool:
-        """Whether a value lies in one of the intervals."""
-        return any(noise.holds(value) for noise in (self.images, self.seeds) if noise is not None)
+    def contains(self, value: float) -> bool:
+        """Return whether a value lies in one of the intervals."""
+        intervals = (self.images, self.seeds)
+        return any(interval.contains(value) for interval in intervals if interval is not None)
 
 
 @dataclass(frozen=True)
 class Group:
-    """The finished runs of a loss, which differ in their seed alone.
+    """The finished runs of a loss, which differ only in the seed.
 
     Attributes:
-        loss: A name that ``--loss`` takes.
+        loss: A name of ``--loss``.
         weights: Alpha and beta of "lmf"; None for another loss.
-        folders: By seed, at least one.
-        runs: What lies in them, by seed.
+        folders: The run folders by seed, at least one.
+        runs: The runs by seed.
     """
 
     loss: str
@@ -71,14 +69,14 @@ class Group:
 
     @cached_property
     def validation_macro_f1(self) -> float:
-        """The best validation macro F1 of a run, the mean over the seeds."""
+        """The mean over the seeds of the best validation macro F1 of a run."""
         return mean(best_epoch(run.history)["val_macro_f1"] for run in self.runs.values())
 
     def score(self, metric: str) -> Interval:
         """Return a test metric with its interval.
 
-        Of one run the interval is that of ``test.json``, over the test images. Of several it
-        is Student's t over the seeds.
+        The interval of one run is that of ``test.json``, over the test images. That of several
+        runs is Student's t over the seeds.
 
         Args:
             metric: A key of ``test.json``.
@@ -87,39 +85,35 @@ class Group:
         return _interval([test[metric] for test in tests], tests[0]["intervals"][metric])
 
     def class_f1(self, name: str) -> Interval:
-        """Return the F1 of a class with its interval, as :meth:`score` does.
-
-        Args:
-            name: Of the class.
-        """
+        """Return the F1 of a class, given by name, with its interval, see :meth:`score`."""
         tests = [run.test for run in self.runs.values()]
-        of_one = tests[0]["intervals"]["per_class"][name]["f1"]
-        return _interval([test["per_class"][name]["f1"] for test in tests], of_one)
+        over_images = tests[0]["intervals"]["per_class"][name]["f1"]
+        return _interval([test["per_class"][name]["f1"] for test in tests], over_images)
 
 
-def _interval(values: Sequence[float], of_one: Sequence[float] | None) -> Interval:
+def _interval(values: Sequence[float], over_images: Sequence[float] | None) -> Interval:
     if len(values) > 1:
         over_seeds = mean_over_seeds(values)
         return Interval(over_seeds.mean, over_seeds.low, over_seeds.high)
-    low, high = of_one or (None, None)
+    low, high = over_images or (None, None)
     return Interval(values[0], low, high)
 
 
 def read_group(
     loss: str, weights: tuple[float, float] | None, runs: Mapping[int, Run]
 ) -> Group | None:
-    """Read the runs of a loss that are finished.
+    """Read the finished runs of a loss.
 
     Args:
-        loss: A name that ``--loss`` takes.
+        loss: A name of ``--loss``.
         weights: Alpha and beta of "lmf"; None for another loss.
-        runs: By seed.
+        runs: The runs by seed.
 
     Returns:
-        The group; None if none is finished.
+        The group; None if no run is finished.
 
     Raises:
-        UserError: If a folder is broken, or holds a run with other settings.
+        UserError: If a run is broken or has other settings.
     """
     finished = {seed: run for seed, run in runs.items() if run.is_finished}
     if not finished:
@@ -129,42 +123,42 @@ def read_group(
 
 
 def _read(run: Run) -> FinishedRun:
-    """Read a run and check that it was trained with what its flags say."""
-    read, asked = read_run(run.folder), parse_config(run.flags)
-    for name, value in asked.record().items():
-        found = read.config.get(name)
+    """Read a run and check that it was trained with its flags."""
+    finished, expected = read_run(run.folder), parse_config(run.flags)
+    for name, value in expected.record().items():
+        found = finished.config.get(name)
         if name in run_only_keys() and name != "dataset":
             continue
-        if value is not None and _on_any_machine(value) != _on_any_machine(found):
+        if value is not None and _without_folder(value) != _without_folder(found):
             raise UserError(
-                f"{run.folder} was trained with {name} {found}, but {value} is asked for; "
-                "give another --runs-dir, or move the folder away."
+                f"{run.folder} was trained with {name} {found}; expected {value}: give another "
+                "--runs-dir, or move the folder away."
             )
-    return read
+    return finished
 
 
-def _on_any_machine(value: Any) -> Any:
-    """Return a setting, of a file the name alone: where the run was trained it lay elsewhere."""
+def _without_folder(value: Any) -> Any:
+    """Return a setting, without the folder of a file, which depends on the machine."""
     return Path(value).name if isinstance(value, str) else value
 
 
 def macro_f1_differences(
     ours: Sequence[Group], others: Sequence[Group]
 ) -> list[tuple[Group, Group, Difference]]:
-    """Return how much larger the test macro F1 of each of our groups is than that of each other.
+    """Return the difference of the test macro F1 of each of ``ours`` to each of ``others``.
 
-    Only the seeds that two losses share are compared, where they share any.
+    If two losses have common seeds, only these are compared.
 
     Args:
-        ours: The groups that the others are subtracted from.
-        others: At least one.
+        ours: The groups from which the others are subtracted.
+        others: The other groups, at least one.
 
     Returns:
-        A group of ours, another one and their difference, in this order.
+        Triples of one of ``ours``, one of ``others`` and their difference.
 
     Raises:
-        UserError: If two runs differ in their data, their split or their test images, or those of
-            one loss in more than their seed.
+        UserError: If two runs differ in their data, split or test images, or those of one loss in
+            more than their seed.
     """
     found = [
         (group, other, difference)

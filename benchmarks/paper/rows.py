@@ -1,4 +1,4 @@
-"""The rows of the reproduced tables, with the printed figures beside ours; all in percent."""
+"""The rows of the reproduced tables, ours and printed, in percent."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,10 +22,10 @@ PARTS = ("train", "validation", "test")
 
 
 def split_rows(data_dir: str) -> list[Row]:
-    """Return the rows of Table 1: the images of each part by our split, beside the printed ones.
+    """Return the rows of Table 1: the images of each part in our split and in the paper.
 
     Args:
-        data_dir: The folder of prepared datasets; one that is not there has no figures of ours.
+        data_dir: The folder of prepared datasets; others get no numbers of ours.
 
     Raises:
         UserError: If a prepared dataset is broken.
@@ -44,11 +44,11 @@ def split_rows(data_dir: str) -> list[Row]:
 
 
 def result_rows(dataset: str, model: str, groups: Sequence[Group]) -> list[Row]:
-    """Return the rows of Table 2, 3 or 4: a loss each, its figures with their intervals.
+    """Return the rows of Table 2, 3 or 4: the metrics of each loss with their intervals.
 
     Args:
         dataset: Name of the dataset.
-        model: Whose printed figures stand beside ours.
+        model: The model of the printed figures.
         groups: The finished runs of each loss.
     """
     rows = []
@@ -65,12 +65,12 @@ def result_rows(dataset: str, model: str, groups: Sequence[Group]) -> list[Row]:
 
 
 def printed_scores(dataset: str, model: str, group: Group) -> printed.Scores | None:
-    """Return the printed figures of a loss; of lmf only for the weights that they were printed of.
+    """Return the printed figures of a loss; for lmf only with the weights of the printed result.
 
     Args:
         dataset: Name of the dataset.
         model: Name of the model.
-        group: The runs that they stand beside.
+        group: The runs that are compared with them.
     """
     if group.weights not in (None, printed.best_weights()[dataset, model]):
         return None
@@ -80,13 +80,13 @@ def printed_scores(dataset: str, model: str, group: Group) -> printed.Scores | N
 def difference_rows(
     dataset: str, model: str, lmf: Sequence[Group], others: Sequence[Group]
 ) -> list[Row]:
-    """Return how much better LMF is than each loss, ours and printed, and what that is worth.
+    """Return the differences of LMF to each loss, ours and printed, with intervals and p-values.
 
     Args:
         dataset: Name of the dataset.
-        model: Whose printed figures stand beside ours, of LMF only for the printed weights.
+        model: The model of the printed figures.
         lmf: The runs of LMF, a group for each pair of weights, at least one.
-        others: Those of the other losses, at least one.
+        others: The runs of the other losses, at least one.
     """
     rows = []
     for group, other, ours in macro_f1_differences(lmf, others):
@@ -94,29 +94,29 @@ def difference_rows(
         row["over images"] = percent(ours.images, sign="+")
         row["p, Holm"] = f"{ours.p:.4f}"
         row["over seeds"] = "" if ours.seeds is None else percent(ours.seeds, sign="+")
-        row["0 is possible"] = _yes(ours.holds(0))
+        row["0 is possible"] = _yes(ours.contains(0))
         theirs = _printed_difference(dataset, model, group, other)
         row["printed"] = "" if theirs is None else f"{theirs:+.2f}"
-        row["printed is possible"] = "" if theirs is None else _yes(ours.holds(theirs / 100))
+        row["printed is possible"] = "" if theirs is None else _yes(ours.contains(theirs / 100))
         rows.append(row)
     return rows
 
 
 def _printed_difference(dataset: str, model: str, group: Group, other: Group) -> float | None:
-    first, second = (printed_scores(dataset, model, of) for of in (group, other))
+    first, second = (printed_scores(dataset, model, g) for g in (group, other))
     return None if first is None or second is None else first.macro_f1 - second.macro_f1
 
 
-def _yes(holds: bool) -> str:
-    return "yes" if holds else "no"
+def _yes(condition: bool) -> str:
+    return "yes" if condition else "no"
 
 
 def class_rows(dataset: str, model: str, groups: Sequence[Group]) -> list[Row]:
-    """Return the rows of Table 5: a class each, with the F1 of every loss.
+    """Return the rows of Table 5: the F1 of each class for every loss.
 
     Args:
         dataset: Name of the dataset.
-        model: Whose figures they are; only those of EfficientNetV2 are printed.
+        model: Name of the model; only figures of EfficientNetV2 are printed.
         groups: The finished runs of each loss, at least one.
     """
     recorded = next(iter(groups[0].runs.values())).dataset
@@ -136,7 +136,7 @@ def class_rows(dataset: str, model: str, groups: Sequence[Group]) -> list[Row]:
 
 
 def title(group: Group) -> str:
-    """Return what the paper calls the loss, with the weights of LMF."""
+    """Return the name of the loss in the paper, with the weights of LMF."""
     name = printed.LOSSES.get(group.loss, group.loss)
     return name if group.weights is None else "{} {:g},{:g}".format(name, *group.weights)
 

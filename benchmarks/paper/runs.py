@@ -1,8 +1,8 @@
-"""The runs behind a table: where they lie, and the workers that train what is missing.
+"""The runs of a table: their folders, and the workers that train missing runs.
 
-Any number of workers, on any number of machines that see one folder, may train the same runs at
-once. A run belongs to whom holds the lock of its folder; the lock goes with its holder, so the run
-of a worker that died is taken up by the next, where its last checkpoint left it.
+Any number of workers, on any number of machines with a common folder, may train the same runs at
+once. A worker holds the lock of the run that it trains. The lock is released when the worker dies,
+and the next worker resumes the run from its last checkpoint.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ TRAIN = (sys.executable, str(Path(__file__).parents[2] / "train.py"))
 """The command that trains."""
 
 POLL_SECONDS = 10.0
-"""How often a worker that has nothing left looks after the runs of others."""
+"""Seconds between two checks for runs that other workers have left unfinished."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Run:
     """One training of a table.
 
     Attributes:
-        name: What a person reads: loss, weights and seed.
-        folder: Its run folder.
-        flags: The words for ``train.py`` that say what is trained.
-        places: Those that say where its data lie, which depend on the machine.
+        name: Loss, weights and seed, for messages.
+        folder: The run folder.
+        flags: The flags of ``train.py`` that define the run.
+        places: The flags with folders, which depend on the machine.
     """
 
     name: str
@@ -44,18 +44,18 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether it was trained and tested."""
+        """Whether the run was trained and tested."""
         return (self.folder / "test.json").is_file()
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all runs of a table have in common.
+    """The common settings of all runs of a table.
 
     Attributes:
         dataset: Name of the dataset.
         model: Name of the model.
-        settings: Further words for ``train.py``.
+        settings: Further flags of ``train.py``.
         runs_dir: The folder of all runs.
         data_dir: The folder of prepared datasets.
     """
@@ -77,9 +77,9 @@ class Recipe:
         """Return the run of a loss with a seed.
 
         Args:
-            loss: A name that ``--loss`` takes.
+            loss: A name of ``--loss``.
             weights: Alpha and beta of "lmf"; None for another loss.
-            seed: Of the training; the split has its own.
+            seed: Seed of the training, not of the split.
         """
         flags = ["--dataset", self.dataset, "--model", self.model, "--split", "paper"]
         flags += [*self.settings, "--loss", loss]
@@ -98,20 +98,20 @@ class Recipe:
 
 
 def train_missing(runs: Sequence[Run], command: Sequence[str] = TRAIN) -> list[Run]:
-    """Train every run that is not finished, and return when all are or have failed.
+    """Train all unfinished runs; return when every run is finished or has failed.
 
-    A run that another worker holds is passed over, and looked at again at the end.
+    Runs of other workers are skipped, and checked again at the end.
 
     Args:
-        runs: The runs wanted.
-        command: Begins the command line that trains one.
+        runs: All runs.
+        command: The start of the command line of a run.
 
     Returns:
-        The runs that failed here; what they said stands above in the output.
+        The runs that failed here.
 
     Raises:
-        Interrupted: If a person ended a run; it is saved.
-        UserError: If the disk knows no locks.
+        Interrupted: If the user stopped a run; it is saved.
+        UserError: If the disk has no locks.
     """
     failed: list[Run] = []
     waiting = [run for run in runs if not run.is_finished]
@@ -121,7 +121,7 @@ def train_missing(runs: Sequence[Run], command: Sequence[str] = TRAIN) -> list[R
             with claim(run.folder) as lock:
                 if lock is None:
                     held.append(run)
-                # Another worker may have finished it since the last look.
+                # Another worker may have finished it since the last check.
                 elif not run.is_finished and not train(run, lock, command):
                     failed.append(run)
         if len(held) == len(waiting):
@@ -132,17 +132,17 @@ def train_missing(runs: Sequence[Run], command: Sequence[str] = TRAIN) -> list[R
 
 @contextlib.contextmanager
 def claim(folder: Path, *, wait: bool = False) -> Iterator[int | None]:
-    """Hold the right to write into a folder, if no one else does.
+    """Hold the lock of a run folder, if no other worker does.
 
     Args:
-        folder: Of a run; the folder above it is made.
-        wait: Until whoever holds it lets go.
+        folder: The run folder; its parent is made.
+        wait: Wait for the lock.
 
     Yields:
         The descriptor of the lock, or None if another worker holds it.
 
     Raises:
-        UserError: If the disk knows no locks.
+        UserError: If the disk has no locks.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_name(f".{folder.name}.lock"), "a") as file:
@@ -150,7 +150,7 @@ def claim(folder: Path, *, wait: bool = False) -> Iterator[int | None]:
 
 
 def _lock(descriptor: int, folder: Path, wait: bool) -> bool:
-    """Take the lock; return whether nobody else holds it."""
+    """Take the lock; return False if another process holds it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
@@ -164,34 +164,34 @@ def _lock(descriptor: int, folder: Path, wait: bool) -> bool:
 
 
 def train(run: Run, lock: int, command: Sequence[str] = TRAIN) -> bool:
-    """Start a run, or go on with it where it stopped.
+    """Start or resume a run.
 
     Args:
-        run: Not finished, and claimed.
-        lock: Descriptor of the claim. The training holds it too: should this worker be killed and
-            the training live on, nobody else may have the run.
-        command: Begins the command line that trains.
+        run: An unfinished run whose lock is held.
+        lock: The descriptor of the lock. The training inherits it, so the run stays locked if this
+            worker is killed and the training is not.
+        command: The start of the command line.
 
     Returns:
-        Whether it was trained and tested.
+        Whether the run was trained and tested.
 
     Raises:
-        Interrupted: If a person ended it.
+        Interrupted: If the user stopped the run.
     """
     words = [*command, *run.flags, *run.places, "--run-dir", str(run.folder)]
     if (run.folder / "config.json").is_file():
         words.append("--resume")
     elif run.folder.exists():
-        shutil.rmtree(run.folder)  # killed before it had begun
+        shutil.rmtree(run.folder)  # killed before it started
     print(f"{run.name}: {shlex.join(words)}", flush=True)
     with subprocess.Popen(words, pass_fds=(lock,)) as process:
         try:
             code = process.wait()
         except KeyboardInterrupt:
-            process.wait()  # the training got the same Ctrl-C: it saves, and then it ends
+            process.wait()  # the training got the same Ctrl-C, and saves before it exits
             raise
     if code == Interrupted.exit_code:
-        raise Interrupted(f"{run.name} was stopped; run the same command to go on with it.")
+        raise Interrupted(f"{run.name} was stopped; run the same command to continue it.")
     if code or not run.is_finished:
         print(f"{run.name} failed with exit code {code}", file=sys.stderr, flush=True)
     return run.is_finished

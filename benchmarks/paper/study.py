@@ -1,7 +1,7 @@
-"""The study of alpha and beta, which Optuna keeps and any number of workers take trials from.
+"""The Optuna study of alpha and beta, shared by any number of workers.
 
-A trial is alive as long as somebody holds the lock of its run. That holds for every storage of
-Optuna's, and lets a trial come back at once when its worker dies.
+A trial is alive while a worker holds the lock of its run. This works with every storage of Optuna,
+and a trial is available again as soon as its worker dies.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ Weights = tuple[float, float]
 
 @dataclass(frozen=True)
 class Taken:
-    """A trial that this worker took, with its run and the descriptor of the run's lock."""
+    """A trial of this worker, with its run and the descriptor of the run's lock."""
 
     trial: optuna.Trial
     run: Run
@@ -37,12 +37,12 @@ class Sweep:
     """The trials of a recipe with a seed."""
 
     def __init__(self, storage: str, recipe: Recipe, seed: int, grid: Sequence[Weights]) -> None:
-        """Open the study, or begin it.
+        """Open or create the study.
 
         Args:
-            storage: The address of a database, or the path of a journal.
-            recipe: What all runs have in common.
-            seed: Of the training.
+            storage: The URL of a database, or the path of a journal.
+            recipe: The common settings of all runs.
+            seed: Seed of the training.
             grid: The weights to try, each once.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -59,21 +59,21 @@ class Sweep:
         return self._recipe.run("lmf", weights, self._seed)
 
     def scores(self) -> dict[Weights, float]:
-        """Return the best validation macro F1 of every pair that is told, in order of the grid."""
+        """Return the best validation macro F1 of every completed pair, in the order of the grid."""
         told = self._trials(TrialState.COMPLETE)
         found = {_weights(trial.params): trial.values[0] for trial in told}
         return {weights: found[weights] for weights in self._grid if weights in found}
 
     def work(self, command: Sequence[str] = runs.TRAIN) -> None:
-        """Take trials until every one is told, by this worker or another.
+        """Take trials until all are completed, by this worker or another.
 
-        A pair whose run failed before is tried again; a run that fails now is not.
+        A pair whose run failed in an earlier call is tried again.
 
         Args:
-            command: Begins the command line that trains one run.
+            command: The start of the command line of a run.
 
         Raises:
-            Interrupted: If a person ended a run; it is saved, and its trial comes back.
+            Interrupted: If the user stopped a run; it is saved, and its trial is available again.
         """
         with claim(self._lock, wait=True):
             known = self._trials(TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
@@ -99,13 +99,13 @@ class Sweep:
 
     @contextlib.contextmanager
     def take(self) -> Iterator[Taken | None]:
-        """Take the next trial and hold its run.
+        """Take the next trial and hold the lock of its run.
 
         Yields:
-            The trial; None if none waits.
+            The trial; None if none is waiting.
         """
         with contextlib.ExitStack() as held:
-            # One worker at a time, so that a trial that runs is held, or its worker is dead.
+            # One worker at a time: then a running trial without a lock has lost its worker.
             with claim(self._lock, wait=True):
                 self._bring_back_dead()
                 trial = self._next_trial()
@@ -121,7 +121,7 @@ class Sweep:
 
     def _next_trial(self) -> optuna.Trial | None:
         if not self._trials(TrialState.WAITING):
-            return None  # asked now, Optuna would make weights up
+            return None  # Optuna would sample new weights
         numbers = [number for weights in self._grid for number in weights]
         distribution = FloatDistribution(min(numbers), max(numbers))
         return self.study.ask({"alpha": distribution, "beta": distribution})

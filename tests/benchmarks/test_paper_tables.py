@@ -81,12 +81,12 @@ def test_equal_predictions_differ_by_nothing_and_poor_ones_by_much(three_seeds):
     (_, _, same), (_, _, poor) = macro_f1_differences([lmf], others)
     assert same.seeds == Interval(0, 0, 0)
     assert same.images.value == 0
-    assert same.holds(0)
+    assert same.contains(0)
     assert same.p == 1
     expected = lmf.score("macro_f1").value - others[1].score("macro_f1").value
     assert poor.images.value == pytest.approx(expected)
     assert poor.images.value > 0.2
-    assert not poor.holds(0)
+    assert not poor.contains(0)
     assert poor.p < 0.01
     rows = difference_rows(*HAM, [lmf], others)
     assert [row["0 is possible"] for row in rows] == ["yes", "no"]

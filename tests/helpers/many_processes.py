@@ -162,7 +162,7 @@ def _train(part: Part, config: Any, programs: dict[str, Any]) -> None:
     jax.config.update("jax_enable_x64", part.precision == "float64")
     going_on = (part.run_dir / "checkpoints").exists()
     config = config.replace(run_dir=str(part.run_dir), resume=going_on)
-    object.__setattr__(config, "precision", part.precision)  # the flag does not offer float64
+    object.__setattr__(config.model, "precision", part.precision)  # the flag does not offer float64
     rows = np.arange(TRAINING + VALIDATION)
     share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     share["batch_size"] = config.training.batch_size
