@@ -21,7 +21,7 @@ NOTE = "No test images of red: n/a, counted as 0 in macro precision"
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
-    """A list of images whose test part has one of blue, three of green and none of red."""
+    """Return a list of images with one blue, three green and no red test images."""
     root = tmp_path_factory.mktemp("my images")
     draw_images(root / "images", (16, 16, 16))
     rows = [

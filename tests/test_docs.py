@@ -235,7 +235,7 @@ def test_the_data_are_prepared_where_the_run_looks_for_them(page):
 
 @pytest.fixture
 def machine(tmp_path):
-    """A home with a checkout, and programs that write down how they were called."""
+    """Return a home with a checkout, and programs that record their calls."""
     (tmp_path / "lmf-jax/.venv/bin").mkdir(parents=True)
     (tmp_path / "lmf-jax/.venv/bin/activate").touch()
     programs = tmp_path / "programs"
@@ -280,8 +280,8 @@ def test_a_script_resumes_where_there_is_a_run_and_only_there(name, machine):
     first, second = [parse_config(line.split("train.py ")[1].split()) for line in lines]
     assert (first.run.resume, second.run.resume) == (False, True)
     assert first.run.run_dir == second.run.run_dir == str(machine / "runs/ham-lmf")
-    assert (first.distributed, second.distributed) == ("auto", "auto")
-    assert first.beta == (0.5 if flags else 1.0)
+    assert (first.run.distributed, second.run.distributed) == ("auto", "auto")
+    assert first.loss.beta == (0.5 if flags else 1.0)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def made_up_model(config, variables=MappingProxyType({})):
 
 
 def square(place):
-    """A mask of a quarter of the image, or of nothing."""
+    """Return a mask of a quarter of the image, or an empty one."""
     mask = np.zeros((SIDE, SIDE), bool)
     if place is not None:
         row, column = place

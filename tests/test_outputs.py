@@ -35,7 +35,7 @@ def run_script(*words):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A run of classes whose names hold what names of pictures hold, and one of masks."""
+    """Return a run with class names that look like file names, and one with masks."""
     root = tmp_path_factory.mktemp("outputs")
     draw_images(root / "images", (30, 20, 20))
     for name, new in {"red": "b-c", "green": "c", "blue": LONG}.items():

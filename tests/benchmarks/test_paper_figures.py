@@ -23,7 +23,7 @@ def tables(macro_f1, model="resnet50"):
 
 
 def error_bars(axes):
-    """The middle of each error bar, and its two ends, by the label of the series."""
+    """Return the middle and the ends of each error bar, by the label of the series."""
     bars = {}
     for container in axes.containers:
         if isinstance(container, ErrorbarContainer):
@@ -75,7 +75,7 @@ def test_what_is_no_result_is_named(tmp_path, content, reason):
     path = tmp_path / "result.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(UserError, match=rf"result.json is no result \(.*{reason}"):
+    with pytest.raises(UserError, match=rf"result.json is not a result \(.*{reason}"):
         read_result(path)
 
 

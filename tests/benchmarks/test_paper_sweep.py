@@ -56,7 +56,7 @@ sweep.work((sys.executable, str(top / "trainer.py")))
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """The runs that the stand-in for training hands out, the second with the best validation."""
+    """Return the runs of the fake training, the second with the best validation."""
     folder = tmp_path_factory.mktemp("made")
     recipe = Recipe("ham10000", "resnet50", (), folder, "data")
     for weights, validation in zip(POINTS, (0.5, 0.7, 0.6), strict=True):

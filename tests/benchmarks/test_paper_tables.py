@@ -170,7 +170,7 @@ def test_a_run_with_other_settings_is_refused(tmp_path):
     trained = json.loads(path.read_text())
     trained["config"]["loss"] = "focal"
     path.write_text(json.dumps(trained))
-    with pytest.raises(UserError, match=r"was trained with loss focal, but ce is asked for"):
+    with pytest.raises(UserError, match=r"was trained with loss focal; expected ce"):
         read_group("ce", None, {0: asked})
 
 

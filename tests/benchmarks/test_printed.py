@@ -81,7 +81,7 @@ def test_every_class_f1_is_a_ratio_of_counts_but_where_it_is_listed():
 
 
 def supports(train):
-    """The test images that a class with so many training images can have."""
+    """Return the possible numbers of test images of a class, given its training images."""
     totals = range(train, 2 * train)
     held_out = {total: (15 * total + 50) // 100 for total in totals}
     return {held_out[total] for total in totals if total - 2 * held_out[total] == train}

@@ -15,13 +15,13 @@ NOT_TRAINED = {
 
 
 def settings(options, loss="ce", weights=None):
-    """The resolved settings of a run, as its config.json has them."""
+    """Return the resolved settings of a run by their keys in config.json."""
     flags = options.recipe.run(loss, weights, 0).flags
     return parse_config(flags).resolve(default_settings(options.dataset)).record()
 
 
 def named(differences):
-    """The settings that differ, but for what always does."""
+    """Return the settings that differ, without the constant differences."""
     assert set(ALWAYS) <= set(differences)
     return [sentence.split(":")[0] for sentence in differences if sentence not in ALWAYS]
 

@@ -24,7 +24,7 @@ COUNTS = (60, 30, 20)
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny():
-    """Runs of this module, and whoever reads them, build the tiny model."""
+    """Replace the model by a tiny one."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (classification, classifier):
             patch.setattr(module, "create_model", lambda name, **settings: tiny_model(**settings))

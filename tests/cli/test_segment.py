@@ -32,7 +32,7 @@ VOLUMES = ["--patch-size", "8", "16", "16", "--batch-size", "4", "--augment", "m
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny():
-    """Runs of this module build the tiny model."""
+    """Replace the model by a tiny one."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (segmentation, segmenter):
             patch.setattr(module, "create_model", lambda name, **settings: tiny_unet(**settings))
@@ -41,7 +41,7 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    """Prepared volumes; the images are prepared on first use."""
+    """Return the folder of prepared volumes; images are prepared on first use."""
     root = tmp_path_factory.mktemp("segment")
     for name, make in (("kits19", make_kits19), ("brats20", make_brats20)):
         prepare_volumes(name, make(root / "raw" / name), root / "data")
@@ -71,7 +71,7 @@ RUNS["brats20"] += ["--dataset", "brats20", "--schedule", "plateau", "--decay-ep
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, data_dir):
-    """A finished run on each dataset."""
+    """Return a finished run on each dataset."""
     root = tmp_path_factory.mktemp("whole")
     for name, words in RUNS.items():
         assert train(root / name, data_dir, *words) == 0

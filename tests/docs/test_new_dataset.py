@@ -37,7 +37,7 @@ def mydata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 def raw_dir(tmp_path: Path) -> Path:
-    """A download of 40 images of 20 patients."""
+    """Return a download of 40 images of 20 patients."""
     folder = tmp_path / "raw"
     (folder / "images").mkdir(parents=True)
     lines = ["image,class,patient"]

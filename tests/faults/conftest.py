@@ -12,7 +12,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def whole(data_dir, tmp_path_factory):
-    """The folder of a run of one process that nothing happened to."""
+    """Return the folder of an uninterrupted run of one process."""
     run_dir = tmp_path_factory.mktemp("runs") / "whole"
     run_to_the_end(run_dir, data_dir, *EPOCHS)
     return run_dir

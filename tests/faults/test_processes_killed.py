@@ -13,7 +13,7 @@ EPOCHS = ("--epochs", "2")
 
 @pytest.fixture(scope="module")
 def whole(data_dir, tmp_path_factory):
-    """The folder of a run of two processes that nothing happened to."""
+    """Return the folder of an uninterrupted run of two processes."""
     run_dir = tmp_path_factory.mktemp("runs") / "whole"
     both_to_the_end(run_dir, data_dir)
     return run_dir

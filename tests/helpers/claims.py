@@ -89,7 +89,7 @@ def printed_macro_f1(name, weights):
 
 
 def paper_table():
-    """The two reproductions on HAM10000 beside the printed figures."""
+    """Return the two reproductions on HAM10000 and the printed figures."""
     found = [["loss", "64 pixels", "less CE", "224 pixels", "less CE", "in the paper", "less CE"]]
     for title, (name, row_name, weights) in PAPER_ROWS.items():
         row = [title]
@@ -207,7 +207,7 @@ def modelled_table():
 
 
 def rounding_table():
-    """The span of macro F1 over perturbed copies of a run and over seeds."""
+    """Return the span of macro F1 over perturbed copies of a run and over seeds."""
     parts = [f"{part} macro F1" for part in ("validation", "test")]
     rows = result("rounding-cpu-*.json")["rows"]
     copies = [row for row in rows if row["copy"]]

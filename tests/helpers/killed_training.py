@@ -75,7 +75,7 @@ def start(run_dir: Path, data_dir: Path, *flags: str) -> Training:
 
 
 def start_together(run_dir: Path, data_dir: Path, processes: int, *flags: str) -> list[Training]:
-    """Start so many processes that train one run."""
+    """Start several processes that train one run."""
     size = () if "--patch-size" in flags else IMAGE_SIZE
     words = ["--run-dir", str(run_dir), "--data-dir", str(data_dir), *size, *SETTINGS, *flags]
     words += ["--resume"] if (run_dir / "config.json").exists() else []
@@ -100,6 +100,7 @@ def _train(words: list[str], started: Path, output: Path) -> None:
     import jax
 
     import train
+    from lmf_jax.cli.tasks import classification as tasks
     from lmf_jax.inference import segmenter
     from lmf_jax.training import classification, segmentation
     from lmf_jax.training.progress import Progress
@@ -111,8 +112,8 @@ def _train(words: list[str], started: Path, output: Path) -> None:
     classification.create_model = lambda name, **settings: tiny_model(**settings)
     for module in (segmentation, segmenter):
         module.create_model = lambda name, **settings: tiny_unet(**settings)
-    # They take half of the time, and are drawn from the files that are compared.
-    train.explain_mistakes = lambda *_: None
+    # These take half of the time, and are made from the files that are compared.
+    tasks.explain_mistakes = lambda *_: None
     train.write_report = lambda run_dir: f"{run_dir}, left out"
     add = Progress.add
 

@@ -24,7 +24,7 @@ def tiny_model(
     remat: bool = False,
     freeze_backbone: bool = False,
 ) -> Classifier:
-    """A ResNet of one bottleneck with dropout: every kind of layer that devices share."""
+    """Return a ResNet of one bottleneck with dropout: it has all layers that devices share."""
     backbone = ResNet((1,), width=4, dtype=dtype, axis_name=axis_name, remat=remat)
     initialiser = jax.nn.initializers.normal(0.1)
     linear = LinearHead(num_classes, initialiser, initialiser, parameter_dtype(dtype))
@@ -47,6 +47,6 @@ def random_batch(seed: int, size: int) -> dict[str, np.ndarray]:
 
 
 def tiny_unet(*, spatial_dims: SpatialDims, axis_name: str | None = None, **settings: Any) -> UNet:
-    """A U-Net of two levels, for sides of more than four."""
+    """Return a U-Net of two levels, for sides of more than four."""
     del axis_name  # nothing of it crosses devices
     return UNet(spatial_dims=spatial_dims, features=4, depth=2, **settings)

@@ -82,7 +82,7 @@ def batch(size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 def spread(share, devices):
-    """The function on so many devices, each with its rows; what it returns, stacked."""
+    """Run a function on several devices, each with its rows, and return the stacked results."""
     spec = PartitionSpec("batch")
     mapped = jax.shard_map(
         lambda *x: jax.tree.map(lambda leaf: leaf[None], share(*x)),

@@ -21,7 +21,7 @@ Outputs = dict[str, np.ndarray]
 
 
 def _generator(name: str) -> np.random.RandomState:
-    """A generator whose stream numpy has frozen."""
+    """Return a generator with a stream that NumPy has frozen."""
     return np.random.RandomState(zlib.crc32(name.encode()))
 
 
@@ -47,7 +47,7 @@ def seeded_images(size: tuple[int, int]) -> np.ndarray:
 
 
 def seeded_cotangent() -> np.ndarray:
-    """The gradient of the test's loss with respect to the logits."""
+    """Return the gradient of the loss of the test with respect to the logits."""
     return _generator("cotangent").normal(0, 1, (2, NUM_CLASSES))
 
 
@@ -106,7 +106,7 @@ def _torchvision_model(name: str):
 
 
 def extract(outputs: Mapping[str, np.ndarray]) -> Outputs:
-    """The part of the outputs that is stored: logits, pixels of the gradients, checksums."""
+    """Return the stored part of the outputs: logits, pixels of the gradients, checksums."""
     extracted = {key: value for key, value in outputs.items() if key.endswith("logits")}
     for key, value in outputs.items():
         if key.endswith("gradient"):
@@ -118,13 +118,13 @@ def extract(outputs: Mapping[str, np.ndarray]) -> Outputs:
 
 
 def checksum(values: np.ndarray) -> np.ndarray:
-    """A sum with alternating weights, so that no two entries can be exchanged unnoticed."""
+    """Return a sum with varying weights, which detects exchanged entries."""
     flat = np.asarray(values, np.float64).ravel()
     return np.cos(np.arange(flat.size)) @ flat
 
 
 def main() -> None:
-    """Writes the golden files."""
+    """Write the golden files."""
     GOLDEN.mkdir(exist_ok=True)
     for name in MODELS:
         golden = {

@@ -48,7 +48,7 @@ def seeded_variables(name: str) -> dict:
 
 @functools.cache
 def our_outputs(name: str, size: tuple[int, int]) -> Outputs:
-    """The counterpart of `make_golden.torchvision_outputs`; the statistics have torch's names."""
+    """Return the counterpart of ``make_golden.torchvision_outputs``, with torch's names."""
     weights = seeded_variables(name)
     images = make_golden.seeded_images(size)
     single = jax.tree.map(np.float32, weights)
@@ -89,7 +89,7 @@ def under_torch_names(name: str, batch_stats) -> Outputs:
 
 @functools.cache
 def torch_names_of_statistics(name: str) -> dict[tuple[str, ...], str]:
-    """Finds each leaf's name by sending the place of the name through `from_torchvision`."""
+    """Find the name of each leaf by converting indices with ``from_torchvision``."""
     shapes = stored_shapes(name)
     places = {key: np.full(shape, place) for place, (key, shape) in enumerate(shapes.items())}
     leaves = flatten_dict(from_torchvision(name, places)["batch_stats"])

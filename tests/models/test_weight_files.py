@@ -36,7 +36,7 @@ TENSORS = {f"{layer}/{name}": x for layer, ws in KERAS.items() for name, x in ws
 
 
 def write_keras(path, group=None):
-    """The layout of Keras' `save_weights`; its old names say nothing, and the order does."""
+    """Write the layout of Keras' ``save_weights``, where the order identifies the layers."""
     with h5py.File(path, "w") as file:
         root = file if group is None else file.create_group(group)
         root.attrs["layer_names"] = [layer.encode() for layer in KERAS]
@@ -109,7 +109,7 @@ def test_a_pickle_needs_torch(tmp_path, monkeypatch):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """A server of this machine that has the file, of made-up bytes, under a fitting name."""
+    """Serve a file of random bytes with a matching name from this machine."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     content = b"made-up weights"
     name = f"resnet50-{hashlib.sha256(content).hexdigest()[:8]}.pth"
@@ -192,7 +192,7 @@ def test_weights_are_known_by_their_content(tmp_path, monkeypatch):
 
 
 def keras_layer(path, fill):
-    """A file with a single layer, whose kernel is filled in."""
+    """Write a file with a single layer of a constant kernel."""
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [b"conv1"]
         layer = file.create_group("conv1")

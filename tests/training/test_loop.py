@@ -99,7 +99,7 @@ def rows(folder: Path):
 
 
 def assert_same_state(folder: Path, other: Path, program):
-    """The newest checkpoints are equal: the optimizer's state and the place in the input too."""
+    """Assert that the newest checkpoints are equal, with optimizer state and input position."""
     newest = []
     for checkpoints in (folder / "checkpoints", other / "checkpoints"):
         settings = program.settings.normalization, program.score

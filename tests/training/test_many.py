@@ -71,7 +71,7 @@ def test_any_devices_and_processes_train_alike_and_go_on_where_others_stopped(
 
 
 def parts_of(name, folder):
-    """What a setup does: its own runs, those that it saves for others, and those of others."""
+    """Return the runs of a setup: its own, those saved for others, and those of others."""
     parts = {
         (name, "float32"): Part(folder / f"{name}-float32", "float32", 3),
         (name, "float64"): Part(folder / f"{name}-float64", "float64"),
@@ -88,7 +88,7 @@ def parts_of(name, folder):
 
 
 def comparisons(curves):
-    """What has to be alike: two curves, the steps to compare, and the tolerance."""
+    """Return the comparisons: two curves, the steps to compare, and the tolerance."""
     pairs = {}
     for name in sorted(SETUPS.keys() - {"1 device"}):
         first = (curves[name, "float32"], curves["1 device", "float32"], [1])
@@ -104,7 +104,7 @@ def comparisons(curves):
 
 
 def at(steps, curve):
-    """What was found at these steps."""
+    """Return the values at these steps."""
     chosen = {name: values[np.isin(curve["step"], steps)] for name, values in curve.items()}
     np.testing.assert_array_equal(chosen["step"], steps)
     return chosen
@@ -121,6 +121,6 @@ def largest_differences(actual, expected):
 
 
 def metrics(run_dir):
-    """The figures of both validations."""
+    """Return the metrics of both validations."""
     lines = (run_dir / "metrics.jsonl").read_text().splitlines()
     return [list(json.loads(line).values()) for line in lines]

@@ -26,7 +26,7 @@ def batch(step):
 
 
 def trained(name, dtype, steps):
-    """The states after so many steps on one device and on two."""
+    """Return the states after a number of steps on one device and on two."""
     settings = StepSettings(steps_per_epoch=13, total_steps=390, seed=0, dtype=dtype)
     optimizer = make_optimizer("adamw", lambda step: 1e-3, weight_decay=5e-4)
     model = create_tiny_model(name, dtype=dtype, axis_name=AXIS)

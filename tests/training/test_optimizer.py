@@ -104,7 +104,7 @@ def test_the_share_of_a_plateau_scales_the_update():
 
 
 def rates_around_decays(periods, decay_factor):
-    """The rates, under ``jit``, one update before and at the first three decays: ``[P, 6]``."""
+    """Return the rates under jit one update before and at the first three decays, ``[P, 6]``."""
     schedules = [
         step_decay(1e-4, decay_epochs=e, decay_factor=decay_factor, steps_per_epoch=n)
         for e, n in periods

@@ -104,7 +104,7 @@ def test_number_of_parameters(dims):
 
 
 def torch_unet(torch, dims):
-    """The same architecture, written as users of PyTorch write it."""
+    """Return the same architecture in typical PyTorch."""
     nn = torch.nn
     conv, up, norm, pool = {
         2: (nn.Conv2d, nn.ConvTranspose2d, nn.InstanceNorm2d, nn.MaxPool2d),
