@@ -61,12 +61,6 @@ def replicate(variables: Variables) -> Variables:
     return jax.device_put(variables, replicated_sharding())
 
 
-def divisible_batch_size(batch_size: int) -> int:
-    """Return a batch size, rounded up to a multiple of the number of devices."""
-    devices = jax.device_count()
-    return math.ceil(batch_size / devices) * devices
-
-
 def replicated_sharding() -> NamedSharding:
     """Return the sharding that replicates an array on all devices of this process."""
     return NamedSharding(_local_mesh(), PartitionSpec())
