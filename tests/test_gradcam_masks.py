@@ -37,7 +37,7 @@ NAMES = ("red", "green", "blue")
 
 
 class Colours(nn.Module):
-    """The mean colour of every 4x4 pixels: the class of a colour has its heat where it is."""
+    """The mean color of every 4x4 pixels: the class of a color has its heat where it is."""
 
     @nn.compact
     def __call__(self, images, train):
@@ -62,7 +62,7 @@ def square(place):
     return mask
 
 
-def coloured(labels, place=(0, 0)):
+def colored(labels, place=(0, 0)):
     images = np.zeros((len(labels), SIDE, SIDE, 3), np.uint8)
     for image, label in zip(images, labels, strict=True):
         image[square(place), label] = 200
@@ -72,7 +72,7 @@ def coloured(labels, place=(0, 0)):
 def made_up_run(labels, name="ce", predictions=None, groups=None):
     labels = np.asarray(labels)
     predictions = labels if predictions is None else np.asarray(predictions)
-    config = Config.of(image_size=SIDE, loss="ce")
+    config = Config.of(image_size=SIDE, loss="ce").resolve({})
     params = {"head": {"kernel": jnp.eye(3), "bias": jnp.zeros(3)}}
     finished = SimpleNamespace(
         ids=np.array([f"image_{i}" for i in range(len(labels))]),
@@ -83,14 +83,14 @@ def made_up_run(labels, name="ce", predictions=None, groups=None):
     trained = made_up_model(config, {"params": params})
     # The test part is the second half of the dataset, backwards.
     rows = np.arange(len(labels))[::-1] + len(labels)
-    images = np.concatenate([np.zeros_like(coloured(labels)), coloured(labels[::-1])])
+    images = np.concatenate([np.zeros_like(colored(labels)), colored(labels[::-1])])
     return OpenedRun(name, trained, finished, images, rows)
 
 
 def write_masks(folder, places):
     for i, place in enumerate(places):
-        grey = np.where(square(place), 200, 0).astype(np.uint8)
-        Image.fromarray(grey).save(folder / f"image_{i}_segmentation.png")
+        gray = np.where(square(place), 200, 0).astype(np.uint8)
+        Image.fromarray(gray).save(folder / f"image_{i}_segmentation.png")
     return folder
 
 
@@ -135,8 +135,8 @@ def test_any_number_of_images_has_its_heat():
 
 
 def test_masks_are_squeezed_as_images_are_and_cut_at_the_middle(tmp_path):
-    grey = np.array([[0, 127, 128, 255], [255, 255, 0, 0]], np.uint8)
-    Image.fromarray(grey.repeat(3, 0).repeat(3, 1)).save(tmp_path / "a_segmentation.png")
+    gray = np.array([[0, 127, 128, 255], [255, 255, 0, 0]], np.uint8)
+    Image.fromarray(gray.repeat(3, 0).repeat(3, 1)).save(tmp_path / "a_segmentation.png")
     stripes = np.tile(np.array([0, 255, 0], np.uint8), (12, 4))
     Image.fromarray(stripes).save(tmp_path / "b_segmentation.png")
     mask, striped = read_masks(tmp_path, np.array(["a", "b"]), 4)
@@ -230,9 +230,9 @@ def test_figure_has_a_column_for_each_run(tmp_path):
     assert [axes.get_title() for axes in first] == ["red", "red 0.82", "red 0.82"]
     assert [axes.get_title() for axes in second] == ["green", "green 0.82", "✗ blue 0.82"]
     assert [axes.get_ylabel() for axes in (first[0], second[0])] == ["image_0", "image_1"]
-    np.testing.assert_array_equal(second[0].images[0].get_array(), coloured([1])[0])
+    np.testing.assert_array_equal(second[0].images[0].get_array(), colored([1])[0])
     (heat,) = resize_heat(heat_of(runs[0], np.array([1])), SIDE, SIDE)
-    expected = overlay(coloured([1])[0], np.asarray(heat))
+    expected = overlay(colored([1])[0], np.asarray(heat))
     np.testing.assert_array_equal(second[1].images[0].get_array(), expected)
     assert all(axes.collections for axes in (*first, *second))
 

@@ -1,4 +1,4 @@
-"""What start-up changes in the process that trains."""
+"""Initialization of the process that trains."""
 
 import platform
 import subprocess

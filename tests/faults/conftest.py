@@ -1,4 +1,4 @@
-"""What the faults are compared with."""
+"""The uninterrupted runs that runs with faults are compared with."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A folder per class of small images, each class with a colour of its own."""
+"""Small images in a folder per class, one color per class."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def draw_images(folder: Path, counts: tuple[int, int, int], seed: int = 0) -> Path:
-    """So many red, green and blue images of 16x12 pixels; returns the folder."""
+    """Draw red, green and blue images of 16x12 pixels and return the folder."""
     rng = np.random.default_rng(seed)
     for label, (name, count) in enumerate(zip(("red", "green", "blue"), counts, strict=True)):
         (folder / name).mkdir(parents=True)

@@ -26,7 +26,7 @@ from tests.helpers.tiny_training import tiny_model
 
 SIDE = 16
 NONSENSE = re.compile(r"[-\N{MINUS SIGN}]0(?:\.0+)?(?![.\d])|\b(?i:nan|inf|infinity)\b|\bNone\b")
-"""What no report, figure or terminal shows; of numbers, a zero with a minus."""
+"""Texts that no report, figure or terminal may show, such as a negative zero."""
 
 LONG_NAMES = (
     "Actinic keratoses and intraepithelial carcinoma (Bowen's disease), also of the lower lip",

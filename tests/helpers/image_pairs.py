@@ -30,7 +30,7 @@ def draw_mask(path: Path, number: int, num_classes: int = 2, white: int = 1) -> 
 
 
 def draw_pairs(folder: Path, count: int, ending: str = "", **options) -> str:
-    """Draw so many images and masks; returns the name of the dataset."""
+    """Draw images and masks and return the name of the dataset."""
     for number in range(count):
         draw_image(folder / "images" / f"{number:02d}.png", number)
         draw_mask(folder / "masks" / f"{number:02d}{ending}.png", number, **options)

@@ -52,7 +52,7 @@ class Part:
 
 
 def run(processes: int, devices: int, parts: list[Part], output: Path, map_step: Callable) -> None:
-    """Train with so many processes on so many devices in all, one part after the other.
+    """Train with this number of processes and devices, one part after the other.
 
     ``map_step`` is what maps a step over devices. No process outlives this call.
     """

@@ -6,7 +6,7 @@ from importlib.metadata import version
 QUICK_EMITTERS = "--xla_cpu_parallel_codegen_split_count=1"
 
 FEW_PASSES = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-"""What ``jax_disable_most_optimizations`` sets, which a test can turn off for its own programs."""
+"""The flags of ``jax_disable_most_optimizations``; a test can turn them off for its programs."""
 
 AS_RELEASED = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
 """Options that compile a program as a user's: for one that runs for longer than it compiles."""

@@ -26,8 +26,8 @@ def tiny_model(
 ) -> Classifier:
     """Return a ResNet of one bottleneck with dropout: it has all layers that devices share."""
     backbone = ResNet((1,), width=4, dtype=dtype, axis_name=axis_name, remat=remat)
-    initialiser = jax.nn.initializers.normal(0.1)
-    linear = LinearHead(num_classes, initialiser, initialiser, parameter_dtype(dtype))
+    initializer = jax.nn.initializers.normal(0.1)
+    linear = LinearHead(num_classes, initializer, initializer, parameter_dtype(dtype))
     return Classifier(
         backbone,
         linear,

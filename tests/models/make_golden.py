@@ -1,4 +1,4 @@
-"""What torchvision's models compute from seeded weights, and the script that stores it.
+"""Golden outputs of torchvision's models with seeded weights, and the script that stores them.
 
 `python -m tests.models.make_golden` needs torch and torchvision and writes `golden/<model>.npz`.
 The weights are not stored: each tensor is drawn from a generator whose seed is the CRC-32 of its

@@ -1,4 +1,4 @@
-"""What the figure of the class distribution shows, read from its artists, and its file."""
+"""The figure of the class distribution, read from its artists, and its file."""
 
 from pathlib import Path
 

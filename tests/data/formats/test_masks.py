@@ -45,7 +45,7 @@ CLASS_MASKS = {
 
 
 @pytest.mark.parametrize("encoded", CLASS_MASKS.values(), ids=CLASS_MASKS.keys())
-def test_class_ids_are_the_greys_or_the_indices(encoded: bytes) -> None:
+def test_class_ids_are_the_grays_or_the_indices(encoded: bytes) -> None:
     values = read_mask(encoded)
     assert values.dtype == np.uint8
     np.testing.assert_array_equal(class_ids(values, 4), CLASSES)

@@ -52,11 +52,11 @@ def test_an_image_is_visible_below_its_heat():
 
 
 def test_more_heat_is_brighter_on_any_dark_or_middle_image():
-    for grey in (0, 60, 120):
-        shown = overlay(np.full((SIZE, SIZE, 3), grey, np.uint8), RAMP)[0]
+    for gray in (0, 60, 120):
+        shown = overlay(np.full((SIZE, SIZE, 3), gray, np.uint8), RAMP)[0]
         change = np.linalg.norm(np.diff(shown.astype(int), axis=0), axis=1)
-        assert change.min() > 0, grey
-        assert lightness(shown[-1]) > lightness(shown[0]) + 0.1, grey
+        assert change.min() > 0, gray
+        assert lightness(shown[-1]) > lightness(shown[0]) + 0.1, gray
 
 
 def test_heat_of_another_size_is_refused(monkeypatch):
