@@ -1,4 +1,4 @@
-"""What tests run under: four forced CPU devices, strict promotion, quick and cached compilation."""
+"""The setup of tests: four forced CPU devices, strict promotion, quick and cached compilation."""
 
 import gc
 import os
@@ -15,7 +15,7 @@ os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), "lmf-jax-test-compilations")
 )
-# The small programs too, which every run of train.py compiles anew.
+# Small programs too, which every run of train.py compiles again.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 # Most tests compile for longer than they run; those that do not ask for fast programs themselves.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")

@@ -1,4 +1,4 @@
-"""Every figure that the documents give for a result is that of a file in ``benchmarks/results``."""
+"""Every result in the documents equals that of a file in ``benchmarks/results``."""
 
 import re
 import tempfile

@@ -1,4 +1,4 @@
-"""``train.py`` and what comes after it, where a class has no image in the test."""
+"""``train.py`` and the commands on its run, with a class without test images."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""The commands of the pages: parsed by what will parse them, and the scripts and examples run."""
+"""The commands, scripts and examples of the pages are parsed and run."""
 
 import importlib
 import os

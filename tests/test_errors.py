@@ -1,4 +1,4 @@
-"""What a person is told is one line that a terminal shows, whatever stood in a file."""
+"""An error is one printable line, whatever a file contains."""
 
 import errno
 import io

@@ -1,4 +1,4 @@
-"""The benchmark of heat against masks, on made-up images whose reasons are known."""
+"""The benchmark of Grad-CAM against masks, on synthetic images with known evidence."""
 
 from types import MappingProxyType, SimpleNamespace
 

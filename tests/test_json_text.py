@@ -1,4 +1,4 @@
-"""JSON from outside is parsed or refused, by one kind of error."""
+"""Untrusted JSON is parsed, or refused by ``ValueError``."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Arrays are read as NumPy wrote them, and nothing that is only announced; see test_medmnist."""
+"""Arrays are read as NumPy wrote them, without trust in their headers; see test_medmnist."""
 
 import io
 import tracemalloc

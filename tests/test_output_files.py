@@ -1,4 +1,4 @@
-"""Names of output files: unique on every disk, never those of an input."""
+"""Names of output files are unique on every file system, and never those of an input."""
 
 import os
 import unicodedata

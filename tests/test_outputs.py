@@ -1,4 +1,4 @@
-"""``predict`` and ``explain`` never replace a file that is read, nor two results by one."""
+"""``predict`` and ``explain`` never replace an input, nor one result by another."""
 
 import csv
 import os

@@ -1,4 +1,4 @@
-"""The TPU compiler's figures, and what is modelled from them, against counts by hand."""
+"""The figures of the TPU compiler and of the roofline model against counts by hand."""
 
 import importlib.util
 import re

@@ -22,8 +22,8 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def own_images(tmp_path_factory):
-    """Three classes of 200, 60 and 20 images, each with a colour of its own."""
-    return draw_images(tmp_path_factory.mktemp("own") / "three colours", (200, 60, 20))
+    """Return three classes of 200, 60 and 20 images, each with another color."""
+    return draw_images(tmp_path_factory.mktemp("own") / "three colors", (200, 60, 20))
 
 
 def test_the_default_trains_tests_and_reports(data_dir, tmp_path):

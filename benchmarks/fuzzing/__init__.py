@@ -1,1 +1,1 @@
-"""Bad files for every reader of bytes from outside; what a reader may do with them."""
+"""Fuzzing of every reader of untrusted files."""

@@ -252,7 +252,7 @@ def _bad_caches() -> SearchStrategy[Files]:
 
 
 def _read_cache(folder: Path) -> None:
-    """Open the cache of decoded images, or write it anew, and read it."""
+    """Open the cache of decoded images, or rewrite it, and read it."""
     _check_images(cached_images(_dataset(folder), SIDE, folder)[np.arange(1)])
 
 

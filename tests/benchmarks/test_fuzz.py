@@ -1,4 +1,4 @@
-"""Every reader of outside bytes gets bad files; ``python -m benchmarks.fuzz`` has more."""
+"""Every reader of untrusted files is fuzzed; ``python -m benchmarks.fuzz`` has more inputs."""
 
 import gc
 import time

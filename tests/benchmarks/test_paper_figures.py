@@ -1,4 +1,4 @@
-"""The figures of the paper: what they are drawn from, and that equal data draw equal files."""
+"""The figures of the paper: their data, and equal files for equal data."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Workers that train the runs of a table: each run once, and again where a worker died."""
+"""Workers that train the runs of a table: each run once, or again after a worker died."""
 
 import json
 import os

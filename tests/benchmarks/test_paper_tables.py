@@ -1,4 +1,4 @@
-"""The reproduced tables: what stands in a row, and which runs may stand in it."""
+"""The reproduced tables: the contents of a row, and the runs that it accepts."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The printed tables: whole, equal to each other where they should be, and where they are not."""
+"""The printed tables: complete, and consistent up to the known contradictions."""
 
 from dataclasses import asdict
 from importlib import import_module

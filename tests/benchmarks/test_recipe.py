@@ -1,4 +1,4 @@
-"""The recipe of the paper: what a run departs from is named, and nothing else."""
+"""The recipe of the paper: exactly the differences of a run are listed."""
 
 import pytest
 

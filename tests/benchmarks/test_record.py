@@ -1,4 +1,4 @@
-"""What a benchmark measured is kept row by row."""
+"""The record of a benchmark is written row by row."""
 
 import json
 

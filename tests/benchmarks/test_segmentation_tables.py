@@ -1,4 +1,4 @@
-"""The table of segmentation losses says what the runs' own files say."""
+"""The table of segmentation losses agrees with the files of the runs."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a person meets who types something wrong: one clear line and exit code 2."""
+"""An error on the command line gives one clear line and exit code 2."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""``python -m lmf_jax``: what a person does with a run after training, with a tiny model."""
+"""``python -m lmf_jax``: the commands on finished runs, with a tiny model."""
 
 import csv
 import json

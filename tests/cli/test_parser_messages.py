@@ -1,4 +1,4 @@
-"""A wrong command line of a command is told in one sentence, without the parser's inside."""
+"""Errors of the parser become one sentence without its internals."""
 
 import runpy
 import sys

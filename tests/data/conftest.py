@@ -41,7 +41,7 @@ def volume_downloads(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
 
 @pytest.fixture(scope="session")
 def volumes_dir(volume_downloads, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of prepared volumes, which no test changes."""
+    """Return a folder of prepared volumes, which no test changes."""
     folder = tmp_path_factory.mktemp("volumes")
     for name, raw in volume_downloads.items():
         prepare_volumes(name, raw, folder)

@@ -1,4 +1,4 @@
-"""A disk that is full, read-only, or returns other bytes than it was given."""
+"""Training on a disk that is full, read-only, or returns changed bytes."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A run may be killed at any moment: resumed, it ends as if nothing had been."""
+"""A run that is killed at any moment and resumed equals an uninterrupted one."""
 
 import random
 import signal

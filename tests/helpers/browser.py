@@ -1,4 +1,4 @@
-"""Headless Chromium by the DevTools protocol over a pipe: what a page is once it is laid out."""
+"""Headless Chromium by the DevTools protocol over a pipe: the layout of a page."""
 
 import base64
 import fcntl

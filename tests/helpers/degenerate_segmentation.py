@@ -1,4 +1,4 @@
-"""Runs of segmentation whose tests are degenerate, written by the functions that train.py calls."""
+"""Segmentation runs with degenerate tests, written by the functions of train.py."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The first of the forced devices, as if there were no others."""
+"""Run code as if only the first forced devices existed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

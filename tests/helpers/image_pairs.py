@@ -1,4 +1,4 @@
-"""Folders of images and masks, drawn so that the mask of an image follows from its number."""
+"""Folders of images and masks, in which the number of an image determines its mask."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""``train.py`` with a tiny model, in processes of its own that may be killed.
+"""``train.py`` with a tiny model, in separate processes that may be killed.
 
-They are forked from a server that has imported everything and started nothing, so that one costs a
-second instead of ten.
+They are forked from a server that has imported all modules and started no threads, so a start takes
+one second instead of ten.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """The tiny model, trained by any number of processes on any number of forced devices.
 
-The processes are forked from a server that has imported everything and started nothing, so that
-one costs a second instead of ten.
+The processes are forked from a server that has imported all modules and started no threads, so a
+start takes one second instead of ten.
 """
 
 import contextlib
@@ -36,9 +36,9 @@ class Part:
     """A part of a run.
 
     Attributes:
-        run_dir: The folder of the run; it goes on where there is a checkpoint.
+        run_dir: The folder of the run, resumed if there is a checkpoint.
         precision: Float32 or float64.
-        last_step: It is stopped, and saved, after this step, if one is given.
+        last_step: The step after which the part is saved and stopped, if given.
     """
 
     run_dir: Path
@@ -47,14 +47,14 @@ class Part:
 
     @property
     def found(self) -> Path:
-        """The folder of what is found in this part, a file per process."""
+        """The folder of the recorded values, a file per process."""
         return self.run_dir.with_name(f"{self.run_dir.name}-found")
 
 
 def run(processes: int, devices: int, parts: list[Part], output: Path, map_step: Callable) -> None:
     """Train with this number of processes and devices, one part after the other.
 
-    ``map_step`` is what maps a step over devices. No process outlives this call.
+    ``map_step`` maps a step over devices. No process outlives this call.
     """
     outputs = [output.with_name(f"{output.name}-{number}") for number in range(processes)]
     started: list[BaseProcess] = []
@@ -86,9 +86,9 @@ def _wait(processes: list[BaseProcess], seconds: float) -> list[int | None]:
 
 
 def found(part: Part) -> dict[str, np.ndarray]:
-    """Return what was found in a part, step by step; of several processes, if they agree.
+    """Return the values of a part, step by step, and check that all processes agree.
 
-    Their blocks of each batch are put together.
+    Their blocks of each batch are concatenated.
     """
     curves = []
     for file in sorted(part.found.iterdir()):
@@ -150,7 +150,7 @@ def _work(
 
 
 def _train(part: Part, config: Any, programs: dict[str, Any]) -> None:
-    """Train a part of a run, and write what was found after every step."""
+    """Train a part of a run, and write the values after every step."""
     import jax
 
     from data.batches.pipeline import evaluation_batches, train_batches
@@ -182,7 +182,7 @@ def _train(part: Part, config: Any, programs: dict[str, Any]) -> None:
 
 
 class _WatchedStep:
-    """A train step that notes what it is given, what it returns, and what that predicts."""
+    """A train step that records its batches, its states, and their predictions."""
 
     def __init__(self, program: Any, validation: Any) -> None:
         self._program = program
@@ -209,12 +209,12 @@ class _WatchedStep:
         return state
 
     def curve(self) -> dict[str, np.ndarray]:
-        """Return what was noted, step by step."""
+        """Return the recorded values, step by step."""
         return {name: np.stack([step[name] for step in self._steps]) for name in self._steps[0]}
 
 
 def _flat(tree: Any) -> np.ndarray:
-    """Return all numbers of a tree in one row, after a look that all devices hold the same."""
+    """Return all values of a tree in one vector, and check that all devices agree."""
     import jax
 
     leaves = []

@@ -1,4 +1,4 @@
-"""How processes on this machine that train together find each other."""
+"""Flags that connect several processes on one machine."""
 
 import random
 import socket

@@ -1,4 +1,4 @@
-"""A page of HTML as its reader sees it."""
+"""The visible text of an HTML page."""
 
 from html.parser import HTMLParser
 

@@ -1,4 +1,4 @@
-"""Made-up finished runs of the paper's tables, quick to write and to read."""
+"""Synthetic finished runs of the tables of the paper."""
 
 import functools
 import json

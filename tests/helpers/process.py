@@ -1,4 +1,4 @@
-"""One of several processes that train the tiny model together; started by ``test_processes``."""
+"""One of several processes that train the tiny model, started by ``test_processes``."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Flags with which XLA compiles for a CPU in a fraction of the time. The programs are slower."""
+"""Flags for faster XLA compilation on a CPU, at the cost of slower programs."""
 
 import re
 from importlib.metadata import version

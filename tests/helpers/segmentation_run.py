@@ -1,4 +1,4 @@
-"""The folder of a finished run of segmentation, as training leaves it, of ellipses."""
+"""The folder of a finished segmentation run on ellipses."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Made-up downloads of volumes, tiny and in the layout of the real ones."""
+"""Tiny synthetic downloads of volumes in the layout of the real ones."""
 
 from collections.abc import Sequence
 from pathlib import Path

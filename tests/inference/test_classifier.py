@@ -1,4 +1,4 @@
-"""A run that does not say what its model takes is refused before its weights are read."""
+"""A run without the settings of its model is refused before its weights are read."""
 
 import json
 

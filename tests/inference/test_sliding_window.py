@@ -1,4 +1,4 @@
-"""Windows cover everything, and their mean is what the model says of each place."""
+"""Windows cover a volume, and their weighted mean is the prediction of the model."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def make_volume(space, modalities=2, seed=0):
 
 
 def pointwise(windows):
-    """Logits of three classes, of each place by itself."""
+    """Return logits of three classes, independent for each voxel."""
     x = jnp.asarray(windows)
     return jnp.stack([2 * x[..., 0], x[..., 1] - x[..., 0], jnp.sin(x[..., 1])], axis=-1)
 

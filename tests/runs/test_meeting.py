@@ -1,4 +1,4 @@
-"""Processes that meet as on a cluster, here on one machine."""
+"""Several processes on one machine, connected as on a cluster."""
 
 import os
 import subprocess

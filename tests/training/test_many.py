@@ -1,4 +1,4 @@
-"""Any number of devices and of processes computes what one computes, and goes on where any stopped.
+"""Any number of devices and processes computes the same, and resumes runs of any other number.
 
 ``pytest -rP tests/training/test_many.py`` prints the largest differences.
 """

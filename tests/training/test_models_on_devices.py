@@ -1,4 +1,4 @@
-"""The architectures in small: two devices train as one. At full size: benchmarks/devices.py."""
+"""Small architectures train alike on one and two devices; benchmarks/devices.py has full sizes."""
 
 import jax
 import jax.numpy as jnp

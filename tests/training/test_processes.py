@@ -1,4 +1,4 @@
-"""Two interpreters, started as by hand, train together, and the first explains what was found."""
+"""Two processes train together, and the first writes the explanations."""
 
 import os
 import subprocess

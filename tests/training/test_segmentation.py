@@ -1,4 +1,4 @@
-"""The steps of segmentation: the same on any number of devices, and what is validated."""
+"""The segmentation steps: equal on any number of devices, and the validation."""
 
 import dataclasses
 

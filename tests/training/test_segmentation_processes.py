@@ -1,4 +1,4 @@
-"""Two processes segment as one does, also where one of them has no case to test."""
+"""Two processes segment like one, even if one of them has no case."""
 
 import json
 

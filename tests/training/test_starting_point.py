@@ -1,4 +1,4 @@
-"""A training that starts from given weights, with and without its backbone frozen."""
+"""Training from given weights, with and without a frozen backbone."""
 
 import jax
 import jax.numpy as jnp

@@ -17,7 +17,7 @@ def dataset(volumes_dir: Path) -> VolumeDataset:
 
 
 def smaller_and_larger(dataset: VolumeDataset) -> tuple[int, int, int]:
-    """A patch that is larger than the cases along z, and cuts them unevenly along y and x."""
+    """Return a patch larger than the cases along z that does not divide them along y and x."""
     return int(dataset.shapes[ROWS, 0].max()) + 3, 5, 4
 
 

@@ -33,7 +33,7 @@ def isic(tmp_path: Path) -> Path:
 
 
 def in_challenge_folders(copy: Path, folder: Path) -> Path:
-    """The same images in the folders that the challenge hands out."""
+    """Return the same images in the folders of the challenge."""
     for part, short in (("Training", "train"), ("Validation", "val"), ("Test", "test")):
         images = folder / f"ISIC2018_Task1-2_{part}_Input"
         shutil.copytree(copy / "images" / short, images)

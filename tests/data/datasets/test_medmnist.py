@@ -172,7 +172,7 @@ def changed(**arrays: np.ndarray | bytes) -> bytes:
 
 
 def all_images(array: np.ndarray) -> bytes:
-    """A file with these images in every part, and a label for each."""
+    """Write a file with these images in every part, and a label for each."""
     parts = ("train", "val", "test")
     images = {f"{part}_images": array for part in parts}
     return npz(images | {f"{part}_labels": np.zeros(len(array), np.uint8) for part in parts})
@@ -187,7 +187,7 @@ def without(name: str) -> bytes:
 
 
 def with_entry(name: str, offset: int, form: str, value: int, content=None) -> bytes:
-    """A file whose central directory says this of a member."""
+    """Change an entry of a member in the central directory of a file."""
     content = npz(arrays_of()) if content is None else content
     start = content.rindex(b"PK\x01\x02", 0, content.rindex(f"{name}.npy".encode())) + offset
     value_bytes = struct.pack(form, value)
@@ -195,7 +195,7 @@ def with_entry(name: str, offset: int, form: str, value: int, content=None) -> b
 
 
 def smaller(name: str, size: int) -> bytes:
-    """A file whose directory announces less of a member, with the checksum of that."""
+    """Write a file whose directory announces a shorter member, with a valid checksum."""
     checksum = zlib.crc32(npy(arrays_of()[name])[:size])
     return with_entry(name, SIZE, "<I", size, with_entry(name, CRC, "<I", checksum))
 
@@ -213,7 +213,7 @@ def damaged_image() -> bytes:
 
 
 def bomb() -> bytes:
-    """A member that expands to 64 MiB where directory and header announce five images."""
+    """Write a member of 64 MiB for which directory and header announce five images."""
     honest = npy(arrays_of()["train_images"])
     content = changed(train_images=honest + bytes(2**26))
     return with_entry("train_images", SIZE, "<I", len(honest), content)
@@ -362,7 +362,7 @@ def mutated(content: bytes, changes) -> bytes:
 
 @pytest.fixture(scope="module")
 def fuzzed(tmp_path_factory: pytest.TempPathFactory):
-    """A file to overwrite, what it held, and memory that is counted."""
+    """Return a file to overwrite, its contents, and the memory in use."""
     path = tmp_path_factory.mktemp("fuzzed") / "own.npz"
     expected = read(write(path, SMALL[zipfile.ZIP_STORED]))
     tracemalloc.start()

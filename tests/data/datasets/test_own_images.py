@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def in_parts(folder: Path) -> Path:
-    """The same in train, val and test."""
+    """Return the same in train, val and test."""
     for name, numbers in {"mole": range(8), "rare one": range(8, 12)}.items():
         for number in numbers:
             part = {0: "val", 1: "test"}.get(number % 4, "train")

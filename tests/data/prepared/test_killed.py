@@ -108,7 +108,7 @@ print(json.dumps(kill_one_of_two(data.datasets.folder.labels, "image_path")))
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    """What the program reports."""
+    """Return the report of the program."""
     place = tmp_path_factory.mktemp("killed")
     for number in range(24):
         path = place / "raw" / ("rare" if number % 3 else "often") / f"{number}.png"

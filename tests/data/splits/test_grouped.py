@@ -30,7 +30,7 @@ def independent(patients: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def alike(patients: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The same, but four of five images of a patient are of one class."""
+    """Return the same, with four of five images of a patient of one class."""
     draw = np.random.default_rng(seed)
     of_patient = draw.choice(4, patients, p=FREQUENCIES)
     groups = np.repeat(np.arange(patients), 1 + draw.poisson(1.5, patients))
@@ -40,7 +40,7 @@ def alike(patients: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def lacking(labels: np.ndarray, groups: np.ndarray, rows: dict) -> set[tuple[int, str]]:
-    """The classes and parts that should have them: training first, then the test."""
+    """Return the expected classes and parts: training first, then the test."""
     found = set()
     for name in range(labels.max() + 1):
         num_groups = len(np.unique(groups[labels == name]))
@@ -240,7 +240,7 @@ def test_a_run_of_the_earlier_method_finds_its_rows(
 
 
 def load_trainable(name: str, data_dir: Path, seed: int):
-    """The grouped split, if it trains on every class but leaves one out of another part."""
+    """Return the grouped split, if only the validation or test part lacks a class."""
     try:
         dataset = load_dataset(name, data_dir=data_dir, split="grouped", split_seed=seed)
     except UserError:
