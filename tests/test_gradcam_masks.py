@@ -44,7 +44,7 @@ class Colours(nn.Module):
         return images.reshape(-1, CELLS, 4, CELLS, 4, 3).mean((2, 4))
 
 
-MODEL = Classifier(Colours(), LinearHead(3, nn.initializers.zeros))
+MODEL = Classifier(Colors(), LinearHead(3, nn.initializers.zeros))
 
 
 def made_up_model(config, variables=MappingProxyType({})):

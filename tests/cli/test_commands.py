@@ -151,7 +151,7 @@ def test_a_comparison_names_both_runs_and_says_what_holds(places, monkeypatch, c
 WRONG = {
     "no such run": ("evaluate {root}/none", "There is no run in {root}/none"),
     "a run without checkpoints": ("evaluate {empty}", "no checkpoint of a finished epoch"),
-    "no such image": ("predict {root}/lmf {root}/none --output {root}/x.csv", "There is no "),
+    "no such image": ("predict {root}/lmf {root}/none --output {root}/x.csv", "does not exist"),
     "no folder to write to": (
         "predict {root}/lmf {root}/images/red --output {root}/none/x.csv",
         "There is no folder {root}/none",
