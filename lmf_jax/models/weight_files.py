@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from lmf_jax.errors import UserError
-from lmf_jax.models import keras_file
 from lmf_jax.models.registry import registered_models
 from lmf_jax.npz import read_arrays
 
@@ -25,6 +24,9 @@ Tensors = dict[str, np.ndarray]
 IMAGENET_URL = "https://download.pytorch.org/models"
 LARGEST_WEIGHTS = 2**30
 """Limit of the bytes of all tensors in a file: five times the largest model in float64."""
+
+KERAS_READER = Path(__file__).with_name("keras_file.py")
+"""The program that reads Keras' HDF5; it is not imported, because it loads h5py."""
 
 KERAS_SECONDS = 120
 """Time limit for reading an HDF5 file."""
@@ -180,7 +182,7 @@ def _read_keras(path: Path) -> Mapping[str, Any]:
     """Read Keras' HDF5 in a subprocess, because HDF5 may loop or crash on a bad file."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "weights.npz"
-        command = [sys.executable, keras_file.__file__, str(path), str(copy), str(LARGEST_WEIGHTS)]
+        command = [sys.executable, KERAS_READER, path, copy, str(LARGEST_WEIGHTS)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=KERAS_SECONDS)
         except subprocess.TimeoutExpired:
