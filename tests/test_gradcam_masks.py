@@ -36,7 +36,7 @@ SIDE, CELLS = 32, 8
 NAMES = ("red", "green", "blue")
 
 
-class Colours(nn.Module):
+class Colors(nn.Module):
     """The mean color of every 4x4 pixels: the class of a color has its heat where it is."""
 
     @nn.compact
