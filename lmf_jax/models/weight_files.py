@@ -182,7 +182,7 @@ def _read_keras(path: Path) -> Mapping[str, Any]:
     """Read Keras' HDF5 in a subprocess, because HDF5 may loop or crash on a bad file."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "weights.npz"
-        command = [sys.executable, KERAS_READER, path, copy, str(LARGEST_WEIGHTS)]
+        command: list[str | Path] = [sys.executable, KERAS_READER, path, copy, str(LARGEST_WEIGHTS)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=KERAS_SECONDS)
         except subprocess.TimeoutExpired:
