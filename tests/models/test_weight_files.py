@@ -251,7 +251,7 @@ def test_keras_weights_that_are_no_weights_are_refused(fill, message, tmp_path):
 def test_hdf5_may_loop_or_crash(program, message, tmp_path, monkeypatch):
     (tmp_path / "program.py").write_text(program)
     (tmp_path / "weights.h5").write_bytes(b"")
-    monkeypatch.setattr(weight_files.keras_file, "__file__", str(tmp_path / "program.py"))
+    monkeypatch.setattr(weight_files, "KERAS_READER", tmp_path / "program.py")
     monkeypatch.setattr(weight_files, "KERAS_SECONDS", 1)
     with pytest.raises(UserError, match=message):
         read_tensors(tmp_path / "weights.h5")
