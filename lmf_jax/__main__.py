@@ -15,7 +15,7 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         print(f"lmf-jax {__version__}")
         return
-    with extra_packages("train", needed_by="lmf-jax"):
+    with extra_packages("train", needed_by="This command"):
         from lmf_jax.cli.main import main as run_subcommand
     run_subcommand()
 

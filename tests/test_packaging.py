@@ -98,7 +98,7 @@ def test_a_command_without_its_packages_is_one_sentence() -> None:
     result = python_without(("tyro",), RUN, "compare", "a", "b")
     assert result.returncode == 2
     assert result.stderr == (
-        "lmf-jax: lmf-jax needs the package tyro, which is not installed; run pip install "
+        "lmf-jax: This command needs the package tyro, which is not installed; run pip install "
         "'lmf-jax[train]', or pip install -e '.[train]' in the checkout.\n"
     )
 
@@ -125,8 +125,10 @@ def test_a_missing_module_of_the_checkout_is_in_no_extra(name) -> None:
 
 
 def test_a_command_that_reads_images_names_the_checkout() -> None:
-    result = python_without(("data",), RUN, "predict", ".", "x.png", "--output", "x.csv")
+    code = "from lmf_jax.cli import predict; predict.common_task = lambda run: 'classification'\n"
+    result = python_without(("data",), code + RUN, "predict", ".", "x.png", "--output", "x.csv")
     assert result.returncode == 2
+    assert result.stderr.startswith("lmf-jax: predict reads images with the package data of the ")
     assert result.stderr.count("\n") == 1
 
 

@@ -45,6 +45,6 @@ def main() -> None:
             raise
         command = type(options).__name__.lower()
         raise UserError(
-            f"lmf-jax {command} reads images with the package data of the checkout, which a wheel "
+            f"{command} reads images with the package data of the checkout, which a wheel "
             "does not have; run pip install -e '.[train]' in the checkout."
         ) from error
