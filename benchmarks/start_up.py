@@ -1,8 +1,8 @@
 """Time to the first step: ``python -m benchmarks.start_up``.
 
 ``train.py`` is started twice: with an empty compilation cache, and with the cache of the first
-start. The time is from the start of Python to the message after the first step, when the run is
-ended. The dataset is prepared in advance.
+start. The time is from the start of Python to the message after the first step; then the run is
+killed. The default dataset is prepared in advance.
 """
 
 import os

@@ -8,7 +8,7 @@ from jaxtyping import Int64
 
 from data.audit.duplicates import ImageHashes, Overlap, Pair, count_overlaps, find_duplicate_pairs
 from data.labels import PARTS, Labels, Rows
-from data.splits.notes import VALIDATION_IS_CUT, split_notes
+from data.splits.notes import VALIDATION_FROM_TRAINING, split_notes
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def format_audit(audit: SplitAudit) -> str:
     for name, of_part in shares.items():
         columns = "".join(f"{of_part[part]:12.2%}" for part in PARTS)
         lines.append(f"{titles[name]:{width}}{columns}")
-    is_fixed = audit.split == "official" and VALIDATION_IS_CUT not in audit.notes
+    is_fixed = audit.split == "official" and VALIDATION_FROM_TRAINING not in audit.notes
     seed = "" if is_fixed else f", seed {audit.split_seed}"
     facts = [f"split {audit.split}{seed}"]
     if has_classes:

@@ -59,9 +59,9 @@ def tile_batches(
 ) -> TileBatches:
     """Return batches of patches that together cover every voxel of these cases.
 
-    The patches of a case lie side by side; the last along an axis is shifted inside, and so covers
-    some voxels twice. A case that is smaller than the patch is placed in its middle, as in
-    training, and foreground predicted around it counts as false positive.
+    The patches of a case lie side by side; the last along an axis ends at the border, so it
+    overlaps the one before. A case that is smaller than the patch is centered in it, as in
+    training, and foreground predicted in the padding counts as false positive.
 
     Args:
         dataset: The dataset.
@@ -92,7 +92,7 @@ def tile_batches(
 def num_tiles(
     dataset: VolumeDataset, rows: Int[np.ndarray, " m"], patch_size: Sequence[int]
 ) -> int:
-    """Return the number of patches that cover these cases once.
+    """Return the number of patches in one pass over these cases.
 
     Args:
         dataset: The dataset.

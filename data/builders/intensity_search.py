@@ -1,9 +1,10 @@
 """Search for the intensity range of a dataset whose images have more than 8 bits.
 
-Scanners produce 12 bits, which are stored in files of 16 bits; scaled from the full range, 17 of
-4,096 gray levels would remain. The range is 0 to ``2**bits - 1``, with the bits that the files
-declare (PNG's sBIT, TIFF's MaxSampleValue or BitsPerSample) if all of them do and no value needs
-more, else the bits in use by the largest value of all images, at least 8.
+Scanners produce 12-bit values, which are stored in files of 16 bits. Mapping the full 16-bit range
+to 8 bits would leave 17 of their 4,096 gray levels. The range is therefore 0 to ``2**bits - 1``,
+where ``bits`` is what the files declare (PNG's sBIT, TIFF's MaxSampleValue or BitsPerSample) if all
+of them declare it and no value needs more, else the bits of the largest value of all images, at
+least 8. A declaration of 16 bits counts as none: it is the size of the storage.
 """
 
 import contextlib
@@ -29,8 +30,9 @@ class IntensityCounts:
 
     Attributes:
         counts: Pixels of each value.
-        images: Number of images.
-        declared: Largest number of bits that a file declares; None if a file declares none.
+        images: Number of images of more than 8 bits.
+        declared: Largest declared number of bits so far, 0 before the first image; None as soon as
+            one file declares nothing.
     """
 
     counts: Int64[np.ndarray, " values"] = field(
@@ -78,7 +80,7 @@ class IntensityCounts:
 
 
 def declared_bits(image: Image.Image, encoded: bytes) -> int | None:
-    """Return the bits of a gray value in use that the file declares, or None if it does not.
+    """Return the number of significant bits (9 to 15) that the file declares, or None.
 
     Args:
         image: Image as Pillow opened it.

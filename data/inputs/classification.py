@@ -15,7 +15,7 @@ def load_for_classification(config: Config, fingerprint: str | None = None) -> D
     """Open the dataset of a classification run and split it.
 
     Args:
-        config: All settings, open or not.
+        config: All settings, resolved or not.
         fingerprint: The recorded fingerprint of a run to resume.
 
     Raises:

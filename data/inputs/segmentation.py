@@ -50,7 +50,7 @@ def load_for_segmentation(
     """Open the dataset of a segmentation run and split it.
 
     Args:
-        config: All settings, open or not.
+        config: All settings, resolved or not.
         fingerprint: The recorded fingerprint of a run to resume.
 
     Raises:

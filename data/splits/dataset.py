@@ -319,7 +319,7 @@ def _check_parts(prepared: Prepared, rows: Rows, split: str) -> None:
         if not len(rows[part]):
             raise UserError(
                 f"No image is in the {part} part by --split {split}; give more images (the paper's "
-                "split holds out none of a class with fewer than four), or another --split."
+                "split keeps a class of fewer than four in the training part), or another --split."
             )
     counts = np.bincount(prepared.labels[rows["train"]], minlength=len(prepared.class_names))
     if not counts.all():

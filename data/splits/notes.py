@@ -5,9 +5,9 @@ import numpy as np
 from data.labels import PARTS, Labels, Rows
 from data.splits.validation_cut import lacks_validation
 
-VALIDATION_IS_CUT = (
+VALIDATION_FROM_TRAINING = (
     "The dataset comes without a validation part: 15 % of its training part is used for "
-    "it, chosen by --split-seed; no patient or lesion is divided."
+    "it, chosen by --split-seed; all images of a patient or lesion stay in one part."
 )
 """Remark on a split whose validation part was taken from training."""
 
@@ -24,7 +24,7 @@ def split_notes(labels: Labels, rows: Rows, split: str) -> list[str]:
     """
     num_classes = len(labels.class_names)
     counts = {part: np.bincount(labels.labels[rows[part]], minlength=num_classes) for part in PARTS}
-    lines = [VALIDATION_IS_CUT] if split == "official" and lacks_validation(labels) else []
+    lines = [VALIDATION_FROM_TRAINING] if split == "official" and lacks_validation(labels) else []
     for class_id, name in enumerate(labels.class_names):
         lacking = [part for part in PARTS if not counts[part][class_id]]
         if lacking:
@@ -47,8 +47,11 @@ def _reason(labels: Labels, class_id: int, split: str) -> str:
     if split == "grouped" and labels.groups is not None:
         num_groups = len(np.unique(labels.groups[of_class]))
         if num_groups >= len(PARTS):
-            return "the patients or lesions with it are not in all parts"
+            return "its patients or lesions were all assigned to other parts"
         owners = "patient or lesion has" if num_groups == 1 else "patients or lesions have"
         return f"{num_groups} {owners} it, and a class needs {len(PARTS)} to be in all parts"
     images = "image" if count == 1 else "images"
-    return f"it has {count} {images}, and --split {split} holds out none of fewer than four"
+    return (
+        f"it has {count} {images}, and --split {split} keeps a class of fewer than four images in "
+        "the training part"
+    )

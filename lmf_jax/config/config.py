@@ -27,12 +27,12 @@ PAPER_DEFAULTS: dict[str, Any] = {
 }
 """Settings of Sadi et al., for datasets without defaults.
 
-Their optimizer, normalization and pretrained weights are not defaults: --optimizer adam-l2,
---normalization unit and --pretrained imagenet.
+The optimizer, normalization and initial weights of the paper are not defaults; --optimizer adam-l2,
+--normalization unit and --pretrained imagenet select them.
 """
 
 RECORDED_AS = {"normalization": "normalisation"}
-"""Settings with another name in ``config.json``, whose keys are fixed."""
+"""Settings with another name in ``config.json``, whose keys must not change."""
 
 
 @dataclass(frozen=True, kw_only=True)

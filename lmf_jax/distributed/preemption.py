@@ -2,7 +2,7 @@
 
 The signal handler only records the request; the loop acts on it between two steps, when there is a
 complete state to save. Several processes must stop at the same step, since all take part in saving:
-JAX's preemption service tells all processes of a SIGTERM to one, and agrees on the step.
+if one process receives SIGTERM, JAX's preemption service informs the others and chooses the step.
 """
 
 import os
@@ -30,11 +30,11 @@ class StopRequest:
         """Record the signal, and pass it on to the other processes."""
         self._received = signal.Signals(number)
         if jax.process_count() > 1:
-            os.kill(os.getpid(), signal.SIGTERM)  # which JAX's preemption service listens for
+            os.kill(os.getpid(), signal.SIGTERM)  # JAX's preemption service listens for it
 
     @property
     def should_stop_now(self) -> bool:
-        """Whether to stop within a validation; several processes stop after steps only."""
+        """Whether to stop during a validation; several processes stop only after a step."""
         return self._received is not None and jax.process_count() == 1
 
     def should_stop(self, step: int) -> bool:

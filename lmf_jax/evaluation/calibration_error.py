@@ -1,9 +1,11 @@
 """Debiased expected calibration error, and its interval.
 
 The expected calibration error (ECE) sums absolute gaps, so noise increases it: a perfectly
-calibrated model with 1,500 test images has an ECE of about 0.03. The debiased value is the error
-for which the observed ECE is the median; it is 0 if a calibrated model would show as much. The
-interval contains the errors for which the observed ECE is not extreme.
+calibrated model with 1,500 test images has an ECE of about 0.03. For an assumed true error, the
+ECEs of many test sets are simulated. The debiased value is the true error whose simulated ECEs have
+the observed ECE as their median; it is 0 if the median of a calibrated model is at least as large.
+The interval contains the true errors for which the observed ECE lies in the central 95 % of the
+simulated ones.
 """
 
 from typing import NamedTuple
@@ -55,17 +57,18 @@ def debiased_calibration_error(
     observed = float(expected_calibration_error(calibrated, np.ones(len(excess))))
 
     noise = np.random.default_rng(seed).normal(size=(NUM_DRAWS, len(counts))) * deviations
-    # The true gaps are unknown; their relative sizes are taken from the observed gaps and noise.
-    pattern = np.sign(gaps) * np.sqrt(gaps**2 + deviations**2)
-    size = weights @ abs(pattern)
-    pattern /= size if size > 0 else 1  # All confidences 1 and all correct: no gap and no noise.
+    # The true gaps are unknown. Assume their sizes proportional to sqrt(gap^2 + deviation^2), so
+    # that a bin whose observed gap is 0 by chance gets a share, scaled to an ECE of 1.
+    unit_gaps = np.sign(gaps) * np.sqrt(gaps**2 + deviations**2)
+    size = weights @ abs(unit_gaps)
+    unit_gaps /= size if size > 0 else 1  # All confidences 1 and all correct: no gap and no noise.
 
     def error_with_quantile(quantile: float) -> float:
         """Find by bisection the error in [0, 1] for which the observed ECE is this quantile."""
         low, high = 0.0, 1.0
         for _ in range(_BISECTIONS):
             middle = (low + high) / 2
-            simulated = abs(middle * pattern + noise) @ weights
+            simulated = abs(middle * unit_gaps + noise) @ weights
             too_small = np.quantile(simulated, quantile) < observed
             low, high = (middle, high) if too_small else (low, middle)
         return low
@@ -95,5 +98,6 @@ def _deviations(
         excess = np.asarray(calibrated.correct, float) - np.asarray(calibrated.confidence, float)
         residuals = excess - gaps @ in_bin
         sums = np.bincount(unit_codes(len(residuals), groups), residuals)
+        # Design effect: examples of one group are correlated.
         variances *= max(1.0, (sums @ sums) / max(residuals @ residuals, 1e-12))
     return np.sqrt(variances)

@@ -208,9 +208,7 @@ def interval_notes(run_groups: Sequence[RunGroup], examples: str) -> list[str]:
     """
     notes = []
     if any(len(group.seeds) == 1 for group in run_groups):
-        notes.append(
-            f"[ ] of one run: {INTERVAL} over other test {examples}, not over other seeds."
-        )
+        notes.append(f"[ ] of one run: {INTERVAL} for the choice of test {examples}, not of seeds.")
     if any(len(group.seeds) > 1 for group in run_groups):
         notes.append(
             f"[ ] of several seeds: {100 * LEVEL:g} % t-interval of their mean, on these test "

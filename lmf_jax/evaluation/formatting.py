@@ -55,7 +55,7 @@ def format_count(value: int) -> str:
 
 
 def format_percent(fraction: float | int) -> str:
-    """Format a fraction in percent with two digits, or more near 100: 0.9984 as ``99.84``."""
+    """Format a fraction in percent with two significant digits, from 99 % on with four."""
     percent = 100 * fraction
     return f"{percent:.4g}" if percent >= 99 else f"{percent:.2g}"
 
@@ -137,7 +137,7 @@ def format_metrics(
         interval = format_interval(ends, partial(format_value, name)) if ends else ""
         lines.append(f"{title:<{widths[0]}} {value:>{widths[1]}}  {interval}".rstrip())
     units = unit_name(intervals["drawn"])
-    lines.append(f"[ ]: {100 * intervals['level']:g} % interval over other {part} {units}")
+    lines.append(f"[ ]: {100 * intervals['level']:g} % interval for the choice of {part} {units}")
     for note in notes:
         lines += textwrap.wrap(note, 80, break_on_hyphens=False)
     return "\n".join(lines)

@@ -1,11 +1,11 @@
-"""Credible intervals of the metrics of a confusion matrix, valid on small tests.
+"""Credible intervals of the metrics of a confusion matrix, for small test sets.
 
 The percentile bootstrap is too narrow for a class with few images: if three of three predictions
-are correct, every resample has recall 1. Here a draw of the confusion matrix weights every image,
-or every lesion or patient with all its images, by a Gamma(1) variable (the Bayesian bootstrap,
-Rubin 1981) and adds pseudo-images to each class. Without groups, the rows are exact posteriors: the
-recall of a class is Beta(right + a, wrong + b), and its errors are Dirichlet over the other
-classes.
+are correct, every resample has recall 1. Here, to draw one confusion matrix, every image, or every
+lesion or patient with all its images, gets a Gamma(1) weight (the Bayesian bootstrap, Rubin 1981),
+and pseudo-images are added to each class. Without groups, each row of a drawn matrix follows the
+exact posterior: the recall of a class is Beta(right + prior.right, wrong + prior.wrong), and its
+errors are Dirichlet over the other classes.
 
 No single prior gives good coverage for both accurate and inaccurate classifiers. Therefore the ends
 of an interval have separate priors, as in the Clopper-Pearson interval: :data:`PESSIMISTIC` for the
@@ -31,7 +31,8 @@ class Prior(NamedTuple):
     Attributes:
         right: Number of correctly predicted pseudo-images.
         wrong: Number of wrongly predicted ones.
-        errors: Weight of the prior of the errors, which is distributed like the predictions.
+        errors: Number of pseudo-images that spread the wrong predictions over the other classes, in
+            proportion to how often each class is predicted.
     """
 
     right: float
@@ -53,7 +54,8 @@ class UnitTable(NamedTuple):
     Attributes:
         cells: Confusion matrices of a unit, one per model.
         repeats: Number of units with these matrices.
-        unit_size: Mean number of images of a class over the units with any; 1 for an absent class.
+        unit_size: Mean number of images of each class in the units that contain the class; 1 for an
+            absent class.
     """
 
     cells: Int[np.ndarray, "rows models classes classes"]
@@ -70,10 +72,11 @@ def macro_f1_interval(
     level: float = LEVEL,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Compute an interval of the macro F1 that keeps its level on small tests.
+    """Compute an interval of the macro F1 with nominal coverage on small test sets.
 
-    The interval is for the macro F1 of the expected confusion matrix at the class counts of this
-    test. It covers the choice of test images but not the randomness of training.
+    The interval is for the macro F1 of the confusion matrix that is expected with as many images
+    per class as this test set has. It covers the choice of test images but not the randomness of
+    training.
 
     Args:
         labels: Class ids ``[n]``.
@@ -276,6 +279,7 @@ def draw_cells(
     Returns:
         Weighted confusion matrices ``[R, M, C, C]``.
     """
+    # The sum of k Gamma(1) weights is Gamma(k).
     weights = rng.gamma(table.repeats, size=(num_draws, len(table.repeats)))
     sums = weights @ table.cells.reshape(len(table.cells), -1).astype(float)
     return sums.reshape(num_draws, *table.cells.shape[1:])
@@ -288,17 +292,18 @@ def draw_confusions(
     prior: Prior,
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "draws classes classes"]:
-    """Add the pseudo-images of a prior to weighted matrices, at the class counts of the test.
+    """Add the pseudo-images of a prior, and rescale each row to the class count of the test set.
 
     Args:
         weighted: Draws of one model, from :func:`draw_cells`.
         confusion: The observed counts ``[C, C]``.
-        unit_size: Number of images per pseudo-image of each class ``[C]``.
+        unit_size: Number of images ``[C]`` that a pseudo-image of each class counts for: a prior
+            observation is a whole unit.
         prior: The pseudo-images.
         rng: Random number generator.
 
     Returns:
-        Expected confusion matrices ``[R, C, C]`` with the row sums of ``confusion``.
+        Draws of the expected confusion matrix ``[R, C, C]`` with the row sums of ``confusion``.
     """
     num_draws, num_classes = weighted.shape[:2]
     diagonal = np.eye(num_classes, dtype=bool)

@@ -39,8 +39,9 @@ class RunGroup:
         name: The settings that distinguish it from the other groups.
         run_dirs: The folder of each run.
         seeds: The seed of each run.
-        metrics: Metrics by their names in ``test.json``: of a single run with its own intervals, of
-            several runs the means over seeds with t-intervals. None if a metric is undefined.
+        metrics: Metrics by their names in ``test.json``; None if a metric is undefined. A single
+            run has its own values and intervals; several runs have means over seeds and
+            t-intervals.
     """
 
     name: str
@@ -158,12 +159,12 @@ def pair_groups(
 ) -> Iterator[tuple[GroupPair, list[int], list[int]]]:
     """Yield the pairs of groups to compare, and the indices of the runs of both sides.
 
-    These are all pairs of up to four groups; with more, the first group is paired with each other.
+    All pairs, if there are at most four groups; else the first group with every other group.
 
     Args:
         runs: The runs.
         members: Indices of the runs of each group.
-        scores: The metric of each run whose differences over seeds are estimated.
+        scores: The metric of each run that is compared seed by seed.
     """
     for first, second in combinations(range(len(members)), 2):
         if first > 0 and len(members) > MAX_FULLY_PAIRED:

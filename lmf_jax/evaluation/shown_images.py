@@ -17,7 +17,7 @@ from lmf_jax.npz import read_arrays
 from lmf_jax.runs.files import check
 
 MAX_BYTES = 2**31
-"""Maximum size of a file: five images of 11,900 pixels a side with their heat."""
+"""Maximum size of a file in bytes: five RGB images of 11,900 pixels a side and small heat maps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ Shown = TypeVar("Shown", bound=ShownImages)
 
 
 def _file_name(name: str) -> str:
-    return "places" if name == "indices" else name
+    return "places" if name == "indices" else name  # names in files do not change
 
 
 def write_shown_images(path: Path, shown: ShownImages, *, compressed: bool = False) -> None:
@@ -91,9 +91,10 @@ def are_images(arrays: Mapping[str, np.ndarray], max_images: int, num_examples: 
         num_examples: Number of test examples.
     """
     indices, images = arrays["indices"], arrays["images"]
-    k = len(indices) if indices.ndim == 1 else max_images + 1
+    k = indices.size
     return (
         indices.dtype.kind in "iu"
+        and indices.ndim == 1
         and k <= max_images
         and bool(np.all((indices >= 0) & (indices < num_examples)))
         and images.dtype == np.uint8

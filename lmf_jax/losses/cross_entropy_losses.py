@@ -89,7 +89,9 @@ def _bwcce_terms(class_counts: np.ndarray, config: LossConfig, head: HeadName) -
 
 
 def _weighted_cross_entropy(class_weights: Array, config: LossConfig) -> Term:
-    if config.form == "released":  # divided by the sum of the weights, as PyTorch does
+    # The authors' code divides by the sum of the weights, as PyTorch does; the paper takes a plain
+    # mean of the weighted losses.
+    if config.form == "released":
         return Term(1.0, cross_entropy_loss, class_weights)
     return Term(1.0, partial(cross_entropy_loss, class_weights=class_weights))
 
@@ -179,8 +181,10 @@ def logit_adjusted_loss(
     check_not_negative(tau=tau)
     logits, labels, where = check_batch(logits, labels, where)
     counts = check_class_counts(class_counts)
-    priors = check_class_vector("class_counts", np.log(counts / counts.sum()), logits, signed=True)
-    return map_examples(_logit_adjusted, logits, labels, where, priors, tau)
+    log_priors = check_class_vector(
+        "class_counts", np.log(counts / counts.sum()), logits, signed=True
+    )
+    return map_examples(_logit_adjusted, logits, labels, where, log_priors, tau)
 
 
 @register_loss(
@@ -198,6 +202,9 @@ def _logit_adjustment_terms(
 
 
 # One example: logits [C], label [] -> []
+
+
+# -log p_y is the softplus of the log-odds against y.
 
 
 def _cross_entropy(logits: Array, label: Array, class_weights: Array) -> Array:

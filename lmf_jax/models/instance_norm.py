@@ -23,15 +23,15 @@ def normalize_instances(
     """Normalize each channel of each sample by its own mean and biased variance over space.
 
     The variance is computed in a second pass, as the mean squared distance from the mean: the
-    one-pass form ``E[x^2] - E[x]^2`` cancels in float32. A constant map becomes the bias, with a
-    finite gradient.
+    one-pass form ``E[x^2] - E[x]^2`` loses its digits by cancellation in float32. For a constant
+    map the output is the bias, with a finite gradient.
 
     Reverse mode and forward over reverse (``jax.grad``, ``jax.hessian``) work. ``jax.jvp`` alone
     does not, because the gradient is written by hand.
 
     Args:
         inputs: Maps of any dtype; the outputs have the same.
-        scale: Factor of each channel, in the dtype of the statistics.
+        scale: Factor of each channel; its dtype is also that of the statistics.
         bias: Offset of each channel.
         epsilon: Added to the variance before the square root.
 
@@ -50,13 +50,17 @@ def _forward(inputs: Array, scale: Array, bias: Array, epsilon: float) -> tuple[
 
 def _backward(epsilon: float, saved: Any, gradient: Array) -> tuple[Array, Array, Array]:
     inputs, mean, inverse, scale = saved
-    outer = _flat(gradient, scale.dtype)
+    grads = _flat(gradient, scale.dtype)
     values = (_flat(inputs, scale.dtype) - mean) * inverse
-    by_bias, by_scale = _mean(outer), _mean(outer * values)
-    inner = (outer - by_bias - values * by_scale) * (inverse * scale[None, None])
-    by_inputs = inner.reshape(inputs.shape).astype(inputs.dtype)
-    count = outer.shape[1]
-    return by_inputs, count * by_scale.sum((0, 1)), count * by_bias.sum((0, 1))
+    mean_grad, mean_grad_times_value = _mean(grads), _mean(grads * values)
+    grad_inputs = grads - mean_grad - values * mean_grad_times_value
+    grad_inputs *= inverse * scale[None, None]
+    count = grads.shape[1]
+    return (
+        grad_inputs.reshape(inputs.shape).astype(inputs.dtype),
+        count * mean_grad_times_value.sum((0, 1)),
+        count * mean_grad.sum((0, 1)),
+    )
 
 
 normalize_instances.defvjp(_forward, _backward)

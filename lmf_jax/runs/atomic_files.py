@@ -1,4 +1,4 @@
-"""Atomic writes of run files: a file is complete or absent."""
+"""Atomic writes of run files: a reader sees the old file or the new one, never a part."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from lmf_jax.json_text import parse_json
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that it is complete or absent."""
+    """Write a file through a temporary one, so that no reader sees a part of it."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text)
     os.replace(temporary, path)
@@ -41,7 +41,7 @@ def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a file; none if it is missing.
+    """Return the rows of a file, an empty list if it is missing.
 
     Raises:
         UserError: If a line is not a JSON object.

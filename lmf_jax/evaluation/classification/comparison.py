@@ -80,7 +80,7 @@ def compare_runs(run_dirs: Sequence[str | Path]) -> Comparison:
         run_dirs: The folders that ``train.py`` wrote, at least two.
 
     Returns:
-        The runs in groups that differ in more than the seed, and the groups in pairs.
+        The runs, grouped by equal settings apart from the seed, and the comparisons of the groups.
 
     Raises:
         UserError: If a folder has no finished run of this task or is repeated, if there are fewer
@@ -156,11 +156,11 @@ def _notes(comparison: Comparison) -> list[str]:
     notes = interval_notes(comparison.run_groups, EXAMPLES)
     if comparison.pairs:
         notes.append(
-            f"Differences: interval over other test images, the same for both sides. {SEEDS_NOTE} "
-            "p: permutation test, which exchanges the predictions of the two sides; it cannot fall "
-            f"below 0.05 where they differ on fewer than {SMALLEST_UNITS} "
+            f"Differences: interval for the choice of test images, which both sides share. "
+            f"{SEEDS_NOTE} p: permutation test, which exchanges the predictions of the two sides; "
+            f"p cannot be below 0.05 if the two sides differ on fewer than {SMALLEST_UNITS} "
             f"{unit_name(comparison.drawn)}. {holm_note(len(comparison.pairs))} McNemar p: "
             "accuracy, one run against one, uncorrected."
         )
-    mcnemar_note = "McNemar's test is the one for such units by Yang et al. (2010)"
+    mcnemar_note = "McNemar's test is the version of Yang et al. (2010) for grouped images"
     return [*notes, unit_note(EXAMPLES, comparison.drawn, mcnemar_note)]

@@ -102,8 +102,8 @@ def class_notes(test: Mapping[str, Any], part: str = "test") -> list[str]:
     notes = []
     if absent:
         notes.append(
-            f"No {part} cases of {', '.join(absent)}: a case in which none is predicted counts as "
-            "1, any other as 0."
+            f"No {part} cases of {', '.join(absent)}: the overlap metrics of a case are 1 if none "
+            "is predicted, else 0."
         )
     return [*notes, *few_units_notes(test)]
 
@@ -128,7 +128,7 @@ def true_sizes(
     Args:
         counts: See :func:`lmf_jax.evaluation.segmentation.metrics.case_counts`.
     """
-    return counts[..., 0] + counts[..., 2]
+    return counts[..., 0] + counts[..., 2]  # true positives + false negatives
 
 
 def bootstrap_means(

@@ -11,7 +11,7 @@ from PIL import Image
 
 from data.labels import Labels
 from data.splits.dataset import load_dataset
-from data.splits.notes import VALIDATION_IS_CUT
+from data.splits.notes import VALIDATION_FROM_TRAINING
 from data.splits.segmentation import load_segmentation_dataset
 from data.splits.validation_cut import cut_validation
 from lmf_jax.errors import UserError
@@ -38,7 +38,7 @@ def test_of_folders_validation_is_cut_by_class(parts: tuple[str, str], tmp_path:
     assert counts == {"train": [34, 6], "validation": [6, 1], "test": [5, 5]}
     rows = np.concatenate(list(dataset.rows.values()))
     assert sorted(rows.tolist()) == list(range(57))
-    assert list(dataset.split_notes) == [VALIDATION_IS_CUT]
+    assert list(dataset.split_notes) == [VALIDATION_FROM_TRAINING]
     other = load(split_seed=1)
     assert other.rows["validation"].tolist() != dataset.rows["validation"].tolist()
     np.testing.assert_array_equal(other.rows["test"], dataset.rows["test"])
@@ -54,7 +54,10 @@ def test_the_audit_says_that_validation_is_cut(tmp_path: Path, monkeypatch, caps
             ["prepare"],
             "there is no validation part: train.py takes 15 % of the training part for it",
         ),
-        (["audit", "--split-seed", "2"], f"official, seed 2, .*{re.escape(VALIDATION_IS_CUT)}"),
+        (
+            ["audit", "--split-seed", "2"],
+            f"official, seed 2, .*{re.escape(VALIDATION_FROM_TRAINING)}",
+        ),
     ):
         options = [command[0], f"manifest:{path}", *command[1:], "--data-dir", f"{tmp_path}/data"]
         monkeypatch.setattr(sys, "argv", ["data", *options])
@@ -87,7 +90,7 @@ def test_of_a_manifest_validation_is_cut_by_group(patients: int, tmp_path: Path)
     num_train = len(dataset.rows["train"]) + len(dataset.rows["validation"])
     if patients == 40:
         assert len(dataset.rows["validation"]) / num_train == pytest.approx(0.15, abs=0.05)
-    assert dataset.split_notes[0] == VALIDATION_IS_CUT
+    assert dataset.split_notes[0] == VALIDATION_FROM_TRAINING
 
 
 def test_a_single_training_patient_cannot_be_divided(tmp_path: Path) -> None:
@@ -106,7 +109,7 @@ def test_of_pairs_validation_is_cut_too(tmp_path: Path) -> None:
     name = f"pairs:{tmp_path / 'images'},{tmp_path / 'masks'}"
     dataset = load_segmentation_dataset(name, data_dir=tmp_path / "data")
     assert [len(rows) for rows in dataset.rows.values()] == [17, 3, 4]
-    assert dataset.description["split_notes"] == [VALIDATION_IS_CUT]
+    assert dataset.description["split_notes"] == [VALIDATION_FROM_TRAINING]
 
 
 def test_the_cut_is_the_same_on_every_machine() -> None:

@@ -199,7 +199,7 @@ def test_layout_fits_100_columns_and_explains_intervals(comparison):
     row = next(line for line in lines if line.strip().startswith("1 vs 3"))
     assert f"{pair.macro_f1.difference:+.3f}" in row and "      yes" in row
     words = " ".join(text.split())
-    assert "of one run: 95 % interval over other test images, not over other seeds." in words
+    assert "of one run: 95 % interval for the choice of test images, not of seeds." in words
     assert "of several seeds: 95 % t-interval of their mean, on these test images." in words
     assert "corrected for 3 pairs" in words
 

@@ -318,7 +318,7 @@ def test_table_shows_the_interval_of_each_overall_metric():
         "macro average precision  0.800  [0.760, 0.840]",
         "calibration error (ECE)  0.050  [0.010, 0.090]",
     ]
-    of_images = "[ ]: 95 % interval over other test images"
+    of_images = "[ ]: 95 % interval for the choice of test images"
     assert lines[-1] == of_images
     of_groups = TEST | {"intervals": TEST["intervals"] | {"drawn": "groups"}}
     line = format_test_table(of_groups, [12345, 229]).split("\n")[-1]

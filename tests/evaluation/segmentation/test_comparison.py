@@ -206,7 +206,7 @@ def test_layout_fits_100_columns_and_explains_intervals(comparison):
     assert f"{pair.dsc.difference:+.3f}" in rows[0]
     assert f"{pair.hd95.difference:+.1f}" in rows[1]
     words = " ".join(text.split())
-    assert "of one run: 95 % interval over other test cases, not over other seeds." in words
+    assert "of one run: 95 % interval for the choice of test cases, not of seeds." in words
     assert "of several seeds: 95 % t-interval of their mean, on these test cases." in words
     assert "corrected for 3 pairs" in words
 

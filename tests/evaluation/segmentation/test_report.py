@@ -180,4 +180,4 @@ def test_table_is_aligned_and_fits_80_columns(test):
     low, high = test["intervals"]["dsc"]
     assert lines[7] == f"DSC            {test['dsc']:.3f}  [{low:.3f}, {high:.3f}]"
     assert lines[11].startswith("hd95 pixels") and f"{test['hd95']:.1f}" in lines[11]
-    assert lines[-1] == "[ ]: 95 % interval over other test cases"
+    assert lines[-1] == "[ ]: 95 % interval for the choice of test cases"
