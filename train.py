@@ -3,7 +3,7 @@
 From Python: ``from train import train; run = train(Config.of(loss="lmf", epochs=2))``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class Run:
     """
 
     folder: Path
-    model: Any
+    model: Any = field(repr=False)
 
     @cached_property
     def results(self) -> Any:
@@ -74,7 +74,11 @@ def train(config: Config) -> Run:
 
 
 def main() -> None:
-    """Train as the command line asks."""
+    """Train as the command line asks; an error of the user is one line and an exit code."""
+    run_command("train.py", _train_as_asked)
+
+
+def _train_as_asked() -> None:
     config = parse_config()
     if config.run.resume:
         config = parse_config(defaults=read_config(config.run.run_dir))
@@ -82,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command("train.py", main)
+    main()

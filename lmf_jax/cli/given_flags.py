@@ -47,6 +47,8 @@ def _without_effect(config: Config) -> Iterator[tuple[str, str, str]]:
         if option not in loss.options_in(form) and not is_sampled:
             of_form = f" --form {form}" if option in loss.options else ""
             losses = losses_with(option, form)
+            if not losses:  # a field that no imported loss reads
+                continue
             yield option, f"with --loss {loss.name}{of_form}", f"use --loss {_one_of(losses)}"
     if training.optimizer != "sgd":
         yield "momentum", f"with --optimizer {training.optimizer}", "use --optimizer sgd"
@@ -71,4 +73,4 @@ def _without_effect(config: Config) -> Iterator[tuple[str, str, str]]:
 
 
 def _one_of(names: Sequence[str]) -> str:
-    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    return " or ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

@@ -77,7 +77,8 @@ def check_values(settings: Mapping[str, Any], section_types: Mapping[str, type])
     for name, kind in kinds.items():
         _check(name, settings[name], fits(settings[name], kind), shown(kind))
     losses = TASK_SETTINGS[settings["task"]].loss_names()
-    _check("loss", settings["loss"], settings["loss"] in losses, f"one of {', '.join(losses)}")
+    expected = f"one of {', '.join(losses)}, or a loss whose file was imported"
+    _check("loss", settings["loss"], settings["loss"] in losses, expected)
     for expected, (names, is_in_range) in RANGES.items():
         for name in names:
             value = settings[name]

@@ -108,6 +108,9 @@ class Config:
 
         Args:
             dataset_defaults: The defaults of the dataset, by setting.
+
+        Raises:
+            UserError: If a default is not of a setting, or is not a value that the setting takes.
         """
         from lmf_jax.models.registry import get_model  # loads Flax
 
@@ -119,6 +122,12 @@ class Config:
             **dataset_defaults,
         }
         settings = self.settings()
+        unknown = sorted(set(values) - set(settings))
+        if unknown:
+            raise UserError(
+                f"The dataset {self.dataset_name} has a default for {', '.join(unknown)}, which is "
+                "not a setting; use the names of the flags of train.py, with underscores."
+            )
         missing = {name: value for name, value in values.items() if settings[name] is None}
         return ResolvedConfig.of(**settings | missing)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from data.registry import datasets_of_kind
+from lmf_jax.cli import given_flags
 from lmf_jax.cli.command_line import parse_config
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError, run_command
@@ -355,3 +356,13 @@ def test_a_run_folder_may_lie_in_the_home_folder():
 def test_a_name_that_config_json_cannot_hold_is_refused():
     with pytest.raises(UserError, match=r"--run-dir is runs/caf\\udce9; expected a name in UTF-8"):
         Config.of(run_dir="runs/caf\udce9")
+
+
+def test_a_default_of_a_dataset_that_is_not_a_setting_is_named():
+    with pytest.raises(UserError, match="default for epoch, which is not a setting"):
+        Config().resolve({"epoch": 3})
+
+
+def test_an_option_that_no_loss_reads_stops_no_run(monkeypatch):
+    monkeypatch.setattr(given_flags, "losses_with", lambda option, form: ())
+    assert parse_config(["--epochs", "2"]).training.epochs == 2

@@ -124,7 +124,7 @@ def _train(words: list[str], started: Path, output: Path) -> None:
     Progress.add = add_and_tell
     sys.argv = ["train.py", *words]
     try:
-        train.run_command("train.py", train.main)
+        train.main()
     finally:
         if jax.distributed.is_initialized():
             jax.distributed.shutdown()  # multiprocessing runs no exit handlers
