@@ -15,6 +15,7 @@ import optuna
 from optuna.distributions import FloatDistribution
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from sqlalchemy.pool import NullPool
 
 from benchmarks.paper import runs
 from benchmarks.paper.reproduced import read_group
@@ -144,7 +145,8 @@ class Sweep:
 
 def _open(storage: str) -> Any:
     if "://" in storage:
-        return storage
+        # Without a pool every connection is closed after its use; sqlite3 warns of open ones.
+        return optuna.storages.RDBStorage(storage, engine_kwargs={"poolclass": NullPool})
     Path(storage).expanduser().parent.mkdir(parents=True, exist_ok=True)
     return optuna.storages.JournalStorage(JournalFileBackend(str(Path(storage).expanduser())))
 
