@@ -44,7 +44,7 @@ def train(config: Config) -> Run:
     """Train and test a model, and write the run folder and its report.
 
     Args:
-        config: The settings; a setting that is None gets the default of its dataset or model.
+        config: The settings; None takes the default of the task, dataset or model.
 
     Returns:
         The trained run.
@@ -55,8 +55,8 @@ def train(config: Config) -> Run:
     """
     initialize(config.run, deterministic=config.training.deterministic)
     task = TASKS[config.data.task]
-    recorded = read_fingerprint(config.run.run_dir) if config.run.resume else None
-    dataset = task.load_dataset(config, recorded)
+    fingerprint = read_fingerprint(config.run.run_dir) if config.run.resume else None
+    dataset = task.load_dataset(config, fingerprint)
     resolved = config.resolve(dataset.defaults)
     inputs = task.open_inputs(dataset, resolved, Shard(jax.process_index(), jax.process_count()))
     program = task.make_program(resolved, inputs)
@@ -80,7 +80,7 @@ def main() -> None:
 
 def _train_as_asked() -> None:
     config = parse_config()
-    if config.run.resume:
+    if config.run.resume:  # the given flags override the settings of the run
         config = parse_config(defaults=read_config(config.run.run_dir))
     train(config)
 

@@ -1,4 +1,4 @@
-"""Targets that read the folder of a segmentation run."""
+"""Fuzzing targets: readers of the folder of a segmentation run."""
 
 import functools
 import json
