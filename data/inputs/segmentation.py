@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ class ImageInputs:
     masks: Masks
     num_channels: int = 3
 
-    @property
+    @cached_property  # counting the pixels reads every mask
     def description(self) -> dict[str, Any]:
         """Record of the data in ``config.json``, JSON-serializable."""
         return _description(self)
@@ -194,7 +195,7 @@ class VolumeInputs:
     shard: Shard
     num_channels: int
 
-    @property
+    @cached_property  # counting the pixels reads every mask
     def description(self) -> dict[str, Any]:
         """Record of the data in ``config.json``, JSON-serializable."""
         return _description(self)

@@ -44,6 +44,8 @@ class TrainedClassifier:
         model: The classifier, for images from :meth:`normalize`.
         variables: ``{"params", "batch_stats"}``, on the devices.
         normalization: Normalization of the images.
+        compiled_step: The step that validated the model, which saves a second compilation; None
+            makes a new one.
     """
 
     config: ResolvedConfig
@@ -51,6 +53,7 @@ class TrainedClassifier:
     model: Classifier
     variables: Variables
     normalization: Normalization
+    compiled_step: MappedStep | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -60,7 +63,7 @@ class TrainedClassifier:
     @cached_property
     def predict_step(self) -> MappedStep:
         """The mapped forward pass from ``variables`` and sharded uint8 images to logits."""
-        return make_predict_step(self.model, self.normalization, self._dtype)
+        return self.compiled_step or make_predict_step(self.model, self.normalization, self._dtype)
 
     @property
     def _dtype(self) -> jnp.dtype:

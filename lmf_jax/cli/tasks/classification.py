@@ -40,12 +40,13 @@ def _trained_model(
 ) -> TrainedClassifier:
     assert isinstance(program, Classification)
     return TrainedClassifier(
-        config, inputs.description, program.model, variables, program.normalization
+        config,
+        inputs.description,
+        program.model,
+        variables,
+        program.normalization,
+        compiled_step=program.predict_step,
     )
-
-
-def _load_model(run_dir: str | Path) -> TrainedClassifier:
-    return load_classifier(run_dir)
 
 
 def _test(model: TrainedClassifier, run_dir: Path, inputs: Any) -> dict[str, Any]:
@@ -81,7 +82,7 @@ CLASSIFICATION = Task(
     open_inputs=_open_inputs,
     make_program=_make_program,
     trained_model=_trained_model,
-    load_model=_load_model,
+    load_model=load_classifier,
     test=_test,
     summarize=_summarize,
     format_table=_format_table,

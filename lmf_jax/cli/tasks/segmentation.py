@@ -49,10 +49,6 @@ def _trained_model(
     return TrainedSegmenter(config, inputs.description, program.model, variables, normalization)
 
 
-def _load_model(run_dir: str | Path) -> TrainedSegmenter:
-    return load_segmenter(run_dir)
-
-
 def _test(model: TrainedSegmenter, run_dir: Path, inputs: Any) -> dict[str, Any]:
     return evaluate_segmenter(model, run_dir, inputs.cases("test"))
 
@@ -76,7 +72,7 @@ SEGMENTATION = Task(
     open_inputs=_open_inputs,
     make_program=_make_program,
     trained_model=_trained_model,
-    load_model=_load_model,
+    load_model=load_segmenter,
     test=_test,
     summarize=_summarize,
     format_table=_format_table,

@@ -21,6 +21,7 @@ from data import (
 from data.batches.image_cache import CachedImages
 from data.formats.images import decode_image
 from data.formats.masks import decode_mask
+from data.inputs.segmentation import open_segmentation
 from lmf_jax.cli.tasks import TASKS
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
@@ -218,3 +219,18 @@ def test_real_masks_lie_over_their_lesions(real_data) -> None:
     left, middle, right = map(np.mean, contrasts.values())
     assert middle > 60
     assert middle > max(left, right) + 2
+
+
+def test_the_pixels_of_a_run_are_counted_once(dataset, tmp_path, monkeypatch) -> None:
+    counted = []
+
+    def count(*arguments):
+        counted.append(arguments)
+        return pixel_counts(*arguments)
+
+    monkeypatch.setattr("data.inputs.segmentation.pixel_counts", count)
+    config = Config.of(task="segmentation", image_size=32, data_dir=str(tmp_path)).resolve({})
+    inputs = open_segmentation(dataset, config)
+    assert inputs.description["class_counts"] == inputs.description["class_counts"]
+    assert inputs.description["num_cases"]["test"] == len(dataset.rows["test"])
+    assert len(counted) == 3  # one for each part
