@@ -22,10 +22,10 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from benchmarks.record import record
-from data.batches.image_cache import Images, open_images
+from data.batches.image_cache import Images
 from data.formats.images import read_encoded, reason
 from data.formats.masks import decode_mask
-from data.splits.dataset import dataset_of_run
+from lmf_jax.cli.tasks import TASKS
 from lmf_jax.distributed.initialize import initialize
 from lmf_jax.errors import UserError, run_command
 from lmf_jax.evaluation.classification.explanations import (
@@ -125,12 +125,8 @@ def load_run(path: str, name: str, data_dir: str | None) -> OpenedRun:
         UserError: If the run is not finished, or its dataset has changed.
     """
     trained, finished = load_classifier(path), read_run(path)
-    config = trained.config
-    dataset = dataset_of_run(config, finished.dataset["fingerprint"], data_dir)
-    data = config.data
-    data_dir = data_dir or data.data_dir
-    images = open_images(dataset, data.image_size, cache=data.cache, data_dir=data_dir)
-    return OpenedRun(name, trained, finished, images, dataset.rows["test"])
+    inputs = TASKS["classification"].inputs_of_run(trained, data_dir)
+    return OpenedRun(name, trained, finished, inputs.images, inputs.dataset.rows["test"])
 
 
 def heat_of(run: OpenedRun, tests: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m rows columns"]:

@@ -20,7 +20,7 @@ from data.splits.notes import split_notes
 from data.splits.paper import long_tail
 from data.splits.split_file import stored_split
 from data.splits.validation_cut import lacks_validation
-from lmf_jax.config import DEFAULT_DATA_DIR, Config
+from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError
 
 
@@ -206,30 +206,6 @@ def open_parts(
         "split_version": opened.version,
         "split_notes": tuple(split_notes(prepared, opened.rows, split)),
     }
-
-
-def dataset_of_run(config: Config, fingerprint: str, data_dir: str | Path | None = None) -> Dataset:
-    """Open the data that a run was trained with.
-
-    Args:
-        config: Configuration of the run.
-        fingerprint: Fingerprint recorded by the run.
-        data_dir: Folder of prepared datasets; None takes that of the run.
-
-    Raises:
-        UserError: If the data are missing or differ from those of the run.
-    """
-    data = config.data
-    dataset = load_dataset(
-        config.dataset_name,
-        data_dir=data_dir or data.data_dir,
-        split=data.split,
-        split_seed=data.split_seed,
-        imbalance_ratio=data.imbalance_ratio,
-        fingerprint=fingerprint,
-    )
-    check_is_of_run(dataset.name, dataset.fingerprint, fingerprint)
-    return dataset
 
 
 def check_is_of_run(name: str, found: str, fingerprint: str) -> None:

@@ -54,23 +54,15 @@ def _resolved(words: Sequence[str]) -> ResolvedConfig:
         dataset=given.get("--dataset"),
         loss=loss if loss in losses else "lmf",
     )
-    return config.resolve(_dataset_defaults(config.dataset_name))
+    from data.registry import default_settings  # opens no file
 
-
-def _dataset_defaults(name: str) -> Mapping[str, Any]:
-    try:
-        from data.registry import default_settings
-    except ModuleNotFoundError:  # the package without its checkout
-        return {}
-    return default_settings(name)
+    return config.resolve(default_settings(config.dataset_name))
 
 
 def _dataset_text(text: str, task: str, show_all: bool) -> str:
     """Return the help of ``--dataset``: its text, and the registered datasets of the task."""
-    try:
-        from data.registry import registered_datasets
-    except ModuleNotFoundError:  # the package without its checkout
-        return text
+    from data.registry import registered_datasets  # opens no file
+
     lines = [text]
     for spec in registered_datasets().values():
         if show_all or spec.task == task:

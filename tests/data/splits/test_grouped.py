@@ -4,6 +4,7 @@ import json
 import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from data.datasets.ham10000 import labels as ham10000
 from data.datasets.odir5k import labels as odir5k
 from data.inputs.classification import load_for_classification
 from data.labels import PARTS, Labels
-from data.splits.dataset import dataset_of_run, load_dataset
+from data.splits.dataset import Dataset, load_dataset
 from data.splits.grouped import FRACTIONS, cover_classes, grouped_split
 from data.splits.notes import split_notes
+from lmf_jax.cli.tasks import TASKS
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
 
@@ -228,15 +230,20 @@ def test_a_run_of_the_earlier_method_finds_its_rows(
     now = load_dataset(name, data_dir=data_dir, split="grouped", split_seed=seed)
     assert now.fingerprint != earlier.fingerprint
     config = Config.of(dataset=name, data_dir=str(data_dir), split="grouped", split_seed=seed)
-    found = dataset_of_run(config, earlier.fingerprint)
+
+    def dataset_of_run(fingerprint: str) -> Dataset:
+        model = SimpleNamespace(config=config.resolve({}), dataset={"fingerprint": fingerprint})
+        return TASKS["classification"].inputs_of_run(model).dataset
+
+    found = dataset_of_run(earlier.fingerprint)
     assert (found.fingerprint, found.split_version) == (earlier.fingerprint, 1)
     for part in PARTS:
         np.testing.assert_array_equal(found.rows[part], earlier.rows[part])
-    assert dataset_of_run(config, now.fingerprint).split_version == 2
+    assert dataset_of_run(now.fingerprint).split_version == 2
     assert load_for_classification(config, earlier.fingerprint).split_version == 1  # --resume
     assert load_for_classification(config).split_version == 2
     with pytest.raises(UserError, match="not those that the run was trained with"):
-        dataset_of_run(config, "another")
+        dataset_of_run("another")
 
 
 def load_trainable(name: str, data_dir: Path, seed: int):
