@@ -193,7 +193,7 @@ def _add_scale(figure: Figure) -> None:
         format="%g",
     )
     bar.ax.tick_params(labelsize=8)
-    bar.set_label("Heat, as a share of the largest in the image", fontsize=8)
+    bar.set_label("Heat relative to the maximum in the image", fontsize=8)
     bar.outline.set_visible(False)
 
 

@@ -60,7 +60,7 @@ def draw_confusion_matrix(
     axes.hlines(edges, -0.5, num_classes - 0.5, color=GRID, linewidth=0.8)
     axes.vlines(edges, -0.5, num_classes - 0.5, color=GRID, linewidth=0.8)
     bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=30, fraction=0.04, pad=0.02)
-    bar.set_label("Share of the true class")
+    bar.set_label("Fraction of the true class")
     bar.outline.set_visible(False)
     return figure
 
@@ -174,7 +174,7 @@ def draw_reliability(bins: ReliabilityBins) -> Figure:
         label="this model",
     )
     axes.set_ylim(0, 1)
-    axes.set_ylabel("Share that is right")
+    axes.set_ylabel("Accuracy")
     axes.grid()
     axes.legend(loc="upper left")
     widths = np.diff(bins.edges)
