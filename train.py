@@ -3,41 +3,29 @@
 From Python: ``from train import train; run = train(Config.of(loss="lmf", epochs=2))``.
 """
 
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+import sys
 
 import jax
 
-from data.shard import Shard
-from lmf_jax.cli.command_line import parse_config
-from lmf_jax.cli.tasks import TASKS
-from lmf_jax.config import Config
-from lmf_jax.distributed.initialize import initialize
 from lmf_jax.errors import run_command
-from lmf_jax.evaluation import write_report
-from lmf_jax.runs.folder import open_run, read_config, read_fingerprint
-from lmf_jax.training.loop import fit
+from lmf_jax.extras import MissingPackageError, extra_packages
 
-
-@dataclass(frozen=True)
-class Run:
-    """A run that was trained and tested.
-
-    Attributes:
-        folder: The run folder.
-        model: The model with the variables of the best epoch, a ``TrainedClassifier`` (see its
-            ``probabilities``) or a ``TrainedSegmenter`` (``segment``).
-    """
-
-    folder: Path
-    model: Any = field(repr=False)
-
-    @cached_property
-    def results(self) -> Any:
-        """The files of the run folder, a ``FinishedRun`` or ``FinishedSegmentation``."""
-        return TASKS[self.model.config.data.task].read_run(self.folder)
+try:
+    with extra_packages("train", needed_by="Training"):
+        from data.shard import Shard
+        from lmf_jax.cli.command_line import parse_config
+        from lmf_jax.cli.tasks import TASKS
+        from lmf_jax.cli.trained_run import Run
+        from lmf_jax.config import Config
+        from lmf_jax.distributed.initialize import initialize
+        from lmf_jax.evaluation import write_report
+        from lmf_jax.runs.folder import open_run, read_config, read_fingerprint
+        from lmf_jax.training.loop import fit
+except MissingPackageError as error:
+    if __name__ != "__main__":
+        raise
+    print(f"train.py: {error}", file=sys.stderr)  # for a user of the command, no traceback
+    sys.exit(error.exit_code)
 
 
 def train(config: Config) -> Run:

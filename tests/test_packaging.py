@@ -103,6 +103,22 @@ def test_a_command_without_its_packages_is_one_sentence() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("missing", "needed_by"), [("grain", "data"), ("tyro", "Training"), ("orbax", "Training")]
+)
+def test_training_without_its_packages_is_one_sentence(missing, needed_by) -> None:
+    code = "import runpy; runpy.run_path('train.py', run_name={!r})"
+    result = python_without((missing,), code.format("__main__"), "--epochs", "1")
+    sentence = (
+        f"{needed_by} needs the package {missing}, which is not installed; run pip install "
+        "'lmf-jax[train]', or pip install -e '.[train]' in the checkout.\n"
+    )
+    assert (result.returncode, result.stderr) == (2, f"train.py: {sentence}")
+    assert result.stdout == ""
+    imported = python_without((missing,), code.format("train"))
+    assert imported.stderr.endswith(f"MissingPackageError: {sentence}")
+
+
 def test_a_report_without_its_packages_names_the_extra(tmp_path, monkeypatch) -> None:
     def write_without_figures(run_dir):
         raise ModuleNotFoundError("No module named 'matplotlib.style'", name="matplotlib.style")
