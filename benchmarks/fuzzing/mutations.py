@@ -154,13 +154,13 @@ def changed_csv(draw: DrawFn, text: str) -> bytes:
 
 @st.composite
 def changed_files(
-    draw: DrawFn, good: Files, ways: Mapping[str, SearchStrategy[bytes]], most: int = 2
+    draw: DrawFn, good: Files, strategies: Mapping[str, SearchStrategy[bytes]]
 ) -> Files:
-    """Draw valid files, some of them changed by their own strategy or missing."""
+    """Draw valid files, one or two of them changed by their own strategy or missing."""
     files = dict(good)
-    for name in draw(st.lists(st.sampled_from(list(ways)), min_size=1, max_size=most)):
+    for name in draw(st.lists(st.sampled_from(list(strategies)), min_size=1, max_size=2)):
         if name in files and draw(st.integers(0, 39)) == 0:
             del files[name]
         else:
-            files[name] = draw(ways[name])
+            files[name] = draw(strategies[name])
     return files

@@ -45,13 +45,13 @@ def _good_dataset(kind: str) -> Files:
 
 def _bad_datasets(kind: str) -> SearchStrategy[Files]:
     good = _good_dataset(kind)
-    ways = {name: changed_bytes([content]) for name, content in good.items()}
+    strategies = {name: changed_bytes([content]) for name, content in good.items()}
     for name, content in good.items():
         if name.endswith(".json"):
-            ways[name] = st.one_of(ways[name], changed_json(json.loads(content)))
+            strategies[name] = st.one_of(strategies[name], changed_json(json.loads(content)))
     with np.load(io.BytesIO(good[INDEX_FILE])) as index:
-        ways[INDEX_FILE] = st.one_of(ways[INDEX_FILE], changed_npz(dict(index)))
-    return changed_files(good, ways)
+        strategies[INDEX_FILE] = st.one_of(strategies[INDEX_FILE], changed_npz(dict(index)))
+    return changed_files(good, strategies)
 
 
 def _open(folder: Path) -> None:

@@ -54,9 +54,9 @@ def good_record() -> dict[str, Any]:
 
 
 def _history() -> list[dict[str, Any]]:
-    rates = {"learning_rate": 1e-3, "train_loss": 0.5, "val_loss": 0.6, "val_accuracy": 0.5}
+    metrics = {"learning_rate": 1e-3, "train_loss": 0.5, "val_loss": 0.6, "val_accuracy": 0.5}
     return [
-        {"epoch": i, "step": 3 * i, "val_macro_f1": f1, **rates}
+        {"epoch": i, "step": 3 * i, "val_macro_f1": f1, **metrics}
         for i, f1 in enumerate((0.4, 0.6, 0.5), start=1)
     ]
 
@@ -83,8 +83,8 @@ def _mistakes() -> dict[str, np.ndarray]:
 
 @functools.cache
 def _test() -> dict[str, Any]:
-    made = _predictions()
-    return summarize_test(made["labels"], made["logits"], CLASSES, made["groups"])
+    arrays = _predictions()
+    return summarize_test(arrays["labels"], arrays["logits"], CLASSES, arrays["groups"])
 
 
 def lines_of(rows: list[dict[str, Any]]) -> bytes:
@@ -133,8 +133,8 @@ def _bad_runs() -> SearchStrategy[Files]:
         "predictions.npz": changed_npz(_predictions()),
         "mistakes.npz": changed_npz(_mistakes()),
     }
-    ways = {name: or_bytes(good[name], changed[name]) for name in changed}
-    return changed_files(good, ways)
+    strategies = {name: or_bytes(good[name], changed[name]) for name in changed}
+    return changed_files(good, strategies)
 
 
 def _bad_records() -> SearchStrategy[Files]:
@@ -217,24 +217,24 @@ def _checkpoint() -> Files:
 
 def _bad_checkpoints() -> SearchStrategy[Files]:
     good = _checkpoint()
-    ways = {}
+    strategies = {}
     for name, content in good.items():
-        ways[name] = changed_bytes([content])
+        strategies[name] = changed_bytes([content])
         try:
             value = json.loads(content)
         except ValueError:
             continue
         changed = changed_json(value)
-        ways[name] = or_bytes(content, st.one_of(changed, changed.map(_signed)))
-    return changed_files(good, ways)
+        strategies[name] = or_bytes(content, st.one_of(changed, changed.map(_signed)))
+    return changed_files(good, strategies)
 
 
 def _signed(content: bytes) -> bytes:
     """Return a record with its checksum, if it is a mapping."""
     try:
         record = json.loads(content)
-        said = {name: value for name, value in record.items() if name != "checksum"}
-        return json.dumps({**said, "checksum": record_checksum(said)}).encode()
+        unsigned = {name: value for name, value in record.items() if name != "checksum"}
+        return json.dumps({**unsigned, "checksum": record_checksum(unsigned)}).encode()
     except (ValueError, AttributeError, RecursionError):
         return content
 

@@ -41,8 +41,8 @@ def _record() -> dict[str, Any]:
 
 
 def _history() -> list[dict[str, Any]]:
-    rates = {"learning_rate": 1e-3, "train_loss": 0.5, "val_loss": 0.6, "val_iou": 0.3}
-    return [{"epoch": i, "step": 3 * i, "val_dsc": 0.2 * i, **rates} for i in (1, 2, 3)]
+    metrics = {"learning_rate": 1e-3, "train_loss": 0.5, "val_loss": 0.6, "val_iou": 0.3}
+    return [{"epoch": i, "step": 3 * i, "val_dsc": 0.2 * i, **metrics} for i in (1, 2, 3)]
 
 
 @functools.cache
@@ -55,8 +55,8 @@ def _cases() -> dict[str, np.ndarray]:
 
 @functools.cache
 def _test() -> dict[str, Any]:
-    made, names = _cases(), _record()["dataset"]["class_names"]
-    return summarize_test(made["ids"], made["counts"], made["hd95"], names, made["groups"])
+    cases, names = _cases(), _record()["dataset"]["class_names"]
+    return summarize_test(cases["ids"], cases["counts"], cases["hd95"], names, cases["groups"])
 
 
 @functools.cache
@@ -88,8 +88,8 @@ def _bad() -> SearchStrategy[Files]:
         "cases.npz": changed_npz(_cases()),
         "overlays.npz": changed_npz(_overlays()),
     }
-    ways = {name: or_bytes(_good()[name], changed[name]) for name in changed}
-    return changed_files(_good(), ways)
+    strategies = {name: or_bytes(_good()[name], changed[name]) for name in changed}
+    return changed_files(_good(), strategies)
 
 
 def _read(folder: Path) -> None:

@@ -77,14 +77,14 @@ def _good_dataset() -> Files:
 
 def _bad_datasets() -> SearchStrategy[Files]:
     good = _good_dataset()
-    ways = {name: changed_bytes([content]) for name, content in good.items()}
+    strategies = {name: changed_bytes([content]) for name, content in good.items()}
     for name, content in good.items():
         start = content.index(b"PK\x03\x04")
         slices = content[:start]
         with np.load(io.BytesIO(content[start:])) as arrays:
             changed = changed_npz(dict(arrays)).map(functools.partial(_joined, slices))
-            ways[name] = st.one_of(ways[name], changed)
-    return changed_files(good, ways)
+            strategies[name] = st.one_of(strategies[name], changed)
+    return changed_files(good, strategies)
 
 
 def _joined(slices: bytes, description: bytes) -> bytes:

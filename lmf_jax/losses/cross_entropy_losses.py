@@ -208,8 +208,8 @@ def _logit_adjustment_terms(
 
 
 def _cross_entropy(logits: Array, label: Array, class_weights: Array) -> Array:
-    return class_weights[label] * softplus(log_odds_against(logits, label, 1))
+    return class_weights[label] * softplus(log_odds_against(logits, label))
 
 
 def _logit_adjusted(logits: Array, label: Array, log_priors: Array, tau: Array) -> Array:
-    return softplus(log_odds_against(logits + tau * log_priors, label, 1))
+    return softplus(log_odds_against(logits + tau * log_priors, label))

@@ -22,9 +22,9 @@ from jaxtyping import Array, Bool, Float, Integer
 
 @jax.custom_jvp
 def log_odds_against(
-    logits: Float[Array, " classes"], label: Integer[Array, ""], scale: ArrayLike
+    logits: Float[Array, " classes"], label: Integer[Array, ""], scale: ArrayLike = 1
 ) -> Float[Array, ""]:
-    """Return d of the scaled logits.
+    """Return d of the logits times ``scale``.
 
     The scale is an argument and the derivative is written by hand, so that several scales of the
     same logits share everything but the exponentials, and the derivative reuses these.

@@ -259,7 +259,7 @@ def _scaled(
 
 
 def _focal(logits: Array, label: Array, class_weights: Array, gamma: Array) -> Array:
-    cross_entropy, minus_log_error = softplus_both(log_odds_against(logits, label, 1))
+    cross_entropy, minus_log_error = softplus_both(log_odds_against(logits, label))
     # (1 - p)**gamma in log space: the power has an infinite derivative at 0 for gamma < 1.
     return class_weights[label] * jnp.exp(-gamma * minus_log_error) * cross_entropy
 

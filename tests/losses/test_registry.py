@@ -38,7 +38,7 @@ def poly1_loss(logits, labels, *, epsilon=1.0, where=None):
 
 
 def poly1(logits, label, epsilon):
-    log_odds = log_odds_against(logits, label, 1)
+    log_odds = log_odds_against(logits, label)
     return jnp.logaddexp(0, log_odds) + epsilon / (1 + jnp.exp(-log_odds))
 
 

@@ -46,14 +46,18 @@ def summarize_test(
         hd95_unit: Unit of the distances.
 
     Returns:
-        ``dsc``, ``iou``, ``precision``, ``recall`` and ``hd95``, means over the cases and then over
-        the foreground classes; ``hd95_unit``; ``per_class``: for each name the means over the
-        cases, and ``support``, the number of cases whose truth contains the class; ``per_case``:
-        for each id the means over the foreground classes; ``intervals``: ``method``, ``level``,
-        ``resamples``, ``seed``, ``drawn`` (``cases`` or ``groups``), ``units`` (number of cases or
-        groups with each foreground class), ``[low, high]`` of each metric, and ``per_class``
-        likewise for each name. The intervals are bootstrap percentiles over cases, expanded for few
-        cases by :func:`expanded_level`. Values are Python floats and integers.
+        A mapping with these keys, whose values are Python floats and integers:
+
+        - ``dsc``, ``iou``, ``precision``, ``recall``, ``hd95``: means over the cases and then over
+          the foreground classes.
+        - ``hd95_unit``: unit of the distances.
+        - ``per_class``: for each name, the means over the cases, and ``support``, the number of
+          cases whose truth contains the class.
+        - ``per_case``: for each id, the means over the foreground classes.
+        - ``intervals``: ``[low, high]`` of each metric, bootstrap percentiles over the cases,
+          expanded for few cases by :func:`expanded_level`; ``per_class`` likewise for each name;
+          and ``method``, ``level``, ``resamples``, ``seed``, ``drawn`` (``cases`` or ``groups``)
+          and ``units`` (number of cases or groups with each foreground class).
 
     Raises:
         ValueError: If there is no case, an id is repeated, a distance is not finite, or the class
