@@ -28,11 +28,18 @@ def write_results(
     results: Mapping[str, Any],
 ) -> None:
     """Write arrays and, if not None, their groups to an npz file, and then ``test.json``."""
-    saved: dict[str, Any] = {**arrays} if groups is None else {**arrays, "groups": groups}
-    temporary = run_dir / f"{name}.tmp.npz"
-    np.savez(temporary, **saved)
-    os.replace(temporary, run_dir / f"{name}.npz")
+    write_arrays(run_dir / f"{name}.npz", arrays, groups)
     write_atomically(run_dir / "test.json", json.dumps(results, indent=2) + "\n")
+
+
+def write_arrays(
+    path: Path, arrays: Mapping[str, np.ndarray], groups: Shaped[np.ndarray, " n"] | None
+) -> None:
+    """Write arrays and, if not None, their groups to an npz file."""
+    saved: dict[str, Any] = {**arrays} if groups is None else {**arrays, "groups": groups}
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez(temporary, **saved)
+    os.replace(temporary, path)
 
 
 def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

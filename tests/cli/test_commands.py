@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lmf_jax.evaluation import read_run
 from lmf_jax.inference import classifier
 from lmf_jax.training import classification
 from tests.helpers.colored_images import draw_images
@@ -69,6 +70,23 @@ def test_evaluating_a_run_again_gives_its_test(places, monkeypatch, capsys, tmp_
     printed = capsys.readouterr().out
     assert f"macro F1                 {read_test(run)['macro_f1']:.3f}" in printed
     assert (run / "report.html").read_text() == (places / "lmf" / "report.html").read_text()
+
+
+def test_a_run_and_its_evaluation_write_the_same_calibration(places, monkeypatch, tmp_path):
+    run = shutil.copytree(places / "lmf", tmp_path / "run")
+    names = "calibration.json", "validation_predictions.npz"
+    written = [(run / name).read_bytes() for name in names]
+    for name in names:
+        (run / name).unlink()
+    assert type_in(monkeypatch, "evaluate", run) == 0
+    assert (run / names[0]).read_bytes() == written[0]
+    trained, evaluated = read_run(places / "lmf"), read_run(run)
+    assert trained.calibrator.temperature != 1
+    np.testing.assert_array_equal(evaluated.validation.logits, trained.validation.logits)
+    counts = np.bincount(trained.validation.labels, minlength=3).tolist()
+    assert counts == trained.dataset["class_counts"]["validation"]
+    in_both = set(trained.validation.ids) & set(trained.ids)
+    assert len(trained.validation.ids) == sum(counts) and not in_both
 
 
 def test_evaluating_the_validation_part_gives_the_score_of_the_best_epoch(

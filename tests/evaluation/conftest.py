@@ -12,6 +12,7 @@ import pytest
 from matplotlib.text import Text
 
 from lmf_jax.evaluation.classification.mistakes import Mistakes, confident_mistakes, write_mistakes
+from lmf_jax.evaluation.classification.run import Predictions, calibrate_run
 from lmf_jax.evaluation.classification.summary import summarize_test
 from lmf_jax.evaluation.report import write_report
 
@@ -111,6 +112,28 @@ def make_mistakes(labels: np.ndarray, logits: np.ndarray) -> Mistakes:
     return Mistakes(places, images, *heat)
 
 
+def make_validation(seed: int = 7, signal: float = 2) -> Predictions:
+    """Return predictions of the validation images, some of which belong to one lesion."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(CLASS_NAMES)), CLASS_COUNTS["validation"])
+    logits = rng.normal(size=(len(labels), len(CLASS_NAMES))).astype(np.float32)
+    logits[np.arange(len(labels)), labels] += signal
+    return Predictions(
+        ids=np.array([f"validation_{i}" for i in range(len(labels))]),
+        labels=labels,
+        logits=logits,
+        groups=np.array([f"lesion {i // 2}" if i % 3 else "" for i in range(len(labels))]),
+    )
+
+
+def write_calibrated_run(folder: Path, **settings: Any) -> Path:
+    """Write a run with the predictions of its validation images and its calibration."""
+    write_run(folder, **settings)
+    made = make_predictions()
+    calibrate_run(folder, CLASS_NAMES, validation=make_validation(), test=Predictions(**made))
+    return folder
+
+
 def write_run(folder: Path, config: dict[str, Any] | None = None, **predictions: Any) -> Path:
     """Write a run with the given changes of the settings and predictions."""
     record = make_record()
@@ -137,6 +160,12 @@ def give_write_run() -> Callable[..., Path]:
 def run_dir(tmp_path: Path) -> Path:
     """Write a run without a report, for tests that change it."""
     return write_run(tmp_path)
+
+
+@pytest.fixture
+def calibrated_dir(tmp_path: Path) -> Path:
+    """Write a run with its calibration, for tests that change it."""
+    return write_calibrated_run(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import numpy as np
 
 from lmf_jax.config import Config
 from lmf_jax.evaluation.classification.report import format_test_table
-from lmf_jax.evaluation.classification.run import write_test
+from lmf_jax.evaluation.classification.run import Predictions, calibrate_run, write_test
 from lmf_jax.evaluation.report import write_report
 from lmf_jax.inference.classifier import TrainedClassifier, explain_mistakes
 from lmf_jax.models.normalization import NORMALIZATIONS
@@ -127,6 +127,8 @@ def write_classifier_run(folder: Path, test: ClassifierTest, loss: str = "lmf") 
     rows = np.arange(len(test.labels))
     ids = np.array([f"{number}.png" for number in rows])
     results = write_test(run_dir, ids, test.labels, test.logits, test.class_names, test.groups)
+    part = Predictions(ids=ids, labels=test.labels, logits=test.logits, groups=test.groups)
+    calibrate_run(run_dir, test.class_names, validation=part, test=part)
     images = np.random.default_rng(0).integers(0, 256, (len(rows), SIDE, SIDE, 3), np.uint8)
     trained = Answering(config, description, tiny_model(), {}, NORMALIZATIONS["imagenet"])
     explain_mistakes(run_dir, trained, images, rows, test.labels, test.logits)

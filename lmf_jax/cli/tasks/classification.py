@@ -12,7 +12,7 @@ from lmf_jax.config import Config, ResolvedConfig
 from lmf_jax.distributed.devices import Variables
 from lmf_jax.evaluation.classification.comparison import compare_runs, format_comparison
 from lmf_jax.evaluation.classification.report import format_test_table
-from lmf_jax.evaluation.classification.run import read_run, write_test
+from lmf_jax.evaluation.classification.run import Predictions, calibrate_run, read_run, write_test
 from lmf_jax.evaluation.classification.summary import summarize_test
 from lmf_jax.inference.classifier import TrainedClassifier, explain_mistakes, load_classifier
 from lmf_jax.training.classification import Classification, make_classification
@@ -50,15 +50,21 @@ def _trained_model(
 
 
 def _test(model: TrainedClassifier, run_dir: Path, inputs: Any) -> dict[str, Any]:
-    dataset, rows = inputs.dataset, inputs.dataset.rows["test"]
-    logits, labels = model.predict(inputs.batches("test"))
+    validation, test = (_predict_part(model, inputs, part) for part in ("validation", "test"))
     if jax.process_index() > 0:
         return {}
-    groups = dataset.groups_of("test")
-    names = dataset.class_names
-    results = write_test(run_dir, dataset.ids[rows], labels, logits, names, groups)
-    explain_mistakes(run_dir, model, inputs.images, rows, labels, logits)
+    dataset, names = inputs.dataset, inputs.dataset.class_names
+    results = write_test(run_dir, test.ids, test.labels, test.logits, names, test.groups)
+    calibrate_run(run_dir, names, validation=validation, test=test)
+    explain_mistakes(run_dir, model, inputs.images, dataset.rows["test"], test.labels, test.logits)
     return results
+
+
+def _predict_part(model: TrainedClassifier, inputs: Any, part: str) -> Predictions:
+    dataset = inputs.dataset
+    logits, labels = model.predict(inputs.batches(part))
+    ids, groups = dataset.ids[dataset.rows[part]], dataset.groups_of(part)
+    return Predictions(ids=ids, labels=labels, logits=logits, groups=groups)
 
 
 def _summarize(model: TrainedClassifier, inputs: Any, part: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Write and read the test results in the folder of a classification run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,19 @@ import numpy as np
 from jaxtyping import Float, Int, Integer, Shaped
 
 from lmf_jax.errors import UserError
+from lmf_jax.evaluation.calibration import (
+    Calibrator,
+    Method,
+    calibrator_of,
+    fit_calibrator,
+    read_calibration,
+    summarize_calibration,
+    write_calibration,
+)
 from lmf_jax.evaluation.classification.mistakes import Mistakes, read_mistakes
 from lmf_jax.evaluation.classification.summary import summarize_test
 from lmf_jax.evaluation.result_files import MetricRules, read_test, read_test_arrays
-from lmf_jax.runs.atomic_files import write_results
+from lmf_jax.runs.atomic_files import write_arrays, write_results
 from lmf_jax.runs.files import CLASSIFICATION, RunFiles, check, is_fraction, read_training_files
 
 TEST_METRICS = (
@@ -33,9 +42,27 @@ METRIC_RULES = MetricRules(
     nullable=("auroc", "average_precision"),
     null_class_intervals=True,
 )
+VALIDATION_FILE = "validation_predictions.npz"
 HISTORY_KEYS = ("epoch", "train_loss", "val_loss", "val_accuracy", "val_macro_f1", "learning_rate")
 MAX_PREDICTIONS_BYTES = 2**32
 """Maximum size of ``predictions.npz``: a million images of a thousand classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """Predictions of the images of one part of the data, in the order of their rows.
+
+    Attributes:
+        ids: Names of the images ``[n]``, unicode.
+        labels: Class ids ``[n]``.
+        logits: Output of the model ``[n, C]``, not calibrated.
+        groups: Lesion or patient of each image ``[n]``; None if unknown.
+    """
+
+    ids: Shaped[np.ndarray, " n"]
+    labels: Integer[np.ndarray, " n"]
+    logits: Float[np.ndarray, "n classes"]
+    groups: Shaped[np.ndarray, " n"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +71,19 @@ class FinishedRun(RunFiles):
 
     Attributes:
         labels: Class ids of the test images ``[n]``.
-        logits: Their scores ``[n, C]``.
+        logits: Their scores ``[n, C]``, not calibrated.
+        calibrator: Fitted on the validation images; that of a run without ``calibration.json``
+            changes nothing.
+        calibration: Contents of ``calibration.json``; None if the run has none.
+        validation: Predictions of the validation images; None if the run has none.
         mistakes: The most confident mistakes; None if they were not kept.
     """
 
     labels: Integer[np.ndarray, " n"]
     logits: Float[np.ndarray, "n classes"]
+    calibrator: Calibrator
+    calibration: Mapping[str, Any] | None = None
+    validation: Predictions | None = None
     mistakes: Mistakes | None = None
 
 
@@ -72,12 +106,43 @@ def read_run(run_dir: str | Path) -> FinishedRun:
     predictions = _read_predictions(run_dir / "predictions.npz", len(class_names))
     counts = np.bincount(predictions["labels"], minlength=len(class_names)).tolist()
     support = dict(zip(class_names, counts, strict=True))
+    calibration = _read_calibration(run_dir, class_names)
+    calibrator = Calibrator.identity(len(class_names))
     return FinishedRun(
         **files,
         **predictions,
+        calibrator=calibrator if calibration is None else calibrator_of(calibration),
+        calibration=calibration,
+        validation=read_validation(run_dir, len(class_names)),
         test=read_test(run_dir / "test.json", METRIC_RULES, support, "predictions.npz"),
         mistakes=read_mistakes(run_dir, len(predictions["labels"])),
     )
+
+
+def read_validation(run_dir: str | Path, num_classes: int) -> Predictions | None:
+    """Read the predictions of the validation images of a run.
+
+    Args:
+        run_dir: The folder of a classification run.
+        num_classes: Number of classes of the run.
+
+    Returns:
+        The predictions; None for a run without ``validation_predictions.npz``.
+
+    Raises:
+        UserError: If the file is broken.
+    """
+    path = Path(run_dir) / VALIDATION_FILE
+    return Predictions(**_read_predictions(path, num_classes)) if path.exists() else None
+
+
+def _read_calibration(run_dir: Path, class_names: Sequence[str]) -> dict[str, Any] | None:
+    calibration = read_calibration(run_dir, len(class_names))
+    if calibration is not None:
+        path = run_dir / "calibration.json"
+        are_same = calibration["class_names"] == list(class_names)
+        check(path, are_same, "its classes are not those of config.json")
+    return calibration
 
 
 def _read_predictions(path: Path, num_classes: int) -> dict[str, Any]:
@@ -116,14 +181,54 @@ def write_test(
     Raises:
         UserError: If a logit is NaN or infinite.
     """
-    undefined = int((~np.isfinite(logits)).any(axis=-1).sum())
-    if undefined:
-        raise UserError(
-            f"The model gives NaN or infinity for {undefined} of {len(logits)} test images; train "
-            "again with a lower --learning-rate or in float32."
-        )
+    _check_finite(logits, "test")
     # The slow part comes first, so that both files are written together.
     results = summarize_test(labels, logits, class_names, groups)
     arrays = {"ids": ids, "labels": labels, "logits": logits}
     write_results(run_dir, "predictions", arrays, groups, results)
     return results
+
+
+def calibrate_run(
+    run_dir: Path,
+    class_names: Sequence[str],
+    *,
+    validation: Predictions,
+    test: Predictions,
+    method: Method = "temperature",
+) -> dict[str, Any]:
+    """Fit the calibrator of a run; write ``validation_predictions.npz`` and ``calibration.json``.
+
+    Args:
+        run_dir: The folder of the run.
+        class_names: Names by class id.
+        validation: The images that the calibrator is fitted on.
+        test: The images that it is measured on.
+        method: The method that the commands and the report use.
+
+    Returns:
+        The contents of ``calibration.json``.
+
+    Raises:
+        UserError: If a logit is NaN or infinite.
+    """
+    _check_finite(validation.logits, "validation")
+    calibrator = fit_calibrator(validation.labels, validation.logits, method)
+    parts = {
+        name: (part.labels, part.logits, part.groups)
+        for name, part in (("validation", validation), ("test", test))
+    }
+    calibration = summarize_calibration(calibrator, class_names, **parts)
+    arrays = {name: getattr(validation, name) for name in ("ids", "labels", "logits")}
+    write_arrays(run_dir / VALIDATION_FILE, arrays, validation.groups)
+    write_calibration(run_dir, calibration)
+    return calibration
+
+
+def _check_finite(logits: Float[np.ndarray, "n classes"], part: str) -> None:
+    undefined = int((~np.isfinite(logits)).any(axis=-1).sum())
+    if undefined:
+        raise UserError(
+            f"The model gives NaN or infinity for {undefined} of {len(logits)} {part} images; "
+            "train again with a lower --learning-rate or in float32."
+        )

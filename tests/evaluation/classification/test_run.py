@@ -32,6 +32,41 @@ def test_a_run_without_a_record_of_weights_is_read(run_dir):
     assert read_run(run_dir).weights is None
 
 
+def test_a_run_without_calibration_is_read_with_the_identity(run_dir):
+    run = read_run(run_dir)
+    assert run.validation is None and run.calibration is None
+    assert run.calibrator.method == "none"
+    np.testing.assert_array_equal(run.calibrator.calibrate(run.logits), run.logits)
+
+
+def test_validation_predictions_and_calibration_are_read(calibrated_dir):
+    run = read_run(calibrated_dir)
+    assert run.validation.logits.shape == (len(run.validation.labels), 10)
+    assert len(run.validation.labels) == sum(run.dataset["class_counts"]["validation"])
+    assert run.validation.ids[0] == "validation_0" and run.validation.groups[1] == "lesion 0"
+    assert run.calibration["method"] == run.calibrator.method == "temperature"
+    assert run.calibrator.temperature == run.calibration["temperature"]
+    expected = run.logits.astype(float) / run.calibrator.temperature
+    np.testing.assert_array_equal(run.calibrator.calibrate(run.logits), expected)
+
+
+@pytest.mark.parametrize("name", ["calibration.json", "validation_predictions.npz"])
+def test_truncated_calibration_is_named(calibrated_dir, name):
+    path = calibrated_dir / name
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UserError, match=f"{name} is (broken|damaged)"):
+        read_run(calibrated_dir)
+
+
+def test_calibration_of_other_classes_is_refused(calibrated_dir):
+    path = calibrated_dir / "calibration.json"
+    changed = json.loads(path.read_text())
+    changed["class_names"].reverse()
+    path.write_text(json.dumps(changed))
+    with pytest.raises(UserError, match=r"its classes are not those of config\.json"):
+        read_run(calibrated_dir)
+
+
 def test_best_epoch_is_the_first_of_equal_ones():
     history = [{"epoch": i, "val_macro_f1": f1} for i, f1 in enumerate([0.1, 0.4, 0.4], start=1)]
     assert best_epoch(history)["epoch"] == 2
