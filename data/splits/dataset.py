@@ -15,7 +15,8 @@ from data.prepared.images import Prepared
 from data.prepared.prepare import open_dataset
 from data.registry import default_settings
 from data.sources import ImageSource
-from data.splits.methods import check_seed, make_split, possible_splits, split_versions
+from data.splits.folds import Fold
+from data.splits.methods import check_seed, default_split, make_split, split_versions
 from data.splits.notes import split_notes
 from data.splits.paper import long_tail
 from data.splits.split_file import stored_split
@@ -122,6 +123,7 @@ def load_dataset(
     split_seed: int = 0,
     imbalance_ratio: float | None = None,
     fingerprint: str | None = None,
+    fold: Fold | None = None,
 ) -> Dataset:
     """Open a dataset and split it; prepare it on first use if it needs no download.
 
@@ -137,6 +139,8 @@ def load_dataset(
             rows, from 1. None takes the default of the dataset; only balanced datasets have one.
         fingerprint: Fingerprint recorded by a run, to find rows of an earlier version of the split
             method; None takes the present version.
+        fold: The fold of a cross-validation that is the test part. Its split is "grouped" or
+            "paper"; None takes "grouped" if patients or lesions are known.
 
     Returns:
         The dataset. It depends only on these arguments and the files they name.
@@ -151,7 +155,7 @@ def load_dataset(
             "dataset with classes."
         )
     ratio = _imbalance_ratio(name, imbalance_ratio)
-    prepared, parts = open_parts(name, data_dir, split, split_seed, ratio, fingerprint)
+    prepared, parts = open_parts(name, data_dir, split, split_seed, ratio, fingerprint, fold)
     return Dataset(**parts, class_names=prepared.class_names, labels=prepared.labels)
 
 
@@ -162,6 +166,7 @@ def open_parts(
     split_seed: int,
     imbalance_ratio: float | None = None,
     fingerprint: str | None = None,
+    fold: Fold | None = None,
 ) -> tuple[Prepared, dict[str, Any]]:
     """Open a dataset of images with classes or masks, and split it.
 
@@ -172,6 +177,7 @@ def open_parts(
         split_seed: Seed of the split; any whole number from 0.
         imbalance_ratio: Imbalance ratio of training and validation rows; None keeps all rows.
         fingerprint: Fingerprint recorded by a run; None takes the present version of the split.
+        fold: The fold of a cross-validation that is the test part; None makes a single split.
 
     Returns:
         All examples, and the attributes of :class:`SplitDataset` except the class names.
@@ -186,8 +192,8 @@ def open_parts(
         raise UserError(
             f"{prepared.folder} has another dataset; remove it and prepare {name} again."
         )
-    split = split or possible_splits(prepared)[0]
-    opened = open_split(prepared, split, split_seed, imbalance_ratio, fingerprint)
+    split = split or default_split(prepared, fold)
+    opened = open_split(prepared, split, split_seed, imbalance_ratio, fingerprint, fold)
     _check_parts(prepared, opened.rows, split)
     # Runs before ranges were recorded were trained on images scaled from the full range.
     is_earlier = fingerprint == opened.fingerprint
@@ -204,7 +210,7 @@ def open_parts(
         "intensity_range": intensity_range,
         "intensity_note": None if prepared.intensities is None else prepared.intensities.line,
         "split_version": opened.version,
-        "split_notes": tuple(split_notes(prepared, opened.rows, split)),
+        "split_notes": tuple(split_notes(prepared, opened.rows, split, fold)),
     }
 
 
@@ -246,6 +252,7 @@ def open_split(
     split_seed: int,
     imbalance_ratio: float | None = None,
     fingerprint: str | None = None,
+    fold: Fold | None = None,
 ) -> OpenedSplit:
     """Return the rows of every part and their fingerprint; compute the split the first time.
 
@@ -256,26 +263,33 @@ def open_split(
         imbalance_ratio: Imbalance ratio of training and validation rows; None keeps all rows.
         fingerprint: Fingerprint recorded by a run, which selects the version of the split method.
             None, or a fingerprint of no version, takes the present version.
+        fold: The fold of a cross-validation that is the test part; None makes a single split.
 
     Raises:
         UserError: If the dataset does not have this split.
     """
-    versions = split_versions(split)
-    present = _open_version(prepared, split, split_seed, imbalance_ratio, versions[0])
+
+    def open_version(version: int) -> OpenedSplit:
+        return _open_version(prepared, split, split_seed, imbalance_ratio, version, fold)
+
+    versions = split_versions(split, fold)
+    present = open_version(versions[0])
     if fingerprint in (None, present.fingerprint):
         return present
-    earlier = (
-        _open_version(prepared, split, split_seed, imbalance_ratio, version)
-        for version in versions[1:]
-    )
+    earlier = map(open_version, versions[1:])
     return next((opened for opened in earlier if opened.fingerprint == fingerprint), present)
 
 
 def _open_version(
-    prepared: Prepared, split: str, split_seed: int, imbalance_ratio: float | None, version: int
+    prepared: Prepared,
+    split: str,
+    split_seed: int,
+    imbalance_ratio: float | None,
+    version: int,
+    fold: Fold | None,
 ) -> OpenedSplit:
     def make() -> Rows:
-        rows = make_split(prepared, split, split_seed, version)
+        rows = make_split(prepared, split, split_seed, version, fold)
         if imbalance_ratio is not None:
             for part in ("train", "validation"):
                 rows[part] = long_tail(rows[part], prepared.labels, imbalance_ratio, split_seed)
@@ -285,7 +299,8 @@ def _open_version(
     is_fixed = split == "official" and not lacks_validation(prepared)
     seeded = method if is_fixed else f"{method}-seed{split_seed}"
     thinned = "" if imbalance_ratio is None else f"-ratio{imbalance_ratio!r}"
-    rows, fingerprint = stored_split(seeded + thinned, prepared, make, version)
+    of_fold = "" if fold is None else fold.suffix
+    rows, fingerprint = stored_split(seeded + thinned + of_fold, prepared, make, version)
     return OpenedSplit(rows, fingerprint, version)
 
 

@@ -90,19 +90,39 @@ def assign_groups(
     Raises:
         ValueError: If there are fewer than seven groups, or no class has seven rows.
     """
-    from sklearn.model_selection import StratifiedGroupKFold  # takes a second
-
     chosen = _folds(labels, groups)
     if chosen is None:
         raise ValueError("A grouped split needs seven groups, and seven rows of a class.")
     num_folds, held_out = chosen
+    folds = assign_to_folds(labels, groups, seed, num_folds)
+    joined = (folds[:held_out], folds[held_out : 2 * held_out])
+    return [*(np.sort(np.concatenate(part)) for part in joined), *folds[2 * held_out :]]
+
+
+def assign_to_folds(
+    labels: Int[np.ndarray, " n"], groups: Shaped[np.ndarray, " n"], seed: int, num_folds: int
+) -> list[Int64[np.ndarray, " _"]]:
+    """Assign groups to folds of about equal size and proportions of the classes.
+
+    Args:
+        labels: Class of every row, [n].
+        groups: Patient or lesion of every row, unicode [n].
+        seed: Seed of the assignment.
+        num_folds: Number of folds, from 2.
+
+    Returns:
+        The sorted row numbers of every fold; with few groups, a fold may be empty.
+
+    Raises:
+        ValueError: If no class has as many rows as there are folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold  # takes a second
+
     with warnings.catch_warnings():
         # A class may have fewer rows than there are folds.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         folder = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
-        folds = [rows.astype(np.int64) for _, rows in folder.split(labels, labels, groups)]
-    joined = (folds[:held_out], folds[held_out : 2 * held_out])
-    return [*(np.sort(np.concatenate(part)) for part in joined), *folds[2 * held_out :]]
+        return [rows.astype(np.int64) for _, rows in folder.split(labels, labels, groups)]
 
 
 def cover_classes(
@@ -111,6 +131,7 @@ def cover_classes(
     rows: Mapping[str, Int64[np.ndarray, " _"]],
     fractions: Mapping[str, float],
     seed: int,
+    served_first: Sequence[str] = SERVED_FIRST,
 ) -> dict[str, Int64[np.ndarray, " _"]]:
     """Move whole groups until every class with enough groups is in all parts.
 
@@ -120,11 +141,12 @@ def cover_classes(
         rows: Row numbers of every part, together all rows, with no group in two parts.
         fractions: Target fraction of the rows in every part.
         seed: Seed of the choice between equivalent groups.
+        served_first: Order of the parts that get a class of fewer groups than there are parts.
 
     Returns:
         The sorted row numbers of every part; the given ones if no class is missing.
     """
-    order = [part for part in SERVED_FIRST if part in rows]
+    order = [part for part in served_first if part in rows]
     table = _tabulate(labels, groups, rows, order)
     if not table.unmet(table.parts).any():
         return {part: rows[part].astype(np.int64) for part in rows}
@@ -145,7 +167,7 @@ class _Table:
     Attributes:
         group_of: Index of the group of every row, [n].
         counts: Number of rows by group and class.
-        parts: Part of every group, as its index in :data:`SERVED_FIRST`.
+        parts: Part of every group, as its index in the order in which parts are served.
         required: Whether a part needs a class, by part and class.
     """
 
@@ -186,7 +208,7 @@ def _tabulate(
 def _place_classes(table: _Table, preference: Sequence[int]) -> dict[int, int]:
     """Return an assignment of some groups to parts that gives every part the classes it needs.
 
-    If there is none, or the search does not find it, the last parts in :data:`SERVED_FIRST` lack a
+    If there is none, or the search does not find it, the last parts in that order lack a
     class first, and no part stays empty.
     """
     num_groups = (table.counts > 0).sum(axis=0)

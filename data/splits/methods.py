@@ -3,6 +3,7 @@
 import numpy as np
 
 from data.labels import PARTS, Labels, Rows
+from data.splits.folds import Fold, default_fold_split, fold_split
 from data.splits.grouped import GROUPED_VERSIONS, can_be_grouped, grouped_split
 from data.splits.paper import paper_split
 from data.splits.validation_cut import cut_validation, lacks_validation
@@ -16,6 +17,16 @@ def possible_splits(labels: Labels) -> list[str]:
     return [*official, "paper", *(["grouped"] if known else [])]
 
 
+def default_split(labels: Labels, fold: Fold | None = None) -> str:
+    """Return the name of the split of a dataset for which none was chosen.
+
+    Args:
+        labels: Labels of the dataset.
+        fold: The fold of a cross-validation, if it is one.
+    """
+    return possible_splits(labels)[0] if fold is None else default_fold_split(labels)
+
+
 def check_seed(split_seed: int) -> None:
     """Raise ``UserError`` unless the seed of a split is a whole number from 0.
 
@@ -26,16 +37,23 @@ def check_seed(split_seed: int) -> None:
         raise UserError(f"--split-seed must be a whole number from 0, got {split_seed}.")
 
 
-def split_versions(split: str) -> tuple[int, ...]:
+def split_versions(split: str, fold: Fold | None = None) -> tuple[int, ...]:
     """Return the versions of a split method, the present one first.
 
     Args:
         split: Name of the split.
+        fold: The fold of a cross-validation, if it is one.
     """
-    return GROUPED_VERSIONS if split == "grouped" else (1,)
+    return GROUPED_VERSIONS if split == "grouped" and fold is None else (1,)
 
 
-def make_split(labels: Labels, split: str, seed: int, version: int | None = None) -> Rows:
+def make_split(
+    labels: Labels,
+    split: str,
+    seed: int,
+    version: int | None = None,
+    fold: Fold | None = None,
+) -> Rows:
     """Split a dataset.
 
     Args:
@@ -45,6 +63,8 @@ def make_split(labels: Labels, split: str, seed: int, version: int | None = None
         seed: Seed of the split; any whole number from 0. The official one uses it only if its
             validation part is taken from training.
         version: One of :func:`split_versions`; None takes the present one.
+        fold: The fold that is the test part, see :func:`data.splits.folds.fold_split`; None makes a
+            single split.
 
     Returns:
         The sorted row numbers of "train", "validation" and "test".
@@ -52,6 +72,8 @@ def make_split(labels: Labels, split: str, seed: int, version: int | None = None
     Raises:
         UserError: If the dataset does not have this split.
     """
+    if fold is not None:
+        return fold_split(labels, split, seed, fold)
     if split == "official" and labels.parts is not None:
         if lacks_validation(labels):
             cut = cut_validation(labels, seed)

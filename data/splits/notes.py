@@ -1,8 +1,10 @@
 """Remarks on a split, such as classes that a part lacks, for the terminal, audit and report."""
 
 import numpy as np
+from jaxtyping import Bool
 
 from data.labels import PARTS, Labels, Rows
+from data.splits.folds import Fold
 from data.splits.validation_cut import lacks_validation
 
 VALIDATION_FROM_TRAINING = (
@@ -12,7 +14,7 @@ VALIDATION_FROM_TRAINING = (
 """Remark on a split whose validation part was taken from training."""
 
 
-def split_notes(labels: Labels, rows: Rows, split: str) -> list[str]:
+def split_notes(labels: Labels, rows: Rows, split: str, fold: Fold | None = None) -> list[str]:
     """Return remarks on a validation part taken from training, and on classes that a part lacks.
 
     Each is one line, with the reason.
@@ -21,6 +23,7 @@ def split_notes(labels: Labels, rows: Rows, split: str) -> list[str]:
         labels: Labels of the dataset.
         rows: Row numbers of every part.
         split: Name of the split.
+        fold: The fold of a cross-validation, if it is one.
     """
     num_classes = len(labels.class_names)
     counts = {part: np.bincount(labels.labels[rows[part]], minlength=num_classes) for part in PARTS}
@@ -30,16 +33,18 @@ def split_notes(labels: Labels, rows: Rows, split: str) -> list[str]:
         if lacking:
             lines.append(
                 f"No image of the class {name} is in the {' and the '.join(lacking)} part: "
-                f"{_reason(labels, class_id, split)}."
+                f"{_reason(labels, class_id, split, fold)}."
             )
     return lines
 
 
-def _reason(labels: Labels, class_id: int, split: str) -> str:
+def _reason(labels: Labels, class_id: int, split: str, fold: Fold | None) -> str:
     of_class = labels.labels == class_id
     count = int(of_class.sum())
     if not count:
         return "the dataset has none"
+    if fold is not None:
+        return _reason_in_fold(labels, of_class, split, fold)
     if split == "official" and lacks_validation(labels):
         return "the dataset's own parts have too few images of it, or none"
     if split == "official":
@@ -55,3 +60,13 @@ def _reason(labels: Labels, class_id: int, split: str) -> str:
         f"it has {count} {images}, and --split {split} keeps a class of fewer than four images in "
         "the training part"
     )
+
+
+def _reason_in_fold(
+    labels: Labels, of_class: Bool[np.ndarray, " n"], split: str, fold: Fold
+) -> str:
+    if split == "grouped" and labels.groups is not None:
+        count, units = len(np.unique(labels.groups[of_class])), "patients or lesions"
+    else:
+        count, units = int(of_class.sum()), "images"
+    return f"{count} {units} of it are not enough for a part of each of {fold.total} folds"

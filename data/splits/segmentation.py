@@ -7,6 +7,7 @@ from data.names import parse_name
 from data.registry import registered_datasets
 from data.sources import ImageSource
 from data.splits.dataset import SplitDataset, open_parts
+from data.splits.folds import Fold
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError
 
@@ -29,6 +30,7 @@ def load_segmentation_dataset(
     split: str | None = None,
     split_seed: int = 0,
     fingerprint: str | None = None,
+    fold: Fold | None = None,
 ) -> SegmentationDataset:
     """Open a dataset with masks and split it; prepare it on first use if it needs no download.
 
@@ -41,6 +43,8 @@ def load_segmentation_dataset(
         split_seed: Seed of the split; any whole number from 0.
         fingerprint: Fingerprint recorded by a run, to find rows of an earlier version of the split
             method; None takes the present version.
+        fold: The fold of a cross-validation that is the test part. Its split is "grouped" or
+            "paper"; None takes "grouped" if patients or lesions are known.
 
     Returns:
         The dataset. It depends only on these arguments and the files they name.
@@ -58,6 +62,8 @@ def load_segmentation_dataset(
         raise UserError(
             f"The images of {name} have classes and no masks; choose one of  {', '.join(choices)}."
         )
-    prepared, parts = open_parts(name, data_dir, split, split_seed, fingerprint=fingerprint)
+    prepared, parts = open_parts(
+        name, data_dir, split, split_seed, fingerprint=fingerprint, fold=fold
+    )
     assert prepared.masks is not None
     return SegmentationDataset(**parts, class_names=prepared.mask_classes, masks=prepared.masks)

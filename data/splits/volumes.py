@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Int64, Shaped
 
-from data.labels import PARTS, Rows
+from data.labels import PARTS, WHOLE_IMAGE, Labels, Rows
 from data.prepared.case_file import CaseFile, open_case
 from data.prepared.case_file import Volume as Volume
 from data.prepared.images import INDEX_FILE
@@ -19,6 +19,7 @@ from data.prepared.volumes import (
     volumes_folder,
 )
 from data.registry import datasets_of_kind, default_settings
+from data.splits.folds import Fold, fold_split
 from data.splits.methods import check_seed
 from data.splits.paper import paper_split
 from data.splits.split_file import stored_split
@@ -140,6 +141,7 @@ def load_volumes(
     data_dir: str | Path = DEFAULT_DATA_DIR,
     split: str | None = None,
     split_seed: int = 0,
+    fold: Fold | None = None,
 ) -> VolumeDataset:
     """Open a prepared dataset of volumes, and split its cases 70 : 15 : 15.
 
@@ -149,6 +151,7 @@ def load_volumes(
         split: "paper" or "grouped", which are the same, since every case is a different patient.
             None takes "paper".
         split_seed: Seed of the split; any whole number from 0.
+        fold: The fold of a cross-validation that is the test part; None makes a single split.
 
     Returns:
         The dataset. It depends only on these arguments and the files they name.
@@ -173,11 +176,15 @@ def load_volumes(
             f"{prepare_command(name, 'DIR', data_dir)}"
         )
     prepared = open_prepared_volumes(name, folder)
-    rows, fingerprint = stored_split(
-        f"{split}-seed{split_seed}",
-        prepared,
-        lambda: paper_split(np.zeros(len(prepared.ids), np.int64), split_seed),
-    )
+    labels = Labels(WHOLE_IMAGE, prepared.ids, np.zeros(len(prepared.ids), np.int32))
+
+    def make() -> Rows:
+        if fold is None:
+            return paper_split(labels.labels, split_seed)
+        return fold_split(labels, "paper", split_seed, fold)
+
+    of_fold = "" if fold is None else fold.suffix
+    rows, fingerprint = stored_split(f"{split}-seed{split_seed}{of_fold}", prepared, make)
     spec = prepared.spec
     _check_parts(prepared, rows, split)
     return VolumeDataset(
