@@ -19,6 +19,7 @@ from lmf_jax.distributed.devices import (
     replicate,
     shard_batch,
 )
+from lmf_jax.evaluation.calibration import Calibrator, read_calibrator
 from lmf_jax.evaluation.classification.gradcam import grad_cam
 from lmf_jax.evaluation.classification.metrics import predicted_classes
 from lmf_jax.evaluation.classification.mistakes import Mistakes, confident_mistakes, write_mistakes
@@ -46,6 +47,7 @@ class TrainedClassifier:
         normalization: Normalization of the images.
         compiled_step: The step that validated the model, which saves a second compilation; None
             makes a new one.
+        calibrator: Calibration of the probabilities; None if they are not calibrated.
     """
 
     config: ResolvedConfig
@@ -54,6 +56,7 @@ class TrainedClassifier:
     variables: Variables
     normalization: Normalization
     compiled_step: MappedStep | None = None
+    calibrator: Calibrator | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -75,6 +78,13 @@ class TrainedClassifier:
         """Return the logits, scaled for the softmax, and the labels of every example."""
         scale = self.config.logit_scale
         return predict(self.predict_step, self.variables, batches, scale=scale)
+
+    def calibrated_probabilities(
+        self, outputs: Float[np.ndarray, "n classes"]
+    ) -> Float[np.ndarray, "n classes"]:
+        """Return the calibrated class probabilities for outputs of :attr:`predict_step`."""
+        calibrator = self.calibrator or Calibrator.identity(len(self.class_names))
+        return calibrator.probabilities(np.float32(self.config.logit_scale) * outputs)
 
     def normalize(self, images: UInt8[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:
         """Return the inputs of the model for RGB images in 0 to 255."""
@@ -136,6 +146,7 @@ def load_classifier(run_dir: str | Path) -> TrainedClassifier:
         model=model,
         variables=replicate(variables),
         normalization=normalization,
+        calibrator=read_calibrator(run_dir, len(record["dataset"]["class_names"])),
     )
 
 

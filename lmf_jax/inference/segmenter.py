@@ -10,11 +10,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, Integer, Shaped, UInt8
+from jaxtyping import Float, Float32, Int, Integer, Shaped, UInt8
 
 from lmf_jax.config import ResolvedConfig
 from lmf_jax.distributed.devices import MappedStep, Variables, replicate, shard_batch
 from lmf_jax.distributed.gather import gather_rows
+from lmf_jax.evaluation.calibration import Calibrator
+from lmf_jax.evaluation.classification.scores import log_probabilities
 from lmf_jax.evaluation.segmentation.metrics import case_counts, hausdorff_95
 from lmf_jax.evaluation.segmentation.overlays import Overlays, shown_cases, write_overlays
 from lmf_jax.evaluation.segmentation.run import write_test
@@ -59,6 +61,22 @@ class Cases(Protocol):
         """Return the image and the labels of one case."""
 
 
+@runtime_checkable
+class Segmenter(Protocol):
+    """A model, or an ensemble of models, that segments images or volumes."""
+
+    @property
+    def config(self) -> ResolvedConfig:
+        """The settings of the run, for an ensemble those of the first."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of every class, by class id, the background first."""
+
+    def segment(self, images: Images) -> LabelMaps:
+        """Return the class of every pixel or voxel."""
+
+
 @dataclass(frozen=True)
 class TrainedSegmenter:
     """The model of the best epoch of a run.
@@ -70,6 +88,7 @@ class TrainedSegmenter:
         model: The segmenter.
         variables: ``{"params", "batch_stats"}``, on the devices.
         normalization: Normalization of the images; None for volumes, which come normalized.
+        calibrator: Calibration of the probabilities; None if they are not calibrated.
     """
 
     config: ResolvedConfig
@@ -77,6 +96,7 @@ class TrainedSegmenter:
     model: nn.Module
     variables: Variables
     normalization: Normalization | None
+    calibrator: Calibrator | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -113,6 +133,34 @@ class TrainedSegmenter:
     ) -> Float[np.ndarray, "d h w classes"]:
         """Return the probability of each class in every voxel of a normalized volume."""
         return volume_probabilities(**self._windows(volume))
+
+    def calibrated_probabilities(
+        self, images: Images
+    ) -> Float32[np.ndarray, "batch *space classes"]:
+        """Return the calibrated probability of each class in every pixel or voxel.
+
+        Args:
+            images: As for :meth:`segment`.
+        """
+        num_classes = len(self.class_names)
+        logits = self.logits(images).reshape(-1, num_classes)
+        calibrator = self.calibrator or Calibrator.identity(num_classes)
+        probabilities = calibrator.probabilities(logits).astype(np.float32)
+        return probabilities.reshape(*images.shape[:-1], num_classes)
+
+    def logits(self, images: Images) -> Float[np.ndarray, "batch *space classes"]:
+        """Return scores whose softmax is the uncalibrated probability of each class.
+
+        Those of volumes are the logarithms of the probabilities averaged over windows.
+
+        Args:
+            images: As for :meth:`segment`.
+        """
+        if self.config.data.patch_size is not None:
+            return log_probabilities(np.stack([self.probabilities(volume) for volume in images]))
+        sharded = shard_batch({"image": images})["image"]
+        logits = np.asarray(self._predict_step(self.variables, sharded), np.float32)
+        return logits.reshape(*images.shape[:-1], -1)
 
     def _windows(self, volume: Float[np.ndarray, "d h w modalities"]) -> dict[str, Any]:
         """Return the arguments of the sliding-window functions."""
@@ -171,7 +219,7 @@ class CaseMeasurements:
     hd95: Float[np.ndarray, "n classes"]
 
 
-def measure_cases(segmenter: TrainedSegmenter, cases: Cases) -> CaseMeasurements:
+def measure_cases(segmenter: Segmenter, cases: Cases) -> CaseMeasurements:
     """Segment every case in one of the processes and compare it with its labels.
 
     Args:
@@ -199,7 +247,7 @@ def measure_cases(segmenter: TrainedSegmenter, cases: Cases) -> CaseMeasurements
     return CaseMeasurements(**gather_rows(np.array(indices, np.int64), metrics, len(cases.ids)))
 
 
-def summarize_cases(segmenter: TrainedSegmenter, cases: Cases) -> dict[str, Any]:
+def summarize_cases(segmenter: Segmenter, cases: Cases) -> dict[str, Any]:
     """Return the metrics of a part of the data, see :func:`summarize_test`."""
     measured = measure_cases(segmenter, cases)
     return summarize_test(
@@ -207,7 +255,7 @@ def summarize_cases(segmenter: TrainedSegmenter, cases: Cases) -> dict[str, Any]
     )
 
 
-def evaluate_segmenter(segmenter: TrainedSegmenter, run_dir: Path, cases: Cases) -> dict[str, Any]:
+def evaluate_segmenter(segmenter: Segmenter, run_dir: Path, cases: Cases) -> dict[str, Any]:
     """Test the model; the first process writes ``cases.npz``, ``test.json`` and ``overlays.npz``.
 
     Args:
@@ -239,9 +287,7 @@ def _unit(cases: Cases) -> Hd95Unit:
     return "pixels" if cases.spacing is None else "mm"
 
 
-def _overlays(
-    segmenter: TrainedSegmenter, cases: Cases, indices: Int[np.ndarray, " k"]
-) -> Overlays:
+def _overlays(segmenter: Segmenter, cases: Cases, indices: Int[np.ndarray, " k"]) -> Overlays:
     """Segment a few cases again for the figures."""
     is_volumes = segmenter.config.data.patch_size is not None
     shown = []

@@ -107,6 +107,17 @@ def softmax(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n clas
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
+def log_probabilities(
+    probabilities: Float[np.ndarray, "*n classes"],
+) -> Float[np.ndarray, "*n classes"]:
+    """Return finite logarithms of probabilities, whose softmax is the probabilities again.
+
+    Args:
+        probabilities: Class probabilities ``[..., C]``, such as the mean of several models.
+    """
+    return np.log(probabilities.clip(min=np.finfo(np.float32).tiny))
+
+
 def log_odds(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
     """Return ``log(p / (1 - p))`` of each class against the rest, in float64.
 
