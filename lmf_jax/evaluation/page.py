@@ -3,6 +3,7 @@
 import base64
 import os
 from collections.abc import Mapping
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from statistics import median
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.formatting import (
     format_count,
+    format_difference,
     format_duration,
     format_fraction,
     format_range,
@@ -90,6 +92,8 @@ def _render(
     environment.filters.update(
         fraction=format_fraction,
         interval=format_range,
+        difference=format_difference,
+        differences=partial(format_range, format_value=format_difference),
         count=format_count,
         ratio=format_ratio,
         setting=format_setting,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Integer
 
+from lmf_jax.evaluation.classification.external import read_external
 from lmf_jax.evaluation.classification.metrics import confusion_matrix, predicted_classes
 from lmf_jax.evaluation.classification.mistakes import Mistakes
 from lmf_jax.evaluation.classification.run import FinishedRun, read_run
@@ -66,6 +67,7 @@ def write_report(run_dir: str | Path) -> Path:
         confusions=_largest_confusions(confusion, run.dataset["class_names"]),
         best=best_epoch(run.history),
         class_notes=class_notes(run.test),
+        externals=read_external(run_dir, run.dataset["class_names"]),
     )
 
 

@@ -103,9 +103,7 @@ def read_run(run_dir: str | Path) -> FinishedRun:
     run_dir = Path(run_dir)
     files = read_training_files(run_dir, CLASSIFICATION, HISTORY_KEYS)
     class_names = files["dataset"]["class_names"]
-    predictions = _read_predictions(run_dir / "predictions.npz", len(class_names))
-    counts = np.bincount(predictions["labels"], minlength=len(class_names)).tolist()
-    support = dict(zip(class_names, counts, strict=True))
+    predictions, test = read_tested(run_dir, class_names)
     calibration = _read_calibration(run_dir, class_names)
     calibrator = Calibrator.identity(len(class_names))
     return FinishedRun(
@@ -114,9 +112,28 @@ def read_run(run_dir: str | Path) -> FinishedRun:
         calibrator=calibrator if calibration is None else calibrator_of(calibration),
         calibration=calibration,
         validation=read_validation(run_dir, len(class_names)),
-        test=read_test(run_dir / "test.json", METRIC_RULES, support, "predictions.npz"),
+        test=test,
         mistakes=read_mistakes(run_dir, len(predictions["labels"])),
     )
+
+
+def read_tested(folder: Path, class_names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read ``predictions.npz`` and ``test.json`` of a test.
+
+    Args:
+        folder: The folder of a run, or of a test on another dataset.
+        class_names: Names by class id.
+
+    Returns:
+        The arrays, and the contents of ``test.json``.
+
+    Raises:
+        UserError: If a file is missing or broken, or the files do not match.
+    """
+    predictions = _read_predictions(folder / "predictions.npz", len(class_names))
+    counts = np.bincount(predictions["labels"], minlength=len(class_names)).tolist()
+    support = dict(zip(class_names, counts, strict=True))
+    return predictions, read_test(folder / "test.json", METRIC_RULES, support, "predictions.npz")
 
 
 def read_validation(run_dir: str | Path, num_classes: int) -> Predictions | None:

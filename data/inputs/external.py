@@ -1,0 +1,136 @@
+"""Inputs of an external test: another dataset whose classes are those of a run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int32
+
+from data.batches.image_cache import open_images
+from data.formats.intensity import FULL_RANGE, IntensityRange, fingerprint_with_range
+from data.inputs.classification import ClassificationInputs
+from data.labels import PARTS
+from data.names import parse_name
+from data.prepared.prepare import open_dataset
+from data.shard import Shard
+from data.splits.dataset import Dataset
+from lmf_jax.config import ResolvedConfig
+from lmf_jax.errors import UserError
+
+LEFT_OUT = -1
+"""Class id of images whose class is mapped to nothing."""
+
+
+def parse_class_map(text: str) -> dict[str, str]:
+    """Parse ``--map``: ``OTHER=CLASS`` pairs with commas between; ``OTHER=`` leaves a class out.
+
+    Raises:
+        UserError: If a pair has no equals sign, or a class is given twice.
+    """
+    class_map: dict[str, str] = {}
+    for pair in text.split(",") if text else ():
+        other, equals, own = (part.strip() for part in pair.partition("="))
+        if not equals or not other or other in class_map:
+            raise UserError(
+                f"--map has {pair!r}; expected OTHER=CLASS for each class of the other dataset "
+                "with another name in the run, separated by commas, and each once."
+            )
+        class_map[other] = own
+    return class_map
+
+
+def open_external(
+    name: str,
+    class_names: Sequence[str],
+    class_map: Mapping[str, str],
+    config: ResolvedConfig,
+    intensity_range: IntensityRange | None,
+    data_dir: str | Path | None = None,
+) -> ClassificationInputs:
+    """Open all images of another dataset as a test part with the classes of a run.
+
+    Args:
+        name: Name of the dataset, as for ``--dataset``.
+        class_names: The classes of the run, by class id.
+        class_map: Class of the run by class of the dataset, where the names differ; "" leaves the
+            images of a class out.
+        config: The settings of the run; the images get its size.
+        intensity_range: The recorded range of the training images of more than 8 bits.
+        data_dir: Folder of prepared datasets (default: that of the run).
+
+    Raises:
+        UserError: If there is no such dataset, a class fits no class of the run, or no image is
+            left.
+    """
+    if parse_name(name).has_masks:
+        raise UserError(
+            f"The images of {name} have masks and no classes; give images with classes."
+        )
+    data_dir = Path(data_dir or config.data.data_dir).expanduser()
+    prepared = open_dataset(name, data_dir)
+    class_ids = _class_ids(name, prepared.class_names, class_names, class_map)
+    labels = class_ids[prepared.labels]
+    rows = {part: np.zeros(0, np.int64) for part in PARTS}
+    rows["test"] = np.flatnonzero(labels != LEFT_OUT)
+    if not len(rows["test"]):
+        raise UserError(f"--map leaves no image of {name}; map at least one class to the run's.")
+    scale = intensity_range or FULL_RANGE
+    dataset = Dataset(
+        name=name,
+        class_names=tuple(class_names),
+        ids=prepared.ids,
+        groups=prepared.groups,
+        source=prepared.source,
+        rows=rows,
+        defaults={},
+        content_fingerprint=fingerprint_with_range(prepared.fingerprint, scale),
+        fingerprint=prepared.fingerprint,
+        intensity_range=scale,
+        labels=labels,
+    )
+    size, cache = config.data.image_size, config.data.cache
+    images = open_images(dataset, size, cache=cache, data_dir=data_dir)
+    return ClassificationInputs(dataset, config, Shard(), images)
+
+
+def without_rows(inputs: ClassificationInputs, rows: np.ndarray) -> ClassificationInputs:
+    """Return the inputs of an external test without some rows.
+
+    Raises:
+        UserError: If no image is left.
+    """
+    dataset = inputs.dataset
+    kept = np.setdiff1d(dataset.rows["test"], rows)
+    if not len(kept):
+        raise UserError(
+            f"Every image of {dataset.name} leaks: its lesion, patient or picture is in the "
+            "training or validation part of the run. If two datasets only number their lesions or "
+            "patients alike, give the second one other names."
+        )
+    return replace(inputs, dataset=replace(dataset, rows=dataset.rows | {"test": kept}))
+
+
+def _class_ids(
+    name: str,
+    other_names: Sequence[str],
+    class_names: Sequence[str],
+    class_map: Mapping[str, str],
+) -> Int32[np.ndarray, " other"]:
+    """Return the class id of the run for every class of the other dataset."""
+    unknown = [other for other in class_map if other not in other_names]
+    if unknown:
+        raise UserError(
+            f"--map names {', '.join(unknown)}, which {name} does not have; its classes are "
+            f"{', '.join(other_names)}."
+        )
+    ids = {own: class_id for class_id, own in enumerate(class_names)} | {"": LEFT_OUT}
+    unmatched = [other for other in other_names if class_map.get(other, other) not in ids]
+    if unmatched:
+        first = unmatched[0]
+        raise UserError(
+            f"The run has no class {', '.join(class_map.get(u, u) for u in unmatched)}; its "
+            f"classes are {', '.join(class_names)}. Give --map {first}=CLASS, or --map {first}= to "
+            "leave its images out."
+        )
+    return np.array([ids[class_map.get(other, other)] for other in other_names], np.int32)

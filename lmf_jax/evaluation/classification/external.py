@@ -1,0 +1,199 @@
+"""Tests of a run on other datasets, in the subfolders ``external/<name>`` of its folder."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmf_jax.errors import UserError, printable
+from lmf_jax.evaluation.calibration import probability_metrics
+from lmf_jax.evaluation.classification.metrics import predicted_classes
+from lmf_jax.evaluation.classification.run import (
+    FinishedRun,
+    Predictions,
+    read_tested,
+    write_test,
+)
+from lmf_jax.evaluation.classification.transfer import (
+    Outcomes,
+    Transfer,
+    explain_transfer,
+)
+from lmf_jax.evaluation.formatting import format_difference, format_fraction, format_interval
+from lmf_jax.runs.atomic_files import write_atomically
+from lmf_jax.runs.files import check, is_fraction, is_number, parse, read_text, require
+
+FOLDER = "external"
+RECORD_FILE = "external.json"
+_KEYS = ("dataset", "images", "leakage", "transfer", "calibration")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExternalTest:
+    """Test of a run on another dataset.
+
+    Attributes:
+        name: Name of its folder.
+        record: Contents of ``external.json``.
+        test: Contents of ``test.json``.
+    """
+
+    name: str
+    record: Mapping[str, Any]
+    test: Mapping[str, Any]
+
+
+def write_external(
+    folder: Path,
+    run: FinishedRun,
+    calibrated: Predictions,
+    facts: Mapping[str, Any],
+) -> ExternalTest:
+    """Write ``predictions.npz``, ``test.json`` and ``external.json`` of an external test.
+
+    Args:
+        folder: The folder ``external/<name>`` of the run, which is made.
+        run: The contents of the run folder.
+        calibrated: Predictions of the images of the other dataset, with calibrated logits.
+        facts: Description of the other dataset and of what was left out: ``dataset``, ``leakage``
+            and further keys, JSON-serializable.
+
+    Raises:
+        UserError: If a logit is NaN or infinite, or the folder cannot be made.
+    """
+    class_names = run.dataset["class_names"]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+    test = write_test(
+        folder,
+        calibrated.ids,
+        calibrated.labels,
+        calibrated.logits,
+        class_names,
+        calibrated.groups,
+    )
+    own_logits = run.calibrator.calibrate(run.logits)
+    transfer = explain_transfer(
+        Outcomes(run.labels, predicted_classes(own_logits), run.groups),
+        Outcomes(calibrated.labels, predicted_classes(calibrated.logits), calibrated.groups),
+        num_classes=len(class_names),
+    )
+    record = {
+        **facts,
+        "images": len(calibrated.ids),
+        "transfer": None if transfer is None else _transfer_record(transfer, class_names),
+        "calibration": {
+            "own": probability_metrics(run.labels, own_logits, run.groups),
+            "other": probability_metrics(calibrated.labels, calibrated.logits, calibrated.groups),
+        },
+    }
+    write_atomically(folder / RECORD_FILE, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    return ExternalTest(name=folder.name, record=record, test=test)
+
+
+def read_external(run_dir: str | Path, class_names: Sequence[str]) -> list[ExternalTest]:
+    """Read all external tests of a run, sorted by name; none if there are none.
+
+    Raises:
+        UserError: If a file is missing or broken; the message names it.
+    """
+    folder = Path(run_dir) / FOLDER
+    records = sorted(folder.glob(f"*/{RECORD_FILE}")) if folder.is_dir() else []
+    return [_read_one(path, class_names) for path in records]
+
+
+def _read_one(path: Path, class_names: Sequence[str]) -> ExternalTest:
+    record = parse(path, read_text(path))
+    require(path, record, _KEYS)
+    check(path, isinstance(record["dataset"], str), "its dataset is not a name")
+    require(path, record["leakage"], ("checked",), "its leakage")
+    require(path, record["calibration"], ("own", "other"), "its calibration")
+    for metrics in record["calibration"].values():
+        require(path, metrics, ("log_loss", "brier", "ece", "ece_interval"), "its calibration")
+        numbers = [metrics["log_loss"], metrics["brier"], metrics["ece"], *metrics["ece_interval"]]
+        check(path, all(map(is_number, numbers)), "its calibration is not numbers")
+    transfer = record["transfer"]
+    if transfer is not None:
+        require(path, transfer, ("accuracy", "by_prevalence", "per_class"), "its transfer")
+        names = list(transfer["per_class"])
+        check(path, names == list(class_names), "its classes are not those of config.json")
+        check(path, is_fraction(transfer["by_prevalence"]), "its by_prevalence is no difference")
+    _, test = read_tested(path.parent, class_names)
+    return ExternalTest(name=path.parent.name, record=record, test=test)
+
+
+def _transfer_record(transfer: Transfer, class_names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "accuracy": transfer.accuracy._asdict(),
+        "by_prevalence": transfer.by_prevalence,
+        "within_classes": transfer.within_classes._asdict(),
+        "balanced_accuracy": transfer.balanced_accuracy._asdict(),
+        "per_class": {
+            name: {
+                "own_prevalence": float(transfer.own_prevalence[class_id]),
+                "other_prevalence": float(transfer.other_prevalence[class_id]),
+                "recall": None if change is None else change._asdict(),
+            }
+            for class_id, (name, change) in enumerate(
+                zip(class_names, transfer.recall, strict=True)
+            )
+        },
+    }
+
+
+def format_external(external: ExternalTest) -> str:
+    """Format how an external test differs from the test of the run, at most 80 columns wide.
+
+    Args:
+        external: Output of :func:`write_external`.
+
+    Returns:
+        A table of prevalence and recall by class, and the parts of the change in accuracy; no
+        newline at the end.
+    """
+    transfer = external.record["transfer"]
+    if transfer is None:
+        return "The test of the run and this dataset have no class in common."
+    rows = [("class", "own", "other", "own", "other", "change of recall")]
+    for name, row in transfer["per_class"].items():
+        prevalences = (
+            format_fraction(row["own_prevalence"]),
+            format_fraction(row["other_prevalence"]),
+        )
+        recall = row["recall"]
+        if recall is None:
+            rows.append((printable(name), *prevalences, "n/a", "n/a", ""))
+            continue
+        values = (format_fraction(recall["own"]), format_fraction(recall["other"]))
+        rows.append((printable(name), *prevalences, *values, _difference(recall)))
+    width = min(max(len(row[0]) for row in rows), 30)
+    lines = [f"{'':<{width}}     prevalence          recall"]
+    for name, *cells, change in rows:
+        texts = "".join(f"{cell:>8}" for cell in cells)
+        lines.append(f"{name[:width]:<{width}}{texts}  {change}".rstrip())
+    accuracy, calibration = transfer["accuracy"], external.record["calibration"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"accuracy           {format_fraction(accuracy['own'])} on the run's own test, "
+            f"{format_fraction(accuracy['other'])} here: {_difference(accuracy)}",
+            f"  other prevalence {format_difference(transfer['by_prevalence'])}",
+            f"  other recalls    {_difference(transfer['within_classes'])}",
+            f"calibration error  {_error(calibration['own'])} on the run's own test, "
+            f"{_error(calibration['other'])} here",
+            "[ ]: 95 % interval for the choice of images, lesions or patients of both tests",
+        ]
+    )
+
+
+def _difference(change: Mapping[str, float]) -> str:
+    ends = format_interval((change["low"], change["high"]), format_difference)
+    return f"{format_difference(change['difference'])} {ends}"
+
+
+def _error(metrics: Mapping[str, Any]) -> str:
+    return f"{format_fraction(metrics['ece'])} {format_interval(metrics['ece_interval'])}"
