@@ -1,29 +1,58 @@
 """``python -m lmf_jax evaluate RUN``: evaluate the best epoch of a run again."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from lmf_jax.cli.arguments import RunDir
+from lmf_jax.cli.external import run_external_test
+from lmf_jax.cli.members import Ensemble, TtaMode, cost_line, load_ensemble
 from lmf_jax.cli.tasks import TASKS
+from lmf_jax.cli.tasks.task import Task
+from lmf_jax.errors import UserError
 from lmf_jax.evaluation import write_report
 from lmf_jax.runs.files import common_task
+
+NOT_A_TEST = "The best epoch was chosen on the validation images; {part} is no test."
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Evaluate the best epoch of a run on a part of its data; every metric has an interval."""
+    """Evaluate a run, or the mean of several, on its data or on another dataset."""
 
     run: RunDir
     part: Literal["test", "validation", "train"] = "test"
-    """The part of the data; test also rewrites test.json, predictions.npz and the report."""
+    """The part of the data. For a single run, test also rewrites test.json, predictions.npz and the
+    report."""
     data_dir: str | None = None
     """The folder of prepared datasets and image caches (default: that of the run)."""
+    ensemble: Ensemble = ()
+    tta: TtaMode = "none"
+    dataset: str | None = None
+    """Test on all images of another dataset, such as manifest:FILE.csv, whose images the run has
+    not seen. The results go into the folder external/ of the run."""
+    map: Annotated[str, tyro.conf.arg(metavar="OTHER=CLASS,...")] = ""
+    """Classes of the other dataset that have another name in the run; OTHER= leaves a class out."""
 
 
 def run_evaluate(options: Evaluate) -> None:
-    """Evaluate a part of the data and print the table of its metrics."""
-    task = TASKS[common_task([options.run])]
+    """Evaluate and print the table of the metrics."""
+    run_dirs = (options.run, *options.ensemble)
+    task = TASKS[common_task(run_dirs)]
+    if options.map and options.dataset is None:
+        raise UserError("--map is for another dataset; give it with --dataset.")
+    if options.dataset is not None:
+        _evaluate_elsewhere(task, run_dirs, options)
+    elif len(run_dirs) == 1 and options.tta == "none":
+        _evaluate_run(task, options)
+    else:
+        _evaluate_ensemble(task, run_dirs, options)
+
+
+def _evaluate_run(task: Task, options: Evaluate) -> None:
     model = task.load_model(options.run)
     inputs = task.inputs_of_run(model, options.data_dir)
     if options.part == "test":
@@ -32,4 +61,46 @@ def run_evaluate(options: Evaluate) -> None:
         print(f"report: {write_report(options.run)}")
     else:
         print(task.format_table(task.summarize(model, inputs, options.part), inputs, options.part))
-        print(f"The best epoch was chosen on the validation images; {options.part} is no test.")
+        print(NOT_A_TEST.format(part=options.part))
+
+
+def _evaluate_ensemble(task: Task, run_dirs: tuple[str, ...], options: Evaluate) -> None:
+    """Print the metrics of the mean of several models or views; nothing is written."""
+    model = load_ensemble(task, run_dirs, options.tta)
+    _check_same_data(run_dirs, model)
+    inputs = task.inputs_of_run(model, options.data_dir)
+    start = time.perf_counter()
+    results = task.summarize(model, inputs, options.part)
+    seconds = time.perf_counter() - start
+    print(task.format_table(results, inputs, options.part))
+    print(f"{cost_line(len(run_dirs), options.tta)}, {seconds:.1f} s in all")
+    if options.part != "test":
+        print(NOT_A_TEST.format(part=options.part))
+
+
+def _check_same_data(run_dirs: tuple[str, ...], model: Any) -> None:
+    """Refuse runs with other splits: test images of one may be training images of another."""
+    first, *others = (member.dataset["fingerprint"] for member in model.members)
+    for run_dir, fingerprint in zip(run_dirs[1:], others, strict=True):
+        if fingerprint != first:
+            raise UserError(
+                f"The runs in {run_dirs[0]} and {run_dir} have different data or splits, so one "
+                "may have been trained on test images of the other; average runs with one split, "
+                "or test them on another --dataset."
+            )
+
+
+def _evaluate_elsewhere(task: Task, run_dirs: tuple[str, ...], options: Evaluate) -> None:
+    if options.part != "test":
+        raise UserError("--part is for the data of the run; leave it out with --dataset.")
+    model = load_ensemble(task, run_dirs, options.tta)
+    run_external_test(
+        task,
+        model,
+        run_dirs,
+        options.dataset or "",
+        class_map=options.map,
+        where=None,
+        data_dir=options.data_dir,
+        facts={"tta": options.tta},
+    )

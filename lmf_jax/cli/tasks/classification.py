@@ -1,6 +1,6 @@
 """The classification task: one class per image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,14 @@ from lmf_jax.cli.tasks.task import Task
 from lmf_jax.config import Config, ResolvedConfig
 from lmf_jax.distributed.devices import Variables
 from lmf_jax.evaluation.classification.comparison import compare_runs, format_comparison
+from lmf_jax.evaluation.classification.external import format_external, write_external
+from lmf_jax.evaluation.classification.members import compare_members, format_members
 from lmf_jax.evaluation.classification.report import format_test_table
 from lmf_jax.evaluation.classification.run import Predictions, calibrate_run, read_run, write_test
+from lmf_jax.evaluation.classification.scores import log_probabilities
 from lmf_jax.evaluation.classification.summary import summarize_test
 from lmf_jax.inference.classifier import TrainedClassifier, explain_mistakes, load_classifier
+from lmf_jax.inference.ensemble import ClassifierEnsemble
 from lmf_jax.training.classification import Classification, make_classification
 from lmf_jax.training.program import Program
 
@@ -67,14 +71,61 @@ def _predict_part(model: TrainedClassifier, inputs: Any, part: str) -> Predictio
     return Predictions(ids=ids, labels=labels, logits=logits, groups=groups)
 
 
-def _summarize(model: TrainedClassifier, inputs: Any, part: str) -> dict[str, Any]:
-    logits, labels = model.predict(inputs.batches(part))
+def _summarize(
+    model: TrainedClassifier | ClassifierEnsemble, inputs: Any, part: str
+) -> dict[str, Any]:
+    if isinstance(model, ClassifierEnsemble):
+        predicted, members = _predict_ensemble(model, inputs, part)
+    else:
+        predicted, members = _predict_part(model, inputs, part), {}
+    names = inputs.dataset.class_names
+    results = summarize_test(predicted.labels, predicted.logits, names, predicted.groups)
+    return {**results, **members}
+
+
+def _predict_ensemble(
+    model: ClassifierEnsemble, inputs: Any, part: str
+) -> tuple[Predictions, dict[str, Any]]:
+    """Return the predictions of an ensemble and, if it has several models, a comparison of them."""
     dataset = inputs.dataset
-    return summarize_test(labels, logits, dataset.class_names, dataset.groups_of(part))
+    probabilities, labels = model.predict_members(inputs.batches(part))
+    groups = dataset.groups_of(part)
+    logits = log_probabilities(probabilities.mean(axis=0))
+    ids = dataset.ids[dataset.rows[part]]
+    predictions = Predictions(ids=ids, labels=labels, logits=logits, groups=groups)
+    if len(model.members) == 1:
+        return predictions, {}
+    return predictions, {"members": compare_members(labels, probabilities, groups)}
 
 
 def _format_table(results: dict[str, Any], inputs: Any, part: str) -> str:
-    return format_test_table(results, inputs.dataset.class_counts("train").tolist(), part)
+    return _format_results(results, inputs.dataset.class_counts("train").tolist(), part)
+
+
+def _format_results(results: dict[str, Any], train_counts: Sequence[int], part: str) -> str:
+    table = format_test_table(results, train_counts, part)
+    return f"{table}\n{format_members(results['members'])}" if "members" in results else table
+
+
+def _open_external(
+    model: ClassifierEnsemble, name: str, class_map: Mapping[str, str], data_dir: str | None
+) -> Any:
+    from data.formats.intensity import recorded_range
+    from data.inputs.external import open_external
+
+    scale = recorded_range(model.dataset.get("intensity_range"))
+    return open_external(name, model.class_names, class_map, model.config, scale, data_dir)
+
+
+def _test_external(
+    model: ClassifierEnsemble, run_dir: Path, folder: Path, inputs: Any, facts: Mapping[str, Any]
+) -> str:
+    run = read_run(run_dir)
+    predictions, members = _predict_ensemble(model, inputs, "test")
+    external = write_external(folder, run, predictions, {**facts, **members})
+    results = {**external.test, **members}
+    table = _format_results(results, run.dataset["class_counts"]["train"], "test")
+    return f"{table}\n\n{format_external(external)}"
 
 
 def _compare(run_dirs: Sequence[str]) -> str:
@@ -89,9 +140,12 @@ CLASSIFICATION = Task(
     make_program=_make_program,
     trained_model=_trained_model,
     load_model=load_classifier,
+    ensemble=ClassifierEnsemble,
     test=_test,
     summarize=_summarize,
     format_table=_format_table,
+    open_external=_open_external,
+    test_external=_test_external,
     compare=_compare,
     predict=predict_classes,
 )

@@ -1,6 +1,6 @@
 """The segmentation task: one class per pixel or voxel."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ from lmf_jax.cli.predict_masks import predict_masks
 from lmf_jax.cli.tasks.task import Task
 from lmf_jax.config import Config, ResolvedConfig
 from lmf_jax.distributed.devices import Variables
+from lmf_jax.errors import UserError
 from lmf_jax.evaluation.segmentation.comparison import compare_runs, format_comparison
 from lmf_jax.evaluation.segmentation.report import format_test_table
 from lmf_jax.evaluation.segmentation.run import read_run
@@ -17,6 +18,7 @@ from lmf_jax.inference.segmenter import (
     load_segmenter,
     summarize_cases,
 )
+from lmf_jax.inference.segmenter_ensemble import SegmenterEnsemble
 from lmf_jax.training.program import Program
 from lmf_jax.training.segmentation import make_segmentation
 
@@ -61,6 +63,18 @@ def _format_table(results: dict[str, Any], inputs: Any, part: str) -> str:
     return format_test_table(results, part)
 
 
+def _open_external(
+    model: SegmenterEnsemble, name: str, class_map: Mapping[str, str], data_dir: str | None
+) -> Any:
+    raise UserError("Segmentation runs are not tested on other datasets yet.")
+
+
+def _test_external(
+    model: SegmenterEnsemble, run_dir: Path, folder: Path, inputs: Any, facts: Mapping[str, Any]
+) -> str:
+    raise NotImplementedError
+
+
 def _compare(run_dirs: Sequence[str]) -> str:
     return format_comparison(compare_runs(run_dirs))
 
@@ -73,6 +87,9 @@ SEGMENTATION = Task(
     make_program=_make_program,
     trained_model=_trained_model,
     load_model=load_segmenter,
+    ensemble=SegmenterEnsemble,
+    open_external=_open_external,
+    test_external=_test_external,
     test=_test,
     summarize=_summarize,
     format_table=_format_table,

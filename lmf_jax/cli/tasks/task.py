@@ -1,12 +1,13 @@
 """The interface of a task: all that training and the commands on runs use of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from lmf_jax.config import Config, ResolvedConfig
 from lmf_jax.distributed.devices import Variables, divisible_batch_size
+from lmf_jax.inference.views import View
 from lmf_jax.training.program import Program
 
 
@@ -43,6 +44,8 @@ class Task:
     """
     load_model: Callable[[str | Path], Any]
     """``load_model(run_dir)`` reads the model of a run; it has ``config`` and ``dataset``."""
+    ensemble: Callable[[tuple[Any, ...], Sequence[View]], Any]
+    """``ensemble(models, views)`` averages models over views; it has the interface of a model."""
     test: Callable[[Any, Path, Any], dict[str, Any]]
     """``test(model, run_dir, inputs)`` writes the test results into the run folder and returns the
     contents of ``test.json``; in all processes but the first, nothing."""
@@ -52,6 +55,12 @@ class Task:
     """``format_table(results, inputs, part)`` formats metrics for the terminal."""
     read_run: Callable[[str | Path], Any]
     """``read_run(run_dir)`` reads the files of a finished run."""
+    open_external: Callable[[Any, str, Mapping[str, str], str | None], Any]
+    """``open_external(model, name, class_map, data_dir)`` opens all images of another dataset as
+    inputs with a test part."""
+    test_external: Callable[[Any, Path, Path, Any, Mapping[str, Any]], str]
+    """``test_external(model, run_dir, folder, inputs, facts)`` tests on another dataset, writes the
+    results into the folder ``external/<name>`` of the run, and returns a text for the terminal."""
     compare: Callable[[Sequence[str]], str]
     """``compare(run_dirs)`` returns the tables of a comparison of runs."""
     predict: Predict
@@ -66,13 +75,21 @@ class Task:
         Raises:
             UserError: If the data are missing, or differ from those of the run.
         """
+        config = model.config.replace(
+            data_dir=str(data_dir or model.config.data.data_dir),
+            batch_size=divisible_batch_size(model.config.training.batch_size),
+        )
+        return self.open_inputs(self.dataset_of_run(model, data_dir), config, None)
+
+    def dataset_of_run(self, model: Any, data_dir: str | Path | None = None) -> Any:
+        """Open the dataset that a run was trained with, without decoding its images.
+
+        Arguments and exceptions are those of :meth:`inputs_of_run`.
+        """
         from data.splits.dataset import check_is_of_run
 
-        config, fingerprint = model.config, model.dataset["fingerprint"]
-        config = config.replace(
-            data_dir=str(data_dir or config.data.data_dir),
-            batch_size=divisible_batch_size(config.training.batch_size),
-        )
+        fingerprint = model.dataset["fingerprint"]
+        config = model.config.replace(data_dir=str(data_dir or model.config.data.data_dir))
         dataset = self.load_dataset(config, fingerprint)
         check_is_of_run(dataset.name, dataset.fingerprint, fingerprint)
-        return self.open_inputs(dataset, config, None)
+        return dataset

@@ -1,0 +1,93 @@
+"""External tests: ``evaluate RUN --dataset OTHER`` tests a run on another dataset."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lmf_jax.cli.tasks.task import Task
+from lmf_jax.errors import UserError
+from lmf_jax.evaluation import write_report
+
+
+def run_external_test(
+    task: Task,
+    model: Any,
+    run_dirs: Sequence[str],
+    name: str,
+    *,
+    class_map: str,
+    where: str | None,
+    data_dir: str | None,
+    facts: Mapping[str, Any],
+) -> None:
+    """Test a model on another dataset, without the images that it has seen in training.
+
+    Args:
+        task: The task of the runs.
+        model: The model of the runs.
+        run_dirs: The folders of the runs; the results go into the first.
+        name: Name of the other dataset.
+        class_map: Classes of the other dataset with another name, as given by ``--map``.
+        where: Condition on the metadata of the images; None takes all.
+        data_dir: Folder of prepared datasets (default: that of the run).
+        facts: Further entries of ``external.json``.
+
+    Raises:
+        UserError: If the dataset or its classes do not fit, or no image is left.
+    """
+    from data.inputs.external import parse_class_map, without_rows
+    from data.names import parse_name
+    from lmf_jax.output_files import file_name
+
+    mapping = parse_class_map(class_map)
+    inputs = task.open_external(model, name, mapping, data_dir)
+    if where is not None:
+        inputs = replace(inputs, dataset=inputs.dataset.select("test", where))
+    leakage, leaked = _find_leakage(task, run_dirs, inputs, data_dir)
+    print(_leakage_line(leakage, len(inputs.dataset.rows["test"])))
+    if len(leaked):
+        inputs = without_rows(inputs, leaked)
+    label = parse_name(name).label + (f"-{where}" if where else "")
+    folder = Path(run_dirs[0]) / "external" / file_name(label.replace("/", "-"))
+    known = {
+        **facts,
+        "dataset": name,
+        "fingerprint": inputs.dataset.fingerprint,
+        "map": mapping,
+        "where": where,
+        "runs": [str(run_dir) for run_dir in run_dirs],
+        "leakage": leakage,
+    }
+    print(task.test_external(model, Path(run_dirs[0]), folder, inputs, known))
+    print(f"written to {folder}; report: {write_report(run_dirs[0])}")
+
+
+def _find_leakage(
+    task: Task, run_dirs: Sequence[str], inputs: Any, data_dir: str | None
+) -> tuple[dict[str, Any], Any]:
+    """Return the record of the leakage and the rows of the images that leak."""
+    from data.audit.leakage import find_leakage
+
+    try:
+        own = [task.dataset_of_run(task.load_model(run_dir), data_dir) for run_dir in run_dirs]
+    except UserError as error:
+        return {"checked": False, "reason": str(error)}, ()
+    leakage = find_leakage(own, inputs.dataset)
+    return {"checked": True, **leakage.record}, leakage.rows
+
+
+def _leakage_line(leakage: Mapping[str, Any], num_images: int) -> str:
+    if not leakage["checked"]:
+        return f"Leakage from the training images was not checked: {leakage['reason']}"
+    if not leakage["images"]:
+        return (
+            f"{num_images:,} images; none has a lesion, patient or picture of the images that the "
+            "run was trained or selected on."
+        )
+    return (
+        f"{leakage['images']:,} of {num_images:,} images were seen in training and are left out: "
+        f"{leakage['same_group']:,} of a lesion or patient in training or validation, "
+        f"{leakage['identical']:,} with the same picture, {leakage['near_identical']:,} with "
+        "nearly the same."
+    )

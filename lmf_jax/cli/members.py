@@ -1,0 +1,73 @@
+"""The models of a command: that of a run, or an ensemble of runs, folds and views."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from lmf_jax.cli.tasks.task import Task
+from lmf_jax.errors import UserError
+from lmf_jax.inference.views import VIEWS, Tta
+
+Ensemble = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(
+        metavar="RUN",
+        help="Further runs: the calibrated probabilities of all runs are averaged.",
+    ),
+]
+TtaMode = Annotated[
+    Tta,
+    tyro.conf.arg(
+        help="Test-time augmentation: average the probabilities over views of each image. flip: "
+        "the image and its mirror image. dihedral: the eight symmetries of a square."
+    ),
+]
+
+
+def load_ensemble(task: Task, run_dirs: Sequence[str | Path], tta: Tta) -> Any:
+    """Read the models of one or several runs and average them over views.
+
+    Args:
+        task: The task of all runs.
+        run_dirs: The folders of the runs, at least one.
+        tta: The views of each image.
+
+    Raises:
+        UserError: If there is no such run, a run is repeated, or the runs differ in their classes
+            or in the images that they take.
+    """
+    resolved = [Path(run_dir).resolve() for run_dir in run_dirs]
+    for index, run_dir in enumerate(run_dirs):
+        if resolved[index] in resolved[:index]:
+            raise UserError(f"The run in {run_dir} is given twice; give each run once.")
+    models = tuple(task.load_model(run_dir) for run_dir in run_dirs)
+    nouns = ("classes", "image size", "patch size", "intensity range")
+    for run_dir, model in zip(run_dirs[1:], models[1:], strict=True):
+        for noun, first, other in zip(nouns, _inputs(models[0]), _inputs(model), strict=True):
+            if first != other:
+                raise UserError(
+                    f"The {noun} of the run in {run_dirs[0]} ({first}) is not that of {run_dir} "
+                    f"({other}); average runs with equal classes and inputs."
+                )
+    return task.ensemble(models, VIEWS[tta])
+
+
+def cost_line(num_models: int, tta: Tta) -> str:
+    """Return the line that says how many predictions are averaged for each image."""
+    views = len(VIEWS[tta])
+    return (
+        f"mean of {num_models} model{'s' if num_models > 1 else ''} and {views} "
+        f"view{'s' if views > 1 else ''} of each image: {num_models * views} predictions an image"
+    )
+
+
+def _inputs(model: Any) -> tuple[Any, ...]:
+    data = model.config.data
+    return (
+        ", ".join(model.class_names),
+        data.image_size,
+        data.patch_size,
+        model.dataset.get("intensity_range"),
+    )
