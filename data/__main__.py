@@ -24,10 +24,12 @@ from data.labels import Labels, Rows
 from data.names import parse_name
 from data.prepared.images import Prepared, open_prepared
 from data.prepared.prepare import is_prepared, open_dataset, prepare
+from data.prepared.recorded_metadata import record_missing_metadata
 from data.prepared.recorded_range import update_recorded_range
 from data.registry import default_settings, find_dataset, registered_datasets
 from data.splits.dataset import open_split
 from data.splits.methods import make_split, possible_splits
+from data.splits.selection import Selection, select_rows, where_key
 from data.splits.validation_cut import lacks_validation
 from data.storage import build_lock, replacing
 from lmf_jax.cli.parser import parse_in_one_line
@@ -74,6 +76,9 @@ class Audit:
     """Folder of the download, with --labels-only."""
     split_seed: int = 0
     """Seed of the splits."""
+    where: str | None = None
+    """Split and audit only images with this metadata: COLUMN=VALUE or COLUMN=VALUE,VALUE, with ;
+    between conditions (default: all images)."""
     data_dir: str = DEFAULT_DATA_DIR
     """Folder of prepared datasets; the audit is written to audits/ in it."""
 
@@ -97,6 +102,9 @@ def run_prepare(options: Prepare) -> None:
     )
     if was_prepared:
         update_recorded_range(prepared, options.name, given)
+        raw = raw_dir or parse_name(options.name).raw
+        if raw is not None:
+            record_missing_metadata(prepared, options.name, raw)
         prepared = open_prepared(prepared.folder)
     print(_class_table(prepared))
     for line in [
@@ -160,6 +168,8 @@ def _remarks(prepared: Prepared) -> list[str]:
         lines.append(prepared.intensities.line)
     if prepared.masks is not None:
         lines.append(f"every pixel is one of: {', '.join(prepared.mask_classes)}")
+    if prepared.metadata:
+        lines.append(f"metadata: {', '.join(prepared.metadata)}")
     if prepared.groups is None:
         lines.append("no patients or lesions are known, so no split can keep their images together")
     if lacks_validation(prepared):
@@ -197,9 +207,11 @@ def run_audit(options: Audit) -> None:
     ]:
         print(line)
     name = parse_name(options.name)
-    folder = data_dir / "audits" / name.label
+    selected = "" if options.where is None else f"-where-{where_key(options.where)}"
+    folder = data_dir / "audits" / f"{name.label}{selected}"
     results = {
         "dataset": options.name,
+        "where": options.where,
         "splits": list(map(asdict, audits)),
         "broken": broken,
         "label_conflicts": list(map(asdict, conflicts)),
@@ -232,12 +244,21 @@ def load_for_audit(
         raise UserError(f"--split-seed is {seed}; expected a whole number in [0, 2**32).")
     if options.labels_only:
         labels = _labels_of_files(options)
+        if options.where is not None:
+            labels = labels.only(select_rows(labels.metadata, options.where, options.name))
         return labels, {s: make_split(labels, s, seed) for s in possible_splits(labels)}, None
     if options.raw_dir is not None:
         raise UserError("--raw-dir goes with --labels-only; a prepared dataset needs none.")
     prepared = open_dataset(options.name, data_dir)
     ratio = default_settings(options.name).get("imbalance_ratio")
-    splits = {s: open_split(prepared, s, seed, ratio).rows for s in possible_splits(prepared)}
+    selection = None
+    if options.where is not None:
+        selection = Selection.of(prepared, options.where, options.name)
+    labels = prepared if selection is None else prepared.only(selection.rows)
+    splits = {
+        split: open_split(prepared, split, seed, ratio, selection=selection).rows
+        for split in possible_splits(labels)
+    }
     return prepared, splits, hash_images(prepared.source, prepared.intensity_range)
 
 

@@ -6,8 +6,8 @@ anything is written.
 """
 
 import unicodedata
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -15,6 +15,7 @@ from jaxtyping import Int32, Int64, Shaped
 
 from data.file_names import to_nfc
 from data.formats.csv_files import Row, check_values, is_missing, read_csv, without_decimals
+from data.formats.metadata import Metadata, make_metadata, read_columns
 from lmf_jax.errors import UserError
 
 PARTS = ("train", "validation", "test")
@@ -54,6 +55,7 @@ class Labels:
         groups: Patient or lesion of every image, unicode [n]; None if unknown.
         parts: "train", "validation" or "test" for every image, unicode [n]; None if the dataset
             comes without a split.
+        metadata: Value of every image, unicode [n], by column; "" is unknown.
     """
 
     class_names: tuple[str, ...]
@@ -61,6 +63,7 @@ class Labels:
     labels: Int32[np.ndarray, " n"]
     groups: Shaped[np.ndarray, " n"] | None = None
     parts: Shaped[np.ndarray, " n"] | None = None
+    metadata: Metadata = field(default_factory=dict)
 
     def without(self, names: Collection[str]) -> "Labels":
         """Return the labels of all other images.
@@ -68,13 +71,21 @@ class Labels:
         Args:
             names: Names of the images to leave out.
         """
-        kept = ~np.isin(self.ids, list(names))
+        return self.only(np.flatnonzero(~np.isin(self.ids, list(names))))
+
+    def only(self, rows: Int64[np.ndarray, " _"]) -> "Labels":
+        """Return the labels of some images.
+
+        Args:
+            rows: Their row numbers.
+        """
         return Labels(
             class_names=self.class_names,
-            ids=self.ids[kept],
-            labels=self.labels[kept],
-            groups=None if self.groups is None else self.groups[kept],
-            parts=None if self.parts is None else self.parts[kept],
+            ids=self.ids[rows],
+            labels=self.labels[rows],
+            groups=None if self.groups is None else self.groups[rows],
+            parts=None if self.parts is None else self.parts[rows],
+            metadata={column: values[rows] for column, values in self.metadata.items()},
         )
 
 
@@ -85,6 +96,7 @@ def make_labels(
     labels: Sequence[str],
     groups: Sequence[str] | None = None,
     parts: Sequence[str] | None = None,
+    metadata: Mapping[str, Sequence[str]] | None = None,
 ) -> Labels:
     """Check labels and assemble them.
 
@@ -97,6 +109,7 @@ def make_labels(
             all "", if unknown.
         parts: "train", "validation" or "test" for every image, where "validation" may be absent;
             None if the dataset comes without a split.
+        metadata: Value of every image by column, see :func:`data.formats.metadata.make_metadata`.
 
     Raises:
         UserError: If there is no image, a name occurs twice, is longer than
@@ -139,6 +152,7 @@ def make_labels(
         labels=np.array([numbers[label] for label in labels], np.int32),
         groups=None if filled is None else np.array(filled),
         parts=None if parts is None else np.array(parts),
+        metadata=make_metadata(metadata or {}),
     )
 
 
@@ -149,8 +163,9 @@ def read_one_hot(
     unused: Sequence[str] = (),
     groups_path: Path,
     groups_column: str,
+    metadata_columns: Sequence[str] = (),
 ) -> Labels:
-    """Read a CSV file with one column per class, and the lesions from another file.
+    """Read a CSV file with one column per class, and lesions and metadata from another file.
 
     Args:
         path: File with the column ``image``.
@@ -158,6 +173,7 @@ def read_one_hot(
         unused: Columns of classes that no image has.
         groups_path: CSV file with the column ``lesion_id``; it may be missing.
         groups_column: Column of that file with the names of the images.
+        metadata_columns: Columns of that file with metadata; they may be missing.
 
     Raises:
         UserError: If a file cannot be read or contradicts itself.
@@ -165,14 +181,18 @@ def read_one_hot(
     columns = (*class_names, *unused)
     rows = read_csv(path, ("image", *columns))
     ids = [row["image"] for row in rows]
-    groups = None
+    groups, metadata = None, {}
     if groups_path.exists():
         lines = read_csv(groups_path, ("lesion_id", groups_column))
         check_values(groups_path, lines, "lesion_id", may_be_empty=True)
         lesions = {to_nfc(line[groups_column]): line["lesion_id"] for line in lines}
         groups = [lesions.get(to_nfc(name), "") for name in ids]
+        names = [to_nfc(line[groups_column]) for line in lines]
+        for column, values in read_columns(lines, metadata_columns).items():
+            value_of = dict(zip(names, values, strict=True))
+            metadata[column] = [value_of.get(to_nfc(name), "") for name in ids]
     labels = [_one_hot(path, row, row["image"], columns) for row in rows]
-    return make_labels(path, class_names, ids, labels, groups)
+    return make_labels(path, class_names, ids, labels, groups, metadata=metadata)
 
 
 def _one_hot(path: Path, row: Row, name: str, class_names: Sequence[str]) -> str:

@@ -43,6 +43,9 @@ def check_labels(labels: Labels) -> None:
     assert all(name.isprintable() for name in labels.class_names)
     assert labels.groups is None or (labels.groups.shape, labels.groups.dtype.kind) == ((n,), "U")
     assert labels.parts is None or set(labels.parts.tolist()) <= set(PARTS)
+    for column, values in labels.metadata.items():
+        assert (values.shape, values.dtype.kind) == ((n,), "U")
+        assert all(text.isprintable() for text in (column, *values.tolist()))
     for split in possible_splits(labels):
         make_split(labels, split, seed=0)
 
@@ -72,8 +75,8 @@ def _one_hot(classes: tuple[str, ...]) -> str:
 
 
 def _lesions(column: str) -> str:
-    rows = [f"lesion_{i // 2},ISIC_{i},bkl" for i in range(6)]
-    return "\n".join([f"lesion_id,{column},dx", *rows]) + "\n"
+    rows = [f"lesion_{i // 2},ISIC_{i},bkl,{'female' if i % 2 else ''}" for i in range(6)]
+    return "\n".join([f"lesion_id,{column},dx,sex", *rows]) + "\n"
 
 
 def _csv_files(**texts: str) -> SearchStrategy[Files]:
@@ -99,12 +102,12 @@ def _bad_isic2019() -> SearchStrategy[Files]:
 
 def _bad_odir5k() -> SearchStrategy[Files]:
     rows = [f"{i // 2},{i}_left.jpg,['{odir5k.CLASSES[i % 3]}'],60" for i in range(8)]
-    return _csv_files(full_df__csv="\n".join(["ID,filename,labels,Age", *rows]))
+    return _csv_files(full_df__csv="\n".join(["ID,filename,labels,Patient Age", *rows]))
 
 
 def _bad_manifest() -> SearchStrategy[Files]:
-    rows = [f"a/{i}.png,{'xy'[i % 2]},p{i // 2},{PARTS[i % 3]}" for i in range(9)]
-    return _csv_files(images__csv="\n".join(["path,label,group,split", *rows]))
+    rows = [f"a/{i}.png,{'xy'[i % 2]},p{i // 2},{PARTS[i % 3]},{i}.0" for i in range(9)]
+    return _csv_files(images__csv="\n".join(["path,label,group,split,age", *rows]))
 
 
 _NAMES = st.one_of(

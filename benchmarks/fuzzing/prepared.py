@@ -16,6 +16,7 @@ from benchmarks.fuzzing.images import encoded_images, encoded_masks
 from benchmarks.fuzzing.labels import check_labels
 from benchmarks.fuzzing.mutations import changed_bytes, changed_files, changed_json
 from benchmarks.fuzzing.npz import changed_npz
+from data.formats.metadata import write_metadata
 from data.prepared.images import INDEX_FILE, open_prepared
 from data.prepared.prepare import prepare
 
@@ -36,6 +37,8 @@ def _good_dataset(kind: str) -> Files:
         name = f"folder:{a.parent}" if kind == "folder" else f"pairs:{a},{b}"
         with contextlib.redirect_stderr(io.StringIO()):
             prepared = prepare(name, None, Path(folder) / "data")
+        ages = np.array([str(20 + row) for row in range(len(prepared.ids))])
+        write_metadata(prepared.folder, {"age": ages, "sex": np.full(len(ages), "")})
         return {
             path.name: path.read_bytes()
             for path in sorted(prepared.folder.iterdir())

@@ -14,6 +14,7 @@ from data.builders.intensity_search import IntensityCounts
 from data.file_names import on_disk
 from data.formats.images import read_encoded, reason
 from data.formats.intensity import Intensities, write_intensities
+from data.formats.metadata import write_metadata
 from data.labels import Labels
 from data.names import RawFolder
 
@@ -102,6 +103,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
             listed = "".join(f"{name}\n" for name in self.skipped)
             (Path(self.data_dir) / SKIPPED_FILE).write_text(listed)
         write_intensities(Path(self.data_dir), self.intensities)
+        write_metadata(Path(self.data_dir), self.labels.without(self.skipped).metadata)
         return {"full": self._generate_examples()}
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -29,6 +29,7 @@ def load_for_classification(config: Config, fingerprint: str | None = None) -> D
         split_seed=data.split_seed,
         imbalance_ratio=data.imbalance_ratio,
         fingerprint=fingerprint,
+        where=data.where,
     )
 
 

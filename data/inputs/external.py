@@ -87,6 +87,7 @@ def open_external(
         content_fingerprint=fingerprint_with_range(prepared.fingerprint, scale),
         fingerprint=prepared.fingerprint,
         intensity_range=scale,
+        metadata=prepared.metadata,
         labels=labels,
     )
     size, cache = config.data.image_size, config.data.cache

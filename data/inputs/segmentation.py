@@ -59,9 +59,10 @@ def load_for_segmentation(
     """
     data, name = config.data, config.dataset_name
     if name in datasets_of_kind("volumes"):
-        return load_volumes(
+        volumes = load_volumes(
             name, data_dir=data.data_dir, split=data.split, split_seed=data.split_seed
         )
+        return volumes if data.where is None else volumes.select("train", data.where)
     if data.patch_size is not None:
         raise UserError(f"--patch-size is for volumes, and {name} has images; give --image-size.")
     return load_segmentation_dataset(
@@ -70,6 +71,7 @@ def load_for_segmentation(
         split=data.split,
         split_seed=data.split_seed,
         fingerprint=fingerprint,
+        where=data.where,
     )
 
 

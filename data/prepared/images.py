@@ -17,6 +17,7 @@ import numpy as np
 
 from data.file_names import on_disk
 from data.formats.intensity import FULL_RANGE, Intensities, IntensityRange, read_intensities
+from data.formats.metadata import read_metadata
 from data.labels import PARTS, WHOLE_IMAGE, Labels, check_class_names
 from data.names import DatasetName, readable
 from data.sources import EncodedImages, ImageSource, error_name
@@ -102,6 +103,7 @@ def open_prepared(folder: Path) -> Prepared:
         check_class_names(folder, mask_classes or class_names)
         index = _read_index(folder / INDEX_FILE, examples, class_names, mask_classes)
         intensities = read_intensities(folder)
+        metadata = read_metadata(folder, len(examples))
     except UserError:
         raise
     except Exception as error:  # TFDS, protobuf and ArrayRecord share no base exception
@@ -115,6 +117,7 @@ def open_prepared(folder: Path) -> Prepared:
         labels=index["labels"],
         groups=index.get("groups"),
         parts=index.get("parts"),
+        metadata=metadata,
         source=EncodedImages(examples, index["ids"], folder),
         fingerprint=str(index["fingerprint"]),
         folder=folder,

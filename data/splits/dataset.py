@@ -1,14 +1,15 @@
 """Datasets of images with a split: examples, classes and the rows of the three parts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
 from data.builders.unused_files import unused_file_lines
 from data.formats.intensity import FULL_RANGE, IntensityRange, fingerprint_with_range
+from data.formats.metadata import Metadata
 from data.labels import PARTS, Rows
 from data.names import parse_name
 from data.prepared.images import Prepared
@@ -19,10 +20,13 @@ from data.splits.folds import Fold
 from data.splits.methods import check_seed, default_split, make_split, split_versions
 from data.splits.notes import split_notes
 from data.splits.paper import long_tail
+from data.splits.selection import Selection, select_rows
 from data.splits.split_file import stored_split
 from data.splits.validation_cut import lacks_validation
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError
+
+AnyDataset = TypeVar("AnyDataset", bound="SplitDataset")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -44,6 +48,7 @@ class SplitDataset:
         split_notes: Remarks on the split, such as a class that a part lacks, one line each.
         intensity_range: Values that map to 0 and 255 in images of more than 8 bits.
         intensity_note: Line of text about this range; None if no image has more than 8 bits.
+        metadata: Value of every example, unicode [n], by column; "" is unknown.
     """
 
     name: str
@@ -59,6 +64,7 @@ class SplitDataset:
     split_notes: tuple[str, ...] = ()
     intensity_range: IntensityRange = FULL_RANGE
     intensity_note: str | None = None
+    metadata: Metadata = field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -73,6 +79,31 @@ class SplitDataset:
             part: "train", "validation" or "test".
         """
         return None if self.groups is None else self.groups[self.rows[part]]
+
+    def metadata_of(self, part: str) -> Metadata:
+        """Return the metadata of every example of a part, unicode [n], by column.
+
+        Args:
+            part: "train", "validation" or "test".
+        """
+        return {column: values[self.rows[part]] for column, values in self.metadata.items()}
+
+    def select(self: AnyDataset, part: str, where: str) -> AnyDataset:
+        """Return the dataset with those examples of a part alone that meet the conditions.
+
+        Args:
+            part: "train", "validation" or "test"; the other parts stay as they are.
+            where: Conditions, see :func:`data.splits.selection.select_rows`.
+
+        Raises:
+            UserError: If a condition does not fit the metadata, or no example of the part meets
+                all of them.
+        """
+        selected = select_rows(self.metadata, where, self.name)
+        rows = np.intersect1d(self.rows[part], selected)
+        if not len(rows):
+            raise UserError(f"No example of the {part} part meets --where {where!r}.")
+        return replace(self, rows={**self.rows, part: rows})
 
     @property
     def description(self) -> dict[str, Any]:
@@ -124,6 +155,7 @@ def load_dataset(
     imbalance_ratio: float | None = None,
     fingerprint: str | None = None,
     fold: Fold | None = None,
+    where: str | None = None,
 ) -> Dataset:
     """Open a dataset and split it; prepare it on first use if it needs no download.
 
@@ -141,6 +173,8 @@ def load_dataset(
             method; None takes the present version.
         fold: The fold of a cross-validation that is the test part. Its split is "grouped" or
             "paper"; None takes "grouped" if patients or lesions are known.
+        where: Conditions on the metadata, see :func:`data.splits.selection.select_rows`; the other
+            images are in no part. None keeps all images.
 
     Returns:
         The dataset. It depends only on these arguments and the files they name.
@@ -155,7 +189,8 @@ def load_dataset(
             "dataset with classes."
         )
     ratio = _imbalance_ratio(name, imbalance_ratio)
-    prepared, parts = open_parts(name, data_dir, split, split_seed, ratio, fingerprint, fold)
+    parts_of = split, split_seed, ratio, fingerprint, fold, where
+    prepared, parts = open_parts(name, data_dir, *parts_of)
     return Dataset(**parts, class_names=prepared.class_names, labels=prepared.labels)
 
 
@@ -167,6 +202,7 @@ def open_parts(
     imbalance_ratio: float | None = None,
     fingerprint: str | None = None,
     fold: Fold | None = None,
+    where: str | None = None,
 ) -> tuple[Prepared, dict[str, Any]]:
     """Open a dataset of images with classes or masks, and split it.
 
@@ -178,6 +214,7 @@ def open_parts(
         imbalance_ratio: Imbalance ratio of training and validation rows; None keeps all rows.
         fingerprint: Fingerprint recorded by a run; None takes the present version of the split.
         fold: The fold of a cross-validation that is the test part; None makes a single split.
+        where: Conditions on the metadata; None keeps all images.
 
     Returns:
         All examples, and the attributes of :class:`SplitDataset` except the class names.
@@ -192,8 +229,9 @@ def open_parts(
         raise UserError(
             f"{prepared.folder} has another dataset; remove it and prepare {name} again."
         )
+    selection = None if where is None else Selection.of(prepared, where, name)
     split = split or default_split(prepared, fold)
-    opened = open_split(prepared, split, split_seed, imbalance_ratio, fingerprint, fold)
+    opened = open_split(prepared, split, split_seed, imbalance_ratio, fingerprint, fold, selection)
     _check_parts(prepared, opened.rows, split)
     # Runs before ranges were recorded were trained on images scaled from the full range.
     is_earlier = fingerprint == opened.fingerprint
@@ -211,6 +249,7 @@ def open_parts(
         "intensity_note": None if prepared.intensities is None else prepared.intensities.line,
         "split_version": opened.version,
         "split_notes": tuple(split_notes(prepared, opened.rows, split, fold)),
+        "metadata": prepared.metadata,
     }
 
 
@@ -253,6 +292,7 @@ def open_split(
     imbalance_ratio: float | None = None,
     fingerprint: str | None = None,
     fold: Fold | None = None,
+    selection: Selection | None = None,
 ) -> OpenedSplit:
     """Return the rows of every part and their fingerprint; compute the split the first time.
 
@@ -264,13 +304,14 @@ def open_split(
         fingerprint: Fingerprint recorded by a run, which selects the version of the split method.
             None, or a fingerprint of no version, takes the present version.
         fold: The fold of a cross-validation that is the test part; None makes a single split.
+        selection: The images to split; None takes all.
 
     Raises:
         UserError: If the dataset does not have this split.
     """
 
     def open_version(version: int) -> OpenedSplit:
-        return _open_version(prepared, split, split_seed, imbalance_ratio, version, fold)
+        return _open_version(prepared, split, split_seed, imbalance_ratio, version, fold, selection)
 
     versions = split_versions(split, fold)
     present = open_version(versions[0])
@@ -287,20 +328,24 @@ def _open_version(
     imbalance_ratio: float | None,
     version: int,
     fold: Fold | None,
+    selection: Selection | None,
 ) -> OpenedSplit:
     def make() -> Rows:
-        rows = make_split(prepared, split, split_seed, version, fold)
+        labels = prepared if selection is None else prepared.only(selection.rows)
+        rows = make_split(labels, split, split_seed, version, fold)
         if imbalance_ratio is not None:
             for part in ("train", "validation"):
-                rows[part] = long_tail(rows[part], prepared.labels, imbalance_ratio, split_seed)
-        return rows
+                rows[part] = long_tail(rows[part], labels.labels, imbalance_ratio, split_seed)
+        return rows if selection is None else selection.in_dataset(rows)
 
     method = split if version == 1 else f"{split}-v{version}"
     is_fixed = split == "official" and not lacks_validation(prepared)
     seeded = method if is_fixed else f"{method}-seed{split_seed}"
     thinned = "" if imbalance_ratio is None else f"-ratio{imbalance_ratio!r}"
     of_fold = "" if fold is None else fold.suffix
-    rows, fingerprint = stored_split(seeded + thinned + of_fold, prepared, make, version)
+    selected = "" if selection is None else f"-where-{selection.key}"
+    name = f"{seeded}{thinned}{of_fold}{selected}"
+    rows, fingerprint = stored_split(name, prepared, make, version)
     return OpenedSplit(rows, fingerprint, version)
 
 

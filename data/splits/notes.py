@@ -25,6 +25,7 @@ def split_notes(labels: Labels, rows: Rows, split: str, fold: Fold | None = None
         split: Name of the split.
         fold: The fold of a cross-validation, if it is one.
     """
+    labels, rows = _without_unused(labels, rows)
     num_classes = len(labels.class_names)
     counts = {part: np.bincount(labels.labels[rows[part]], minlength=num_classes) for part in PARTS}
     lines = [VALIDATION_FROM_TRAINING] if split == "official" and lacks_validation(labels) else []
@@ -36,6 +37,12 @@ def split_notes(labels: Labels, rows: Rows, split: str, fold: Fold | None = None
                 f"{_reason(labels, class_id, split, fold)}."
             )
     return lines
+
+
+def _without_unused(labels: Labels, rows: Rows) -> tuple[Labels, Rows]:
+    """Return the labels of the images that are in a part, and their rows among these."""
+    used = np.unique(np.concatenate([rows[part] for part in PARTS]))
+    return labels.only(used), {part: np.searchsorted(used, rows[part]) for part in PARTS}
 
 
 def _reason(labels: Labels, class_id: int, split: str, fold: Fold | None) -> str:

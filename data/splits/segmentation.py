@@ -31,6 +31,7 @@ def load_segmentation_dataset(
     split_seed: int = 0,
     fingerprint: str | None = None,
     fold: Fold | None = None,
+    where: str | None = None,
 ) -> SegmentationDataset:
     """Open a dataset with masks and split it; prepare it on first use if it needs no download.
 
@@ -45,6 +46,8 @@ def load_segmentation_dataset(
             method; None takes the present version.
         fold: The fold of a cross-validation that is the test part. Its split is "grouped" or
             "paper"; None takes "grouped" if patients or lesions are known.
+        where: Conditions on the metadata, see :func:`data.splits.selection.select_rows`; the other
+            images are in no part. None keeps all images.
 
     Returns:
         The dataset. It depends only on these arguments and the files they name.
@@ -63,7 +66,7 @@ def load_segmentation_dataset(
             f"The images of {name} have classes and no masks; choose one of  {', '.join(choices)}."
         )
     prepared, parts = open_parts(
-        name, data_dir, split, split_seed, fingerprint=fingerprint, fold=fold
+        name, data_dir, split, split_seed, fingerprint=fingerprint, fold=fold, where=where
     )
     assert prepared.masks is not None
     return SegmentationDataset(**parts, class_names=prepared.mask_classes, masks=prepared.masks)

@@ -89,6 +89,12 @@ class VolumeDataset:
         """
         return self.groups[self.rows[part]]
 
+    def select(self, part: str, where: str) -> "VolumeDataset":
+        """Refuse to select cases by metadata, which volumes lack, with a ``UserError``."""
+        raise UserError(
+            f"--where is {where!r}, but {self.name} has volumes without metadata; leave it out."
+        )
+
     def voxel_counts(self, part: str) -> Int64[np.ndarray, " classes"]:
         """Return the number of voxels of each class in a part, by class id.
 

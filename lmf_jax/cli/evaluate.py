@@ -1,7 +1,7 @@
 """``python -m lmf_jax evaluate RUN``: evaluate the best epoch of a run again."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +29,9 @@ class Evaluate:
     report."""
     data_dir: str | None = None
     """The folder of prepared datasets and image caches (default: that of the run)."""
+    where: str | None = None
+    """Test only images with this metadata: COLUMN=VALUE or COLUMN=VALUE,VALUE, with ; between
+    conditions. Without --dataset, prints the table and writes nothing."""
     ensemble: Ensemble = ()
     tta: TtaMode = "none"
     dataset: str | None = None
@@ -54,21 +57,30 @@ def run_evaluate(options: Evaluate) -> None:
 
 def _evaluate_run(task: Task, options: Evaluate) -> None:
     model = task.load_model(options.run)
-    inputs = task.inputs_of_run(model, options.data_dir)
-    if options.part == "test":
+    inputs = _inputs(task, model, options)
+    if options.part == "test" and options.where is None:
         results = task.test(model, Path(options.run), inputs)
         print(task.format_table(results, inputs, "test"))
         print(f"report: {write_report(options.run)}")
     else:
         print(task.format_table(task.summarize(model, inputs, options.part), inputs, options.part))
+    if options.part != "test":
         print(NOT_A_TEST.format(part=options.part))
+
+
+def _inputs(task: Task, model: Any, options: Evaluate) -> Any:
+    """Open the inputs of a run, of which a part may be restricted by its metadata."""
+    inputs = task.inputs_of_run(model, options.data_dir)
+    if options.where is None:
+        return inputs
+    return replace(inputs, dataset=inputs.dataset.select(options.part, options.where))
 
 
 def _evaluate_ensemble(task: Task, run_dirs: tuple[str, ...], options: Evaluate) -> None:
     """Print the metrics of the mean of several models or views; nothing is written."""
     model = load_ensemble(task, run_dirs, options.tta)
     _check_same_data(run_dirs, model)
-    inputs = task.inputs_of_run(model, options.data_dir)
+    inputs = _inputs(task, model, options)
     start = time.perf_counter()
     results = task.summarize(model, inputs, options.part)
     seconds = time.perf_counter() - start
@@ -100,7 +112,7 @@ def _evaluate_elsewhere(task: Task, run_dirs: tuple[str, ...], options: Evaluate
         run_dirs,
         options.dataset or "",
         class_map=options.map,
-        where=None,
+        where=options.where,
         data_dir=options.data_dir,
         facts={"tta": options.tta},
     )

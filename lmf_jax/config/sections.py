@@ -50,6 +50,9 @@ class DataConfig:
     one."""
     split_seed: int = setting(0)
     """The seed of the split; --seed does not change the split."""
+    where: str | None = setting(None)
+    """Split and use only images with this metadata: COLUMN=VALUE or COLUMN=VALUE,VALUE, with ;
+    between conditions (default: all images)."""
     imbalance_ratio: float | None = setting(None, task="classification")
     """Balanced datasets: size of the largest training class over that of the smallest."""
     image_size: int | None = setting(None, common=True)

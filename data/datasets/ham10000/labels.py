@@ -7,9 +7,14 @@ from data.labels import Labels, read_one_hot
 CLASSES: tuple[str, ...] = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 """Class names by class id: the columns of ``GroundTruth.csv``."""
 
+METADATA: tuple[str, ...] = ("dx_type", "age", "sex", "localization", "dataset")
+"""Columns of ``HAM10000_metadata.csv`` to keep; the copy on Kaggle lacks ``dataset``."""
+
 
 def read_labels(raw_dir: Path) -> Labels:
-    """Read ``GroundTruth.csv`` and, if it exists, the lesions in ``HAM10000_metadata.csv``.
+    """Read ``GroundTruth.csv`` and, if it exists, ``HAM10000_metadata.csv``.
+
+    The latter names the lesion of every image and has the metadata.
 
     Args:
         raw_dir: Folder of the download.
@@ -22,6 +27,7 @@ def read_labels(raw_dir: Path) -> Labels:
         CLASSES,
         groups_path=raw_dir / "HAM10000_metadata.csv",
         groups_column="image_id",
+        metadata_columns=METADATA,
     )
 
 

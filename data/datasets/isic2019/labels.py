@@ -7,9 +7,12 @@ from data.labels import Labels, read_one_hot
 CLASSES: tuple[str, ...] = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 """Class names by class id: the columns of the ground truth, without UNK, which no image has."""
 
+METADATA: tuple[str, ...] = ("age_approx", "sex", "gender", "anatom_site_general")
+"""Columns of the metadata to keep; some copies have ``gender`` instead of ``sex``."""
+
 
 def read_labels(raw_dir: Path) -> Labels:
-    """Read the ground truth and, if the file exists, the lesions in the metadata.
+    """Read the ground truth and, if the file exists, the lesions and columns of the metadata.
 
     An image of an unknown lesion is a separate group.
 
@@ -25,6 +28,7 @@ def read_labels(raw_dir: Path) -> Labels:
         unused=("UNK",),
         groups_path=raw_dir / "ISIC_2019_Training_Metadata.csv",
         groups_column="image",
+        metadata_columns=METADATA,
     )
 
 

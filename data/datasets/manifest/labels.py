@@ -5,12 +5,16 @@ from pathlib import Path
 
 from data.file_names import below
 from data.formats.csv_files import Row, check_values, read_csv
+from data.formats.metadata import read_columns
 from data.labels import PART_NAMES, Labels, make_labels
 from lmf_jax.errors import UserError
 
+COLUMNS: tuple[str, ...] = ("path", "label", "group", "split")
+"""Columns with a meaning; all others are metadata."""
+
 
 def read_labels(raw: Path) -> Labels:
-    """Read the columns ``path`` and ``label``, and ``group`` and ``split`` if they exist.
+    """Read the columns ``path`` and ``label``, ``group`` and ``split`` if they exist, and metadata.
 
     Classes are in alphabetical order. The name of an image is its path relative to the folder of
     the manifest; an absolute path is accepted if it leads there. An image with an empty group is a
@@ -40,6 +44,7 @@ def read_labels(raw: Path) -> Labels:
         labels,
         groups=[row["group"].strip() for row in rows] if "group" in columns else None,
         parts=[_part(raw, row) for row in rows] if "split" in columns else None,
+        metadata=read_columns(rows, [column for column in columns if column not in COLUMNS]),
     )
 
 

@@ -4,12 +4,16 @@ import re
 from pathlib import Path
 
 from data.formats.csv_files import Row, check_values, read_csv
+from data.formats.metadata import read_columns
 from data.labels import Labels, make_labels
 from lmf_jax.errors import UserError
 
 CLASSES: tuple[str, ...] = ("N", "D", "G", "C", "A", "H", "M", "O")
 """Class names by class id: normal, diabetes, glaucoma, cataract, age-related macular degeneration,
 hypertension, myopia, other."""
+
+METADATA: tuple[str, ...] = ("Patient Age", "Patient Sex")
+"""Columns of ``full_df.csv`` to keep; ``side``, left or right, comes from the file name."""
 
 
 def read_labels(raw_dir: Path) -> Labels:
@@ -28,7 +32,8 @@ def read_labels(raw_dir: Path) -> Labels:
     check_values(path, rows, "ID", may_be_empty=True)
     ids = [row["filename"].removesuffix(".jpg") for row in rows]
     labels = [_label(path, row) for row in rows]
-    return make_labels(path, CLASSES, ids, labels, [row["ID"] for row in rows])
+    metadata = {**read_columns(rows, METADATA), "side": list(map(_side, ids))}
+    return make_labels(path, CLASSES, ids, labels, [row["ID"] for row in rows], metadata=metadata)
 
 
 def image_path(raw_dir: Path, name: str) -> Path:
@@ -37,6 +42,12 @@ def image_path(raw_dir: Path, name: str) -> Path:
     originals = raw_dir / "ODIR-5K" / "ODIR-5K" / "Training Images"
     folder = preprocessed if preprocessed.is_dir() else originals
     return folder / f"{name}.jpg"
+
+
+def _side(name: str) -> str:
+    """Return the eye of an image, or "" if its name does not tell."""
+    side = name.rpartition("_")[2]
+    return side if side in ("left", "right") else ""
 
 
 def _label(path: Path, row: Row) -> str:
