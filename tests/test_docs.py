@@ -156,7 +156,9 @@ def test_every_command_in_a_sentence_has_only_flags_of_its_program(page, parse, 
 
 def test_every_flag_in_a_sentence_is_one_of_the_programs(parse, capsys):
     programs = [["train.py", "--help-all"], ["-m", "data", "prepare"], ["-m", "data", "audit"]]
-    programs += [["-m", "lmf_jax", name] for name in ("evaluate", "predict", "explain", "compare")]
+    programs += [
+        ["-m", "lmf_jax", name] for name in ("evaluate", "predict", "explain", "compare", "card")
+    ]
     for program in programs:
         with pytest.raises(SystemExit):
             parse([*program, "--help"])

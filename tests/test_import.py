@@ -56,6 +56,7 @@ LMF_JAX = (
     "distributed",
     "runs",
     "evaluation",
+    "documents",
     "inference",
     "training",
     "cli",

@@ -69,7 +69,7 @@ def test_the_console_script_prints_its_version(missing) -> None:
 def test_the_help_names_every_command() -> None:
     result = python_without((), RUN, "--help")
     assert result.returncode == 0
-    for word in ("lmf-jax", "evaluate", "predict", "explain", "compare", "--version"):
+    for word in ("lmf-jax", "evaluate", "predict", "explain", "compare", "card", "--version"):
         assert word in result.stdout
 
 

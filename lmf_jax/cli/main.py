@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import tyro
 
+from lmf_jax.cli.card import Card, run_card
 from lmf_jax.cli.compare import Compare, run_compare
 from lmf_jax.cli.evaluate import Evaluate, run_evaluate
 from lmf_jax.cli.explain import Explain, run_explain
@@ -18,6 +19,7 @@ COMMANDS: dict[type, Callable[..., None]] = {
     Predict: run_predict,
     Explain: run_explain,
     Compare: run_compare,
+    Card: run_card,
 }
 
 OLD_FLAGS = {"--split": "--part"}

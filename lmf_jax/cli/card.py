@@ -1,0 +1,23 @@
+"""``python -m lmf_jax card RUN``: drafts of a model card and of reporting checklists."""
+
+from dataclasses import dataclass
+
+from lmf_jax.cli.arguments import RunDir
+from lmf_jax.documents.write import write_documents
+
+
+@dataclass(frozen=True)
+class Card:
+    """Write a model card and drafts of the checklists CLAIM 2024 and TRIPOD+AI."""
+
+    run: RunDir
+    output: str | None = None
+    """The folder of the documents (default: card, in the folder of the run)."""
+    overwrite: bool = False
+    """Replace existing documents, with whatever was written into them."""
+
+
+def run_card(options: Card) -> None:
+    """Write the documents of a run and print their paths."""
+    for path in write_documents(options.run, options.output, overwrite=options.overwrite):
+        print(path)

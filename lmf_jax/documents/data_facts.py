@@ -1,0 +1,215 @@
+"""Facts on the data of a run, their split and their preprocessing."""
+
+from collections.abc import Callable
+
+from lmf_jax.documents.facts import Block, Fact, sentence, table
+from lmf_jax.documents.run_files import DocumentedRun
+from lmf_jax.evaluation.formatting import format_count, format_ratio, format_setting
+from lmf_jax.runs.files import PARTS
+
+Blocks = tuple[Block, ...]
+
+SPLITS = {
+    "grouped": (
+        "grouped (lesions or patients are assigned to the parts as a whole, stratified by class, "
+        "about 70 : 15 : 15)"
+    ),
+    "paper": "paper (each class is split 70 : 15 : 15 at random, image by image)",
+    "official": "official (the split that is published with the dataset)",
+}
+SPLITS_OF_MASKS = {
+    "grouped": (
+        "grouped (lesions or patients are assigned to the parts as a whole, about 70 : 15 : 15)"
+    ),
+    "paper": "paper (images are split 70 : 15 : 15 at random)",
+}
+SPLIT_OF_VOLUMES = "{} (cases are split 70 : 15 : 15 at random)"
+
+DISJOINT = {
+    "grouped": "no lesion or patient is in two parts (split grouped)",
+    "paper": (
+        "no image is in two parts, but images of one lesion or patient can be in different parts "
+        "(split paper)"
+    ),
+    "official": (
+        "no image is in two parts; for lesions and patients it depends on the published split "
+        "(split official)"
+    ),
+}
+DISJOINT_VOLUMES = "no case is in two parts, and every case is another patient (split {})"
+
+NORMALIZATIONS = {
+    "imagenet": (
+        "imagenet (each channel minus its mean over ImageNet, divided by its standard deviation)"
+    ),
+    "unit": "unit (pixel values divided by 255)",
+    "caffe": "caffe (channels in the order BGR, minus their ImageNet means)",
+}
+
+
+def dataset(run: DocumentedRun) -> Blocks:
+    """Name the dataset, its classes and its fingerprint."""
+    config, names = run.config, run.class_names
+    return (
+        *sentence("Dataset: {}.", config.fact("dataset", "name")),
+        *sentence(
+            "Classes: {}.",
+            config.tell(f"{', '.join(names)} ({len(names)})", "dataset", "class_names"),
+        ),
+        *sentence(
+            "Fingerprint of the images, labels and parts: {}.",
+            config.fact("dataset", "fingerprint"),
+        ),
+        *sentence(
+            "Balanced dataset, made long-tailed: the largest training class has {} times the "
+            "images of the smallest.",
+            config.fact("config", "imbalance_ratio", show=format_ratio),
+        ),
+    )
+
+
+def counts(run: DocumentedRun) -> Blocks:
+    """Count the images, or the cases and pixels, of each part and class."""
+    config = run.config
+    rows: list[tuple[Fact | str | None, ...]] = []
+    for class_id, name in enumerate(run.class_names):
+        keys = [("dataset", "class_counts", part, class_id) for part in PARTS]
+        cells = (config.fact(*key, show=format_count) for key in keys)
+        rows.append((config.tell(name, "dataset", "class_names", class_id), *cells))
+    sums = []
+    for part in PARTS:
+        key = ("dataset", "class_counts", part)
+        sums.append(config.tell(format_count(sum(config.get(*key))), *key))
+    unit = ("voxels" if run.has_volumes else "pixels") if run.is_segmentation else "images"
+    header = ("class", *(f"{part} ({unit})" for part in PARTS))
+    return (*_cases(run), *table(header, [*rows, ("all", *sums)]))
+
+
+def _cases(run: DocumentedRun) -> Blocks:
+    cases = (run.config.fact("dataset", "num_cases", part, show=format_count) for part in PARTS)
+    return sentence(
+        "Number of cases: {} for training, {} for validation (tuning) and {} for the test.", *cases
+    )
+
+
+def proportions(run: DocumentedRun) -> Blocks:
+    """State the number and the share of the images, or cases, of each part."""
+    is_cases = run.is_segmentation
+    key = ("dataset", "num_cases" if is_cases else "class_counts")
+    found = run.config.get(*key)
+    sizes = [found[part] if is_cases else sum(found[part]) for part in PARTS]
+    total = max(1, sum(sizes))
+    facts = []
+    for part, size in zip(PARTS, sizes, strict=True):
+        facts.append(run.config.tell(format_count(size), *key, part))
+        facts.append(run.config.tell(f"{100 * size / total:.1f} %", *key))
+    unit = "cases" if is_cases else "images"
+    return sentence(
+        f"Number of {unit}: {{}} for training ({{}}), {{}} for validation ({{}}) and {{}} for the "
+        "test ({}).",
+        *facts,
+    )
+
+
+def imbalance(run: DocumentedRun) -> Blocks:
+    """State the ratio of the largest to the smallest training class."""
+    key = ("dataset", "class_counts", "train")
+    train = run.config.get(*key)
+    if min(train) < 1:
+        return ()
+    ratio = run.config.tell(format_ratio(max(train) / min(train)), *key)
+    unit = ("voxels" if run.has_volumes else "pixels") if run.is_segmentation else "images"
+    words = f"The largest training class has {{}} times the {unit} of the smallest."
+    return sentence(words, ratio)
+
+
+def split(run: DocumentedRun) -> Blocks:
+    """Describe the method of the split, its seed and its remarks."""
+    config = run.config
+    return (
+        *sentence("Method of the split: {}.", config.fact("config", "split", show=_method(run))),
+        *sentence("Seed of the split: {}.", config.fact("config", "split_seed")),
+        *sentence("Version of the split method: {}.", config.fact("dataset", "split_version")),
+        *split_notes(run),
+    )
+
+
+def split_notes(run: DocumentedRun) -> Blocks:
+    """Return the remarks of the split, such as classes that a part lacks."""
+    notes = run.config.get("dataset", "split_notes") or ()
+    return tuple(
+        block
+        for number in range(len(notes))
+        for block in sentence(
+            "Note on the split: {}", run.config.fact("dataset", "split_notes", number)
+        )
+    )
+
+
+def _method(run: DocumentedRun) -> Callable[[str], str]:
+    def describe(split: str) -> str:
+        if run.has_volumes:
+            return SPLIT_OF_VOLUMES.format(split)
+        of_masks = SPLITS_OF_MASKS if run.is_segmentation else {}
+        return of_masks.get(split) or SPLITS.get(split, split)
+
+    return describe
+
+
+def disjoint(run: DocumentedRun) -> Blocks:
+    """State at which level the parts are disjoint."""
+
+    def describe(split: str) -> str:
+        return DISJOINT_VOLUMES.format(split) if run.has_volumes else DISJOINT.get(split, split)
+
+    return sentence("Level of the parts: {}.", run.config.fact("config", "split", show=describe))
+
+
+def preprocessing(run: DocumentedRun) -> Blocks:
+    """Describe how the images become the input of the model."""
+    config = run.config
+    if run.has_volumes:
+        return (
+            *sentence(
+                "Voxels of all cases have the size {} mm (z, y, x).",
+                config.fact("dataset", "spacing", show=format_setting),
+            ),
+            *sentence("Modalities: {}.", config.fact("dataset", "modalities", show=format_setting)),
+            *sentence(
+                "Patches of the training: {} voxels (z, y, x).",
+                config.fact("config", "patch_size", show=format_setting),
+            ),
+            *sentence(
+                "Windows of the test overlap by a fraction of {} of the patch.",
+                config.fact("config", "overlap", show=format_setting),
+            ),
+        )
+    return (
+        *sentence(
+            "Images are decoded to RGB and resized, whatever their aspect ratio, to a square with "
+            "antialiased bilinear interpolation; its side in pixels: {}.",
+            config.fact("config", "image_size"),
+        ),
+        *sentence(
+            "Range of the pixel values that is mapped to black and white in images of high bit "
+            "depth: {}.",
+            config.fact("dataset", "intensity_range", show=format_setting),
+        ),
+        *sentence(
+            "Normalization: {}.",
+            config.fact(
+                "config", "normalisation", show=lambda name: NORMALIZATIONS.get(name, name)
+            ),
+        ),
+    )
+
+
+TOPICS = {
+    "dataset": dataset,
+    "counts": counts,
+    "proportions": proportions,
+    "imbalance": imbalance,
+    "split": split,
+    "disjoint": disjoint,
+    "preprocessing": preprocessing,
+}

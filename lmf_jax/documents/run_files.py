@@ -1,0 +1,106 @@
+"""The files of a run that documents are made from."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Integer, Shaped
+
+from lmf_jax.documents.facts import JsonFile
+from lmf_jax.evaluation.classification.metrics import confusion_matrix, predicted_classes
+from lmf_jax.evaluation.classification.run import FinishedRun
+from lmf_jax.evaluation.classification.run import read_run as read_classification
+from lmf_jax.evaluation.segmentation.run import read_run as read_segmentation
+from lmf_jax.runs.files import CLASSIFICATION, SEGMENTATION, RunFiles, read_record, task_of
+
+_READERS: Mapping[str, Callable[[Path], RunFiles]] = {
+    CLASSIFICATION: read_classification,
+    SEGMENTATION: read_segmentation,
+}
+
+
+@dataclass(frozen=True)
+class DocumentedRun:
+    """The checked contents of a run folder, by file.
+
+    Attributes:
+        task: The task of the run.
+        config: ``config.json``.
+        test: ``test.json``.
+        history: ``metrics.jsonl``, a list of lines.
+        timing: ``timing.jsonl``, a list of lines.
+        arrays: Name of the file with the predictions of the test.
+        groups: Lesion or patient of each test image or case; None if unknown.
+        confusion: Test images by true and predicted class; None for segmentation.
+        optional: Files that not every run has, by their path in the run folder.
+    """
+
+    task: str
+    config: JsonFile
+    test: JsonFile
+    history: JsonFile
+    timing: JsonFile
+    arrays: JsonFile
+    groups: Shaped[np.ndarray, " n"] | None
+    confusion: Integer[np.ndarray, "classes classes"] | None
+    optional: Mapping[str, JsonFile] = field(default_factory=dict)
+
+    @property
+    def is_segmentation(self) -> bool:
+        """Whether pixels or voxels have classes."""
+        return self.task == SEGMENTATION
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names by class id."""
+        names: list[str] = self.config.get("dataset", "class_names")
+        return names
+
+    @property
+    def has_volumes(self) -> bool:
+        """Whether the dataset has volumes instead of images."""
+        return self.config.get("dataset", "spacing") is not None
+
+    def setting(self, name: str) -> Any:
+        """Return a setting of the run; None if it is null or the run predates it."""
+        return self.config.get("config", name)
+
+
+def read_documented_run(run_dir: str | Path) -> DocumentedRun:
+    """Read and check the files of a run.
+
+    Args:
+        run_dir: The folder that ``train.py`` wrote.
+
+    Raises:
+        UserError: If the folder or a file is missing or broken; the message names the file.
+    """
+    run_dir = Path(run_dir)
+    task = task_of(read_record(run_dir))
+    run = _READERS[task](run_dir)
+    record = {
+        "config": run.config,
+        "dataset": run.dataset,
+        "weights": run.weights,
+        "versions": run.versions,
+        "git_commit": run.git_commit,
+        "device": run.device,
+    }
+    return DocumentedRun(
+        task=task,
+        config=JsonFile("config.json", record),
+        test=JsonFile("test.json", run.test),
+        history=JsonFile("metrics.jsonl", run.history),
+        timing=JsonFile("timing.jsonl", run.timing),
+        arrays=JsonFile("cases.npz" if task == SEGMENTATION else "predictions.npz", {}),
+        groups=run.groups,
+        confusion=_confusion(run) if isinstance(run, FinishedRun) else None,
+    )
+
+
+def _confusion(run: FinishedRun) -> Integer[np.ndarray, "classes classes"]:
+    predictions = predicted_classes(run.logits)
+    matrix = confusion_matrix(run.labels, predictions, num_classes=run.logits.shape[-1])
+    return np.asarray(matrix)

@@ -1,0 +1,83 @@
+"""Facts that summarize a run for its documents: metrics, inputs, predictions, limits."""
+
+from lmf_jax.documents import data_facts, result_facts
+from lmf_jax.documents.facts import Block, sentence
+from lmf_jax.documents.result_facts import OVERALL
+from lmf_jax.documents.run_files import DocumentedRun
+
+Blocks = tuple[Block, ...]
+
+
+def metrics(run: DocumentedRun) -> Blocks:
+    """Name the metrics of the test."""
+    names = ", ".join(OVERALL[run.task].values())
+    if run.is_segmentation:
+        return sentence(
+            f"Metrics of each case and class: {names}; they are averaged over the cases, and then "
+            "over the classes but the background, each with the same weight."
+        )
+    return sentence(
+        f"Metrics: {names}. Macro means give every class the same weight, whatever its frequency."
+    )
+
+
+def inputs(run: DocumentedRun) -> Blocks:
+    """State what the model receives."""
+    kind = "volume" if run.has_volumes else "image"
+    return sentence(f"The {kind} is the only input of the model; other data are not used.")
+
+
+def predictions(run: DocumentedRun) -> Blocks:
+    """State how predictions are computed."""
+    unit = ("voxel" if run.has_volumes else "pixel") if run.is_segmentation else "image"
+    return sentence(
+        f"The predicted class of {'a' if unit != 'image' else 'an'} {unit} is the one with the "
+        "largest probability; `python -m lmf_jax predict RUN` computes the predictions of new "
+        "images."
+    )
+
+
+def explanations(run: DocumentedRun) -> Blocks:
+    """State how results are explained."""
+    if run.is_segmentation:
+        return ()
+    return sentence(
+        "Method of explanation: Grad-CAM; `python -m lmf_jax explain RUN` draws it over an image."
+    )
+
+
+def selected(run: DocumentedRun) -> Blocks:
+    """State which part of the dataset was selected."""
+    return ()
+
+
+def folds(run: DocumentedRun) -> Blocks:
+    """State the folds of a cross-validation."""
+    return ()
+
+
+def limits(run: DocumentedRun) -> Blocks:
+    """State the limits that the files of the run show."""
+    unknown_units = result_facts.units(run) if run.groups is None else ()
+    return (
+        *data_facts.disjoint(run),
+        *unknown_units,
+        *result_facts.few_units(run),
+        *data_facts.split_notes(run),
+        *sentence(
+            "The results are those of a single training run, with the seed {}; the variation "
+            "between seeds is not part of the intervals.",
+            run.config.fact("config", "seed"),
+        ),
+    )
+
+
+TOPICS = {
+    "metrics": metrics,
+    "inputs": inputs,
+    "predictions": predictions,
+    "explanations": explanations,
+    "selected": selected,
+    "folds": folds,
+    "limits": limits,
+}

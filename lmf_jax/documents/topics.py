@@ -1,0 +1,27 @@
+"""The ordered collection of all facts of a run."""
+
+from lmf_jax.documents import (
+    data_facts,
+    decision_facts,
+    loss_facts,
+    result_facts,
+    study_facts,
+    training_facts,
+)
+from lmf_jax.documents.facts import Topics
+from lmf_jax.documents.run_files import DocumentedRun
+
+TOPICS = (
+    data_facts.TOPICS
+    | training_facts.TOPICS
+    | loss_facts.TOPICS
+    | result_facts.TOPICS
+    | decision_facts.TOPICS
+    | study_facts.TOPICS
+)
+"""The function of each topic, by the name that the documents use."""
+
+
+def collect(run: DocumentedRun) -> Topics:
+    """Return the blocks of every topic, in a fixed order."""
+    return {name: describe(run) for name, describe in TOPICS.items()}

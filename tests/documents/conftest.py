@@ -1,0 +1,36 @@
+"""Runs of every kind that documents are made from."""
+
+import numpy as np
+import pytest
+
+from tests.helpers.degenerate import ClassifierTest, write_classifier_run
+from tests.helpers.degenerate_segmentation import SegmenterTest, squares, write_segmenter_run
+
+HOSTILE = ("<script>alert(1)</script>", "a|b `c` **d** [e](http://f.org)", "_g_ \\ $h$ & ~~i~~")
+"""Names of classes that mean something in Markdown and HTML."""
+
+
+def _noise(n: int, classes: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(n, classes)).astype(np.float32)
+
+
+def _classifier(**more) -> ClassifierTest:
+    labels = np.repeat([0, 1, 2], [27, 4, 14])
+    return ClassifierTest(labels, _noise(45), train=(400, 30, 90), **more)
+
+
+@pytest.fixture(scope="package")
+def runs(tmp_path_factory):
+    """Return the folder of each run by its name."""
+    root = tmp_path_factory.mktemp("runs")
+    lesions = np.array([f"lesion {number // 2}" for number in range(45)])
+    write_classifier_run(root / "lesions", _classifier(groups=lesions))
+    write_classifier_run(root / "hostile", _classifier(names=HOSTILE), loss="ce")
+    absent = ClassifierTest(np.repeat([0, 1], [31, 14]), _noise(45), train=(400, 20, 0))
+    write_classifier_run(root / "absent class", absent, loss="focal")
+    patients = np.array([f"patient {number // 2}" for number in range(8)])
+    masks = SegmenterTest(squares(8), squares(8, shift=2), groups=patients)
+    write_segmenter_run(root / "masks", masks)
+    volumes = SegmenterTest(squares(2, volume=True), squares(2, shift=1, volume=True))
+    write_segmenter_run(root / "volumes", volumes, loss="lmf")
+    return {folder.name: folder for folder in sorted(root.iterdir())}
