@@ -152,7 +152,7 @@ def draw_predictions(
     n = len(test.labels)
     uniform = rng.random(n)
     if test.groups is not None:
-        cluster = np.unique(test.groups, return_inverse=True)[1]
+        cluster = _cluster_ids(test.groups)
         uniform = np.where(rng.random(n) < 0.5, rng.random(n)[cluster], uniform)
     # The true class comes first, so a small number is a correct prediction in every class.
     order = np.argsort(~np.eye(scenario.num_classes, dtype=bool), axis=1, kind="stable")
@@ -279,11 +279,12 @@ def _agree(
     test: SimulatedTest, probability: float, rng: np.random.Generator
 ) -> Bool[np.ndarray, " n"]:
     """Draw the images, or clusters, on which the second model repeats the first."""
-    n = len(test.labels)
-    unit = np.arange(n)
-    if test.groups is not None:
-        unit = np.unique(test.groups, return_inverse=True)[1]
-    return (rng.random(n) < probability)[unit]
+    repeats = rng.random(len(test.labels)) < probability
+    return repeats if test.groups is None else repeats[_cluster_ids(test.groups)]
+
+
+def _cluster_ids(groups: Shaped[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    return np.unique(groups, return_inverse=True)[1]
 
 
 def measure_power(pair: tuple[str, tuple[float, ...], tuple[float, ...]]) -> dict[str, Any]:

@@ -35,11 +35,21 @@ def test_the_name_of_a_file_may_be_no_text(monkeypatch):
     assert stream.buffer.getvalue() == b"bad\\udcff.png\n"
 
 
-def test_a_name_that_is_too_long_for_the_disk_is_one_line(capsys):
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x\n"), r"x\n: File name too long."),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "run/report.html"),
+            "run/report.html: No space left on device.",
+        ),
+    ],
+)
+def test_a_disk_that_refuses_is_one_line(error, message, capsys):
     def fail():
-        raise OSError(errno.ENAMETOOLONG, "File name too long", "x\n")
+        raise error
 
     with pytest.raises(SystemExit) as stop:
         run_command("lmf_jax", fail)
     assert stop.value.code == 1
-    assert capsys.readouterr().err == "lmf_jax: The disk refuses x\\n: File name too long.\n"
+    assert capsys.readouterr().err == f"lmf_jax: The disk refuses {message}\n"

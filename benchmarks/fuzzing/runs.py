@@ -5,7 +5,8 @@ import functools
 import io
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def _history() -> list[dict[str, Any]]:
     ]
 
 
-def good_timing() -> list[dict[str, Any]]:
+def _timing() -> list[dict[str, Any]]:
     """Return the lines of ``timing.jsonl``."""
     return [{"epoch": i, "seconds": 2.0, "images_per_second": 7.0} for i in (1, 2, 3)]
 
@@ -99,17 +100,42 @@ def npz_of(arrays: Mapping[str, Any]) -> bytes:
     return file.getvalue()
 
 
+def run_files(
+    record: dict[str, Any],
+    history: list[dict[str, Any]],
+    test: dict[str, Any],
+    arrays: Mapping[str, Mapping[str, Any]],
+) -> Files:
+    """Return the files of a run; the arrays are those of its npz files, by name."""
+    return {
+        "config.json": json.dumps(record).encode(),
+        "metrics.jsonl": lines_of(history),
+        "timing.jsonl": lines_of(_timing()),
+        "test.json": json.dumps(test).encode(),
+        **{name: npz_of(content) for name, content in arrays.items()},
+    }
+
+
+def changed_run(files: Files) -> SearchStrategy[Files]:
+    """Return a strategy of runs of which one or two files are changed or missing."""
+    strategies = {}
+    for name, content in files.items():
+        if name.endswith(".npz"):
+            with np.load(io.BytesIO(content)) as arrays:
+                changed = changed_npz(dict(arrays))
+        elif name.endswith(".jsonl"):
+            changed = changed_lines([json.loads(line) for line in content.splitlines()])
+        else:
+            changed = changed_json(json.loads(content))
+        strategies[name] = or_bytes(content, changed)
+    return changed_files(files, strategies)
+
+
 @functools.cache
 def good_run() -> Files:
     """Return the files of a run that was trained and tested."""
-    return {
-        "config.json": json.dumps(good_record()).encode(),
-        "metrics.jsonl": lines_of(_history()),
-        "timing.jsonl": lines_of(good_timing()),
-        "test.json": json.dumps(_test()).encode(),
-        "predictions.npz": npz_of(_predictions()),
-        "mistakes.npz": npz_of(_mistakes()),
-    }
+    arrays = {"predictions.npz": _predictions(), "mistakes.npz": _mistakes()}
+    return run_files(good_record(), _history(), _test(), arrays)
 
 
 def changed_lines(rows: list[dict[str, Any]]) -> SearchStrategy[bytes]:
@@ -124,17 +150,7 @@ def or_bytes(good: bytes, changed: SearchStrategy[bytes]) -> SearchStrategy[byte
 
 
 def _bad_runs() -> SearchStrategy[Files]:
-    good = good_run()
-    changed = {
-        "config.json": changed_json(good_record()),
-        "metrics.jsonl": changed_lines(_history()),
-        "timing.jsonl": changed_lines(good_timing()),
-        "test.json": changed_json(_test()),
-        "predictions.npz": changed_npz(_predictions()),
-        "mistakes.npz": changed_npz(_mistakes()),
-    }
-    strategies = {name: or_bytes(good[name], changed[name]) for name in changed}
-    return changed_files(good, strategies)
+    return changed_run(good_run())
 
 
 def _bad_records() -> SearchStrategy[Files]:
@@ -165,17 +181,25 @@ def _read_run(folder: Path) -> None:
     check_run(read_run(folder))
 
 
-def _write_report(folder: Path) -> None:
+def check_report(folder: Path) -> None:
+    """Write the report of a run and check that it has no script."""
     page = write_report(folder).read_text(encoding="utf-8")
     assert "<script" not in page
 
 
+@contextmanager
+def written(files: Files) -> Iterator[Path]:
+    """Write files into a temporary folder and yield it."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content)
+        yield Path(folder)
+
+
 def _compare(folder: Path) -> None:
     """Compare with a valid run."""
-    with tempfile.TemporaryDirectory() as other:
-        for name, content in good_run().items():
-            (Path(other) / name).write_bytes(content)
-        assert format_comparison(compare_runs([folder, Path(other)]))
+    with written(good_run()) as other:
+        assert format_comparison(compare_runs([folder, other]))
 
 
 def _read_config(folder: Path) -> None:
@@ -252,7 +276,7 @@ def _read_checkpoint(folder: Path) -> None:
 TARGETS = (
     Target("run", _bad_runs, _read_run),
     Target("config", _bad_records, _read_config),
-    Target("report", _bad_runs, _write_report, cost=40),
+    Target("report", _bad_runs, check_report, cost=40),
     Target("comparison", _bad_runs, _compare, cost=10),
     Target("checkpoint", _bad_checkpoints, _read_checkpoint, cost=20),
 )

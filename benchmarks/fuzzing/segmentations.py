@@ -1,8 +1,6 @@
 """Fuzzing targets: readers of the folder of a segmentation run."""
 
 import functools
-import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +8,7 @@ import numpy as np
 from hypothesis.strategies import SearchStrategy
 
 from benchmarks.fuzzing.harness import Files, Target
-from benchmarks.fuzzing.mutations import changed_files, changed_json
-from benchmarks.fuzzing.npz import changed_npz
-from benchmarks.fuzzing.runs import (
-    changed_lines,
-    good_record,
-    good_timing,
-    lines_of,
-    npz_of,
-    or_bytes,
-)
-from lmf_jax.evaluation.report import write_report
+from benchmarks.fuzzing.runs import changed_run, check_report, good_record, run_files, written
 from lmf_jax.evaluation.segmentation.comparison import (
     compare_runs,
     format_comparison,
@@ -69,27 +57,12 @@ def _overlays() -> dict[str, np.ndarray]:
 
 @functools.cache
 def _good() -> Files:
-    return {
-        "config.json": json.dumps(_record()).encode(),
-        "metrics.jsonl": lines_of(_history()),
-        "timing.jsonl": lines_of(good_timing()),
-        "test.json": json.dumps(_test()).encode(),
-        "cases.npz": npz_of(_cases()),
-        "overlays.npz": npz_of(_overlays()),
-    }
+    arrays = {"cases.npz": _cases(), "overlays.npz": _overlays()}
+    return run_files(_record(), _history(), _test(), arrays)
 
 
 def _bad() -> SearchStrategy[Files]:
-    changed = {
-        "config.json": changed_json(_record()),
-        "metrics.jsonl": changed_lines(_history()),
-        "timing.jsonl": changed_lines(good_timing()),
-        "test.json": changed_json(_test()),
-        "cases.npz": changed_npz(_cases()),
-        "overlays.npz": changed_npz(_overlays()),
-    }
-    strategies = {name: or_bytes(_good()[name], changed[name]) for name in changed}
-    return changed_files(_good(), strategies)
+    return changed_run(_good())
 
 
 def _read(folder: Path) -> None:
@@ -106,21 +79,14 @@ def _read(folder: Path) -> None:
         assert len(run.overlays.images) == len(run.ids[run.overlays.indices])
 
 
-def _write_report(folder: Path) -> None:
-    page = write_report(folder).read_text(encoding="utf-8")
-    assert "<script" not in page
-
-
 def _compare(folder: Path) -> None:
     """Compare with a valid run."""
-    with tempfile.TemporaryDirectory() as other:
-        for name, content in _good().items():
-            (Path(other) / name).write_bytes(content)
-        assert format_comparison(compare_runs([folder, Path(other)]))
+    with written(_good()) as other:
+        assert format_comparison(compare_runs([folder, other]))
 
 
 TARGETS = (
     Target("segmentation", _bad, _read),
-    Target("segmentation-report", _bad, _write_report, cost=40),
+    Target("segmentation-report", _bad, check_report, cost=40),
     Target("segmentation-comparison", _bad, _compare, cost=10),
 )

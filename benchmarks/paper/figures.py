@@ -157,14 +157,7 @@ def _draw_class_bars(axes: Axes, counts: Mapping[str, int]) -> None:
     sizes = [counts[name] for name in names]
     axes.barh(range(len(names)), sizes, height=0.66, color=BLUE)
     for row, size in enumerate(sizes):
-        axes.annotate(
-            f"{size:,}",
-            xy=(size, row),
-            xytext=(3, 0),
-            textcoords="offset points",
-            va="center_baseline",
-            fontsize=9,
-        )
+        _write_beside(axes, f"{size:,}", (size, row), points=3, va="center_baseline")
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator())
@@ -173,6 +166,13 @@ def _draw_class_bars(axes: Axes, counts: Mapping[str, int]) -> None:
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelbottom=True)
     axes.grid(axis="x")
+
+
+def _write_beside(
+    axes: Axes, text: str, point: tuple[float, float], *, points: int, va: str = "center"
+) -> None:
+    """Write a text that many typographic points to the right of a point of the data."""
+    axes.annotate(text, xy=point, xytext=(points, 0), textcoords="offset points", va=va, fontsize=9)
 
 
 @style.context(STYLE)
@@ -199,14 +199,7 @@ def draw_settings(settings: Mapping[str, Sequence[float]]) -> Figure:
     label = "mean and average deviation"
     _error_bars(axes, places, middles, deviations, label=label, color=VERMILION, marker="D")
     for right, middle, deviation in zip(places, middles, deviations, strict=True):
-        axes.annotate(
-            f"{middle:.2f}\n± {deviation:.2f}",
-            xy=(right, middle),
-            xytext=(10, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-        )
+        _write_beside(axes, f"{middle:.2f}\n± {deviation:.2f}", (right, middle), points=10)
     names = [f"Setting {name}".replace(": ", "\n") for name in settings]
     for word, letter in (("alpha", "\N{GREEK SMALL LETTER ALPHA}"), ("beta", "β")):
         names = [name.replace(word, letter) for name in names]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -22,7 +22,7 @@ from lmf_jax.evaluation.segmentation.overlays import Overlays, shown_cases, writ
 from lmf_jax.evaluation.segmentation.run import write_test
 from lmf_jax.evaluation.segmentation.summary import Hd95Unit, summarize_test
 from lmf_jax.inference.sliding_window import segment_volume, volume_probabilities
-from lmf_jax.inference.steps import make_predict_step, make_segment_step
+from lmf_jax.inference.steps import make_predict_step
 from lmf_jax.models import create_model
 from lmf_jax.models.normalization import Normalization
 from lmf_jax.runs.best_checkpoint import read_best
@@ -105,11 +105,17 @@ class TrainedSegmenter:
 
     @cached_property
     def _segment_step(self) -> MappedStep:
-        return make_segment_step(self.model, self.normalization, self._dtype, jax.local_devices())
+        return self._make_step("classes")
 
     @cached_property
     def _predict_step(self) -> MappedStep:
-        return make_predict_step(self.model, self.normalization, self._dtype, jax.local_devices())
+        return self._make_step("logits")
+
+    def _make_step(self, output: Literal["logits", "classes"]) -> MappedStep:
+        devices = jax.local_devices()
+        return make_predict_step(
+            self.model, self.normalization, self._dtype, devices, output=output
+        )
 
     @property
     def _dtype(self) -> jnp.dtype:

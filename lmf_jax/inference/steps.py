@@ -1,7 +1,7 @@
 """Evaluation steps: from images to logits, label maps or losses."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -18,44 +18,26 @@ def make_predict_step(
     normalization: Normalization | None,
     dtype: Any = jnp.float32,
     devices: Sequence[jax.Device] | None = None,
+    *,
+    output: Literal["logits", "classes"] = "logits",
 ) -> MappedStep:
-    """Return the mapped forward pass in evaluation mode, from images to logits.
+    """Return the mapped forward pass in evaluation mode, from images to logits or classes.
 
     Args:
         model: The trained module.
         normalization: Normalization of the images; None if they come normalized.
         dtype: Type of the model's inputs.
         devices: The devices to map over (default: all).
+        output: "classes" returns the most probable class instead of the logits, uint8: of every
+            pixel, if the model segments.
     """
 
     def predict_step(variables: Variables, images: Array) -> Any:
-        return model.apply(variables, model_inputs(images, normalization, dtype), train=False)
+        inputs = model_inputs(images, normalization, dtype)
+        logits: Any = model.apply(variables, inputs, train=False)
+        return logits if output == "logits" else _most_likely(logits)
 
     return map_over_devices(predict_step, devices, donate_state=False, sharded_output=True)
-
-
-def make_segment_step(
-    model: nn.Module,
-    normalization: Normalization | None,
-    dtype: Any = jnp.float32,
-    devices: Sequence[jax.Device] | None = None,
-) -> MappedStep:
-    """Return the mapped step from images to the predicted class of every pixel, uint8.
-
-    Args:
-        model: The trained module.
-        normalization: Normalization of the images; None if they come normalized.
-        dtype: Type of the model's inputs.
-        devices: The devices to map over (default: all).
-    """
-
-    def segment_step(variables: Variables, images: Array) -> Array:
-        logits: Any = model.apply(
-            variables, model_inputs(images, normalization, dtype), train=False
-        )
-        return _most_likely(logits)
-
-    return map_over_devices(segment_step, devices, donate_state=False, sharded_output=True)
 
 
 def make_validation_step(

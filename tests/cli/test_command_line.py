@@ -1,6 +1,5 @@
 """An error on the command line gives one clear line and exit code 2."""
 
-import errno
 import os
 import re
 import runpy
@@ -336,17 +335,6 @@ def test_ctrl_c_is_one_line_wherever_it_comes(capsys):
         run_command("train.py", command)
     assert stop.value.code == 130
     assert capsys.readouterr().err == "train.py: Stopped; what was saved is kept.\n"
-
-
-def test_a_disk_that_refuses_is_one_line(capsys):
-    def command():
-        raise OSError(errno.ENOSPC, "No space left on device", "run/report.html")
-
-    with pytest.raises(SystemExit) as stop:
-        run_command("train.py", command)
-    assert stop.value.code == 1
-    expected = "train.py: The disk refuses run/report.html: No space left on device.\n"
-    assert capsys.readouterr().err == expected
 
 
 def test_a_run_folder_may_lie_in_the_home_folder():

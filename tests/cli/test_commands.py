@@ -15,7 +15,7 @@ from lmf_jax.evaluation import read_run
 from lmf_jax.inference import classifier
 from lmf_jax.training import classification
 from tests.helpers.colored_images import draw_images
-from tests.helpers.tiny_training import tiny_model
+from tests.helpers.tiny_training import models_replaced, tiny_model
 
 TRAIN = str(Path(__file__).parents[2] / "train.py")
 
@@ -26,9 +26,7 @@ COUNTS = (60, 30, 20)
 @pytest.fixture(scope="module", autouse=True)
 def tiny():
     """Replace the model by a tiny one."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (classification, classifier):
-            patch.setattr(module, "create_model", lambda name, **settings: tiny_model(**settings))
+    with models_replaced(tiny_model, classification, classifier):
         yield
 
 

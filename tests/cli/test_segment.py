@@ -22,7 +22,7 @@ from lmf_jax.inference import segmenter
 from lmf_jax.inference.segmenter import load_segmenter
 from lmf_jax.training import segmentation
 from lmf_jax.training.progress import Progress
-from tests.helpers.tiny_training import tiny_unet
+from tests.helpers.tiny_training import models_replaced, tiny_unet
 from tests.helpers.volume_downloads import make_brats20, make_kits19
 
 TRAIN = str(Path(__file__).parents[2] / "train.py")
@@ -33,9 +33,7 @@ VOLUMES = ["--patch-size", "8", "16", "16", "--batch-size", "4", "--augment", "m
 @pytest.fixture(scope="module", autouse=True)
 def tiny():
     """Replace the model by a tiny one."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (segmentation, segmenter):
-            patch.setattr(module, "create_model", lambda name, **settings: tiny_unet(**settings))
+    with models_replaced(tiny_unet, segmentation, segmenter):
         yield
 
 

@@ -15,6 +15,7 @@ from lmf_jax.evaluation.classification.mistakes import Mistakes, confident_mista
 from lmf_jax.evaluation.classification.run import Predictions, calibrate_run
 from lmf_jax.evaluation.classification.summary import summarize_test
 from lmf_jax.evaluation.report import write_report
+from tests.helpers.page import Page
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -192,6 +193,12 @@ def reported_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_run(folder)
     write_report(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    """Parse the report that the module's fixture ``html`` reads."""
+    return Page(html)
 
 
 @pytest.fixture(scope="module")

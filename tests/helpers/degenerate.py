@@ -6,12 +6,13 @@ A model is replaced by its answers; all else, from the logits to the report, is 
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from lmf_jax.config import Config
 from lmf_jax.evaluation.classification.report import format_test_table
@@ -133,6 +134,26 @@ def write_classifier_run(folder: Path, test: ClassifierTest, loss: str = "lmf") 
     trained = Answering(config, description, tiny_model(), {}, NORMALIZATIONS["imagenet"])
     explain_mistakes(run_dir, trained, images, rows, test.labels, test.logits)
     return format_test_table(results, test.train_counts)
+
+
+def runs_written_once(write_run: Callable[[Path, Any], str], tests: Mapping[str, Any]) -> Any:
+    """Return a fixture: a function from a test's name to its run folder and the printed text.
+
+    Each run is written once, on first use.
+    """
+
+    @pytest.fixture(scope="module")
+    def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, str]]:
+        root, printed = tmp_path_factory.mktemp("runs"), {}
+
+        def write(name: str) -> tuple[Path, str]:
+            if name not in printed:
+                printed[name] = write_run(root / name, tests[name])
+            return root / name, printed[name]
+
+        return write
+
+    return runs
 
 
 def numbers_of(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:

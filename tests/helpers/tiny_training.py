@@ -1,10 +1,14 @@
 """A model and batches small enough to compile in a second."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from lmf_jax.models.architectures.resnet import ResNet
 from lmf_jax.models.architectures.unet import SpatialDims, UNet
@@ -50,3 +54,12 @@ def tiny_unet(*, spatial_dims: SpatialDims, axis_name: str | None = None, **sett
     """Return a U-Net of two levels, for sides of more than four."""
     del axis_name  # nothing of it crosses devices
     return UNet(spatial_dims=spatial_dims, features=4, depth=2, **settings)
+
+
+@contextmanager
+def models_replaced(model: Callable[..., Any], *modules: ModuleType) -> Iterator[None]:
+    """Let these modules create the given model, whatever the name."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in modules:
+            patch.setattr(module, "create_model", lambda name, **settings: model(**settings))
+        yield

@@ -94,6 +94,13 @@ def metrics(folder: Path):
     return (folder / "metrics.jsonl").read_text()
 
 
+def check_resumes_to_the_same_bits(folder: Path, compiled, expected):
+    """Resume a run; compare it with the folder ``whole`` and its variables."""
+    variables = run(folder, compiled, RESUMED)
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+    assert metrics(folder) == metrics(folder.parent / "whole")
+
+
 def rows(folder: Path):
     return [json.loads(line) for line in metrics(folder).splitlines()]
 
@@ -325,9 +332,7 @@ def test_sigterm_saves_stops_and_has_an_exit_code_of_its_own(tmp_path, compiled)
         run(tmp_path / "stopped", compiled, stream=stream)
     assert stopped.value.exit_code == 143
     assert signal.getsignal(signal.SIGTERM) is before
-    variables = run(tmp_path / "stopped", compiled, RESUMED)
-    jax.tree.map(np.testing.assert_array_equal, variables, expected)
-    assert metrics(tmp_path / "stopped") == metrics(tmp_path / "whole")
+    check_resumes_to_the_same_bits(tmp_path / "stopped", compiled, expected)
 
 
 @pytest.mark.fault(
@@ -361,9 +366,7 @@ def test_sigterm_while_an_epoch_is_validated_does_not_wait_for_its_end(tmp_path,
     run(tmp_path / "stopped", compiled, one_epoch)
     assert [row["epoch"] for row in rows(tmp_path / "stopped")] == [1]
     read_best(tmp_path / "stopped" / "checkpoints")  # knows of the epoch
-    variables = run(tmp_path / "stopped", compiled, RESUMED)
-    jax.tree.map(np.testing.assert_array_equal, variables, expected)
-    assert metrics(tmp_path / "stopped") == metrics(tmp_path / "whole")
+    check_resumes_to_the_same_bits(tmp_path / "stopped", compiled, expected)
 
 
 def test_checkpoints_within_an_epoch_change_nothing_else(tmp_path, compiled):
@@ -376,9 +379,7 @@ def test_checkpoints_within_an_epoch_change_nothing_else(tmp_path, compiled):
     steps = {int(path.name) for path in (tmp_path / "often" / "checkpoints").iterdir()}
     assert {14, 16} < steps
     assert steps - {14, 16} <= {6, 12}  # the best, and what was best before it
-    variables = run(tmp_path / "often", compiled, RESUMED)
-    jax.tree.map(np.testing.assert_array_equal, variables, expected)
-    assert metrics(tmp_path / "often") == metrics(tmp_path / "whole")
+    check_resumes_to_the_same_bits(tmp_path / "often", compiled, expected)
 
 
 @pytest.mark.fault(

@@ -19,6 +19,7 @@ from data.names import parse_name
 from data.prepared.prepare import open_dataset, prepare
 from data.splits.dataset import load_dataset
 from lmf_jax.errors import UserError
+from tests.helpers.refused_datasets import refused
 
 
 def save_picture(path: Path, seed: int = 0) -> None:
@@ -374,15 +375,6 @@ WRONG_NAMES = {
 @pytest.mark.parametrize(("name", "message"), WRONG_NAMES.values(), ids=list(WRONG_NAMES.keys()))
 def test_a_wrong_name_is_one_clear_error(name, message, folder, manifest, tmp_path) -> None:
     refused(name.format(folder=folder, manifest=manifest), tmp_path, message)
-
-
-def refused(name: str, tmp_path: Path, message: str) -> None:
-    """Check that a dataset is refused in one line, and that nothing is left of it."""
-    with pytest.raises(UserError, match=message) as error:
-        open_dataset(name, tmp_path / "data")
-    assert "\n" not in str(error.value)
-    written = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
-    assert {path.suffix for path in written} <= {".lock"}
 
 
 @settings(max_examples=200, deadline=None)

@@ -14,9 +14,10 @@ from data.builders.images import SKIPPED_FILE
 from data.builders.unused_files import unused_file_lines
 from data.datasets.pairs.labels import find_masks, mask_classes
 from data.names import FolderPair, parse_name
-from data.prepared.prepare import open_dataset, prepare
+from data.prepared.prepare import prepare
 from lmf_jax.errors import UserError
 from tests.helpers.image_pairs import SIZE, classes_of, draw_image, draw_mask, draw_pairs
+from tests.helpers.refused_datasets import refused
 
 
 @pytest.fixture
@@ -394,15 +395,6 @@ def test_a_name_of_other_than_two_folders_is_refused(name: str, folder, tmp_path
 
 def test_a_kind_alone_is_no_name(tmp_path: Path) -> None:
     refused("pairs:", tmp_path, "There is no dataset named 'pairs:'.*pairs:IMAGES,MASKS")
-
-
-def refused(name: str, tmp_path: Path, message: str) -> None:
-    """Check that a dataset is refused in one line, and that nothing is left of it."""
-    with pytest.raises(UserError, match=message) as error:
-        open_dataset(name, tmp_path / "data")
-    assert "\n" not in str(error.value)
-    written = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
-    assert {path.suffix for path in written} <= {".lock"}
 
 
 def test_images_and_masks_in_one_folder_are_refused(folder: Path) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import data.batches.decoded, data.datasets.folder.labels
 from data import cached_images, load_dataset
 from data.prepared.prepare import prepare
+from tests.helpers.killed_at import KilledAt
 
 warnings.simplefilter("ignore")
 name, data_dir = f"folder:{sys.argv[1]}", Path(sys.argv[2])
@@ -42,19 +43,11 @@ def fork(work):
 
 def use_until(moment):
     # Dies where it touches the data folder for the moment-th time; without one, says what it saw.
-    seen = 0
-
-    def count(event, details):
-        nonlocal seen
-        if event in EVENTS and str(data_dir) in repr(details):
-            seen += 1
-            if seen == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(count)
+    accesses = KilledAt(moment, data_dir, EVENTS)
     result = use()
     if not moment:
-        (data_dir.parent / "result.json").write_text(json.dumps(result | {"events": seen}))
+        events = {"events": accesses.seen}
+        (data_dir.parent / "result.json").write_text(json.dumps(result | events))
 
 
 def result_of_a_whole_run():

@@ -291,22 +291,14 @@ from pathlib import Path
 import nibabel, scipy.ndimage
 from data.prepared.volumes import open_complete, volumes_folder
 from data.prepared.prepare_volumes import prepare_volumes
+from tests.helpers.killed_at import KilledAt
 
 raw, data_dir, kills = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 EVENTS = ("open", "os.mkdir", "os.rename", "os.remove")
 
 
 def prepare_until(moment):
-    seen = 0
-
-    def count(event, details):
-        nonlocal seen
-        if event in EVENTS and str(data_dir) in repr(details):
-            seen += 1
-            if seen == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(count)
+    KilledAt(moment, data_dir, EVENTS)
     prepare_volumes("kits19", raw, data_dir)
 
 

@@ -16,23 +16,12 @@ from tests.helpers.degenerate import (
     classifier_tests,
     nonsense_in,
     nulls_of,
+    runs_written_once,
     write_classifier_run,
 )
 
 CLASSIFIER_TESTS = classifier_tests()
-
-
-@pytest.fixture(scope="module")
-def classifier_runs(tmp_path_factory):
-    """Return a function that writes each run once, on first use."""
-    root, written = tmp_path_factory.mktemp("runs"), {}
-
-    def write(name):
-        if name not in written:
-            written[name] = write_classifier_run(root / name, CLASSIFIER_TESTS[name])
-        return root / name, written[name]
-
-    return write
+classifier_runs = runs_written_once(write_classifier_run, CLASSIFIER_TESTS)
 
 
 @pytest.mark.parametrize("name", CLASSIFIER_TESTS)

@@ -54,11 +54,6 @@ def html(reported_run):
     return (reported_run / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def page(html):
-    return Page(html)
-
-
 def test_report_and_figures_are_written_into_the_run_folder(reported_run):
     assert sorted(path.stem for path in (reported_run / "figures").iterdir()) == FIGURES
 
@@ -218,18 +213,22 @@ def predict(run_dir, predictions):
     (run_dir / "test.json").write_text(json.dumps(test))
 
 
+def report_of(run_dir, predictions):
+    """Return the text of the report on these predictions."""
+    predict(run_dir, predictions)
+    return Page(write_report(run_dir).read_text()).text
+
+
 @pytest.mark.usefixtures("without_pictures")
 def test_largest_errors_are_ranked_by_their_fraction_of_the_true_class(run_dir):
-    predict(run_dir, [1, 0, 1, 2, 3, 5, 5, 6, 7, 8])
-    text = Page(write_report(run_dir).read_text()).text
+    text = report_of(run_dir, [1, 0, 1, 2, 3, 5, 5, 6, 7, 8])
     assert "true class: class 4 taken for class 5 (1 of 1); Melanocytic nevi taken for" in text
     assert "(1 of 2)." in text
 
 
 @pytest.mark.usefixtures("without_pictures")
 def test_perfect_tests_and_absent_classes_are_mentioned(run_dir):
-    predict(run_dir, [0, 0, 1, 2, 3, 4, 5, 6, 7, 8])
-    text = Page(write_report(run_dir).read_text()).text
+    text = report_of(run_dir, [0, 0, 1, 2, 3, 4, 5, 6, 7, 8])
     assert "Every test image was classified correctly." in text
     assert "No test images of class 9: n/a, counted as 0 in macro precision" in text
     assert "class 9 n/a " in text

@@ -8,6 +8,10 @@ import pytest
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.classification.run import read_run
 from lmf_jax.runs.files import best_epoch
+from tests.helpers.broken_files import (
+    check_broken_files_are_named,
+    check_incomplete_epoch_is_named,
+)
 
 
 def test_reads_the_contents_of_the_folder(run_dir):
@@ -81,21 +85,7 @@ def test_missing_folder_is_named(tmp_path):
     "name", ["config.json", "metrics.jsonl", "timing.jsonl", "predictions.npz", "test.json"]
 )
 def test_missing_or_truncated_file_is_named(run_dir, name):
-    path = run_dir / name
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) - len(content) // 20 - 10])
-    with pytest.raises(UserError, match=f"{name} is (broken|damaged)"):
-        read_run(run_dir)
-    path.write_bytes(b"")
-    with pytest.raises(UserError, match=f"{name} is (broken|damaged)"):
-        read_run(run_dir)
-    path.unlink()
-    if name == "timing.jsonl":  # A run that was killed at its end may lack it.
-        assert read_run(run_dir).timing == []
-        return
-    message = "There is no run in" if name == "config.json" else f"{name} is missing"
-    with pytest.raises(UserError, match=message):
-        read_run(run_dir)
+    check_broken_files_are_named(read_run, run_dir / name)
 
 
 @pytest.mark.parametrize(
@@ -222,10 +212,7 @@ def test_a_metric_may_pass_1_by_rounding(run_dir):
 
 
 def test_incomplete_epoch_is_named_by_its_line(run_dir):
-    with (run_dir / "metrics.jsonl").open("a") as file:
-        file.write('{"epoch": 7}\n')
-    with pytest.raises(UserError, match=r"metrics\.jsonl is broken: its line 7 lacks train_loss"):
-        read_run(run_dir)
+    check_incomplete_epoch_is_named(read_run, run_dir, {"epoch": 7}, lacks="train_loss")
 
 
 @pytest.mark.parametrize(

@@ -7,26 +7,14 @@ import pytest
 
 from lmf_jax.cli.compare import Compare, run_compare
 from lmf_jax.evaluation.segmentation import read_run
-from tests.helpers.degenerate import check_report, check_test_file, nonsense_in
+from tests.helpers.degenerate import check_report, check_test_file, nonsense_in, runs_written_once
 from tests.helpers.degenerate_segmentation import (
     segmenter_tests,
     write_segmenter_run,
 )
 
 SEGMENTER_TESTS = segmenter_tests()
-
-
-@pytest.fixture(scope="module")
-def segmenter_runs(tmp_path_factory):
-    """Return a function that writes each run once, on first use."""
-    root, written = tmp_path_factory.mktemp("runs"), {}
-
-    def write(name):
-        if name not in written:
-            written[name] = write_segmenter_run(root / name, SEGMENTER_TESTS[name])
-        return root / name, written[name]
-
-    return write
+segmenter_runs = runs_written_once(write_segmenter_run, SEGMENTER_TESTS)
 
 
 @pytest.mark.parametrize("name", SEGMENTER_TESTS)

@@ -34,11 +34,6 @@ def html(run_dir):
 
 
 @pytest.fixture(scope="module")
-def page(html):
-    return Page(html)
-
-
-@pytest.fixture(scope="module")
 def test(run_dir):
     return read_run(run_dir).test
 

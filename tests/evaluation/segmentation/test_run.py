@@ -15,6 +15,10 @@ from lmf_jax.evaluation.segmentation.overlays import (
 )
 from lmf_jax.evaluation.segmentation.run import read_run
 from lmf_jax.runs.files import best_epoch
+from tests.helpers.broken_files import (
+    check_broken_files_are_named,
+    check_incomplete_epoch_is_named,
+)
 from tests.helpers.segmentation_run import write_run
 
 N = 8
@@ -79,18 +83,7 @@ def test_a_reader_refuses_the_run_of_another_task(run_dir):
     "name", ["config.json", "metrics.jsonl", "timing.jsonl", "cases.npz", "test.json"]
 )
 def test_missing_or_truncated_file_is_named(run_dir, name):
-    path = run_dir / name
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) - len(content) // 20 - 10])
-    with pytest.raises(UserError, match=f"{name} is (broken|damaged)"):
-        read_run(run_dir)
-    path.unlink()
-    if name == "timing.jsonl":  # A run that was killed at its end may lack it.
-        assert read_run(run_dir).timing == []
-        return
-    message = "There is no run in" if name == "config.json" else f"{name} is missing"
-    with pytest.raises(UserError, match=message):
-        read_run(run_dir)
+    check_broken_files_are_named(read_run, run_dir / name)
 
 
 @pytest.mark.parametrize(
@@ -154,10 +147,8 @@ def test_incomplete_files_are_refused(run_dir, name, change, message):
 
 
 def test_incomplete_epoch_is_named_by_its_line(run_dir):
-    with (run_dir / "metrics.jsonl").open("a") as file:
-        file.write('{"epoch": 7, "train_loss": 1, "val_loss": 1, "val_macro_f1": 1}\n')
-    with pytest.raises(UserError, match=r"metrics\.jsonl is broken: its line 7 lacks val_dsc"):
-        read_run(run_dir)
+    epoch = {"epoch": 7, "train_loss": 1, "val_loss": 1, "val_macro_f1": 1}
+    check_incomplete_epoch_is_named(read_run, run_dir, epoch, lacks="val_dsc")
 
 
 @pytest.mark.parametrize(
