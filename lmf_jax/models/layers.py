@@ -25,6 +25,18 @@ def parameter_dtype(dtype: DTypeLike) -> jnp.dtype:
     return jnp.dtype(jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32)
 
 
+class DistributedModule(nn.Module, kw_only=True):
+    """Base class of modules that share a batch with those on other devices.
+
+    Attributes:
+        dtype: Dtype of the computation.
+        axis_name: The mapped axis over whose devices the batch is spread, or None.
+    """
+
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
+
+
 class Conv(nn.Module):
     """Convolution with equal kernel sides and zero padding, as ``torch.nn.Conv2d`` and ``Conv3d``.
 
@@ -190,7 +202,7 @@ def example_keys(
     return jax.vmap(jax.random.fold_in, (None, 0))(key, positions)
 
 
-class ConvNorm(nn.Module):
+class ConvNorm(DistributedModule):
     """A convolution without bias, then batch norm.
 
     Attributes:
@@ -199,8 +211,6 @@ class ConvNorm(nn.Module):
         stride: Step between outputs, in pixels.
         depthwise: Whether each channel is convolved separately.
         epsilon: Added to the variance in the batch norm.
-        dtype: Dtype of the computation.
-        axis_name: The mapped axis over whose devices the batch is spread, or None.
     """
 
     features: int
@@ -208,8 +218,6 @@ class ConvNorm(nn.Module):
     stride: int = 1
     depthwise: bool = False
     epsilon: float = 1e-5
-    dtype: DTypeLike = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(

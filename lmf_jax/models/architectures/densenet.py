@@ -9,30 +9,32 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from lmf_jax.models.classifier import Classifier, make_classifier
-from lmf_jax.models.layers import BatchNorm, Conv, average_pool, max_pool, rematerialized
+from lmf_jax.models.layers import (
+    BatchNorm,
+    Conv,
+    DistributedModule,
+    average_pool,
+    max_pool,
+    rematerialized,
+)
 from lmf_jax.models.registry import ModelOptions, TorchvisionWeights, register_model
 
 _KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
-class NormConv(nn.Module):
+class NormConv(DistributedModule):
     """Batch norm, ReLU and a convolution without bias.
 
     Attributes:
         features: Number of output channels.
         kernel_size: Rows and columns of the kernel, in pixels.
-        dtype: Dtype of the computation.
-        axis_name: The mapped axis over whose devices the batch is spread, or None.
     """
 
     features: int
     kernel_size: int = 1
-    dtype: DTypeLike = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(
@@ -50,18 +52,14 @@ class NormConv(nn.Module):
         return conv(nn.relu(norm(inputs, train)))
 
 
-class DenseLayer(nn.Module):
+class DenseLayer(DistributedModule):
     """A bottleneck of ``4 * growth_rate`` channels that sees all maps of its block.
 
     Attributes:
         growth_rate: Number of channels that the layer adds.
-        dtype: Dtype of the computation.
-        axis_name: The mapped axis over whose devices the batch is spread, or None.
     """
 
     growth_rate: int
-    dtype: DTypeLike = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(
@@ -87,7 +85,7 @@ def _concatenate_once(*maps: Array) -> Array:
     return jax.lax.optimization_barrier(_concatenate(*maps))
 
 
-class DenseNet(nn.Module):
+class DenseNet(DistributedModule):
     """The convolutional part of a DenseNet with bottlenecks and halving transitions.
 
     Attributes:
@@ -95,16 +93,12 @@ class DenseNet(nn.Module):
             the map and the number of channels.
         growth_rate: Number of channels that each layer adds.
         width: Number of channels before the first block.
-        dtype: Dtype of the computation.
-        axis_name: The mapped axis over whose devices the batch is spread, or None.
         remat: Whether the dense layers are computed again in the backward pass, to save memory.
     """
 
     block_sizes: tuple[int, ...] = (6, 12, 24, 16)
     growth_rate: int = 32
     width: int = 64
-    dtype: DTypeLike = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
 
     @nn.compact

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from lmf_jax.models.classifier import Classifier, make_classifier
-from lmf_jax.models.layers import Conv, ConvNorm, Dropout, rematerialized
+from lmf_jax.models.layers import Conv, ConvNorm, DistributedModule, Dropout, rematerialized
 from lmf_jax.models.registry import ModelOptions, TorchvisionWeights, register_model
 
 EPSILON = 1e-3
@@ -75,22 +75,18 @@ class SqueezeExcitation(nn.Module):
         return nn.sigmoid(x) * inputs
 
 
-class Block(nn.Module):
+class Block(DistributedModule):
     """An inverted bottleneck, added to its inputs where it keeps their shape.
 
     Attributes:
         stage: The row of the table that the block belongs to.
         stride: Step of the block, in pixels.
         drop_rate: Probability that an example skips the block in training (stochastic depth).
-        dtype: Dtype of the computation.
-        axis_name: The mapped axis over whose devices the batch is spread, or None.
     """
 
     stage: Stage
     stride: int = 1
     drop_rate: float = 0.0
-    dtype: DTypeLike = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(
@@ -126,7 +122,7 @@ class Block(nn.Module):
         return partial(ConvNorm, epsilon=EPSILON, dtype=self.dtype, axis_name=self.axis_name)
 
 
-class EfficientNetV2(nn.Module):
+class EfficientNetV2(DistributedModule):
     """The convolutional part of an EfficientNetV2.
 
     Attributes:
@@ -135,8 +131,6 @@ class EfficientNetV2(nn.Module):
         num_features: Number of channels of the last convolution.
         drop_rate: Stochastic depth. The probability that an example skips a block grows linearly
             from 0 in the first block; it would reach ``drop_rate`` one block after the last.
-        dtype: Dtype of the computation.
-        axis_name: The mapped axis over whose devices the batch is spread, or None.
         remat: Whether the blocks are computed again in the backward pass, to save memory.
     """
 
@@ -144,8 +138,6 @@ class EfficientNetV2(nn.Module):
     width: int = 24
     num_features: int = 1280
     drop_rate: float = 0.2
-    dtype: DTypeLike = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
 
     @nn.compact

@@ -8,16 +8,14 @@ from functools import partial
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from lmf_jax.models.classifier import Classifier, make_classifier
-from lmf_jax.models.layers import ConvNorm, max_pool, rematerialized
+from lmf_jax.models.layers import ConvNorm, DistributedModule, max_pool, rematerialized
 from lmf_jax.models.registry import ModelOptions, TorchvisionWeights, register_model
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(DistributedModule):
     """1x1, 3x3 and 1x1 convolutions around a shortcut; the output has ``4 * width`` channels.
 
     Attributes:
@@ -25,16 +23,12 @@ class Bottleneck(nn.Module):
         stride: Step between outputs, in pixels.
         stride_first: Whether the first convolution has the stride instead of the 3x3 one.
         epsilon: Added to the variance in the batch norms.
-        dtype: Dtype of the computation.
-        axis_name: The mapped axis over whose devices the batch is spread, or None.
     """
 
     width: int
     stride: int = 1
     stride_first: bool = False
     epsilon: float = 1e-5
-    dtype: DTypeLike = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(
@@ -52,7 +46,7 @@ class Bottleneck(nn.Module):
         return nn.relu(x + conv(features, 1, self.stride, name="downsample")(inputs, train))
 
 
-class ResNet(nn.Module):
+class ResNet(DistributedModule):
     """The convolutional part of a ResNet of bottlenecks.
 
     Attributes:
@@ -60,8 +54,6 @@ class ResNet(nn.Module):
         width: Width of the first stage; each further stage has twice the width.
         stride_first: As in :class:`Bottleneck`.
         epsilon: Added to the variance in the batch norms.
-        dtype: Dtype of the computation.
-        axis_name: The mapped axis over whose devices the batch is spread, or None.
         remat: Whether the bottlenecks are computed again in the backward pass, to save memory.
     """
 
@@ -69,8 +61,6 @@ class ResNet(nn.Module):
     width: int = 64
     stride_first: bool = False
     epsilon: float = 1e-5
-    dtype: DTypeLike = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
 
     @property
