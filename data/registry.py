@@ -25,8 +25,18 @@ or files of the user."""
 KINDS: tuple[Kind, ...] = ("embedded", "download", "volumes", "own")
 """All kinds, in the order in which help texts list them."""
 
-PartCounts = Mapping[str, int]
-"""Number of images by part."""
+
+@dataclass(frozen=True)
+class PublishedCounts:
+    """Published number of images by part.
+
+    Attributes:
+        source: Who published the numbers, for messages.
+        by_part: The numbers, by ``train``, ``validation`` and ``test``.
+    """
+
+    source: str
+    by_part: Mapping[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,20 +52,18 @@ class DatasetSpec:
         usage: Form of the name, such as ``folder:PATH``; empty for the name alone.
         defaults: Values of settings that the user left open. A dataset with an ``imbalance_ratio``
             is balanced and is thinned to a long tail.
-        published_counts: Published number of images by part, or a function from the path in the
-            name to it; None if unknown.
-        published_by: Source of these numbers, for messages.
+        published: Published number of images, or a function from the path in the name to it; None
+            if unknown.
     """
 
     name: str
     summary: str
-    task: Literal["classification", "segmentation"]
+    task: Literal["classification", "segmentation"] = "classification"
     kind: Kind
     paths: tuple[Literal["file", "folder"], ...] = ()
     usage: str = ""
     defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    published_counts: PartCounts | Callable[[Path], PartCounts | None] | None = None
-    published_by: str = ""
+    published: PublishedCounts | Callable[[Path], PublishedCounts | None] | None = None
 
     @property
     def form(self) -> str:
@@ -68,15 +76,15 @@ class DatasetSpec:
         module = f"{package}.labels"
         return import_module(module if find_spec(module) else package)
 
-    def counts(self, path: Path | None) -> PartCounts | None:
+    def published_counts(self, path: Path | None) -> PublishedCounts | None:
         """Return the published number of images by part, or None if unknown.
 
         Args:
             path: Path in the name of the dataset, if it has one.
         """
-        if callable(self.published_counts):
-            return None if path is None else self.published_counts(path)
-        return self.published_counts
+        if callable(self.published):
+            return None if path is None else self.published(path)
+        return self.published
 
 
 @cache

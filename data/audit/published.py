@@ -22,15 +22,16 @@ def count_difference_lines(name: str, prepared: Prepared) -> list[str]:
         Lines to print; none if no sizes are published.
     """
     parsed = parse_name(name)
-    expected, source = parsed.spec.counts(parsed.path), parsed.spec.published_by
-    if expected is None:
+    published = parsed.spec.published_counts(parsed.path)
+    if published is None:
         return []
+    expected = published.by_part
     rows = make_split(prepared, possible_splits(prepared)[0], seed=0)
     return [
-        f"{part}: {len(rows[part])} images, {expected[part]} in {source}"
+        f"{part}: {len(rows[part])} images, {expected[part]} in {published.source}"
         for part in PARTS
         if len(rows[part]) != expected[part]
-    ] or [f"as many images as in {source}"]
+    ] or [f"as many images as in {published.source}"]
 
 
 def shared_image_lines(name: str, labels: Labels, data_dir: Path) -> list[str]:

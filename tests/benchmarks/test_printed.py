@@ -38,7 +38,7 @@ def test_figures_stand_where_the_paper_has_them():
 
 @pytest.mark.parametrize("dataset", printed.DATASETS)
 def test_the_sizes_and_classes_are_those_of_the_data(dataset):
-    counts = registered_datasets()[dataset].published_counts
+    counts = registered_datasets()[dataset].published.by_part
     labels = import_module(f"data.datasets.{dataset}.labels")
     classes = printed.class_f1()[dataset]
     assert printed.split_sizes()[dataset] == counts

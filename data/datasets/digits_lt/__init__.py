@@ -5,7 +5,6 @@ from data.registry import DatasetSpec
 DATASET = DatasetSpec(
     name="digits_lt",
     summary="1,797 handwritten digits, thinned to a long tail",
-    task="classification",
     kind="embedded",
     defaults={
         "image_size": 32,

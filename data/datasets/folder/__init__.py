@@ -5,7 +5,6 @@ from data.registry import DatasetSpec
 DATASET = DatasetSpec(
     name="folder",
     summary="your images, a folder for each class",
-    task="classification",
     kind="own",
     paths=("folder",),
     usage="folder:PATH",

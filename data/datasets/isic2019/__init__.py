@@ -1,13 +1,11 @@
 """ISIC 2019: dermoscopy images in eight classes."""
 
-from data.registry import DatasetSpec
+from data.registry import DatasetSpec, PublishedCounts
 
 DATASET = DatasetSpec(
     name="isic2019",
     summary="25,331 dermoscopy images in eight classes",
-    task="classification",
     kind="download",
     # Table 1 of Sadi et al.
-    published_counts={"train": 17733, "validation": 3799, "test": 3799},
-    published_by="the paper",
+    published=PublishedCounts("the paper", {"train": 17733, "validation": 3799, "test": 3799}),
 )

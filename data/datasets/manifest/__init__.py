@@ -5,7 +5,6 @@ from data.registry import DatasetSpec
 DATASET = DatasetSpec(
     name="manifest",
     summary="your images, listed in a CSV file",
-    task="classification",
     kind="own",
     paths=("file",),
     usage="manifest:FILE.csv",

@@ -2,22 +2,21 @@
 
 from pathlib import Path
 
-from data.registry import DatasetSpec, PartCounts
+from data.registry import DatasetSpec, PublishedCounts
 
 
-def _published_counts(path: Path) -> PartCounts | None:
+def _published(path: Path) -> PublishedCounts | None:
     from data.datasets.medmnist.labels import EXPECTED_COUNTS, flag_of
 
-    return EXPECTED_COUNTS.get(flag_of(path))
+    counts = EXPECTED_COUNTS.get(flag_of(path))
+    return None if counts is None else PublishedCounts("MedMNIST", counts)
 
 
 DATASET = DatasetSpec(
     name="medmnist",
     summary="a file of MedMNIST with 2D images and one class each",
-    task="classification",
     kind="own",
     paths=("file",),
     usage="medmnist:FILE.npz",
-    published_counts=_published_counts,
-    published_by="MedMNIST",
+    published=_published,
 )
