@@ -16,6 +16,13 @@ from lmf_jax.models.instance_norm import normalize_instances
 
 Initializer = Callable[..., Array]
 
+ImageBatch = Float[Array, "batch height width 3"]
+"""Images of a batch, normalized."""
+InputMap = Float[Array, "batch height width channels"]
+"""Feature maps of a batch, or images."""
+OutputMap = Float[Array, "batch out_height out_width features"]
+"""Feature maps whose size and channels may differ from those of the input."""
+
 
 def parameter_dtype(dtype: DTypeLike) -> jnp.dtype:
     """Return the dtype of parameters, batch statistics and logits for a computation in ``dtype``.
@@ -220,9 +227,7 @@ class ConvNorm(DistributedModule):
     epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(
-        self, inputs: Float[Array, "batch height width channels"], train: bool
-    ) -> Float[Array, "batch out_height out_width features"]:
+    def __call__(self, inputs: InputMap, train: bool) -> OutputMap:
         """Convolve and normalize."""
         conv = Conv(
             self.features,

@@ -16,6 +16,8 @@ from lmf_jax.models.layers import (
     BatchNorm,
     Conv,
     DistributedModule,
+    ImageBatch,
+    OutputMap,
     average_pool,
     max_pool,
     rematerialized,
@@ -102,9 +104,7 @@ class DenseNet(DistributedModule):
     remat: bool = False
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "batch height width 3"], train: bool
-    ) -> Float[Array, "batch map_height map_width features"]:
+    def __call__(self, images: ImageBatch, train: bool) -> OutputMap:
         """Return the last map, 32 times smaller than the images if there are four blocks."""
         norm = partial(BatchNorm, dtype=self.dtype, axis_name=self.axis_name)
         norm_conv = partial(NormConv, dtype=self.dtype, axis_name=self.axis_name)

@@ -13,7 +13,16 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from lmf_jax.models.classifier import Classifier, make_classifier
-from lmf_jax.models.layers import Conv, ConvNorm, DistributedModule, Dropout, rematerialized
+from lmf_jax.models.layers import (
+    Conv,
+    ConvNorm,
+    DistributedModule,
+    Dropout,
+    ImageBatch,
+    InputMap,
+    OutputMap,
+    rematerialized,
+)
 from lmf_jax.models.registry import ModelOptions, TorchvisionWeights, register_model
 
 EPSILON = 1e-3
@@ -89,9 +98,7 @@ class Block(DistributedModule):
     drop_rate: float = 0.0
 
     @nn.compact
-    def __call__(
-        self, inputs: Float[Array, "batch height width channels"], train: bool
-    ) -> Float[Array, "batch out_height out_width features"]:
+    def __call__(self, inputs: InputMap, train: bool) -> OutputMap:
         """Apply the convolutions, and add their inputs if the shape is the same."""
         x = self.fused(inputs, train) if self.stage.fused else self.separable(inputs, train)
         if self.stride > 1 or x.shape != inputs.shape:
@@ -141,9 +148,7 @@ class EfficientNetV2(DistributedModule):
     remat: bool = False
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "batch height width 3"], train: bool
-    ) -> Float[Array, "batch map_height map_width features"]:
+    def __call__(self, images: ImageBatch, train: bool) -> OutputMap:
         """Return the last map, 32 times smaller than the images."""
         conv = partial(ConvNorm, epsilon=EPSILON, dtype=self.dtype, axis_name=self.axis_name)
         block_class = rematerialized(Block, self.remat)

@@ -8,10 +8,17 @@ from functools import partial
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, Float
 
 from lmf_jax.models.classifier import Classifier, make_classifier
-from lmf_jax.models.layers import ConvNorm, DistributedModule, max_pool, rematerialized
+from lmf_jax.models.layers import (
+    ConvNorm,
+    DistributedModule,
+    ImageBatch,
+    InputMap,
+    OutputMap,
+    max_pool,
+    rematerialized,
+)
 from lmf_jax.models.registry import ModelOptions, TorchvisionWeights, register_model
 
 
@@ -31,9 +38,7 @@ class Bottleneck(DistributedModule):
     epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(
-        self, inputs: Float[Array, "batch height width channels"], train: bool
-    ) -> Float[Array, "batch out_height out_width features"]:
+    def __call__(self, inputs: InputMap, train: bool) -> OutputMap:
         """Add the output of the convolutions to the shortcut."""
         conv = partial(ConvNorm, epsilon=self.epsilon, dtype=self.dtype, axis_name=self.axis_name)
         features = 4 * self.width
@@ -69,9 +74,7 @@ class ResNet(DistributedModule):
         return 4 * self.width * 2 ** (len(self.stage_sizes) - 1)
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "batch height width 3"], train: bool
-    ) -> Float[Array, "batch map_height map_width features"]:
+    def __call__(self, images: ImageBatch, train: bool) -> OutputMap:
         """Return the last map, 32 times smaller than the images if there are four stages."""
         conv = partial(ConvNorm, epsilon=self.epsilon, dtype=self.dtype, axis_name=self.axis_name)
         bottleneck = partial(
