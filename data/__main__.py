@@ -21,20 +21,21 @@ from data.file_names import on_disk
 from data.formats.intensity import parse_range
 from data.formats.masks import count_mask_pixels
 from data.labels import Labels, Rows
-from data.names import parse_name
+from data.names import parse_name, readable
 from data.prepared.images import Prepared, open_prepared
 from data.prepared.prepare import is_prepared, open_dataset, prepare
 from data.prepared.recorded_metadata import record_missing_metadata
 from data.prepared.recorded_range import update_recorded_range
 from data.registry import default_settings, find_dataset, registered_datasets
 from data.splits.dataset import open_split
+from data.splits.given_split import read_split, split_csv
 from data.splits.methods import make_split, possible_splits
 from data.splits.selection import Selection, select_rows, where_key
 from data.splits.validation_cut import lacks_validation
 from data.storage import build_lock, replacing
 from lmf_jax.cli.parser import parse_in_one_line
 from lmf_jax.config import DEFAULT_DATA_DIR
-from lmf_jax.errors import UserError, run_command
+from lmf_jax.errors import UserError, printable, run_command
 
 Name = Annotated[
     str,
@@ -76,6 +77,9 @@ class Audit:
     """Folder of the download, with --labels-only."""
     split_seed: int = 0
     """Seed of the splits."""
+    split_file: str | None = None
+    """Audit the split in this file instead: CSV with the columns image and part (train, val or
+    test), or JSON with the images of each part."""
     where: str | None = None
     """Split and audit only images with this metadata: COLUMN=VALUE or COLUMN=VALUE,VALUE, with ;
     between conditions (default: all images)."""
@@ -191,9 +195,9 @@ def run_audit(options: Audit) -> None:
     data_dir = Path(options.data_dir).expanduser()
     labels, splits, hashes = load_for_audit(options, data_dir)
     pixels = _pixels(labels)
+    seed = options.split_seed if options.split_file is None else None
     audits = [
-        audit_split(labels, split, rows, options.split_seed, hashes, pixels)
-        for split, rows in splits.items()
+        audit_split(labels, split, rows, seed, hashes, pixels) for split, rows in splits.items()
     ]
     broken = [] if hashes is None else labels.ids[hashes.broken].tolist()
     conflicts = [] if hashes is None else label_conflicts(labels, hashes.digests)
@@ -201,14 +205,14 @@ def run_audit(options: Audit) -> None:
     if broken:
         print(f"{len(broken)} images cannot be decoded: {', '.join(broken)}")
     for line in [
+        *_lines_without_part(labels, splits, options),
         *conflict_lines(conflicts),
         *shared_image_lines(options.name, labels, data_dir),
         *unused_file_lines(options.name),
     ]:
         print(line)
     name = parse_name(options.name)
-    selected = "" if options.where is None else f"-where-{where_key(options.where)}"
-    folder = data_dir / "audits" / f"{name.label}{selected}"
+    folder = data_dir / "audits" / f"{name.label}{_folder_suffix(options)}"
     results = {
         "dataset": options.name,
         "where": options.where,
@@ -220,7 +224,35 @@ def run_audit(options: Audit) -> None:
         file.write(json.dumps(results, indent=1, allow_nan=False).encode() + b"\n")
     title = name.kind if name.path is None else name.path.absolute().name
     save_class_figure(audits, title, folder / "classes.png")
-    print(f"written to {folder}: audit.json, classes.png")
+    written = ["audit.json", "classes.png"]
+    if options.split_file is None:
+        written += _write_splits(folder / "splits", labels, splits)
+    print(f"written to {folder}: {', '.join(written)}")
+
+
+def _lines_without_part(labels: Labels, splits: dict[str, Rows], options: Audit) -> list[str]:
+    """Return the number of images that a split file does not name, as a line."""
+    if options.split_file is None:
+        return []
+    ((_, rows),) = splits.items()
+    count = len(labels.ids) - sum(map(len, rows.values()))
+    return [f"{count} images of the dataset are in no part of the split"] if count else []
+
+
+def _folder_suffix(options: Audit) -> str:
+    """Return the suffix of the folder of an audit of some images, or of a split file."""
+    if options.split_file is not None:
+        return f"-split-{readable(Path(options.split_file))}"
+    return "" if options.where is None else f"-where-{where_key(options.where)}"
+
+
+def _write_splits(folder: Path, labels: Labels, splits: dict[str, Rows]) -> list[str]:
+    """Write every split as CSV; return the names of the files."""
+    for split, rows in splits.items():
+        path = folder / f"{split}.csv"
+        with build_lock(path), replacing(path) as file:
+            file.write(split_csv(labels, rows).encode())
+    return [f"splits/{split}.csv" for split in splits]
 
 
 def _pixels(labels: Labels) -> dict[str, Int64[np.ndarray, " n"]] | None:
@@ -242,14 +274,21 @@ def load_for_audit(
     seed = options.split_seed
     if not 0 <= seed < 2**32:
         raise UserError(f"--split-seed is {seed}; expected a whole number in [0, 2**32).")
+    if options.split_file is not None and options.where is not None:
+        raise UserError("--where does not go with --split-file, which names its images itself.")
     if options.labels_only:
         labels = _labels_of_files(options)
+        if options.split_file is not None:
+            return labels, _given_split(options.split_file, labels), None
         if options.where is not None:
             labels = labels.only(select_rows(labels.metadata, options.where, options.name))
         return labels, {s: make_split(labels, s, seed) for s in possible_splits(labels)}, None
     if options.raw_dir is not None:
         raise UserError("--raw-dir goes with --labels-only; a prepared dataset needs none.")
     prepared = open_dataset(options.name, data_dir)
+    if options.split_file is not None:
+        given = _given_split(options.split_file, prepared)
+        return prepared, given, hash_images(prepared.source, prepared.intensity_range)
     ratio = default_settings(options.name).get("imbalance_ratio")
     selection = None
     if options.where is not None:
@@ -260,6 +299,12 @@ def load_for_audit(
         for split in possible_splits(labels)
     }
     return prepared, splits, hash_images(prepared.source, prepared.intensity_range)
+
+
+def _given_split(split_file: str, labels: Labels) -> dict[str, Rows]:
+    """Return the split of a file, by the name of the file."""
+    path = Path(split_file).expanduser()
+    return {printable(path.name): read_split(path, labels)}
 
 
 def _labels_of_files(options: Audit) -> Labels:

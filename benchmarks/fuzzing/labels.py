@@ -26,6 +26,7 @@ from benchmarks.fuzzing.npz import changed_npz
 from data.labels import PARTS, Labels
 from data.names import FolderPair
 from data.prepared.images import Prepared
+from data.splits.given_split import read_split
 from data.splits.methods import make_split, possible_splits
 from data.splits.split_file import stored_split
 
@@ -250,6 +251,17 @@ def _read_split(folder: Path) -> None:
         assert np.all((rows[part] >= 0) & (rows[part] < 20))
 
 
+def _bad_given_splits() -> SearchStrategy[Files]:
+    lines = [f"image-{i},{('train', 'val', 'test')[i % 3]}" for i in range(15)]
+    return _csv_files(split__csv="\n".join(["image,part", *lines]))
+
+
+def _read_given_split(folder: Path) -> None:
+    rows = read_split(folder / "split.csv", _prepared(folder))
+    assert sum(map(len, rows.values())) == len(set(np.concatenate(list(rows.values())).tolist()))
+    assert all(len(rows[part]) for part in ("train", "test"))
+
+
 TARGETS = (
     Target("ham10000", _bad_ham10000, _reader(ham10000)),
     Target("isic2019", _bad_isic2019, _reader(isic2019)),
@@ -261,4 +273,5 @@ TARGETS = (
     Target("medmnist", _bad_medmnist, _read_medmnist),
     Target("pairs", _bad_pairs, _read_pairs),
     Target("split-file", _bad_splits, _read_split),
+    Target("given-split", _bad_given_splits, _read_given_split),
 )

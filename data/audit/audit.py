@@ -35,8 +35,8 @@ class SplitAudit:
     """Audit of a split.
 
     Attributes:
-        split: "official", "paper" or "grouped".
-        split_seed: Seed of the split.
+        split: "official", "paper" or "grouped", or the name of a split file.
+        split_seed: Seed of the split; None for a split file.
         class_counts: Images of each class by part, by class name.
         imbalance_ratio: Largest over smallest class of the training part; None if one is empty.
         leaked: Test images of each class whose group is also in training, by class name; None
@@ -49,7 +49,7 @@ class SplitAudit:
     """
 
     split: str
-    split_seed: int
+    split_seed: int | None
     class_counts: dict[str, dict[str, int]]
     imbalance_ratio: float | None
     leaked: dict[str, int] | None
@@ -67,7 +67,7 @@ def audit_split(
     labels: Labels,
     split: str,
     rows: Rows,
-    split_seed: int,
+    split_seed: int | None,
     hashes: ImageHashes | None = None,
     pixels: Mapping[str, Int64[np.ndarray, " n"]] | None = None,
 ) -> SplitAudit:
@@ -75,9 +75,9 @@ def audit_split(
 
     Args:
         labels: Labels of the dataset.
-        split: Name of the split.
+        split: Name of the split, or of a split file.
         rows: Row numbers of its parts.
-        split_seed: Seed of the split.
+        split_seed: Seed of the split; None for a split file.
         hashes: Hashes of the images, to find the same picture in two parts; None skips this.
         pixels: Pixels of each class in the mask of every image, [n], by class name; None without
             masks.
@@ -98,7 +98,7 @@ def audit_split(
         overlaps=None if pairs is None else count_overlaps(pairs),
         same_pictures=None if pairs is None else [_named(pair, labels) for pair in pairs],
         pixel_shares=None if pixels is None else _pixel_shares(pixels, rows),
-        notes=split_notes(labels, rows, split),
+        notes=split_notes(labels, rows, None if split_seed is None else split),
     )
 
 
@@ -146,6 +146,7 @@ def format_audit(audit: SplitAudit) -> str:
         columns = "".join(f"{of_part[part]:12.2%}" for part in PARTS)
         lines.append(f"{titles[name]:{width}}{columns}")
     is_fixed = audit.split == "official" and VALIDATION_FROM_TRAINING not in audit.notes
+    is_fixed = is_fixed or audit.split_seed is None
     seed = "" if is_fixed else f", seed {audit.split_seed}"
     facts = [f"split {audit.split}{seed}"]
     if has_classes:

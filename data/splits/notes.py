@@ -14,7 +14,9 @@ VALIDATION_FROM_TRAINING = (
 """Remark on a split whose validation part was taken from training."""
 
 
-def split_notes(labels: Labels, rows: Rows, split: str, fold: Fold | None = None) -> list[str]:
+def split_notes(
+    labels: Labels, rows: Rows, split: str | None, fold: Fold | None = None
+) -> list[str]:
     """Return remarks on a validation part taken from training, and on classes that a part lacks.
 
     Each is one line, with the reason.
@@ -22,7 +24,7 @@ def split_notes(labels: Labels, rows: Rows, split: str, fold: Fold | None = None
     Args:
         labels: Labels of the dataset.
         rows: Row numbers of every part.
-        split: Name of the split.
+        split: Name of the split; None for a split file, of which a part may be empty.
         fold: The fold of a cross-validation, if it is one.
     """
     labels, rows = _without_unused(labels, rows)
@@ -30,7 +32,11 @@ def split_notes(labels: Labels, rows: Rows, split: str, fold: Fold | None = None
     counts = {part: np.bincount(labels.labels[rows[part]], minlength=num_classes) for part in PARTS}
     lines = [VALIDATION_FROM_TRAINING] if split == "official" and lacks_validation(labels) else []
     for class_id, name in enumerate(labels.class_names):
-        lacking = [part for part in PARTS if not counts[part][class_id]]
+        lacking = [
+            part
+            for part in PARTS
+            if not counts[part][class_id] and (split is not None or counts[part].any())
+        ]
         if lacking:
             lines.append(
                 f"No image of the class {name} is in the {' and the '.join(lacking)} part: "
@@ -45,7 +51,9 @@ def _without_unused(labels: Labels, rows: Rows) -> tuple[Labels, Rows]:
     return labels.only(used), {part: np.searchsorted(used, rows[part]) for part in PARTS}
 
 
-def _reason(labels: Labels, class_id: int, split: str, fold: Fold | None) -> str:
+def _reason(labels: Labels, class_id: int, split: str | None, fold: Fold | None) -> str:
+    if split is None:
+        return "the split file has none there"
     of_class = labels.labels == class_id
     count = int(of_class.sum())
     if not count:
