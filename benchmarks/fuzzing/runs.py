@@ -24,7 +24,9 @@ from lmf_jax.evaluation.classification.comparison import compare_runs, format_co
 from lmf_jax.evaluation.classification.mistakes import Mistakes, confident_mistakes
 from lmf_jax.evaluation.classification.report import format_test_table
 from lmf_jax.evaluation.classification.run import FinishedRun, read_run
+from lmf_jax.evaluation.classification.scores import softmax
 from lmf_jax.evaluation.classification.summary import summarize_test
+from lmf_jax.evaluation.conformal.summary import Part, summarize_sets
 from lmf_jax.evaluation.formatting import format_setting
 from lmf_jax.evaluation.report import write_report
 from lmf_jax.models.normalization import Normalization
@@ -88,6 +90,16 @@ def _test() -> dict[str, Any]:
     return summarize_test(arrays["labels"], arrays["logits"], CLASSES, arrays["groups"])
 
 
+@functools.cache
+def _sets() -> dict[str, Any]:
+    arrays = _predictions()
+    part = Part(arrays["labels"], softmax(arrays["logits"]), arrays["groups"])
+    return {
+        **summarize_sets(part, part, CLASSES, level=0.75),
+        "calibrator": {"method": "none"},
+    }
+
+
 def lines_of(rows: list[dict[str, Any]]) -> bytes:
     """Return a file with one JSON object per line."""
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
@@ -135,7 +147,8 @@ def changed_run(files: Files) -> SearchStrategy[Files]:
 def good_run() -> Files:
     """Return the files of a run that was trained and tested."""
     arrays = {"predictions.npz": _predictions(), "mistakes.npz": _mistakes()}
-    return run_files(good_record(), _history(), _test(), arrays)
+    files = run_files(good_record(), _history(), _test(), arrays)
+    return {**files, "prediction_sets.json": json.dumps(_sets()).encode()}
 
 
 def changed_lines(rows: list[dict[str, Any]]) -> SearchStrategy[bytes]:

@@ -1,0 +1,80 @@
+"""The check of promises on halves of the images of a run: ``python -m benchmarks.promises``."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks import promises
+from benchmarks.promises import check_sets, halve
+from lmf_jax.evaluation.calibration import Calibrator
+from lmf_jax.evaluation.classification.run import Predictions
+from lmf_jax.evaluation.conformal.thresholds import fit_sets
+
+NAMES = ["common", "usual", "rare"]
+CALIBRATOR = replace(Calibrator.identity(3), method="temperature")
+
+
+def pooled(with_groups=True):
+    """Return predictions, with lesions of one to three images that look alike."""
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, 4, 330)
+    labels = np.repeat(np.repeat([0, 1, 2], [240, 80, 10]), sizes)
+    lesion = np.repeat(np.arange(330), sizes)
+    logits = 2 * np.eye(3)[labels] + rng.normal(size=(330, 3))[lesion]
+    logits += 0.5 * rng.normal(size=logits.shape)
+    return Predictions(
+        ids=np.array([f"image {i}" for i in range(len(labels))]),
+        labels=labels,
+        logits=logits,
+        groups=lesion.astype(str) if with_groups else None,
+    )
+
+
+@pytest.fixture(scope="module")
+def halvings():
+    return list(halve(pooled(), CALIBRATOR, 60))
+
+
+def test_halves_share_no_lesion_and_have_all_images(halvings):
+    every = pooled()
+    for halving in halvings[:5]:
+        first, second = halving.first, halving.second
+        assert not set(first.groups) & set(second.groups)
+        assert len(first.labels) + len(second.labels) == len(every.labels)
+        assert abs(len(set(first.groups)) - len(set(second.groups))) <= 1
+    assert set(halvings[0].first.groups) != set(halvings[1].first.groups)
+
+
+def test_sets_keep_their_promise_and_rare_classes_are_refused(halvings):
+    common, usual, rare = check_sets(halvings, NAMES, 0.9)
+    for row in (common, usual):
+        assert row["promised"] == 1.0 and row["kept"] == "yes" and row["coverage"] > 0.88
+    assert rare["promised"] < 0.1 and rare["units"] < 7 and 0 < rare["refused"] <= 1
+    assert [row["kept"] for row in check_sets(halvings, NAMES, 0.99)] == [
+        "yes",
+        "refused",
+        "refused",
+    ]
+
+
+def test_a_promise_that_is_not_kept_is_seen(halvings, monkeypatch):
+    def too_high(*args, level, **settings):
+        fitted = fit_sets(*args, level=level, **settings)
+        lower = fit_sets(*args, level=level - 0.05, **settings)
+        return replace(
+            fitted,
+            classes=tuple(
+                replace(threshold, value=other.value)
+                for threshold, other in zip(fitted.classes, lower.classes, strict=True)
+            ),
+        )
+
+    monkeypatch.setattr(promises, "fit_sets", too_high)
+    assert [row["kept"] for row in check_sets(halvings, NAMES, 0.9)[:2]] == ["no", "no"]
+
+
+def test_runs_without_lesions_are_halved_by_image():
+    (halving,) = halve(pooled(with_groups=False), CALIBRATOR, 1)
+    assert halving.first.groups is None
+    assert abs(len(halving.first.labels) - len(halving.second.labels)) <= 1
