@@ -15,6 +15,7 @@ import tyro
 
 from benchmarks.tpu_compile import Options
 from lmf_jax.cli.command_line import parse_config
+from lmf_jax.cli.main import COMMANDS
 from tests.models.make_golden import seeded_state_dict
 from tests.models.test_torchvision_parity import stored_shapes
 
@@ -156,9 +157,7 @@ def test_every_command_in_a_sentence_has_only_flags_of_its_program(page, parse, 
 
 def test_every_flag_in_a_sentence_is_one_of_the_programs(parse, capsys):
     programs = [["train.py", "--help-all"], ["-m", "data", "prepare"], ["-m", "data", "audit"]]
-    programs += [
-        ["-m", "lmf_jax", name] for name in ("evaluate", "predict", "explain", "compare", "card")
-    ]
+    programs += [["-m", "lmf_jax", command.__name__.lower()] for command in COMMANDS]
     for program in programs:
         with pytest.raises(SystemExit):
             parse([*program, "--help"])

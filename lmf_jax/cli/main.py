@@ -11,6 +11,7 @@ from lmf_jax.cli.evaluate import Evaluate, run_evaluate
 from lmf_jax.cli.explain import Explain, run_explain
 from lmf_jax.cli.parser import parse_in_one_line, replace_old_flags
 from lmf_jax.cli.predict import Predict, run_predict
+from lmf_jax.cli.sets import Sets, run_sets
 from lmf_jax.distributed.initialize import initialize
 from lmf_jax.errors import UserError
 
@@ -20,6 +21,7 @@ COMMANDS: dict[type, Callable[..., None]] = {
     Explain: run_explain,
     Compare: run_compare,
     Card: run_card,
+    Sets: run_sets,
 }
 
 OLD_FLAGS = {"--split": "--part"}

@@ -31,9 +31,18 @@ class Predict:
     dataset."""
     overwrite: bool = False
     """Replace existing files; the images that are read are never replaced."""
+    sets: bool = False
+    """Classification: add the column set, with the classes that cannot be excluded at the level
+    that the command sets was given, joined by |."""
 
 
 def run_predict(options: Predict) -> None:
     """Predict every image and write the result; name images that could not be decoded."""
     task = TASKS[common_task([options.run])]
-    task.predict(options.run, options.images, options.output, overwrite=options.overwrite)
+    task.predict(
+        options.run,
+        options.images,
+        options.output,
+        overwrite=options.overwrite,
+        sets=options.sets,
+    )

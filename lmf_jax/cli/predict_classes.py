@@ -8,13 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from lmf_jax.cli.image_batches import open_batches, print_lines, refuse_broken
-from lmf_jax.errors import UserError
-from lmf_jax.evaluation.classification.scores import softmax
+from lmf_jax.errors import UserError, printable
+from lmf_jax.evaluation.calibration.calibrator import Calibrator
+from lmf_jax.evaluation.calibration.file import read_calibrator
+from lmf_jax.evaluation.conformal.file import read_thresholds
+from lmf_jax.evaluation.conformal.set_names import join_names
+from lmf_jax.evaluation.conformal.thresholds import SetThresholds
 from lmf_jax.inference.classifier import load_classifier
 from lmf_jax.output_files import check_outputs
 
 
-def predict_classes(run_dir: str, images: str, output: str, *, overwrite: bool) -> None:
+def predict_classes(
+    run_dir: str, images: str, output: str, *, overwrite: bool, sets: bool = False
+) -> None:
     """Write a line of CSV per image: path, predicted class and all probabilities.
 
     Args:
@@ -22,6 +28,7 @@ def predict_classes(run_dir: str, images: str, output: str, *, overwrite: bool) 
         images: An image or a folder of images.
         output: The CSV file.
         overwrite: Replace an existing file.
+        sets: Also write the prediction set of each image.
 
     Raises:
         UserError: If a path does not fit, or images cannot be decoded; the others are predicted.
@@ -36,31 +43,60 @@ def predict_classes(run_dir: str, images: str, output: str, *, overwrite: bool) 
     files = image_files(images)
     check_outputs([table], inputs=files, overwrite=overwrite)
     classifier = load_classifier(run_dir)
+    names = classifier.class_names
+    calibrator = read_calibrator(run_dir, len(names))
+    thresholds = read_thresholds(run_dir, names, calibrator) if sets else None
     batches = open_batches(files, classifier.config, classifier.dataset)
     logits, indices = classifier.predict(batches)
-    _write_predictions(table, [files[index] for index in indices], logits, classifier.class_names)
+    _write_predictions(
+        table, [files[index] for index in indices], logits, names, calibrator, thresholds
+    )
     print(f"{len(indices):,} of {len(files):,} images predicted: {table}")
+    if thresholds is not None:
+        print(_sets_line(thresholds, names))
     print_lines(skipped_lines(images, table))
     print_lines(batches.remarks())
     refuse_broken(files, batches.broken)
 
 
 def _write_predictions(
-    output: Path, files: Sequence[Path], logits: np.ndarray, class_names: Sequence[str]
+    output: Path,
+    files: Sequence[Path],
+    logits: np.ndarray,
+    class_names: Sequence[str],
+    calibrator: Calibrator,
+    thresholds: SetThresholds | None,
 ) -> None:
     from data.storage import replacing
 
     undefined = np.isnan(logits).any(axis=1)
     if undefined.any():
         raise UserError(f"The logits of {files[undefined.argmax()]} are NaN; its run diverged.")
-    probabilities = softmax(logits)
+    probabilities = calibrator.probabilities(logits)
+    sets = None if thresholds is None else thresholds.contains(probabilities)
     with replacing(output) as target:
         # Bytes of a file name that are not UTF-8 are written unchanged.
         file = io.TextIOWrapper(target, "utf-8", "surrogateescape", newline="")
         writer = csv.writer(file)
-        writer.writerow(["path", "prediction", "probability", *(f"p({n})" for n in class_names)])
-        for path, row in zip(files, probabilities, strict=True):
+        columns = ["path", "prediction", "probability", *(f"p({n})" for n in class_names)]
+        writer.writerow(columns if sets is None else [*columns, "set"])
+        for index, (path, row) in enumerate(zip(files, probabilities, strict=True)):
             best = int(row.argmax())
             texts = [f"{value:.6f}" for value in row]
-            writer.writerow([path, class_names[best], texts[best], *texts])
+            members = [] if sets is None else [_join_members(sets[index], class_names)]
+            writer.writerow([path, class_names[best], texts[best], *texts, *members])
         file.detach()
+
+
+def _join_members(members: np.ndarray, class_names: Sequence[str]) -> str:
+    return join_names([n for n, is_member in zip(class_names, members, strict=True) if is_member])
+
+
+def _sets_line(thresholds: SetThresholds, class_names: Sequence[str]) -> str:
+    refused = [
+        printable(name)
+        for name, threshold in zip(class_names, thresholds.classes, strict=True)
+        if not threshold.promised
+    ]
+    line = f"set: the classes that cannot be excluded at the level {thresholds.level:g}"
+    return f"{line}; no promise for {', '.join(refused)}" if refused else line

@@ -17,7 +17,9 @@ from lmf_jax.inference.segmenter import TrainedSegmenter, load_segmenter
 from lmf_jax.output_files import plan_outputs
 
 
-def predict_masks(run_dir: str, images: str, output: str, *, overwrite: bool) -> None:
+def predict_masks(
+    run_dir: str, images: str, output: str, *, overwrite: bool, sets: bool = False
+) -> None:
     """Write a mask per image, or a label map per case of a run of volumes.
 
     Args:
@@ -25,10 +27,16 @@ def predict_masks(run_dir: str, images: str, output: str, *, overwrite: bool) ->
         images: An image, the folder of a case, or a folder of either.
         output: The folder for the masks.
         overwrite: Replace existing files.
+        sets: Must be False: masks have no prediction sets.
 
     Raises:
         UserError: If a path does not fit, or images cannot be decoded; the others are predicted.
     """
+    if sets:
+        raise UserError(
+            f"--sets is for classification, and the run in {run_dir} is a segmentation; leave it "
+            "out."
+        )
     segmenter = load_segmenter(run_dir)
     is_volumes = segmenter.config.data.patch_size is not None
     predict = _predict_volumes if is_volumes else _predict_images

@@ -174,7 +174,7 @@ WRONG = {
     ),
     "an unknown command": (
         "evaluat {root}/lmf",
-        "There is no command evaluat; expected one of evaluate, predict, explain, compare.",
+        "There is no command evaluat; expected one of evaluate, predict, explain, compare, ",
     ),
     "a picture for a table": (
         "predict {root}/lmf {root}/images/red --output {root}/images/red/0.png",
@@ -212,3 +212,25 @@ def test_a_wrong_command_line_gets_one_clear_line(
     printed = capsys.readouterr().err.strip()
     assert printed.startswith("lmf_jax: ") and "\n" not in printed
     assert message.format(**names) in printed
+
+
+def test_the_sets_of_files_are_those_of_the_test(places, monkeypatch, capsys, tmp_path):
+    run, output = shutil.copytree(places / "lmf", tmp_path / "run"), tmp_path / "red.csv"
+    folder = places / "images" / "red"
+    words = ["predict", run, folder, "--sets", "--output", output]
+    assert type_in(monkeypatch, *words) == 2
+    assert f"has no prediction sets; run python -m lmf_jax sets {run}" in capsys.readouterr().err
+    assert type_in(monkeypatch, "sets", run, "--level", "0.6") == 0
+    sets = json.loads((run / "prediction_sets.json").read_text())
+    assert "prediction sets: " in capsys.readouterr().out
+    assert "Prediction sets at 60 %" in (run / "report.html").read_text()
+
+    assert type_in(monkeypatch, *words) == 0
+    assert "cannot be excluded at the level 0.6" in capsys.readouterr().out
+    rows = predictions_of(output)
+    assert list(rows[0])[-1] == "set"
+    for row in rows:
+        members = row["set"].split("|") if row["set"] else []
+        for name, of_class in sets["per_class"].items():
+            margin = float(row[f"p({name})"]) - of_class["threshold"]
+            assert abs(margin) < 1e-6 or (name in members) == (margin > 0)

@@ -15,8 +15,10 @@ from lmf_jax.training.program import Program
 class Predict(Protocol):
     """Predict image files with a run and write the predictions."""
 
-    def __call__(self, run_dir: str, images: str, output: str, *, overwrite: bool) -> None:
-        """Predict ``images`` and write to ``output``."""
+    def __call__(
+        self, run_dir: str, images: str, output: str, *, overwrite: bool, sets: bool = False
+    ) -> None:
+        """Predict ``images`` and write to ``output``, with prediction sets if the task has them."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from lmf_jax.evaluation.classification.mistakes import Mistakes
 from lmf_jax.evaluation.classification.run import FinishedRun, read_run
 from lmf_jax.evaluation.classification.scores import reliability_bins, softmax
 from lmf_jax.evaluation.classification.summary import class_notes
+from lmf_jax.evaluation.conformal.file import fits_calibrator, read_sets
+from lmf_jax.evaluation.conformal.summary import report_section
 from lmf_jax.evaluation.formatting import (
     align_table,
     format_count,
@@ -68,6 +70,7 @@ def write_report(run_dir: str | Path) -> Path:
         best=best_epoch(run.history),
         class_notes=class_notes(run.test),
         externals=read_external(run_dir, run.dataset["class_names"]),
+        sets=_set_section(run_dir, run),
     )
 
 
@@ -106,6 +109,13 @@ def format_test_table(
         widths=(23, 6),
     )
     return f"{align_table(rows)}\n\n{overall}"
+
+
+def _set_section(run_dir: Path, run: FinishedRun) -> dict[str, Any] | None:
+    sets = read_sets(run_dir, run.dataset["class_names"])
+    return report_section(
+        sets, is_current=sets is not None and fits_calibrator(sets, run.calibrator)
+    )
 
 
 def _without_absent(metrics: Mapping[str, Any]) -> dict[str, Any]:
