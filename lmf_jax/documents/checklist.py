@@ -3,11 +3,16 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lmf_jax.documents.facts import Block, Topics
+from lmf_jax.documents.facts import Block, Missing, Topics
 from lmf_jax.documents.markdown import render
 
 AUTHOR = "For the author:"
 """Beginning of a line that the author has to replace."""
+OVERVIEW = (
+    "Items without an answer in the run",
+    "Items that the run answers in part",
+    "Items that the run answers",
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,6 @@ def render_checklist(checklist: Checklist, topics: Topics) -> str:
         checklist: The checklist.
         topics: The facts of the run.
     """
-    to_write = [item.number for item in checklist.items if item.author]
     lines = [
         f"# {checklist.title}",
         "",
@@ -68,7 +72,7 @@ def render_checklist(checklist: Checklist, topics: Topics) -> str:
         f"file and the key of a statement. Lines that begin with *{AUTHOR}* are to be written. "
         f"{checklist.note}",
         "",
-        f"Items with something to write: {', '.join(to_write)}.",
+        *_overview(checklist, topics),
     ]
     for title, items in checklist.sections:
         lines += ["", f"## {title}"]
@@ -77,6 +81,19 @@ def render_checklist(checklist: Checklist, topics: Topics) -> str:
             lines += ["", f"### {item.number}. {item.title}{applies}", ""]
             lines += answer([block for name in item.topics for block in topics[name]], item.author)
     return "\n".join(lines) + "\n"
+
+
+def _overview(checklist: Checklist, topics: Topics) -> list[str]:
+    """Return a line for the items that are open, begun and answered."""
+    found: dict[str, list[str]] = {title: [] for title in OVERVIEW}
+    opened, begun, answered = found.values()
+    for item in checklist.items:
+        blocks = [block for name in item.topics for block in topics[name]]
+        if all(isinstance(block, Missing) for block in blocks):
+            opened.append(item.number)
+        else:
+            (begun if item.author else answered).append(item.number)
+    return [f"- {title}: {', '.join(numbers) or 'none'}." for title, numbers in found.items()]
 
 
 def answer(blocks: Sequence[Block], author: str) -> list[str]:

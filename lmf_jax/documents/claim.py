@@ -158,7 +158,7 @@ CLAIM = Checklist(
                 Item(
                     "21",
                     "Size of the test part",
-                    ("proportions", "units", "few_units"),
+                    ("proportions", "units", "absent", "few_units"),
                     "state how the size was determined, such as by a power calculation.",
                 ),
             ),
@@ -166,7 +166,7 @@ CLAIM = Checklist(
         (
             "Methods: model",
             (
-                Item("22", "Description of the model", ("model", "preprocessing", "loss")),
+                Item("22", "Description of the model", ("model", "preprocessing")),
                 Item("23", "Software", ("software", "hardware")),
                 Item("24", "Initial parameters", ("initialization",)),
             ),
@@ -260,7 +260,7 @@ CLAIM = Checklist(
                 Item(
                     "38",
                     "Diagnostic accuracy and its precision",
-                    ("per_class", "few_units", "operating_points", "calibration"),
+                    ("per_class", "absent", "few_units", "operating_points", "calibration"),
                     "say which class and threshold matter for the clinical question.",
                 ),
                 Item(

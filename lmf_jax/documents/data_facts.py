@@ -54,7 +54,7 @@ def dataset(run: DocumentedRun) -> Blocks:
         *sentence("Dataset: {}.", config.fact("dataset", "name")),
         *sentence(
             "Classes: {}.",
-            config.tell(f"{', '.join(names)} ({len(names)})", "dataset", "class_names"),
+            config.tell(f"{len(names)} ({', '.join(names)})", "dataset", "class_names"),
         ),
         *sentence(
             "Fingerprint of the images, labels and parts: {}.",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lmf_jax.errors import printable
+from lmf_jax.errors import UserError, printable
 
 Key = tuple[str | int, ...]
 """Path of a value in a JSON file: keys of objects, and indices of lists or lines."""
@@ -147,9 +147,20 @@ class JsonFile:
         Args:
             key: Path of the value.
             show: Formats the value.
+
+        Raises:
+            UserError: If the value has a type that ``show`` does not take.
         """
         value = self.get(*key)
-        return None if value is None else self.tell(show(value), *key)
+        if value is None:
+            return None
+        try:
+            return self.tell(show(value), *key)
+        except (TypeError, ValueError, AttributeError) as error:
+            place = ".".join(map(str, key))
+            raise UserError(
+                f"{self.name} is broken: its {place} has a value of the wrong type."
+            ) from error
 
     def tell(self, text: str, *key: str | int) -> Fact:
         """Return a fact of a key with the given text.

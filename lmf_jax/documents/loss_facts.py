@@ -34,12 +34,24 @@ FORMULAS = {
 """The loss of one example; :func:`loss` explains the symbols."""
 FOCAL_WITHOUT_WEIGHTS = "-(1 - p_y)^gamma log p_y"
 """The focal part in the form ``paper-v1``."""
-WITH_MARGINS = ("focal", "ldam", "ldam-drw", "lmf")
+SYMBOLS = {
+    "p_y": "p the softmax of the logits",
+    "z_": "z the logits",
+    "n_": "n_j the number of training {} of class j",
+    "N": "N the number of all training {}",
+    "C": "C the number of classes",
+    "margin_": "margin_j a constant over the fourth root of the number of training {} of class j",
+}
+"""Explanations of the parts of a formula."""
 
 FORMS = {
     "released": "released (averaged as in the code of the authors of LMF)",
     "paper": "paper (averaged as printed in the paper on LMF)",
     "paper-v1": "paper-v1 (averaged as printed in the first version of the paper on LMF)",
+}
+FORMS_OF_SEGMENTATION = {
+    "released": "released (as the code of its authors computes it)",
+    "paper": "paper (as its paper prints it)",
 }
 WITH_FORMS = ("wcce", "bwcce", "focal", "ldam", "lmf")
 """Classification losses whose average depends on the form."""
@@ -84,11 +96,9 @@ def _formula(run: DocumentedRun) -> Blocks:
     if run.setting("form") == "paper-v1":
         formula = formula.replace(_FOCAL, FOCAL_WITHOUT_WEIGHTS)
     unit = ("voxel" if run.has_volumes else "pixel") if run.is_segmentation else "image"
-    margins = "; margins are proportional to the inverse fourth root of n_j"
+    symbols = [text.format(f"{unit}s") for symbol, text in SYMBOLS.items() if symbol in formula]
     return sentence(
-        f"Loss of one {unit}: {{}}, where z are the logits, p their softmax, y is the true class, "
-        f"n_j the number of training {unit}s of class j, N their sum and C the number of classes"
-        f"{margins if run.setting('loss') in WITH_MARGINS else ''}.",
+        f"Loss of one {unit}: {{}}, where y is the true class, {', '.join(symbols)}.",
         replace(run.config.tell(formula, "config", "loss"), is_code=True),
     )
 
@@ -99,8 +109,9 @@ def _form(run: DocumentedRun, spec: LossSpec | None) -> Blocks:
     )
     if not has_form:
         return ()
-    show = FORMS.get
-    return sentence("Form: {}.", run.config.fact("config", "form", show=lambda f: show(f, f)))
+    forms = FORMS_OF_SEGMENTATION if spec and spec.task == "segmentation" else FORMS
+    show = run.config.fact("config", "form", show=lambda form: forms.get(form, form))
+    return sentence("Form of the loss: {}.", show)
 
 
 def _options(run: DocumentedRun, spec: LossSpec | None) -> tuple[str, ...]:

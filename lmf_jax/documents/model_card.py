@@ -36,7 +36,7 @@ SECTIONS = (
     Section("Split", ("split", "disjoint", "units", "folds")),
     Section("Training", ("loss", "training", "initialization", "stopping", "selection")),
     Section("Software and hardware", ("software", "hardware")),
-    Section("Results", ("overall", "intervals", "per_class", "few_units", "confusions")),
+    Section("Results", ("overall", "intervals", "per_class", "absent", "few_units", "confusions")),
     Section("Calibration", ("calibration",)),
     Section("Operating points", ("operating_points",)),
     Section("Prediction sets", ("prediction_sets",)),

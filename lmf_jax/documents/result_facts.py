@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lmf_jax.documents.facts import Block, Cell, Fact, JsonFile, Sentence, sentence, table
-from lmf_jax.documents.run_files import DocumentedRun
+from lmf_jax.documents.run_files import CALIBRATION, DocumentedRun
 from lmf_jax.evaluation.formatting import (
     format_count,
     format_distance,
@@ -54,7 +54,7 @@ PER_CLASS: Mapping[str, Mapping[str, str]] = {
 METHODS = {
     "posterior": (
         "posterior (Bayesian bootstrap with priors for small classes; AUROC and average precision: "
-        "bootstrap percentiles)"
+        "bootstrap percentiles; ECE: the errors under which the observed one is not extreme)"
     ),
     "expanded percentile": "expanded percentile (bootstrap percentiles, expanded for few cases)",
 }
@@ -84,8 +84,8 @@ def intervals(run: DocumentedRun) -> Blocks:
     """State the method of the intervals."""
     test = run.test
     return sentence(
-        "Intervals: level {} %; method: {}; resampled units: {}; number of resamples: {}.",
-        test.fact("intervals", "level", show=lambda level: f"{100 * level:g}"),
+        "Intervals: level {}; method: {}; resampled units: {}; number of resamples: {}.",
+        test.fact("intervals", "level", show=percent),
         test.fact("intervals", "method", show=lambda name: METHODS.get(name, name)),
         test.fact("intervals", "drawn", show=lambda name: UNITS.get(name, name)),
         test.fact("intervals", "resamples", show=format_count),
@@ -97,18 +97,21 @@ def intervals(run: DocumentedRun) -> Blocks:
 
 def overall(run: DocumentedRun) -> Blocks:
     """State the metrics of the whole test with their intervals."""
-    return metrics_table(run.test, run.task)
+    titles = dict(OVERALL[run.task])
+    if CALIBRATION in run.optional:
+        titles["ece"] += ", before calibration"
+    return metrics_table(run.test, titles)
 
 
-def metrics_table(test: JsonFile, task: str) -> Blocks:
+def metrics_table(test: JsonFile, titles: Mapping[str, str]) -> Blocks:
     """Return the table of the metrics of a whole test.
 
     Args:
         test: Contents of a ``test.json``.
-        task: The task of the run.
+        titles: Metrics and their titles.
     """
     rows = []
-    for name, title in OVERALL[task].items():
+    for name, title in titles.items():
         show = shown_by(name)
         value = test.fact(name, show=show)
         if value is None:
@@ -118,6 +121,11 @@ def metrics_table(test: JsonFile, task: str) -> Blocks:
     columns = 4 if test.get("hd95_unit") else 3
     header = ("metric", "value", "interval", "unit")
     return table(header[:columns], [row[:columns] for row in rows])
+
+
+def percent(fraction: float) -> str:
+    """Format a level, 0.95 as ``95 %``."""
+    return f"{100 * fraction:.4g} %"
 
 
 def shown_by(metric: str) -> Callable[[Any], str]:
@@ -137,9 +145,9 @@ def headline(run: DocumentedRun) -> Blocks:
     name = "dsc" if run.is_segmentation else "macro_f1"
     title = OVERALL[run.task][name]
     return sentence(
-        f"Main metric of the test, {title}: {{}} ({{}} % interval {{}}).",
+        f"Main metric of the test, {title}: {{}} ({{}} interval {{}}).",
         run.test.fact(name, show=format_fraction),
-        run.test.fact("intervals", "level", show=lambda level: f"{100 * level:g}"),
+        run.test.fact("intervals", "level", show=percent),
         interval(run.test, "intervals", name),
     )
 
@@ -170,7 +178,8 @@ def class_table(test: JsonFile, task: str, run: DocumentedRun) -> Blocks:
             ends = interval(test, "intervals", "per_class", name, metric, show=show)
             row.append(None if is_undefined else with_interval(value, ends))
         rows.append(row)
-    return table(("class", "independent units", *titles.values()), rows)
+    header = [f"{title} (interval)" for title in titles.values()]
+    return table(("class", "independent units", *header), rows)
 
 
 def with_interval(value: Fact | None, ends: Fact | None) -> Cell:
@@ -185,25 +194,38 @@ def class_name(run: DocumentedRun, class_id: int) -> Fact:
     return run.config.tell(run.class_names[class_id], "dataset", "class_names", class_id)
 
 
+def absent(run: DocumentedRun) -> Blocks:
+    """Name the classes that the test lacks."""
+    if run.is_segmentation:
+        rule = "the overlap metrics of a case are one if none is predicted, and zero otherwise"
+    else:
+        rule = "they count as zero in the macro precision, recall and F1, and in no other mean"
+    return _classes_with(run, lambda count: count == 0, "Classes that the test lacks", rule)
+
+
 def few_units(run: DocumentedRun) -> Blocks:
     """Name the classes with few independent units in the test."""
-    found = run.test.get("intervals", "units") or {}
-    few = {name: count for name, count in found.items() if count < FEW_UNITS}
-    if not few:
+    rule = "their metrics are uncertain, and so are the means over the classes"
+    words = "Classes with few independent units in the test"
+    return _classes_with(run, lambda count: 0 < count < FEW_UNITS, words, rule)
+
+
+def _classes_with(
+    run: DocumentedRun, is_named: Callable[[int], bool], words: str, rule: str
+) -> Blocks:
+    units = run.test.get("intervals", "units") or {}
+    names = [name for name, count in units.items() if is_named(count)]
+    if not names:
         return ()
     facts = [
         fact
-        for name, count in few.items()
+        for name in names
         for fact in (
             class_name(run, run.class_names.index(name)),
-            run.test.tell(format_count(count), "intervals", "units", name),
+            run.test.tell(format_count(units[name]), "intervals", "units", name),
         )
     ]
-    return sentence(
-        "Classes with few independent units in the test, whose metrics are uncertain, and so are "
-        f"the means over the classes: {', '.join('{} ({})' for _ in few)}.",
-        *facts,
-    )
+    return sentence(f"{words}: {', '.join('{} ({})' for _ in names)}; {rule}.", *facts)
 
 
 def confusions(run: DocumentedRun) -> Blocks:
@@ -235,6 +257,7 @@ TOPICS = {
     "headline": headline,
     "overall": overall,
     "per_class": per_class,
+    "absent": absent,
     "few_units": few_units,
     "confusions": confusions,
 }

@@ -1,6 +1,6 @@
 """The files of a run that documents are made from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,15 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from lmf_jax.documents.facts import JsonFile
+from lmf_jax.evaluation.classification.external import FOLDER as EXTERNAL_FOLDER
+from lmf_jax.evaluation.classification.external import RECORD_FILE, read_external
 from lmf_jax.evaluation.classification.metrics import confusion_matrix, predicted_classes
 from lmf_jax.evaluation.classification.run import FinishedRun
 from lmf_jax.evaluation.classification.run import read_run as read_classification
 from lmf_jax.evaluation.segmentation.run import read_run as read_segmentation
 from lmf_jax.runs.files import CLASSIFICATION, SEGMENTATION, RunFiles, read_record, task_of
+
+CALIBRATION = "calibration.json"
 
 _READERS: Mapping[str, Callable[[Path], RunFiles]] = {
     CLASSIFICATION: read_classification,
@@ -34,7 +38,8 @@ class DocumentedRun:
         arrays: Name of the file with the predictions of the test.
         groups: Lesion or patient of each test image or case; None if unknown.
         confusion: Test images by true and predicted class; None for segmentation.
-        optional: Files that not every run has, by their path in the run folder.
+        optional: Files that not every run has, by their name.
+        external_tests: ``external.json`` and ``test.json`` of each test on another dataset.
     """
 
     task: str
@@ -46,6 +51,7 @@ class DocumentedRun:
     groups: Shaped[np.ndarray, " n"] | None
     confusion: Integer[np.ndarray, "classes classes"] | None
     optional: Mapping[str, JsonFile] = field(default_factory=dict)
+    external_tests: Sequence[tuple[JsonFile, JsonFile]] = ()
 
     @property
     def is_segmentation(self) -> bool:
@@ -97,7 +103,28 @@ def read_documented_run(run_dir: str | Path) -> DocumentedRun:
         arrays=JsonFile("cases.npz" if task == SEGMENTATION else "predictions.npz", {}),
         groups=run.groups,
         confusion=_confusion(run) if isinstance(run, FinishedRun) else None,
+        optional=_read_optional(run),
+        external_tests=_read_external_tests(run_dir, run),
     )
+
+
+def _read_optional(run: RunFiles) -> dict[str, JsonFile]:
+    """Return the files that not every run has, by their path in the run folder."""
+    if not isinstance(run, FinishedRun):
+        return {}
+    found = {CALIBRATION: run.calibration}
+    return {name: JsonFile(name, value) for name, value in found.items() if value is not None}
+
+
+def _read_external_tests(run_dir: Path, run: RunFiles) -> list[tuple[JsonFile, JsonFile]]:
+    if not isinstance(run, FinishedRun):
+        return []
+    found = []
+    for external in read_external(run_dir, run.dataset["class_names"]):
+        folder = f"{EXTERNAL_FOLDER}/{external.name}"
+        record = JsonFile(f"{folder}/{RECORD_FILE}", external.record)
+        found.append((record, JsonFile(f"{folder}/test.json", external.test)))
+    return found
 
 
 def _confusion(run: FinishedRun) -> Integer[np.ndarray, "classes classes"]:

@@ -1,11 +1,17 @@
 """Facts that summarize a run for its documents: metrics, inputs, predictions, limits."""
 
 from lmf_jax.documents import data_facts, result_facts
-from lmf_jax.documents.facts import Block, sentence
+from lmf_jax.documents.facts import Block, Cell, sentence, table
 from lmf_jax.documents.result_facts import OVERALL
 from lmf_jax.documents.run_files import DocumentedRun
+from lmf_jax.evaluation.formatting import format_count, format_fraction
 
 Blocks = tuple[Block, ...]
+
+FOLD_METRICS = {
+    "classification": {"macro_f1": "macro F1", "accuracy": "accuracy"},
+    "segmentation": {"dsc": "DSC", "iou": "IoU"},
+}
 
 
 def metrics(run: DocumentedRun) -> Blocks:
@@ -48,12 +54,48 @@ def explanations(run: DocumentedRun) -> Blocks:
 
 def selected(run: DocumentedRun) -> Blocks:
     """State which part of the dataset was selected."""
-    return ()
+    return sentence(
+        "Only images with this metadata were used: {}.", run.config.fact("config", "where")
+    )
 
 
 def folds(run: DocumentedRun) -> Blocks:
-    """State the folds of a cross-validation."""
-    return ()
+    """State the folds of a cross-validation, and their metrics."""
+    config, test, each = run.config, run.test, run.test.get("folds", "each")
+    if not each:
+        return (
+            *sentence(
+                "This run is fold {} of a cross-validation with {} folds.",
+                config.fact("config", "fold"),
+                config.fact("config", "folds"),
+            ),
+        )
+    titles = FOLD_METRICS[run.task]
+    rows: list[tuple[Cell, ...]] = [
+        (
+            test.fact("folds", "each", number, "fold"),
+            test.fact("folds", "each", number, "size", show=format_count),
+            *(test.fact("folds", "each", number, name, show=format_fraction) for name in titles),
+        )
+        for number in range(len(each))
+    ]
+    for row, title in {"mean": "mean", "standard_deviation": "standard deviation"}.items():
+        cells = (test.fact("folds", row, name, show=format_fraction) for name in titles)
+        rows.append((title, "", *cells))
+    unit = "cases" if run.is_segmentation else "images"
+    return (
+        *sentence(
+            f"Cross-validation with {{}} folds: all {unit} were tested, each by the model that was "
+            "not trained or selected on it; the metrics are those of all of them together, and the "
+            "numbers of the training and validation parts are means over the folds.",
+            config.fact("config", "folds"),
+        ),
+        *table(("fold", f"test {unit}", *titles.values()), rows),
+        *sentence(
+            "The models of the folds share training data: the standard deviation is no standard "
+            "error."
+        ),
+    )
 
 
 def limits(run: DocumentedRun) -> Blocks:
@@ -62,6 +104,7 @@ def limits(run: DocumentedRun) -> Blocks:
     return (
         *data_facts.disjoint(run),
         *unknown_units,
+        *result_facts.absent(run),
         *result_facts.few_units(run),
         *data_facts.split_notes(run),
         *sentence(

@@ -1,22 +1,26 @@
 """The ordered collection of all facts of a run."""
 
+from collections.abc import Callable, Mapping
+
 from lmf_jax.documents import (
     data_facts,
     decision_facts,
+    external_facts,
     loss_facts,
     result_facts,
     study_facts,
     training_facts,
 )
-from lmf_jax.documents.facts import Topics
+from lmf_jax.documents.facts import Block, Topics
 from lmf_jax.documents.run_files import DocumentedRun
 
-TOPICS = (
+TOPICS: Mapping[str, Callable[[DocumentedRun], tuple[Block, ...]]] = (
     data_facts.TOPICS
     | training_facts.TOPICS
     | loss_facts.TOPICS
     | result_facts.TOPICS
     | decision_facts.TOPICS
+    | external_facts.TOPICS
     | study_facts.TOPICS
 )
 """The function of each topic, by the name that the documents use."""

@@ -170,6 +170,8 @@ def _schedule(run: DocumentedRun) -> Blocks:
 
 def stopping(run: DocumentedRun) -> Blocks:
     """State how long the model was trained."""
+    if not run.history.values:  # a cross-validation, whose folds were trained
+        return ()
     history, last = run.history, len(run.history.values) - 1
     seconds = sum(entry["seconds"] for entry in run.timing.values)
     return (
@@ -202,6 +204,11 @@ def selection(run: DocumentedRun) -> Blocks:
     """State how the tested epoch was chosen, and its validation score."""
     lines = run.history.values
     metric = "val_dsc" if run.is_segmentation else "val_macro_f1"
+    if not lines:
+        return sentence(
+            f"The tested model of each fold is that of the epoch with the largest {SCORES[metric]} "
+            "on its validation part."
+        )
     best = lines.index(best_epoch(lines, metric))
     score = SCORES[metric]
     return sentence(
@@ -228,7 +235,7 @@ def software(run: DocumentedRun) -> Blocks:
 def hardware(run: DocumentedRun) -> Blocks:
     """State on which devices the model was trained."""
     return sentence(
-        "Devices: {} ({}), {} in {} processes.",
+        "Device: {}; platform: {}; number of devices: {}; number of processes: {}.",
         run.config.fact("device", "kind"),
         run.config.fact("device", "platform"),
         run.config.fact("device", "count"),

@@ -141,7 +141,7 @@ TRIPOD = Checklist(
                 Item(
                     "10",
                     "Sample size",
-                    ("proportions", "units", "few_units"),
+                    ("proportions", "units", "absent", "few_units"),
                     "explain how the size of each part was determined and why it is sufficient.",
                     BOTH,
                 ),
@@ -303,7 +303,7 @@ TRIPOD = Checklist(
                     "23a",
                     "Performance with intervals",
                     (
-                        *("overall", "per_class", "few_units", "calibration"),
+                        *("overall", "per_class", "absent", "few_units", "calibration"),
                         *("operating_points", "prediction_sets", "subgroups", "external"),
                     ),
                     "",

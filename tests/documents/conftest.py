@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from lmf_jax.evaluation.classification.external import write_external
+from lmf_jax.evaluation.classification.run import Predictions, read_run
 from tests.helpers.degenerate import ClassifierTest, write_classifier_run
 from tests.helpers.degenerate_segmentation import SegmenterTest, squares, write_segmenter_run
 
@@ -19,6 +21,19 @@ def _classifier(**more) -> ClassifierTest:
     return ClassifierTest(labels, _noise(45), train=(400, 30, 90), **more)
 
 
+def _test_elsewhere(run_dir) -> None:
+    """Test a run on another dataset."""
+    run = read_run(run_dir)
+    other = Predictions(
+        ids=np.array([f"other {number}" for number in range(12)]),
+        labels=np.repeat([0, 1, 2], 4),
+        logits=_noise(12),
+    )
+    leakage = {"checked": True, "images": 3}
+    described = {"dataset": "folder:other", "where": "sex=male", "leakage": leakage}
+    write_external(run_dir / "external" / "other", run, other, described)
+
+
 @pytest.fixture(scope="package")
 def runs(tmp_path_factory):
     """Return the folder of each run by its name."""
@@ -33,4 +48,5 @@ def runs(tmp_path_factory):
     write_segmenter_run(root / "masks", masks)
     volumes = SegmenterTest(squares(2, volume=True), squares(2, shift=1, volume=True))
     write_segmenter_run(root / "volumes", volumes, loss="lmf")
+    _test_elsewhere(root / "lesions")
     return {folder.name: folder for folder in sorted(root.iterdir())}

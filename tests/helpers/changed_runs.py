@@ -41,6 +41,9 @@ def change(run_dir: Path, fact: Fact, task: str) -> None:
         path.write_text(json.dumps(values))
 
 
+CALIBRATION_METHODS = {"none": "vector", "temperature": "vector", "vector": "none"}
+
+
 def _changed_at(values: Any, key: Any, task: str) -> Any:
     place = values
     for part in key[:-1]:
@@ -57,6 +60,8 @@ def other_value(value: Any, name: str | int, task: str) -> Any:
         choices = (*model_names(task), "another_model")
     else:
         choices = CHOICES.get(str(name), ()) if isinstance(value, str) else ()
+        if name == "method" and value in CALIBRATION_METHODS:
+            choices = (CALIBRATION_METHODS[value],)
     if choices:
         return next(choice for choice in choices if choice != value)
     if isinstance(value, dict):
@@ -78,7 +83,7 @@ def _other_number(value: float) -> float:
         return 3 * value + 7
     if math.fabs(value) <= 1:
         return value + 0.11 if value <= 0.8 else value - 0.11
-    return 1.5 * value
+    return 0.75 * value
 
 
 def _rename_class(run_dir: Path, class_id: int) -> None:
