@@ -52,8 +52,8 @@ def train(config: Config) -> Run:
     program.announce(resolved, dataset.rows, run_dir, dataset.notes)
     streams = inputs.training(), inputs.validation()
     variables = fit(resolved.training, resolved.run, program, run_dir, *streams)
-
     model = task.trained_model(resolved, inputs, program, variables)
+    model = task.calibrate(model, run_dir, inputs, None)
     results = task.test(model, run_dir, inputs)
     if jax.process_index() == 0:
         print(task.format_table(results, inputs, "test"))

@@ -20,6 +20,7 @@ from benchmarks.fuzzing.harness import Files, Target
 from benchmarks.fuzzing.mutations import changed_bytes, changed_files, changed_json
 from benchmarks.fuzzing.npz import changed_npz
 from lmf_jax.config import Config
+from lmf_jax.evaluation.calibration import fit_calibrator, summarize_calibration
 from lmf_jax.evaluation.classification.comparison import compare_runs, format_comparison
 from lmf_jax.evaluation.classification.mistakes import Mistakes, confident_mistakes
 from lmf_jax.evaluation.classification.report import format_test_table
@@ -100,6 +101,13 @@ def _sets() -> dict[str, Any]:
     }
 
 
+@functools.cache
+def _calibration() -> dict[str, Any]:
+    made = _predictions()
+    part = made["labels"], made["logits"], made["groups"]
+    return summarize_calibration(fit_calibrator(*part[:2]), CLASSES, validation=part, test=part)
+
+
 def lines_of(rows: list[dict[str, Any]]) -> bytes:
     """Return a file with one JSON object per line."""
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
@@ -146,9 +154,14 @@ def changed_run(files: Files) -> SearchStrategy[Files]:
 @functools.cache
 def good_run() -> Files:
     """Return the files of a run that was trained and tested."""
-    arrays = {"predictions.npz": _predictions(), "mistakes.npz": _mistakes()}
+    arrays = {
+        "predictions.npz": _predictions(),
+        "mistakes.npz": _mistakes(),
+        "validation_predictions.npz": _predictions(),
+    }
+    more = {"prediction_sets.json": _sets(), "calibration.json": _calibration()}
     files = run_files(good_record(), _history(), _test(), arrays)
-    return {**files, "prediction_sets.json": json.dumps(_sets()).encode()}
+    return {**files, **{name: json.dumps(content).encode() for name, content in more.items()}}
 
 
 def changed_lines(rows: list[dict[str, Any]]) -> SearchStrategy[bytes]:
@@ -184,8 +197,12 @@ def check_run(run: FinishedRun) -> None:
     assert list(run.test["per_class"]) == classes
     for value in run.config.values():
         assert format_setting(value).isprintable()
-    table = format_test_table(run.test, run.dataset["class_counts"]["train"])
+    train_counts = run.dataset["class_counts"]["train"]
+    table = format_test_table(run.test, train_counts, calibration=run.calibration)
     assert len(table.splitlines()) >= len(classes)
+    probabilities = run.calibrator.probabilities(run.logits)
+    assert np.isfinite(probabilities).all()
+    assert run.validation is None or run.validation.logits.shape[1] == len(classes)
     if run.mistakes is not None:
         assert len(run.mistakes.images) == len(run.ids[run.mistakes.indices])
 

@@ -25,8 +25,11 @@ class Evaluate:
 
     run: RunDir
     part: Literal["test", "validation", "train"] = "test"
-    """The part of the data. For a single run, test also rewrites test.json, predictions.npz and the
-    report."""
+    """The part of the data. For a single run, test also rewrites the results, the calibration and
+    the report."""
+    calibration: Literal["none", "temperature", "vector"] | None = None
+    """The calibration of the probabilities that the report, predict and explain show, fitted on the
+    validation part (default: that of the run, at first temperature); classification only."""
     data_dir: str | None = None
     """The folder of prepared datasets and image caches (default: that of the run)."""
     where: str | None = None
@@ -47,9 +50,16 @@ def run_evaluate(options: Evaluate) -> None:
     task = TASKS[common_task(run_dirs)]
     if options.map and options.dataset is None:
         raise UserError("--map is for another dataset; give it with --dataset.")
+    is_one_run = len(run_dirs) == 1 and options.tta == "none" and options.dataset is None
+    is_test_of_run = is_one_run and options.part == "test" and options.where is None
+    if options.calibration and not is_test_of_run:
+        raise UserError(
+            "--calibration is chosen with the test part of one run; leave out --part, --where, "
+            "--dataset, --ensemble and --tta."
+        )
     if options.dataset is not None:
         _evaluate_elsewhere(task, run_dirs, options)
-    elif len(run_dirs) == 1 and options.tta == "none":
+    elif is_one_run:
         _evaluate_run(task, options)
     else:
         _evaluate_ensemble(task, run_dirs, options)
@@ -59,6 +69,7 @@ def _evaluate_run(task: Task, options: Evaluate) -> None:
     model = task.load_model(options.run)
     inputs = _inputs(task, model, options)
     if options.part == "test" and options.where is None:
+        model = task.calibrate(model, Path(options.run), inputs, options.calibration)
         results = task.test(model, Path(options.run), inputs)
         print(task.format_table(results, inputs, "test"))
         print(f"report: {write_report(options.run)}")

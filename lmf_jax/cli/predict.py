@@ -29,6 +29,9 @@ class Predict:
     probability of each class. Segmentation: the folder for the masks, PNGs of class ids in the size
     of their images, or CASE.nii.gz on the grid of the files of the case, with the labels of the
     dataset."""
+    prevalence: str | None = None
+    """CLASS=0.02,...: how frequent classes are where the probabilities will be used, if not as in
+    the validation part; the other classes share the rest. Classification only."""
     overwrite: bool = False
     """Replace existing files; the images that are read are never replaced."""
     sets: bool = False
@@ -45,4 +48,5 @@ def run_predict(options: Predict) -> None:
         options.output,
         overwrite=options.overwrite,
         sets=options.sets,
+        prevalence=options.prevalence,
     )

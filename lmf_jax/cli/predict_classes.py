@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from lmf_jax.cli.image_batches import open_batches, print_lines, refuse_broken
+from lmf_jax.cli.prevalence import ratios_of_run
 from lmf_jax.errors import UserError, printable
-from lmf_jax.evaluation.calibration.calibrator import Calibrator
-from lmf_jax.evaluation.calibration.file import read_calibrator
+from lmf_jax.evaluation.calibration import Calibrator, describe_calibrator, shift_priors
+from lmf_jax.evaluation.classification.metrics import predicted_classes
+from lmf_jax.evaluation.classification.scores import softmax
 from lmf_jax.evaluation.conformal.file import read_thresholds
 from lmf_jax.evaluation.conformal.set_names import join_names
 from lmf_jax.evaluation.conformal.thresholds import SetThresholds
@@ -19,9 +21,15 @@ from lmf_jax.output_files import check_outputs
 
 
 def predict_classes(
-    run_dir: str, images: str, output: str, *, overwrite: bool, sets: bool = False
+    run_dir: str,
+    images: str,
+    output: str,
+    *,
+    overwrite: bool,
+    sets: bool = False,
+    prevalence: str | None = None,
 ) -> None:
-    """Write a line of CSV per image: path, predicted class and all probabilities.
+    """Write a line of CSV per image: path, predicted class and all calibrated probabilities.
 
     Args:
         run_dir: The folder of a classification run.
@@ -29,6 +37,7 @@ def predict_classes(
         output: The CSV file.
         overwrite: Replace an existing file.
         sets: Also write the prediction set of each image.
+        prevalence: ``CLASS=0.02,...``, see :func:`lmf_jax.cli.prevalence.ratios_of_run`.
 
     Raises:
         UserError: If a path does not fit, or images cannot be decoded; the others are predicted.
@@ -44,14 +53,24 @@ def predict_classes(
     check_outputs([table], inputs=files, overwrite=overwrite)
     classifier = load_classifier(run_dir)
     names = classifier.class_names
-    calibrator = read_calibrator(run_dir, len(names))
+    calibrator = classifier.calibrator or Calibrator.identity(len(names))
     thresholds = read_thresholds(run_dir, names, calibrator) if sets else None
+    ratios = np.ones(len(names))
+    if prevalence is not None:
+        counts = np.array(classifier.dataset["class_counts"]["validation"])
+        ratios = ratios_of_run(prevalence, run_dir, names, counts)
     batches = open_batches(files, classifier.config, classifier.dataset)
     logits, indices = classifier.predict(batches)
-    _write_predictions(
-        table, [files[index] for index in indices], logits, names, calibrator, thresholds
-    )
+    paths = [files[index] for index in indices]
+    _check_defined(paths, logits)
+    # Sets are promised per class, at every prevalence: their thresholds are those of the run.
+    members = None
+    if thresholds is not None:
+        members = thresholds.contains(calibrator.probabilities(logits))
+    shifted = shift_priors(calibrator.calibrate(logits), ratios)
+    _write_predictions(table, paths, shifted, names, members)
     print(f"{len(indices):,} of {len(files):,} images predicted: {table}")
+    print(f"calibration: {describe_calibrator(calibrator)}")
     if thresholds is not None:
         print(_sets_line(thresholds, names))
     print_lines(skipped_lines(images, table))
@@ -59,29 +78,31 @@ def predict_classes(
     refuse_broken(files, batches.broken)
 
 
+def _check_defined(files: Sequence[Path], logits: np.ndarray) -> None:
+    undefined = np.isnan(logits).any(axis=1)
+    if undefined.any():
+        raise UserError(f"The logits of {files[undefined.argmax()]} are NaN; its run diverged.")
+
+
 def _write_predictions(
     output: Path,
     files: Sequence[Path],
     logits: np.ndarray,
     class_names: Sequence[str],
-    calibrator: Calibrator,
-    thresholds: SetThresholds | None,
+    sets: np.ndarray | None,
 ) -> None:
     from data.storage import replacing
 
-    undefined = np.isnan(logits).any(axis=1)
-    if undefined.any():
-        raise UserError(f"The logits of {files[undefined.argmax()]} are NaN; its run diverged.")
-    probabilities = calibrator.probabilities(logits)
-    sets = None if thresholds is None else thresholds.contains(probabilities)
+    probabilities = softmax(logits)
     with replacing(output) as target:
         # Bytes of a file name that are not UTF-8 are written unchanged.
         file = io.TextIOWrapper(target, "utf-8", "surrogateescape", newline="")
         writer = csv.writer(file)
         columns = ["path", "prediction", "probability", *(f"p({n})" for n in class_names)]
         writer.writerow(columns if sets is None else [*columns, "set"])
+        best_classes = predicted_classes(logits).tolist()
         for index, (path, row) in enumerate(zip(files, probabilities, strict=True)):
-            best = int(row.argmax())
+            best = best_classes[index]
             texts = [f"{value:.6f}" for value in row]
             members = [] if sets is None else [_join_members(sets[index], class_names)]
             writer.writerow([path, class_names[best], texts[best], *texts, *members])

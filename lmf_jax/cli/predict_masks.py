@@ -18,7 +18,13 @@ from lmf_jax.output_files import plan_outputs
 
 
 def predict_masks(
-    run_dir: str, images: str, output: str, *, overwrite: bool, sets: bool = False
+    run_dir: str,
+    images: str,
+    output: str,
+    *,
+    overwrite: bool,
+    sets: bool = False,
+    prevalence: str | None = None,
 ) -> None:
     """Write a mask per image, or a label map per case of a run of volumes.
 
@@ -28,6 +34,7 @@ def predict_masks(
         output: The folder for the masks.
         overwrite: Replace existing files.
         sets: Must be False: masks have no prediction sets.
+        prevalence: Of classification only.
 
     Raises:
         UserError: If a path does not fit, or images cannot be decoded; the others are predicted.
@@ -37,6 +44,8 @@ def predict_masks(
             f"--sets is for classification, and the run in {run_dir} is a segmentation; leave it "
             "out."
         )
+    if prevalence is not None:
+        raise UserError("--prevalence is for classification runs; leave it out.")
     segmenter = load_segmenter(run_dir)
     is_volumes = segmenter.config.data.patch_size is not None
     predict = _predict_volumes if is_volumes else _predict_images

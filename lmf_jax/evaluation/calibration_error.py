@@ -94,10 +94,19 @@ def _deviations(
     correct = in_bin @ np.asarray(calibrated.correct, float)
     accuracy = correct / counts
     variances = np.maximum(accuracy * (1 - accuracy), confidence * (1 - confidence)) / counts
-    if groups is not None:
-        excess = np.asarray(calibrated.correct, float) - np.asarray(calibrated.confidence, float)
-        residuals = excess - gaps @ in_bin
-        sums = np.bincount(unit_codes(len(residuals), groups), residuals)
-        # Design effect: examples of one group are correlated.
-        variances *= max(1.0, (sums @ sums) / max(residuals @ residuals, 1e-12))
+    excess = np.asarray(calibrated.correct, float) - np.asarray(calibrated.confidence, float)
+    variances *= design_effect(excess - gaps @ in_bin, groups)
     return np.sqrt(variances)
+
+
+def design_effect(residuals: Float[np.ndarray, " n"], groups: Groups | None) -> float:
+    """Return the factor, at least 1, by which correlation within groups increases a variance.
+
+    Args:
+        residuals: Of each example ``[n]``, with the mean 0.
+        groups: Lesion or patient of each example ``[n]``; None if all are independent.
+    """
+    if groups is None:
+        return 1.0
+    sums = np.bincount(unit_codes(len(residuals), groups), residuals)
+    return max(1.0, (sums @ sums) / max(residuals @ residuals, 1e-12))

@@ -19,11 +19,10 @@ from lmf_jax.distributed.devices import (
     replicate,
     shard_batch,
 )
-from lmf_jax.evaluation.calibration import Calibrator, read_calibrator
+from lmf_jax.evaluation.calibration import Calibrator, calibrator_of, read_calibration
 from lmf_jax.evaluation.classification.gradcam import grad_cam
 from lmf_jax.evaluation.classification.metrics import predicted_classes
 from lmf_jax.evaluation.classification.mistakes import Mistakes, confident_mistakes, write_mistakes
-from lmf_jax.evaluation.classification.scores import softmax
 from lmf_jax.inference.predict import predict
 from lmf_jax.inference.steps import make_predict_step
 from lmf_jax.models import create_model
@@ -75,7 +74,7 @@ class TrainedClassifier:
     def predict(
         self, batches: Iterable[Batch]
     ) -> tuple[Float[np.ndarray, "n classes"], Int[np.ndarray, " n"]]:
-        """Return the logits, scaled for the softmax, and the labels of every example."""
+        """Return the logits, not calibrated, and the labels of every example."""
         scale = self.config.logit_scale
         return predict(self.predict_step, self.variables, batches, scale=scale)
 
@@ -93,12 +92,12 @@ class TrainedClassifier:
     def probabilities(
         self, images: UInt8[np.ndarray, "batch h w 3"]
     ) -> Float[np.ndarray, "batch classes"]:
-        """Return the class probabilities of RGB images in 0 to 255, in the size of training."""
+        """Return calibrated class probabilities of RGB images in 0 to 255, in the training size."""
         missing = -len(images) % jax.local_device_count()  # every device gets as many images
         padded = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)])
         batch = shard_batch({"image": padded})
         logits = np.asarray(self.predict_step(self.variables, batch["image"]))
-        return softmax(self.config.logit_scale * logits.reshape(len(padded), -1)[: len(images)])
+        return self.calibrated_probabilities(logits.reshape(len(padded), -1)[: len(images)])
 
     def explain(
         self, images: UInt8[np.ndarray, "batch h w 3"]
@@ -140,13 +139,14 @@ def load_classifier(run_dir: str | Path) -> TrainedClassifier:
         dtype=jnp.dtype(config.model.precision),
         head=config.model.head,
     )
+    calibration = read_calibration(run_dir, len(record["dataset"]["class_names"]))
     return TrainedClassifier(
         config=config,
         dataset=record["dataset"],
         model=model,
         variables=replicate(variables),
         normalization=normalization,
-        calibrator=read_calibrator(run_dir, len(record["dataset"]["class_names"])),
+        calibrator=None if calibration is None else calibrator_of(calibration),
     )
 
 

@@ -1,6 +1,7 @@
 """``python -m lmf_jax``: the commands on finished runs, with a tiny model."""
 
 import csv
+import dataclasses
 import json
 import runpy
 import shutil
@@ -134,6 +135,86 @@ def test_predictions_of_files_are_those_of_the_test(places, monkeypatch, tmp_pat
     assert seen == 9
 
 
+def read_probabilities(path):
+    rows = predictions_of(path)
+    return np.array(
+        [[float(row[f"p({name})"]) for name in ("blue", "green", "red")] for row in rows]
+    )
+
+
+def predict_red(places, run, monkeypatch, output, *words):
+    """Predict the red images; return their probabilities."""
+    folder = places / "images" / "red"
+    words = ("predict", run, folder, "--output", output, *words, "--overwrite")
+    assert type_in(monkeypatch, *words) == 0
+    return read_probabilities(output)
+
+
+def test_predicted_probabilities_are_calibrated(places, monkeypatch, capsys, tmp_path):
+    run = places / "lmf"
+    shown = predict_red(places, run, monkeypatch, tmp_path / "red.csv")
+    calibrator = read_run(run).calibrator
+    assert f"calibration: temperature {calibrator.temperature:.3f}" in capsys.readouterr().out
+    trained = classifier.load_classifier(run)
+    plain = dataclasses.replace(trained, calibrator=None)
+    files = sorted((places / "images" / "red").iterdir())
+    images = np.stack(
+        [np.asarray(Image.open(file).convert("RGB").resize((32, 32))) for file in files]
+    )
+    calibrated, raw = trained.probabilities(images), plain.probabilities(images)
+    np.testing.assert_allclose(calibrated, calibrator.probabilities(np.log(raw)), atol=1e-6)
+    assert abs(calibrated - raw).max() > 0.01
+    classes = [row["prediction"] for row in predictions_of(tmp_path / "red.csv")]
+    assert classes == [("blue", "green", "red")[i] for i in shown.argmax(axis=1)]
+
+
+def test_probabilities_follow_a_prevalence(places, monkeypatch, tmp_path):
+    run, output = places / "lmf", tmp_path / "red.csv"
+    plain = predict_red(places, run, monkeypatch, output)
+    rare = predict_red(places, run, monkeypatch, output, "--prevalence", "red=0.01")
+    counts = np.array(read_run(run).dataset["class_counts"]["validation"])
+    factors = np.array([0.99 / counts[:2].sum(), 0.99 / counts[:2].sum(), 0.01 / counts[2]])
+    expected = plain * factors / (plain * factors).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(rare, expected, atol=2e-5)
+
+
+def test_an_evaluation_chooses_and_keeps_the_calibration(places, monkeypatch, capsys, tmp_path):
+    run = shutil.copytree(places / "lmf", tmp_path / "run")
+    before, shown = read_test(run), {}
+    for words, method in [
+        (("--calibration", "vector"), "vector"),
+        ((), "vector"),
+        (("--calibration", "none"), "none"),
+    ]:
+        assert type_in(monkeypatch, "evaluate", run, *words) == 0
+        assert read_run(run).calibrator.method == method
+        shown[method] = predict_red(places, run, monkeypatch, tmp_path / "red.csv")
+    assert read_test(run) == before
+    assert abs(shown["vector"] - shown["none"]).max() > 0.01
+    printed = capsys.readouterr().out
+    assert "calibrated (vector scaling): ECE" in printed
+    assert "probabilities are not calibrated" in printed
+
+
+def test_a_run_of_an_earlier_version_is_predicted_and_calibrated(
+    places, monkeypatch, capsys, tmp_path
+):
+    run = shutil.copytree(places / "lmf", tmp_path / "run")
+    for name in ("calibration.json", "validation_predictions.npz"):
+        (run / name).unlink()
+    before = predict_red(places, run, monkeypatch, tmp_path / "red.csv")
+    assert "calibration: none" in capsys.readouterr().out
+    words = ["predict", run, places / "images" / "red", "--output", tmp_path / "x.csv"]
+    assert type_in(monkeypatch, *words, "--prevalence", "red=0.1") == 2
+    assert f"run python -m lmf_jax evaluate {run} first" in capsys.readouterr().err
+    assert not (tmp_path / "x.csv").exists()
+    assert type_in(monkeypatch, "compare", run, places / "ce") == 0
+    assert type_in(monkeypatch, "evaluate", run) == 0
+    after = predict_red(places, run, monkeypatch, tmp_path / "red.csv")
+    np.testing.assert_array_equal(before.argmax(axis=1), after.argmax(axis=1))
+    assert abs(before - after).max() > 0.01
+
+
 def test_a_broken_image_is_named_and_the_others_are_done(places, monkeypatch, capsys, tmp_path):
     shutil.copy(places / "images" / "red" / "0.png", tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"no image")
@@ -153,7 +234,11 @@ def test_an_explanation_is_a_picture_of_the_size_of_the_image(
     (picture,) = tmp_path.iterdir()
     name = picture.stem.removeprefix("3-")
     assert name in ("blue", "green", "red")
-    assert f"{image}: {name} (" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{image}: {name} (" in printed
+    pixels = np.asarray(Image.open(image).convert("RGB").resize((32, 32)))[None]
+    largest = classifier.load_classifier(places / "lmf").probabilities(pixels).max()
+    assert float(printed.split("(")[1].split(")")[0]) == pytest.approx(largest, abs=0.02)
     with Image.open(picture) as explained:
         assert explained.size == (16, 12)
 
@@ -192,6 +277,18 @@ WRONG = {
     "a broken checkpoint": (
         "predict {torn} {root}/images/red --output {root}/x.csv",
         "is broken",
+    ),
+    "a prevalence of no class": (
+        "predict {root}/lmf {root}/images/red --output {root}/x.csv --prevalence pink=0.1",
+        "--prevalence pink=0.1: There is no class pink; the classes are blue, green, red.",
+    ),
+    "prevalences above 1": (
+        "predict {root}/lmf {root}/images/red --output {root}/x.csv --prevalence red=0.6,blue=0.6",
+        "The prevalences sum to 1.2 and leave nothing for green; expected less than 1.",
+    ),
+    "a calibration of another part": (
+        "evaluate {root}/lmf --part train --calibration none",
+        "--calibration is chosen with the test part of one run; leave out --part",
     ),
     "one run to compare": ("compare {root}/lmf", "two"),
     "an unknown part": ("evaluate {root}/lmf --split all", "--part is all"),

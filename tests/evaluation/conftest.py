@@ -11,8 +11,13 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
+from lmf_jax.evaluation.calibration import fit_calibrator
 from lmf_jax.evaluation.classification.mistakes import Mistakes, confident_mistakes, write_mistakes
-from lmf_jax.evaluation.classification.run import Predictions, calibrate_run
+from lmf_jax.evaluation.classification.run import (
+    Predictions,
+    write_test_calibration,
+    write_validation,
+)
 from lmf_jax.evaluation.classification.summary import summarize_test
 from lmf_jax.evaluation.report import write_report
 from tests.helpers.page import Page
@@ -130,8 +135,10 @@ def make_validation(seed: int = 7, signal: float = 2) -> Predictions:
 def write_calibrated_run(folder: Path, **settings: Any) -> Path:
     """Write a run with the predictions of its validation images and its calibration."""
     write_run(folder, **settings)
-    made = make_predictions()
-    calibrate_run(folder, CLASS_NAMES, validation=make_validation(), test=Predictions(**made))
+    validation = make_validation()
+    calibrator = fit_calibrator(validation.labels, validation.logits)
+    write_validation(folder, validation)
+    write_test_calibration(folder, CLASS_NAMES, calibrator, Predictions(**make_predictions()))
     return folder
 
 

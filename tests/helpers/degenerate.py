@@ -15,8 +15,14 @@ import numpy as np
 import pytest
 
 from lmf_jax.config import Config
+from lmf_jax.evaluation.calibration import fit_calibrator
 from lmf_jax.evaluation.classification.report import format_test_table
-from lmf_jax.evaluation.classification.run import Predictions, calibrate_run, write_test
+from lmf_jax.evaluation.classification.run import (
+    Predictions,
+    write_test,
+    write_test_calibration,
+    write_validation,
+)
 from lmf_jax.evaluation.report import write_report
 from lmf_jax.inference.classifier import TrainedClassifier, explain_mistakes
 from lmf_jax.models.normalization import NORMALIZATIONS
@@ -129,11 +135,15 @@ def write_classifier_run(folder: Path, test: ClassifierTest, loss: str = "lmf") 
     ids = np.array([f"{number}.png" for number in rows])
     results = write_test(run_dir, ids, test.labels, test.logits, test.class_names, test.groups)
     part = Predictions(ids=ids, labels=test.labels, logits=test.logits, groups=test.groups)
-    calibrate_run(run_dir, test.class_names, validation=part, test=part)
+    write_validation(run_dir, part)
+    calibrator = fit_calibrator(test.labels, test.logits)
+    calibration = write_test_calibration(run_dir, test.class_names, calibrator, part)
     images = np.random.default_rng(0).integers(0, 256, (len(rows), SIDE, SIDE, 3), np.uint8)
-    trained = Answering(config, description, tiny_model(), {}, NORMALIZATIONS["imagenet"])
+    trained = Answering(
+        config, description, tiny_model(), {}, NORMALIZATIONS["imagenet"], calibrator=calibrator
+    )
     explain_mistakes(run_dir, trained, images, rows, test.labels, test.logits)
-    return format_test_table(results, test.train_counts)
+    return format_test_table(results, test.train_counts, calibration=calibration)
 
 
 def runs_written_once(write_run: Callable[[Path, Any], str], tests: Mapping[str, Any]) -> Any:

@@ -1,6 +1,7 @@
 """The classification task: one class per image."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,19 @@ from lmf_jax.cli.predict_classes import predict_classes
 from lmf_jax.cli.tasks.task import Task
 from lmf_jax.config import Config, ResolvedConfig
 from lmf_jax.distributed.devices import Variables
+from lmf_jax.evaluation.calibration import Method, fit_calibrator, read_calibration
 from lmf_jax.evaluation.classification.comparison import compare_runs, format_comparison
 from lmf_jax.evaluation.classification.external import format_external, write_external
 from lmf_jax.evaluation.classification.members import compare_members, format_members
 from lmf_jax.evaluation.classification.report import format_test_table
-from lmf_jax.evaluation.classification.run import Predictions, calibrate_run, read_run, write_test
+from lmf_jax.evaluation.classification.run import (
+    Predictions,
+    check_finite,
+    read_run,
+    write_test,
+    write_test_calibration,
+    write_validation,
+)
 from lmf_jax.evaluation.classification.scores import log_probabilities
 from lmf_jax.evaluation.classification.summary import summarize_test
 from lmf_jax.inference.classifier import TrainedClassifier, explain_mistakes, load_classifier
@@ -53,13 +62,28 @@ def _trained_model(
     )
 
 
+def _calibrate(
+    model: TrainedClassifier, run_dir: Path, inputs: Any, method: Method | None
+) -> TrainedClassifier:
+    stored = read_calibration(run_dir, len(model.class_names))
+    method = method or (stored["method"] if stored else "temperature")
+    validation = _predict_part(model, inputs, "validation")
+    check_finite(validation.logits, "validation")
+    if jax.process_index() == 0:
+        write_validation(run_dir, validation)
+    # Every process fits, so that none has to wait for the file of the first.
+    return replace(model, calibrator=fit_calibrator(validation.labels, validation.logits, method))
+
+
 def _test(model: TrainedClassifier, run_dir: Path, inputs: Any) -> dict[str, Any]:
-    validation, test = (_predict_part(model, inputs, part) for part in ("validation", "test"))
+    test = _predict_part(model, inputs, "test")
     if jax.process_index() > 0:
         return {}
     dataset, names = inputs.dataset, inputs.dataset.class_names
     results = write_test(run_dir, test.ids, test.labels, test.logits, names, test.groups)
-    calibrate_run(run_dir, names, validation=validation, test=test)
+    if model.calibrator is not None:
+        calibration = write_test_calibration(run_dir, names, model.calibrator, test)
+        results = {**results, "calibration": calibration}
     explain_mistakes(run_dir, model, inputs.images, dataset.rows["test"], test.labels, test.logits)
     return results
 
@@ -103,7 +127,7 @@ def _format_table(results: dict[str, Any], inputs: Any, part: str) -> str:
 
 
 def _format_results(results: dict[str, Any], train_counts: Sequence[int], part: str) -> str:
-    table = format_test_table(results, train_counts, part)
+    table = format_test_table(results, train_counts, part, results.get("calibration"))
     return f"{table}\n{format_members(results['members'])}" if "members" in results else table
 
 
@@ -141,6 +165,7 @@ CLASSIFICATION = Task(
     trained_model=_trained_model,
     load_model=load_classifier,
     ensemble=ClassifierEnsemble,
+    calibrate=_calibrate,
     test=_test,
     summarize=_summarize,
     format_table=_format_table,

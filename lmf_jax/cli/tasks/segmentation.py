@@ -9,6 +9,7 @@ from lmf_jax.cli.tasks.task import Task
 from lmf_jax.config import Config, ResolvedConfig
 from lmf_jax.distributed.devices import Variables
 from lmf_jax.errors import UserError
+from lmf_jax.evaluation.calibration import Method
 from lmf_jax.evaluation.segmentation.comparison import compare_runs, format_comparison
 from lmf_jax.evaluation.segmentation.report import format_test_table
 from lmf_jax.evaluation.segmentation.run import read_run
@@ -51,6 +52,15 @@ def _trained_model(
     return TrainedSegmenter(config, inputs.description, program.model, variables, normalization)
 
 
+def _calibrate(
+    model: TrainedSegmenter, run_dir: Path, inputs: Any, method: Method | None
+) -> TrainedSegmenter:
+    del run_dir, inputs
+    if method is not None:
+        raise UserError("--calibration is for classification runs; leave it out.")
+    return model
+
+
 def _test(model: TrainedSegmenter, run_dir: Path, inputs: Any) -> dict[str, Any]:
     return evaluate_segmenter(model, run_dir, inputs.cases("test"))
 
@@ -90,6 +100,7 @@ SEGMENTATION = Task(
     ensemble=SegmenterEnsemble,
     open_external=_open_external,
     test_external=_test_external,
+    calibrate=_calibrate,
     test=_test,
     summarize=_summarize,
     format_table=_format_table,

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from lmf_jax.config import Config, ResolvedConfig
 from lmf_jax.distributed.devices import Variables, divisible_batch_size
+from lmf_jax.evaluation.calibration import Method
 from lmf_jax.inference.views import View
 from lmf_jax.training.program import Program
 
@@ -16,9 +17,16 @@ class Predict(Protocol):
     """Predict image files with a run and write the predictions."""
 
     def __call__(
-        self, run_dir: str, images: str, output: str, *, overwrite: bool, sets: bool = False
+        self,
+        run_dir: str,
+        images: str,
+        output: str,
+        *,
+        overwrite: bool,
+        sets: bool = False,
+        prevalence: str | None = None,
     ) -> None:
-        """Predict ``images`` and write to ``output``, with prediction sets if the task has them."""
+        """Predict ``images`` and write to ``output``; sets and prevalence if the task has them."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +56,14 @@ class Task:
     """``load_model(run_dir)`` reads the model of a run; it has ``config`` and ``dataset``."""
     ensemble: Callable[[tuple[Any, ...], Sequence[View]], Any]
     """``ensemble(models, views)`` averages models over views; it has the interface of a model."""
+    calibrate: Callable[[Any, Path, Any, Method | None], Any]
+    """``calibrate(model, run_dir, inputs, method)`` predicts the validation part, writes the
+    predictions into the run folder, and returns the model with calibrated probabilities. Without a
+    method, it keeps that of the run."""
     test: Callable[[Any, Path, Any], dict[str, Any]]
-    """``test(model, run_dir, inputs)`` writes the test results into the run folder and returns the
-    contents of ``test.json``; in all processes but the first, nothing."""
+    """``test(model, run_dir, inputs)`` writes the test results of a calibrated model into the run
+    folder and returns the contents of ``test.json``, and under ``calibration`` those of
+    ``calibration.json``; in all processes but the first, nothing."""
     summarize: Callable[[Any, Any, str], dict[str, Any]]
     """``summarize(model, inputs, part)`` returns the metrics of a part of the data."""
     format_table: Callable[[dict[str, Any], Any, str], str]

@@ -15,7 +15,7 @@ from lmf_jax.runs.files import check, is_number, is_whole, parse, read_text, req
 
 FILE_NAME = "calibration.json"
 _KEYS = ("method", "temperature", "vector", "class_names", "validation", "metrics")
-_METRIC_KEYS = ("log_loss", "brier", "ece", "ece_interval", "validation_log_loss")
+_METRIC_KEYS = ("accuracy", "log_loss", "brier", "ece", "ece_interval", "validation_log_loss")
 _LARGEST = sys.float_info.max
 """Upper bound of a log loss: that of finite logits can exceed the float32 maximum."""
 
@@ -105,6 +105,7 @@ def _check_metrics(path: Path, metrics: Any, owner: str) -> None:
         "log_loss": _LARGEST,
         "validation_log_loss": _LARGEST,
         "brier": 2.001,  # Up to rounding.
+        "accuracy": 1,
         "ece": 1.001,
     }.items():
         is_valid = is_number(metrics[name], 0, largest)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Integer
 from lmf_jax.evaluation.calibration.calibrator import METHODS, Calibrator, Method
 from lmf_jax.evaluation.calibration.scaling import fit_temperature, fit_vector, log_loss
 from lmf_jax.evaluation.calibration_error import debiased_calibration_error
+from lmf_jax.evaluation.classification.metrics import predicted_classes
 from lmf_jax.evaluation.classification.scores import calibration, softmax
 from lmf_jax.evaluation.resampling import Groups, num_units
 from lmf_jax.evaluation.summary import SEED
@@ -81,14 +82,15 @@ def probability_metrics(
         groups: Lesion or patient of each example ``[n]``; None if all are independent.
 
     Returns:
-        ``log_loss``; ``brier``, the mean of ``sum_c (p_c - y_c)^2``, in [0, 2] (Brier 1950);
-        ``ece``, debiased, in [0, 1], and ``ece_interval``, its ``[low, high]``; see
+        ``accuracy``; ``log_loss``; ``brier``, the mean of ``sum_c (p_c - y_c)^2``, in [0, 2] (Brier
+        1950); ``ece``, debiased, in [0, 1], and ``ece_interval``, its ``[low, high]``; see
         :func:`lmf_jax.evaluation.calibration_error.debiased_calibration_error`.
     """
     probabilities = softmax(logits)
     error = debiased_calibration_error(calibration(labels, probabilities), groups=groups, seed=SEED)
     residuals = probabilities - (labels[:, None] == np.arange(logits.shape[1]))
     return {
+        "accuracy": float(np.mean(predicted_classes(logits) == labels)),
         "log_loss": log_loss(labels, logits),
         "brier": float((residuals**2).sum(axis=1).mean()),
         "ece": error.value,

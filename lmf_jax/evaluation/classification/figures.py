@@ -1,6 +1,8 @@
 """Figures of a classification report, each drawn from plain data in the common style."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Integer
@@ -15,7 +17,6 @@ from lmf_jax.evaluation.figures import (
     FRACTIONS,
     GRID,
     INK,
-    LIGHT_BLUE,
     MUTED,
     PART_COLORS,
     STYLE,
@@ -151,39 +152,71 @@ def _write_columns(axes: Axes, columns: Mapping[str, Sequence[str]]) -> None:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class ReliabilityCurve:
+    """One curve of a reliability diagram.
+
+    Attributes:
+        title: Its name in the legend.
+        bins: Output of :func:`lmf_jax.evaluation.classification.scores.reliability_bins`.
+        low: Lower end of the interval of the accuracy in each bin ``[bins]``.
+        high: Upper end.
+    """
+
+    title: str
+    bins: ReliabilityBins
+    low: Float[np.ndarray, " bins"]
+    high: Float[np.ndarray, " bins"]
+
+
 @style.context(STYLE)
-def draw_reliability(bins: ReliabilityBins) -> Figure:
+def draw_reliability(curves: Sequence[ReliabilityCurve]) -> Figure:
     """Draw a reliability diagram: accuracy against confidence, above a histogram of the bins.
 
     Args:
-        bins: Output of :func:`lmf_jax.evaluation.classification.scores.reliability_bins`.
+        curves: The curve of the probabilities in use, after that before calibration, if it differs.
 
     Returns:
-        The figure; a calibrated model lies on the diagonal, an overconfident one below it.
+        The figure; a calibrated model lies on the diagonal, an overconfident one below it. Bars are
+        the intervals.
     """
     figure = Figure(figsize=(WIDTH, WIDTH))
     axes, count_axes = figure.subplots(2, sharex=True, height_ratios=(3, 1))
-    filled = bins.counts > 0
-    axes.plot([0, 1], [0, 1], color=MUTED, linestyle="--", linewidth=1.2, label="calibrated")
-    axes.plot(
-        bins.confidence[filled],
-        bins.accuracy[filled],
-        marker="o",
-        color=BLUE,
-        markersize=5,
-        label="this model",
-    )
-    axes.set_ylim(0, 1)
+    axes.plot([0, 1], [0, 1], color=MUTED, linestyle="--", linewidth=1.2)
+    styles: list[dict[str, Any]] = [
+        {"color": VERMILION, "marker": "s", "linestyle": ":", "markerfacecolor": "white"},
+        {"color": BLUE, "marker": "o", "linestyle": "-"},
+    ]
+    for curve, look in zip(curves, styles[-len(curves) :], strict=True):
+        _draw_reliability_curve(axes, count_axes, curve, look)
+    axes.set_ylim(-0.02, 1.02)  # Whole markers at 0 and 1.
     axes.set_ylabel("Accuracy")
     axes.grid()
-    axes.legend(loc="upper left")
-    widths = np.diff(bins.edges)
-    count_axes.bar(bins.edges[:-1], bins.counts, 0.9 * widths, align="edge", color=LIGHT_BLUE)
+    figure.legend(loc="outside upper center", ncols=len(curves))
     count_axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    count_axes.set_ylim(bottom=0)
     count_axes.set_ylabel("Images")
     count_axes.set_xlabel("Probability of the predicted class")
     count_axes.set_xlim(0, 1)
     return figure
+
+
+def _draw_reliability_curve(
+    axes: Axes, count_axes: Axes, curve: ReliabilityCurve, look: Mapping[str, Any]
+) -> None:
+    bins, filled = curve.bins, curve.bins.counts > 0
+    accuracy = bins.accuracy[filled]
+    ends = [accuracy - curve.low[filled], curve.high[filled] - accuracy]
+    axes.errorbar(
+        bins.confidence[filled],
+        accuracy,
+        np.maximum(ends, 0),
+        label=curve.title,
+        markersize=5,
+        elinewidth=1,
+        **look,
+    )
+    count_axes.stairs(bins.counts, bins.edges, color=look["color"], linestyle=look["linestyle"])
 
 
 @style.context(STYLE)

@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Integer
 
+from lmf_jax.evaluation.calibration import (
+    Calibrator,
+    accuracy_intervals,
+    calibration_lines,
+    describe_calibrator,
+    format_loss,
+)
 from lmf_jax.evaluation.classification.external import read_external
 from lmf_jax.evaluation.classification.metrics import confusion_matrix, predicted_classes
 from lmf_jax.evaluation.classification.mistakes import Mistakes
 from lmf_jax.evaluation.classification.run import FinishedRun, read_run
-from lmf_jax.evaluation.classification.scores import reliability_bins, softmax
+from lmf_jax.evaluation.classification.scores import reliability_bins
 from lmf_jax.evaluation.classification.summary import class_notes
 from lmf_jax.evaluation.conformal.file import fits_calibrator, read_sets
 from lmf_jax.evaluation.conformal.summary import report_section
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lmf_jax.evaluation.classification.explanations import ExplainedImage
+    from lmf_jax.evaluation.classification.figures import ReliabilityCurve
 
 OVERALL_TITLES = {
     "macro_f1": "macro F1",
@@ -71,11 +79,15 @@ def write_report(run_dir: str | Path) -> Path:
         class_notes=class_notes(run.test),
         externals=read_external(run_dir, run.dataset["class_names"]),
         sets=_set_section(run_dir, run),
+        probability_metrics=_probability_metrics(run),
     )
 
 
 def format_test_table(
-    test: Mapping[str, Any], train_counts: Sequence[int], part: str = "test"
+    test: Mapping[str, Any],
+    train_counts: Sequence[int],
+    part: str = "test",
+    calibration: Mapping[str, Any] | None = None,
 ) -> str:
     """Format the metrics of each class and of the whole part as plain text.
 
@@ -83,10 +95,11 @@ def format_test_table(
         test: The contents of ``test.json``.
         train_counts: Number of training images of each class, in the order of the classes.
         part: Part of the data that the metrics were computed on.
+        calibration: The contents of ``calibration.json``, if the run has been calibrated.
 
     Returns:
         A line per class and the macro means, a line per metric of the whole part with its interval,
-        and notes, at most 80 columns wide; no newline at the end.
+        up to two lines on calibration and notes, at most 80 columns wide; no newline at the end.
     """
     per_class = test["per_class"]
     cells = [
@@ -108,7 +121,8 @@ def format_test_table(
         format_value=lambda _, value: format_fraction(value),
         widths=(23, 6),
     )
-    return f"{align_table(rows)}\n\n{overall}"
+    lines = [] if calibration is None else calibration_lines(calibration)
+    return "\n".join([align_table(rows), "", overall, *lines])
 
 
 def _set_section(run_dir: Path, run: FinishedRun) -> dict[str, Any] | None:
@@ -146,7 +160,6 @@ def _draw_figures(
 
     class_names = run.dataset["class_names"]
     class_counts = run.dataset["class_counts"]
-    bins = reliability_bins(run.labels, softmax(run.logits))
     drawn = {
         "per_class_f1": figures.draw_per_class_f1(run.test["per_class"], class_counts["train"]),
         "confusion_matrix": figures.draw_confusion_matrix(confusion, class_names),
@@ -154,11 +167,49 @@ def _draw_figures(
         "class_distribution": figures.draw_class_distribution(
             class_counts, class_names, _margins(run)
         ),
-        "reliability": figures.draw_reliability(bins),
+        "reliability": figures.draw_reliability(_reliability_curves(run)),
     }
     if run.mistakes is not None and len(run.mistakes.indices):
         drawn["mistakes"] = draw_explanations(_explained_mistakes(run, run.mistakes))
     return drawn
+
+
+def _reliability_curves(run: FinishedRun) -> list["ReliabilityCurve"]:
+    """Return the curve of the uncalibrated probabilities and, if there is one, the calibrated."""
+    from lmf_jax.evaluation.classification.figures import ReliabilityCurve
+
+    identity = Calibrator.identity(run.logits.shape[-1])
+    calibrators = {"not calibrated": identity}
+    if run.calibrator.method != "none":
+        title = f"calibrated ({describe_calibrator(run.calibrator)})"
+        calibrators = {"before calibration": identity, title: run.calibrator}
+    curves = []
+    for title, calibrator in calibrators.items():
+        probabilities = calibrator.probabilities(run.logits)
+        bins = reliability_bins(run.labels, probabilities)
+        low, high = accuracy_intervals(run.labels, probabilities, groups=run.groups)
+        curves.append(ReliabilityCurve(title, bins, low, high))
+    return curves
+
+
+def _probability_metrics(run: FinishedRun) -> list[dict[str, Any]]:
+    """Return title and test metrics of each method of calibration; nothing for an older run."""
+    if run.calibration is None:
+        return []
+    titles = {
+        "none": "none",
+        "temperature": f"temperature scaling, T = {format_loss(run.calibrator.temperature)}",
+        "vector": "vector scaling",
+    }
+    return [
+        {
+            "title": titles[method],
+            "is_used": method == run.calibrator.method,
+            **metrics,
+            "log_loss": format_loss(metrics["log_loss"]),
+        }
+        for method, metrics in run.calibration["metrics"].items()
+    ]
 
 
 def _explained_mistakes(run: FinishedRun, mistakes: Mistakes) -> list["ExplainedImage"]:
@@ -166,9 +217,10 @@ def _explained_mistakes(run: FinishedRun, mistakes: Mistakes) -> list["Explained
     from lmf_jax.evaluation.classification.gradcam import resize_heat
 
     names, sides = run.dataset["class_names"], mistakes.images.shape[1:3]
-    probabilities = softmax(run.logits[mistakes.indices])
+    logits = run.logits[mistakes.indices]
+    probabilities = run.calibrator.probabilities(logits)
     columns = {
-        "why the predicted class": (mistakes.heat_of_predicted, probabilities.argmax(axis=1)),
+        "why the predicted class": (mistakes.heat_of_predicted, predicted_classes(logits)),
         "why the true class": (mistakes.heat_of_true, run.labels[mistakes.indices]),
     }
     heats = {title: np.asarray(resize_heat(heat, *sides)) for title, (heat, _) in columns.items()}

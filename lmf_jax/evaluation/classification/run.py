@@ -11,9 +11,7 @@ from jaxtyping import Float, Int, Integer, Shaped
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.calibration import (
     Calibrator,
-    Method,
     calibrator_of,
-    fit_calibrator,
     read_calibration,
     summarize_calibration,
     write_calibration,
@@ -22,7 +20,14 @@ from lmf_jax.evaluation.classification.mistakes import Mistakes, read_mistakes
 from lmf_jax.evaluation.classification.summary import summarize_test
 from lmf_jax.evaluation.result_files import MetricRules, read_test, read_test_arrays
 from lmf_jax.runs.atomic_files import write_arrays, write_results
-from lmf_jax.runs.files import CLASSIFICATION, RunFiles, check, is_fraction, read_training_files
+from lmf_jax.runs.files import (
+    CLASSIFICATION,
+    RunFiles,
+    check,
+    is_fraction,
+    missing,
+    read_training_files,
+)
 
 TEST_METRICS = (
     "accuracy",
@@ -198,7 +203,7 @@ def write_test(
     Raises:
         UserError: If a logit is NaN or infinite.
     """
-    _check_finite(logits, "test")
+    check_finite(logits, "test")
     # The slow part comes first, so that both files are written together.
     results = summarize_test(labels, logits, class_names, groups)
     arrays = {"ids": ids, "labels": labels, "logits": logits}
@@ -206,43 +211,48 @@ def write_test(
     return results
 
 
-def calibrate_run(
-    run_dir: Path,
-    class_names: Sequence[str],
-    *,
-    validation: Predictions,
-    test: Predictions,
-    method: Method = "temperature",
-) -> dict[str, Any]:
-    """Fit the calibrator of a run; write ``validation_predictions.npz`` and ``calibration.json``.
+def write_validation(run_dir: Path, validation: Predictions) -> None:
+    """Write ``validation_predictions.npz``.
 
     Args:
         run_dir: The folder of the run.
+        validation: The predictions of its validation images.
+    """
+    arrays = {name: getattr(validation, name) for name in ("ids", "labels", "logits")}
+    write_arrays(run_dir / VALIDATION_FILE, arrays, validation.groups)
+
+
+def write_test_calibration(
+    run_dir: Path, class_names: Sequence[str], calibrator: Calibrator, test: Predictions
+) -> dict[str, Any]:
+    """Write ``calibration.json``: a calibrator and its effect on the test images.
+
+    Args:
+        run_dir: The folder of the run, which has ``validation_predictions.npz``.
         class_names: Names by class id.
-        validation: The images that the calibrator is fitted on.
-        test: The images that it is measured on.
-        method: The method that the commands and the report use.
+        calibrator: Fitted on the validation images.
+        test: The predictions of the test images.
 
     Returns:
-        The contents of ``calibration.json``.
+        The contents of the file.
 
     Raises:
-        UserError: If a logit is NaN or infinite.
+        UserError: If ``validation_predictions.npz`` is missing or broken.
     """
-    _check_finite(validation.logits, "validation")
-    calibrator = fit_calibrator(validation.labels, validation.logits, method)
+    validation = read_validation(run_dir, len(class_names))
+    if validation is None:
+        raise missing(run_dir / VALIDATION_FILE)
     parts = {
         name: (part.labels, part.logits, part.groups)
         for name, part in (("validation", validation), ("test", test))
     }
     calibration = summarize_calibration(calibrator, class_names, **parts)
-    arrays = {name: getattr(validation, name) for name in ("ids", "labels", "logits")}
-    write_arrays(run_dir / VALIDATION_FILE, arrays, validation.groups)
     write_calibration(run_dir, calibration)
     return calibration
 
 
-def _check_finite(logits: Float[np.ndarray, "n classes"], part: str) -> None:
+def check_finite(logits: Float[np.ndarray, "n classes"], part: str) -> None:
+    """Raise UserError if a logit of this part of the data is NaN or infinite."""
     undefined = int((~np.isfinite(logits)).any(axis=-1).sum())
     if undefined:
         raise UserError(

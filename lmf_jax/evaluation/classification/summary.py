@@ -30,7 +30,8 @@ def summarize_test(
     Returns:
         ``accuracy``, ``balanced_accuracy``, ``mcc``, ``macro_precision``, ``macro_recall``,
         ``macro_f1``, ``auroc`` and ``average_precision`` (macro means, one class against the rest),
-        ``ece`` (debiased, see :func:`debiased_calibration_error`);
+        ``ece`` (debiased, see :func:`debiased_calibration_error`, and of the softmax of these
+        logits: that of calibrated probabilities is in ``calibration.json``);
         ``per_class``: for each name ``precision``, ``recall``, ``f1``, ``auroc``,
         ``average_precision`` and ``support``; ``intervals``: ``method``, ``level``, ``resamples``,
         ``seed``, ``drawn`` (``images`` or ``groups``), ``units`` (number of images or groups of

@@ -412,6 +412,44 @@ def test_matplotlib_and_jinja2_load_only_for_a_report():
 
 
 @pytest.mark.usefixtures("without_pictures")
+def test_the_report_shows_calibration_before_and_after(calibrated_dir):
+    text = " ".join(Page(write_report(calibrated_dir).read_text()).text.split())
+    run = read_run(calibrated_dir)
+    before, after = run.calibration["metrics"]["none"], run.calibration["metrics"]["temperature"]
+    for metrics in (before, after):
+        assert f"{metrics['brier']:.3f} {metrics['log_loss']:.3f}" in text
+        assert f"{metrics['ece']:.3f}" in text
+    assert f"temperature scaling, T = {run.calibrator.temperature:.3f} (used)" in text
+    assert "As risks, the probabilities hold for images like these" in text
+    assert "Do not read" not in text and "are not calibrated" not in text
+    assert f"Calibration error {after['ece']:.3f}" in text
+
+
+@pytest.mark.parametrize("method", ["none", "temperature"])
+@pytest.mark.usefixtures("without_pictures")
+def test_the_report_warns_of_a_calibration_error_that_remains(calibrated_dir, method):
+    path = calibrated_dir / "calibration.json"
+    changed = json.loads(path.read_text())
+    changed["method"] = method
+    changed["metrics"]["temperature"].update(ece=0.08, ece_interval=[0.05, 0.11])
+    path.write_text(json.dumps(changed))
+    text = " ".join(Page(write_report(calibrated_dir).read_text()).text.split())
+    expected = {
+        "none": "Do not read the probabilities as risks: they differ",
+        "temperature": "Do not read the probabilities as risks: even after calibration, they "
+        "differ from the accuracy on the test part by 0.080 in the mean (0.050 to 0.110)",
+    }
+    assert expected[method] in text and "As risks, the" not in text
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_the_report_of_a_run_without_calibration_says_so(run_dir):
+    text = " ".join(Page(write_report(run_dir).read_text()).text.split())
+    assert "The probabilities of this run are not calibrated: do not read them as risks" in text
+    assert "Brier score" not in text
+
+
+@pytest.mark.usefixtures("without_pictures")
 def test_a_feature_map_of_one_cell_locates_nothing(run_dir):
     mistakes = read_mistakes(run_dir, 1668)
     one_cell = np.ones((len(mistakes.indices), 1, 1), np.float32)
