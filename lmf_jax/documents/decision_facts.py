@@ -12,13 +12,12 @@ from lmf_jax.documents.result_facts import (
     percent,
     with_interval,
 )
-from lmf_jax.documents.run_files import CALIBRATION, DocumentedRun
+from lmf_jax.documents.run_files import CALIBRATION, PREDICTION_SETS, DocumentedRun
 from lmf_jax.evaluation.formatting import format_count, format_fraction, format_setting
 
 Blocks = tuple[Block, ...]
 
 OPERATING_POINTS = "operating_points.json"
-PREDICTION_SETS = "prediction_sets.json"
 SUBGROUPS = "subgroups.json"
 
 CALIBRATION_METHODS = {
@@ -38,6 +37,7 @@ def calibration(run: DocumentedRun) -> Blocks:
     if file is None:
         return (Missing("calibration", CALIBRATION, "python -m lmf_jax evaluate RUN"),)
     method = file.get("method")
+    unit = ("Voxels" if run.has_volumes else "Pixels") if run.is_segmentation else "Images"
     return (
         *sentence(
             "Calibration, fitted on the validation part: {}.",
@@ -49,7 +49,7 @@ def calibration(run: DocumentedRun) -> Blocks:
             else ()
         ),
         *sentence(
-            "Images of this fit: {}; independent units among them: {}.",
+            f"{unit} of this fit: {{}}; independent units among them: {{}}.",
             file.fact("validation", "images", show=format_count),
             file.fact("validation", "units", show=format_count),
         ),
@@ -72,12 +72,16 @@ def _calibration_cell(file: JsonFile, method: str, name: str) -> Any:
 
 def operating_points(run: DocumentedRun) -> Blocks:
     """State the thresholds and their sensitivity, specificity and predictive values."""
+    if run.is_segmentation:
+        return ()
     command = "python -m lmf_jax operate RUN --class CLASS --sensitivity VALUE"
     return (Missing("operating points", OPERATING_POINTS, command),)
 
 
 def prediction_sets(run: DocumentedRun) -> Blocks:
     """State the level and the coverage of the prediction sets."""
+    if run.is_segmentation:
+        return ()
     file = run.optional.get(PREDICTION_SETS)
     if file is None:
         command = "python -m lmf_jax sets RUN --level VALUE"

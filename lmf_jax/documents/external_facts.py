@@ -18,6 +18,8 @@ from lmf_jax.evaluation.formatting import (
 
 Blocks = tuple[Block, ...]
 
+CHANGE = ("difference", "low", "high")
+
 
 def external(run: DocumentedRun) -> Blocks:
     """State the metrics of tests on other datasets, and why they differ from the run's own."""
@@ -62,20 +64,50 @@ def _leakage(record: JsonFile) -> Blocks:
 
 
 def _change(run: DocumentedRun, record: JsonFile) -> Blocks:
-    """Compare the test with the run's own: accuracy, prevalence, recall and calibration."""
-    accuracy = ("transfer", "accuracy")
+    """Compare the test with the run's own: main metric, frequencies, recall and calibration."""
+    metric, title = ("dsc", "Mean DSC") if run.is_segmentation else ("accuracy", "Accuracy")
+    key = ("transfer", metric)
+    return (
+        *sentence(
+            f"{title}: {{}} on the run's own test and {{}} here, a difference of {{}} (interval "
+            "{} to {}).",
+            record.fact(*key, "own", show=format_fraction),
+            record.fact(*key, "other", show=format_fraction),
+            *(record.fact(*key, end, show=format_difference) for end in CHANGE),
+        ),
+        *sentence(
+            "Part of this difference that is due to other class frequencies: {}.",
+            record.fact("transfer", "by_prevalence", show=format_difference),
+        ),
+        *_class_changes(run, record),
+        *_calibration(record),
+    )
+
+
+def _class_changes(run: DocumentedRun, record: JsonFile) -> Blocks:
+    if record.get("transfer") is None:  # the two tests have no class in common
+        return ()
+    frequency, metric = ("fraction", "dsc") if run.is_segmentation else ("prevalence", "recall")
     rows = []
     for class_id, name in enumerate(run.class_names):
         key = ("transfer", "per_class", name)
         rows.append(
             (
                 class_name(run, class_id),
-                record.fact(*key, "own_prevalence", show=format_fraction),
-                record.fact(*key, "other_prevalence", show=format_fraction),
-                record.fact(*key, "recall", "own", show=format_fraction),
-                record.fact(*key, "recall", "other", show=format_fraction),
+                record.fact(*key, f"own_{frequency}", show=format_fraction),
+                record.fact(*key, f"other_{frequency}", show=format_fraction),
+                record.fact(*key, metric, "own", show=format_fraction),
+                record.fact(*key, metric, "other", show=format_fraction),
             )
         )
+    title = metric.upper() if run.is_segmentation else metric
+    header = (f"own {frequency}", f"{frequency} here", f"own {title}", f"{title} here")
+    return table(("class", *header), rows)
+
+
+def _calibration(record: JsonFile) -> Blocks:
+    if record.get("calibration") is None:
+        return ()
     errors = [
         with_interval(
             record.fact("calibration", test, "ece", show=format_fraction),
@@ -83,25 +115,7 @@ def _change(run: DocumentedRun, record: JsonFile) -> Blocks:
         )
         for test in ("own", "other")
     ]
-    header = ("own prevalence", "prevalence here", "own recall", "recall here")
-    is_explained = record.get("transfer") is not None
-    return (
-        *sentence(
-            "Accuracy: {} on the run's own test and {} here, a difference of {} (interval {} to "
-            "{}); of it, {} is due to other class frequencies.",
-            record.fact(*accuracy, "own", show=format_fraction),
-            record.fact(*accuracy, "other", show=format_fraction),
-            record.fact(*accuracy, "difference", show=format_difference),
-            record.fact(*accuracy, "low", show=format_difference),
-            record.fact(*accuracy, "high", show=format_difference),
-            record.fact("transfer", "by_prevalence", show=format_difference),
-        ),
-        *(table(("class", *header), rows) if is_explained else ()),
-        *table(
-            ("calibration error (ECE) of the run's own test", "here"),
-            [errors],
-        ),
-    )
+    return table(("calibration error (ECE) of the run's own test", "here"), [errors])
 
 
 TOPICS = {"external": external}

@@ -9,15 +9,17 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from lmf_jax.documents.facts import JsonFile
-from lmf_jax.evaluation.classification.external import FOLDER as EXTERNAL_FOLDER
-from lmf_jax.evaluation.classification.external import RECORD_FILE, read_external
+from lmf_jax.evaluation.calibration import read_calibration
+from lmf_jax.evaluation.classification.external import read_external
 from lmf_jax.evaluation.classification.metrics import confusion_matrix, predicted_classes
 from lmf_jax.evaluation.classification.run import FinishedRun
 from lmf_jax.evaluation.classification.run import read_run as read_classification
+from lmf_jax.evaluation.conformal.file import fits_calibrator, read_sets
 from lmf_jax.evaluation.segmentation.run import read_run as read_segmentation
 from lmf_jax.runs.files import CLASSIFICATION, SEGMENTATION, RunFiles, read_record, task_of
 
 CALIBRATION = "calibration.json"
+PREDICTION_SETS = "prediction_sets.json"
 
 _READERS: Mapping[str, Callable[[Path], RunFiles]] = {
     CLASSIFICATION: read_classification,
@@ -103,16 +105,19 @@ def read_documented_run(run_dir: str | Path) -> DocumentedRun:
         arrays=JsonFile("cases.npz" if task == SEGMENTATION else "predictions.npz", {}),
         groups=run.groups,
         confusion=_confusion(run) if isinstance(run, FinishedRun) else None,
-        optional=_read_optional(run),
+        optional=_read_optional(run_dir, run),
         external_tests=_read_external_tests(run_dir, run),
     )
 
 
-def _read_optional(run: RunFiles) -> dict[str, JsonFile]:
+def _read_optional(run_dir: Path, run: RunFiles) -> dict[str, JsonFile]:
     """Return the files that not every run has, by their path in the run folder."""
-    if not isinstance(run, FinishedRun):
-        return {}
-    found = {CALIBRATION: run.calibration}
+    names = run.dataset["class_names"]
+    found = {CALIBRATION: read_calibration(run_dir, len(names))}
+    if isinstance(run, FinishedRun):
+        sets = read_sets(run_dir, names)
+        is_current = sets is not None and fits_calibrator(sets, run.calibrator)
+        found[PREDICTION_SETS] = sets if is_current else None  # else of other probabilities
     return {name: JsonFile(name, value) for name, value in found.items() if value is not None}
 
 
@@ -121,8 +126,8 @@ def _read_external_tests(run_dir: Path, run: RunFiles) -> list[tuple[JsonFile, J
         return []
     found = []
     for external in read_external(run_dir, run.dataset["class_names"]):
-        folder = f"{EXTERNAL_FOLDER}/{external.name}"
-        record = JsonFile(f"{folder}/{RECORD_FILE}", external.record)
+        folder = f"external/{external.name}"
+        record = JsonFile(f"{folder}/external.json", external.record)
         found.append((record, JsonFile(f"{folder}/test.json", external.test)))
     return found
 

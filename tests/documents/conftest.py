@@ -5,6 +5,8 @@ import pytest
 
 from lmf_jax.evaluation.classification.external import write_external
 from lmf_jax.evaluation.classification.run import Predictions, read_run
+from lmf_jax.evaluation.conformal.file import write_sets
+from lmf_jax.evaluation.conformal.summary import Part, summarize_sets
 from tests.helpers.degenerate import ClassifierTest, write_classifier_run
 from tests.helpers.degenerate_segmentation import SegmenterTest, squares, write_segmenter_run
 
@@ -34,6 +36,17 @@ def _test_elsewhere(run_dir) -> None:
     write_external(run_dir / "external" / "other", run, other, described)
 
 
+def _make_sets(run_dir) -> None:
+    """Write prediction sets of a run, whose second class has too few units for a promise."""
+    run = read_run(run_dir)
+    parts = (
+        Part(part.labels, run.calibrator.probabilities(part.logits), part.groups)
+        for part in (run.validation, run)
+    )
+    sets = summarize_sets(*parts, run.dataset["class_names"], level=0.8)
+    write_sets(run_dir, sets, run.calibrator)
+
+
 @pytest.fixture(scope="package")
 def runs(tmp_path_factory):
     """Return the folder of each run by its name."""
@@ -49,4 +62,5 @@ def runs(tmp_path_factory):
     volumes = SegmenterTest(squares(2, volume=True), squares(2, shift=1, volume=True))
     write_segmenter_run(root / "volumes", volumes, loss="lmf")
     _test_elsewhere(root / "lesions")
+    _make_sets(root / "lesions")
     return {folder.name: folder for folder in sorted(root.iterdir())}

@@ -10,6 +10,7 @@ import numpy as np
 from lmf_jax.config import Config
 from lmf_jax.config.task_settings import TASK_SETTINGS
 from lmf_jax.documents.facts import EVERY_LINE, Fact
+from lmf_jax.evaluation.conformal.thresholds import units_needed
 from lmf_jax.models.registry import model_names
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -38,6 +39,8 @@ def change(run_dir: Path, fact: Fact, task: str) -> None:
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     else:
         values = _changed_at(json.loads(path.read_text()), fact.key, task)
+        if path.name == "prediction_sets.json":
+            _agree(values, fact.key)
         path.write_text(json.dumps(values))
 
 
@@ -84,6 +87,21 @@ def _other_number(value: float) -> float:
     if math.fabs(value) <= 1:
         return value + 0.11 if value <= 0.8 else value - 0.11
     return 0.75 * value
+
+
+def _agree(sets: dict[str, Any], changed: Any) -> None:
+    """Make the other values of prediction sets agree with the one that was changed."""
+    if changed == ("units_needed",):
+        sets["level"] = (sets["level"] + 1) / 2
+    if changed[-1] == "promised":
+        row = sets["per_class"][changed[1]]
+        row["units"] = 1000 if row["promised"] else 0
+    sets["units_needed"] = units_needed(sets["level"])
+    for threshold in (sets["pooled"], *sets["per_class"].values()):
+        threshold["promised"] = threshold["units"] >= sets["units_needed"]
+    for test in (sets["test"], *(row["test"] for row in sets["per_class"].values())):
+        low, high = test["interval"]
+        test["interval"] = [min(low, test["coverage"]), max(high, test["coverage"])]
 
 
 def _rename_class(run_dir: Path, class_id: int) -> None:
