@@ -1,6 +1,8 @@
 """The check of promises on halves of the images of a run: ``python -m benchmarks.promises``."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,3 +80,17 @@ def test_runs_without_lesions_are_halved_by_image():
     (halving,) = halve(pooled(with_groups=False), CALIBRATOR, 1)
     assert halving.first.groups is None
     assert abs(len(halving.first.labels) - len(halving.second.labels)) <= 1
+
+
+def test_the_table_of_the_documentation_is_the_recorded_one():
+    root = Path(__file__).parents[2]
+    (path,) = (root / "benchmarks" / "results").glob("promises-*.json")
+    page = (root / "docs" / "prediction_sets.md").read_text()
+    found = [line[2:-2].split(" | ") for line in page.splitlines() if line.startswith("| 0.9")]
+    rows = [row for row in json.loads(path.read_text())["rows"] if row["level"] != "0.8"]
+    assert len(found) == len(rows) == 14
+    for cells, row in zip(found, rows, strict=True):
+        for (name, value), cell in zip([*row.items()][1:], cells, strict=True):
+            decimals = 1 if name == "units" else 3
+            assert cell == (f"{value:.{decimals}f}" if isinstance(value, float) else value)
+    assert {row["kept"] for row in rows} == {"yes"}
