@@ -9,6 +9,7 @@ from lmf_jax.cli.card import Card, run_card
 from lmf_jax.cli.compare import Compare, run_compare
 from lmf_jax.cli.evaluate import Evaluate, run_evaluate
 from lmf_jax.cli.explain import Explain, run_explain
+from lmf_jax.cli.operate import Operate, run_operate
 from lmf_jax.cli.parser import parse_in_one_line, replace_old_flags
 from lmf_jax.cli.predict import Predict, run_predict
 from lmf_jax.cli.sets import Sets, run_sets
@@ -22,6 +23,7 @@ COMMANDS: dict[type, Callable[..., None]] = {
     Compare: run_compare,
     Card: run_card,
     Sets: run_sets,
+    Operate: run_operate,
 }
 
 OLD_FLAGS = {"--split": "--part"}

@@ -37,6 +37,9 @@ class Predict:
     sets: bool = False
     """Classification: add the column set, with the classes that cannot be excluded at the level
     that the command sets was given, joined by |."""
+    operating_point: str | None = None
+    """Classification: add a column with the decision of this operating point, positive or negative;
+    the command operate makes it."""
 
 
 def run_predict(options: Predict) -> None:
@@ -49,4 +52,5 @@ def run_predict(options: Predict) -> None:
         overwrite=options.overwrite,
         sets=options.sets,
         prevalence=options.prevalence,
+        operating_point=options.operating_point,
     )

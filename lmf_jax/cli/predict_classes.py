@@ -2,8 +2,9 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from lmf_jax.evaluation.classification.scores import softmax
 from lmf_jax.evaluation.conformal.file import read_thresholds
 from lmf_jax.evaluation.conformal.set_names import join_names
 from lmf_jax.evaluation.conformal.thresholds import SetThresholds
+from lmf_jax.evaluation.operating.file import read_point
 from lmf_jax.inference.classifier import load_classifier
 from lmf_jax.output_files import check_outputs
 
@@ -28,6 +30,7 @@ def predict_classes(
     overwrite: bool,
     sets: bool = False,
     prevalence: str | None = None,
+    operating_point: str | None = None,
 ) -> None:
     """Write a line of CSV per image: path, predicted class and all calibrated probabilities.
 
@@ -38,6 +41,7 @@ def predict_classes(
         overwrite: Replace an existing file.
         sets: Also write the prediction set of each image.
         prevalence: ``CLASS=0.02,...``, see :func:`lmf_jax.cli.prevalence.ratios_of_run`.
+        operating_point: Name of the operating point to decide with; None for none.
 
     Raises:
         UserError: If a path does not fit, or images cannot be decoded; the others are predicted.
@@ -55,6 +59,9 @@ def predict_classes(
     names = classifier.class_names
     calibrator = classifier.calibrator or Calibrator.identity(len(names))
     thresholds = read_thresholds(run_dir, names, calibrator) if sets else None
+    point = None
+    if operating_point is not None:
+        point = read_point(run_dir, operating_point, names, calibrator)
     ratios = np.ones(len(names))
     if prevalence is not None:
         counts = np.array(classifier.dataset["class_counts"]["validation"])
@@ -63,12 +70,17 @@ def predict_classes(
     logits, indices = classifier.predict(batches)
     paths = [files[index] for index in indices]
     _check_defined(paths, logits)
-    # Sets are promised per class, at every prevalence: their thresholds are those of the run.
-    members = None
+    # Sets and operating points hold per class, at every prevalence: their thresholds are those of
+    # the run.
+    probabilities = calibrator.probabilities(logits)
+    columns: dict[str, list[str]] = {}
+    if operating_point is not None and point is not None:
+        columns[operating_point] = _decide(point, probabilities, names)
     if thresholds is not None:
-        members = thresholds.contains(calibrator.probabilities(logits))
+        contained = thresholds.contains(probabilities)
+        columns["set"] = [_join_members(members, names) for members in contained]
     shifted = shift_priors(calibrator.calibrate(logits), ratios)
-    _write_predictions(table, paths, shifted, names, members)
+    _write_predictions(table, paths, shifted, names, columns)
     print(f"{len(indices):,} of {len(files):,} images predicted: {table}")
     print(f"calibration: {describe_calibrator(calibrator)}")
     if thresholds is not None:
@@ -84,13 +96,22 @@ def _check_defined(files: Sequence[Path], logits: np.ndarray) -> None:
         raise UserError(f"The logits of {files[undefined.argmax()]} are NaN; its run diverged.")
 
 
+def _decide(
+    point: Mapping[str, Any], probabilities: np.ndarray, class_names: Sequence[str]
+) -> list[str]:
+    """Return the decision of an operating point for each image, positive or negative."""
+    own = probabilities[:, list(class_names).index(point["class"])]
+    return np.where(own >= point["threshold"], "positive", "negative").tolist()
+
+
 def _write_predictions(
     output: Path,
     files: Sequence[Path],
     logits: np.ndarray,
     class_names: Sequence[str],
-    sets: np.ndarray | None,
+    columns: Mapping[str, Sequence[str]],
 ) -> None:
+    """Write the CSV file; ``columns`` are more columns by their titles."""
     from data.storage import replacing
 
     probabilities = softmax(logits)
@@ -98,14 +119,14 @@ def _write_predictions(
         # Bytes of a file name that are not UTF-8 are written unchanged.
         file = io.TextIOWrapper(target, "utf-8", "surrogateescape", newline="")
         writer = csv.writer(file)
-        columns = ["path", "prediction", "probability", *(f"p({n})" for n in class_names)]
-        writer.writerow(columns if sets is None else [*columns, "set"])
+        of_classes = [f"p({n})" for n in class_names]
+        writer.writerow(["path", "prediction", "probability", *of_classes, *columns])
         best_classes = predicted_classes(logits).tolist()
         for index, (path, row) in enumerate(zip(files, probabilities, strict=True)):
             best = best_classes[index]
             texts = [f"{value:.6f}" for value in row]
-            members = [] if sets is None else [_join_members(sets[index], class_names)]
-            writer.writerow([path, class_names[best], texts[best], *texts, *members])
+            more = [values[index] for values in columns.values()]
+            writer.writerow([path, class_names[best], texts[best], *texts, *more])
         file.detach()
 
 

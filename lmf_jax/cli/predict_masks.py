@@ -25,6 +25,7 @@ def predict_masks(
     overwrite: bool,
     sets: bool = False,
     prevalence: str | None = None,
+    operating_point: str | None = None,
 ) -> None:
     """Write a mask per image, or a label map per case of a run of volumes.
 
@@ -35,6 +36,7 @@ def predict_masks(
         overwrite: Replace existing files.
         sets: Must be False: masks have no prediction sets.
         prevalence: Of classification only.
+        operating_point: Of classification only.
 
     Raises:
         UserError: If a path does not fit, or images cannot be decoded; the others are predicted.
@@ -46,6 +48,8 @@ def predict_masks(
         )
     if prevalence is not None:
         raise UserError("--prevalence is for classification runs; leave it out.")
+    if operating_point is not None:
+        raise UserError("--operating-point is for classification runs; leave it out.")
     segmenter = load_segmenter(run_dir)
     is_volumes = segmenter.config.data.patch_size is not None
     predict = _predict_volumes if is_volumes else _predict_images

@@ -25,8 +25,9 @@ class Predict(Protocol):
         overwrite: bool,
         sets: bool = False,
         prevalence: str | None = None,
+        operating_point: str | None = None,
     ) -> None:
-        """Predict ``images`` and write to ``output``; sets and prevalence if the task has them."""
+        """Predict ``images`` and write to ``output``; the options are None if not given."""
 
 
 @dataclass(frozen=True)

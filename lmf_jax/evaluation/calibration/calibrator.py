@@ -1,7 +1,7 @@
 """Calibrated probabilities of a classifier from its logits."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -48,6 +48,15 @@ class Calibrator:
         if self.method == "vector":
             return self.weights * exact + self.bias
         return exact
+
+    def used_parameters(self) -> dict[str, Any]:
+        """Return the method and the parameters that it uses, to recognize a changed calibrator."""
+        if self.method == "temperature":
+            return {"method": self.method, "temperature": float(self.temperature)}
+        if self.method == "vector":
+            weights, bias = self.weights.tolist(), self.bias.tolist()
+            return {"method": self.method, "weights": weights, "bias": bias}
+        return {"method": self.method}
 
     def probabilities(
         self, logits: Float[np.ndarray, "n classes"]

@@ -28,6 +28,13 @@ from lmf_jax.evaluation.formatting import (
     format_fraction,
     format_metrics,
 )
+from lmf_jax.evaluation.operating.file import read_points
+from lmf_jax.evaluation.operating.section import (
+    class_curves,
+    current_points,
+    curve_figures,
+    operating_section,
+)
 from lmf_jax.evaluation.page import write_page
 from lmf_jax.losses.class_weights import class_margins
 from lmf_jax.runs.files import best_epoch
@@ -68,11 +75,16 @@ def write_report(run_dir: str | Path) -> Path:
     run_dir = Path(run_dir)
     run = read_run(run_dir)
     confusion = _confusion(run)
+    names = run.dataset["class_names"]
+    points = read_points(run_dir, names)
+    curves = class_curves(run.labels, run.calibrator.probabilities(run.logits), names, run.groups)
+    figures = _draw_figures(run, confusion)
+    figures |= curve_figures(curves, current_points(points, run.calibrator))
     return write_page(
         run_dir,
         run,
         "classification/report.html.j2",
-        _draw_figures(run, confusion),
+        figures,
         classes=_class_rows(run),
         confusions=_largest_confusions(confusion, run.dataset["class_names"]),
         best=best_epoch(run.history),
@@ -80,6 +92,7 @@ def write_report(run_dir: str | Path) -> Path:
         externals=read_external(run_dir, run.dataset["class_names"]),
         sets=_set_section(run_dir, run),
         probability_metrics=_probability_metrics(run),
+        operating=operating_section(points, run.calibrator, curves, len(names)),
     )
 
 
