@@ -57,7 +57,11 @@ def run_operate(options: Operate) -> None:
             f"{', '.join(names)}."
         )
     kind = target.kind.replace("_", "-")
-    name = options.name or f"{options.class_name[:40].strip()}-{kind}-{target.value:g}"
+    name = (
+        options.name
+        if options.name is not None
+        else f"{options.class_name[:40].strip()}-{kind}-{target.value:g}"
+    )
     check_name(name)
     is_new = name not in read_points(options.run, names)
     class_id = names.index(options.class_name)

@@ -66,8 +66,8 @@ def check_name(name: str) -> None:
     """Raise UserError unless a point can have this name."""
     if not _is_name(name):
         raise UserError(
-            f"The name {name!r} is not possible; expected 1 to {MAX_NAME} printable characters that "
-            f"are not {', '.join(_OTHER_COLUMNS)}."
+            f"The name {name!r} is not possible; expected 1 to {MAX_NAME} printable characters, "
+            f"and none of {', '.join(_OTHER_COLUMNS)}."
         )
 
 
