@@ -35,6 +35,8 @@ class Evaluate:
     where: str | None = None
     """Test only images with this metadata: COLUMN=VALUE or COLUMN=VALUE,VALUE, with ; between
     conditions. Without --dataset, prints the table and writes nothing."""
+    subgroups: Annotated[str, tyro.conf.arg(metavar="COLUMN,...")] = ""
+    """Print the subgroups of the test by these columns of the metadata; the report has them all."""
     ensemble: Ensemble = ()
     tta: TtaMode = "none"
     dataset: str | None = None
@@ -48,35 +50,69 @@ def run_evaluate(options: Evaluate) -> None:
     """Evaluate and print the table of the metrics."""
     run_dirs = (options.run, *options.ensemble)
     task = TASKS[common_task(run_dirs)]
-    if options.map and options.dataset is None:
-        raise UserError("--map is for another dataset; give it with --dataset.")
-    is_one_run = len(run_dirs) == 1 and options.tta == "none" and options.dataset is None
-    is_test_of_run = is_one_run and options.part == "test" and options.where is None
-    if options.calibration and not is_test_of_run:
-        raise UserError(
-            "--calibration is chosen with the test part of one run; leave out --part, --where, "
-            "--dataset, --ensemble and --tta."
-        )
+    _check(options)
     if options.dataset is not None:
         _evaluate_elsewhere(task, run_dirs, options)
-    elif is_one_run:
+    elif len(run_dirs) == 1 and options.tta == "none":
         _evaluate_run(task, options)
     else:
         _evaluate_ensemble(task, run_dirs, options)
 
 
+def _check(options: Evaluate) -> None:
+    """Refuse options that have no effect with the others."""
+    if options.map and options.dataset is None:
+        raise UserError("--map is for another dataset; give it with --dataset.")
+    if options.calibration and not _is_plain_test(options):
+        raise UserError(
+            "--calibration is chosen with the test part of one run; leave out --part, --where, "
+            "--dataset, --ensemble and --tta."
+        )
+    if options.subgroups and not _is_plain_test(options):
+        raise UserError(
+            "--subgroups prints those of the whole test part of one run; give no --part, --where, "
+            "--dataset, --ensemble or --tta with it."
+        )
+
+
+def _is_plain_test(options: Evaluate) -> bool:
+    """Return whether a command evaluates all test images of one run, and so writes its files."""
+    given = options.where, options.dataset
+    is_one = not options.ensemble and options.tta == "none"
+    return options.part == "test" and is_one and given == (None, None)
+
+
 def _evaluate_run(task: Task, options: Evaluate) -> None:
     model = task.load_model(options.run)
     inputs = _inputs(task, model, options)
-    if options.part == "test" and options.where is None:
+    columns = _subgroup_columns(task, options.subgroups, inputs)
+    if _is_plain_test(options):
         model = task.calibrate(model, Path(options.run), inputs, options.calibration)
         results = task.test(model, Path(options.run), inputs)
         print(task.format_table(results, inputs, "test"))
         print(f"report: {write_report(options.run)}")
+        if columns and task.format_subgroups is not None:
+            print(f"\n{task.format_subgroups(options.run, columns)}")
     else:
         print(task.format_table(task.summarize(model, inputs, options.part), inputs, options.part))
     if options.part != "test":
         print(NOT_A_TEST.format(part=options.part))
+
+
+def _subgroup_columns(task: Task, text: str, inputs: Any) -> list[str]:
+    """Return the columns of ``--subgroups``, checked before the test, which takes a while."""
+    columns = [column.strip() for column in text.split(",") if column.strip()]
+    if columns and task.format_subgroups is None:
+        raise UserError(f"--subgroups is not for runs of --task {task.name}; leave it out.")
+    metadata = getattr(inputs.dataset, "metadata", {})  # volumes have none
+    for column in columns:
+        if column not in metadata:
+            known = f"expected one or several of {', '.join(metadata)}"
+            raise UserError(
+                f"--subgroups names the column {column!r}; "
+                f"{known if metadata else 'the dataset has no metadata'}."
+            )
+    return columns
 
 
 def _inputs(task: Task, model: Any, options: Evaluate) -> Any:

@@ -25,7 +25,12 @@ from lmf_jax.evaluation.classification.run import (
     write_validation,
 )
 from lmf_jax.evaluation.classification.scores import log_probabilities
+from lmf_jax.evaluation.classification.subgroups import (
+    format_test_subgroups,
+    summarize_test_subgroups,
+)
 from lmf_jax.evaluation.classification.summary import summarize_test
+from lmf_jax.evaluation.subgroup_results import write_subgroups
 from lmf_jax.inference.classifier import TrainedClassifier, explain_mistakes, load_classifier
 from lmf_jax.inference.ensemble import ClassifierEnsemble
 from lmf_jax.training.classification import Classification, make_classification
@@ -84,6 +89,9 @@ def _test(model: TrainedClassifier, run_dir: Path, inputs: Any) -> dict[str, Any
     if model.calibrator is not None:
         calibration = write_test_calibration(run_dir, names, model.calibrator, test)
         results = {**results, "calibration": calibration}
+    metadata = dataset.metadata_of("test")
+    subgroups = summarize_test_subgroups(test.labels, test.logits, metadata, test.groups)
+    write_subgroups(run_dir, subgroups)
     explain_mistakes(run_dir, model, inputs.images, dataset.rows["test"], test.labels, test.logits)
     return results
 
@@ -173,4 +181,5 @@ CLASSIFICATION = Task(
     test_external=_test_external,
     compare=_compare,
     predict=predict_classes,
+    format_subgroups=format_test_subgroups,
 )

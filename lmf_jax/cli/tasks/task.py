@@ -80,6 +80,9 @@ class Task:
     compare: Callable[[Sequence[str]], str]
     """``compare(run_dirs)`` returns the tables of a comparison of runs."""
     predict: Predict
+    format_subgroups: Callable[[str | Path, Sequence[str]], str] | None = None
+    """``format_subgroups(run_dir, columns)`` formats the subgroups of a tested run by columns of
+    the metadata; None if the task has none."""
 
     def inputs_of_run(self, model: Any, data_dir: str | Path | None = None) -> Any:
         """Open the inputs that a run was trained with.

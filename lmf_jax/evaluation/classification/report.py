@@ -19,6 +19,7 @@ from lmf_jax.evaluation.classification.metrics import confusion_matrix, predicte
 from lmf_jax.evaluation.classification.mistakes import Mistakes
 from lmf_jax.evaluation.classification.run import FinishedRun, read_run
 from lmf_jax.evaluation.classification.scores import reliability_bins
+from lmf_jax.evaluation.classification.subgroups import SUBGROUP_TITLES, read_test_subgroups
 from lmf_jax.evaluation.classification.summary import class_notes
 from lmf_jax.evaluation.conformal.file import fits_calibrator, read_sets
 from lmf_jax.evaluation.conformal.summary import report_section
@@ -36,6 +37,7 @@ from lmf_jax.evaluation.operating.section import (
     operating_section,
 )
 from lmf_jax.evaluation.page import write_page
+from lmf_jax.evaluation.subgroup_results import subgroup_tables
 from lmf_jax.losses.class_weights import class_margins
 from lmf_jax.runs.files import best_epoch
 
@@ -80,6 +82,7 @@ def write_report(run_dir: str | Path) -> Path:
     curves = class_curves(run.labels, run.calibrator.probabilities(run.logits), names, run.groups)
     figures = _draw_figures(run, confusion)
     figures |= curve_figures(curves, current_points(points, run.calibrator))
+    subgroups = read_test_subgroups(run_dir, len(run.labels))
     return write_page(
         run_dir,
         run,
@@ -89,6 +92,7 @@ def write_report(run_dir: str | Path) -> Path:
         confusions=_largest_confusions(confusion, run.dataset["class_names"]),
         best=best_epoch(run.history),
         class_notes=class_notes(run.test),
+        subgroups=None if subgroups is None else subgroup_tables(subgroups, SUBGROUP_TITLES),
         externals=read_external(run_dir, run.dataset["class_names"]),
         sets=_set_section(run_dir, run),
         probability_metrics=_probability_metrics(run),

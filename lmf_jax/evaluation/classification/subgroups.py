@@ -1,0 +1,109 @@
+"""Subgroups of a classification test."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, Integer, Shaped
+
+from lmf_jax.errors import UserError
+from lmf_jax.evaluation.classification.metrics import (
+    classification_metrics,
+    confusion_matrix,
+    predicted_classes,
+)
+from lmf_jax.evaluation.classification.run import read_run
+from lmf_jax.evaluation.posterior import metric_intervals
+from lmf_jax.evaluation.resampling import Groups
+from lmf_jax.evaluation.subgroup_results import format_subgroups, read_subgroups
+from lmf_jax.evaluation.subgroups import Measures, summarize_subgroups
+from lmf_jax.evaluation.summary import SEED
+
+SUBGROUP_TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+}
+"""Metrics of a subgroup and their titles; the means are over the classes that it has."""
+
+
+def summarize_test_subgroups(
+    labels: Integer[np.ndarray, " n"],
+    logits: Float[np.ndarray, "n classes"],
+    metadata: Mapping[str, Shaped[np.ndarray, " n"]],
+    groups: Groups | None = None,
+) -> dict[str, Any] | None:
+    """Return the contents of ``subgroups.json``; None if there is no metadata.
+
+    Balanced accuracy and macro F1 are means over the classes with an image in the subgroup. The
+    difference from the rest is in macro recall over the classes of both.
+
+    Args:
+        labels: Class ids ``[n]``.
+        logits: Scores ``[n, C]``.
+        metadata: Value of each image by column, unicode; "" is unknown.
+        groups: Lesion or patient of each image.
+
+    Raises:
+        ValueError: If a logit is NaN.
+    """
+    if not metadata:
+        return None
+    num_classes, predictions = logits.shape[-1], predicted_classes(logits)
+
+    def measure(rows: Int[np.ndarray, " m"]) -> Measures:
+        of_subgroup = labels[rows], predictions[rows]
+        units = None if groups is None else groups[rows]
+        confusion = np.asarray(confusion_matrix(*of_subgroup, num_classes=num_classes))
+        value = classification_metrics(confusion)
+        ends = metric_intervals(*of_subgroup, num_classes=num_classes, groups=units, seed=SEED)
+        # An absent class has F1 0 in the value and in every draw of the interval.
+        scale = num_classes / len(np.unique(labels[rows]))
+        factors = {"accuracy": 1.0, "balanced_accuracy": 1.0, "macro_f1": scale}
+        metrics = {name: factor * float(getattr(value, name)) for name, factor in factors.items()}
+        intervals = {
+            name: (factor * np.asarray(getattr(ends, name), float)).tolist()
+            for name, factor in factors.items()
+        }
+        return metrics, intervals
+
+    return summarize_subgroups(
+        metadata,
+        predictions == labels,
+        labels,
+        measure,
+        examples="images",
+        compared="macro recall",
+        groups=groups,
+    )
+
+
+def read_test_subgroups(run_dir: Path, num_images: int) -> dict[str, Any] | None:
+    """Read ``subgroups.json`` of a classification run; None if it has none.
+
+    Args:
+        run_dir: The folder of the run.
+        num_images: Number of its test images.
+
+    Raises:
+        UserError: If the file is broken, or is of another test.
+    """
+    return read_subgroups(run_dir, tuple(SUBGROUP_TITLES), num_images)
+
+
+def format_test_subgroups(run_dir: str | Path, columns: Sequence[str]) -> str:
+    """Format the subgroups of a run for the terminal, see :func:`format_subgroups`.
+
+    Args:
+        run_dir: The folder of the run.
+        columns: Names of the columns of metadata.
+
+    Raises:
+        UserError: If the run has no subgroups or not these, or a file is broken.
+    """
+    run_dir = Path(run_dir)
+    content = read_test_subgroups(run_dir, len(read_run(run_dir).labels))
+    if content is None:
+        raise UserError(f"{run_dir} has no subgroups: the test images have no metadata.")
+    return format_subgroups(content, columns, SUBGROUP_TITLES, "balanced_accuracy")
