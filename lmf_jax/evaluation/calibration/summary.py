@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, Shaped
 
 from lmf_jax.evaluation.calibration.calibrator import METHODS, Calibrator, Method
 from lmf_jax.evaluation.calibration.scaling import fit_temperature, fit_vector, log_loss
@@ -17,6 +17,10 @@ from lmf_jax.evaluation.summary import SEED
 
 Labels = Integer[np.ndarray, " n"]
 Logits = Float[np.ndarray, "n classes"]
+Part = tuple[
+    Integer[np.ndarray, " _"], Float[np.ndarray, "_ classes"], Shaped[np.ndarray, " _"] | None
+]
+"""Labels, logits and groups of one of several parts, each of another size."""
 
 
 def fit_calibrator(labels: Labels, logits: Logits, method: Method = "temperature") -> Calibrator:
@@ -38,8 +42,8 @@ def summarize_calibration(
     calibrator: Calibrator,
     class_names: Sequence[str],
     *,
-    validation: tuple[Labels, Logits, Groups | None],
-    test: tuple[Labels, Logits, Groups | None],
+    validation: Part,
+    test: Part,
 ) -> dict[str, Any]:
     """Compute the contents of ``calibration.json``.
 
