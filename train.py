@@ -14,12 +14,13 @@ try:
     with extra_packages("train", needed_by="Training"):
         from data.shard import Shard
         from lmf_jax.cli.command_line import parse_config
+        from lmf_jax.cli.cross_validation import cross_validate
         from lmf_jax.cli.tasks import TASKS
         from lmf_jax.cli.trained_run import Run
         from lmf_jax.config import Config
         from lmf_jax.distributed.initialize import initialize
         from lmf_jax.evaluation import write_report
-        from lmf_jax.runs.folder import open_run, read_config, read_fingerprint
+        from lmf_jax.runs.folder import has_record, open_run, read_config, read_fingerprint
         from lmf_jax.training.loop import fit
 except MissingPackageError as error:
     if __name__ != "__main__":
@@ -29,19 +30,25 @@ except MissingPackageError as error:
 
 
 def train(config: Config) -> Run:
-    """Train and test a model, and write the run folder and its report.
+    """Train and test a model, and write the run folder and its report; with folds, one of each.
 
     Args:
         config: The settings; None takes the default of the task, dataset or model.
 
     Returns:
-        The trained run.
+        The trained run. With ``folds``, the whole, whose results are those over all folds; with
+        ``fold`` too, that fold.
 
     Raises:
         UserError: If a setting does not fit, or the data or the run folder cannot be used.
         TrainingStopped: If a loss or gradient is not finite, or a checkpoint cannot be written.
     """
     initialize(config.run, deterministic=config.training.deterministic)
+    return _train_run(config) if config.data.folds is None else cross_validate(config, _train_run)
+
+
+def _train_run(config: Config) -> Run:
+    """Train and test one run."""
     task = TASKS[config.data.task]
     fingerprint = read_fingerprint(config.run.run_dir) if config.run.resume else None
     dataset = task.load_dataset(config, fingerprint)
@@ -68,7 +75,8 @@ def main() -> None:
 
 def _train_as_asked() -> None:
     config = parse_config()
-    if config.run.resume:  # the given flags override the settings of the run
+    is_started = config.data.folds is None or has_record(config.run.run_dir)
+    if config.run.resume and is_started:  # the given flags override the settings of the run
         config = parse_config(defaults=read_config(config.run.run_dir))
     train(config)
 

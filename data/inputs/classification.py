@@ -8,6 +8,7 @@ from data.batches.pipeline import EvaluationBatches, evaluation_batches, train_b
 from data.batches.stream import Stream
 from data.shard import Shard
 from data.splits.dataset import Dataset, load_dataset
+from data.splits.folds import selected_fold
 from lmf_jax.config import Config, ResolvedConfig
 
 
@@ -30,6 +31,7 @@ def load_for_classification(config: Config, fingerprint: str | None = None) -> D
         imbalance_ratio=data.imbalance_ratio,
         fingerprint=fingerprint,
         where=data.where,
+        fold=selected_fold(data.folds, data.fold),
     )
 
 

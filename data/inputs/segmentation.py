@@ -15,6 +15,7 @@ from data.batches.stream import Stream
 from data.batches.tiles import TileBatches, num_tiles, tile_batches
 from data.registry import datasets_of_kind
 from data.shard import Shard
+from data.splits.folds import selected_fold
 from data.splits.segmentation import SegmentationDataset, load_segmentation_dataset
 from data.splits.volumes import VolumeDataset, load_volumes
 from lmf_jax.config import Config, ResolvedConfig
@@ -58,9 +59,14 @@ def load_for_segmentation(
         UserError: If there is no such dataset or split, or a setting does not fit the dataset.
     """
     data, name = config.data, config.dataset_name
+    fold = selected_fold(data.folds, data.fold)
     if name in datasets_of_kind("volumes"):
         volumes = load_volumes(
-            name, data_dir=data.data_dir, split=data.split, split_seed=data.split_seed
+            name,
+            data_dir=data.data_dir,
+            split=data.split,
+            split_seed=data.split_seed,
+            fold=fold,
         )
         return volumes if data.where is None else volumes.select("train", data.where)
     if data.patch_size is not None:
@@ -72,6 +78,7 @@ def load_for_segmentation(
         split_seed=data.split_seed,
         fingerprint=fingerprint,
         where=data.where,
+        fold=fold,
     )
 
 

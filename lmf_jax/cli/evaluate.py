@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from lmf_jax.cli.arguments import RunDir
+from lmf_jax.cli.cross_validation import evaluate_folds
 from lmf_jax.cli.external import run_external_test
 from lmf_jax.cli.members import Ensemble, TtaMode, cost_line, load_ensemble
 from lmf_jax.cli.tasks import TASKS
 from lmf_jax.cli.tasks.task import Task
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation import write_report
-from lmf_jax.runs.files import common_task
+from lmf_jax.runs.files import common_task, fold_dir, num_folds, read_record
 
 NOT_A_TEST = "The best epoch was chosen on the validation images; {part} is no test."
 
@@ -54,7 +55,8 @@ def run_evaluate(options: Evaluate) -> None:
     if options.dataset is not None:
         _evaluate_elsewhere(task, run_dirs, options)
     elif len(run_dirs) == 1 and options.tta == "none":
-        _evaluate_run(task, options)
+        is_whole = num_folds(read_record(options.run)) is not None
+        (_evaluate_folds if is_whole else _evaluate_run)(task, options)
     else:
         _evaluate_ensemble(task, run_dirs, options)
 
@@ -163,3 +165,27 @@ def _evaluate_elsewhere(task: Task, run_dirs: tuple[str, ...], options: Evaluate
         data_dir=options.data_dir,
         facts={"tta": options.tta},
     )
+
+
+def _evaluate_folds(task: Task, options: Evaluate) -> None:
+    """Test every fold of a cross-validation again, and write the joint results."""
+    if options.part != "test" or options.where is not None:
+        flag = f"--part {options.part}" if options.part != "test" else f"--where {options.where}"
+        raise UserError(
+            f"{flag} selects other images in each fold of {options.run}; give one of them, such "
+            f"as {fold_dir(options.run, 1)}."
+        )
+    if options.subgroups:
+        raise UserError(
+            f"--subgroups is for a single run; give a fold of {options.run}, such as "
+            f"{fold_dir(options.run, 1)}."
+        )
+
+    def test_run(folder: Path) -> None:
+        model = task.load_model(folder)
+        inputs = _inputs(task, model, options)
+        model = task.calibrate(model, folder, inputs, options.calibration)
+        task.test(model, folder, inputs)
+        write_report(folder)
+
+    evaluate_folds(Path(options.run), task, test_run)

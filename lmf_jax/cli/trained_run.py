@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lmf_jax.cli.tasks import TASKS
+from lmf_jax.runs.files import common_task
 
 
 @dataclass(frozen=True)
@@ -15,13 +16,14 @@ class Run:
     Attributes:
         folder: The run folder.
         model: The model with the variables of the best epoch, a ``TrainedClassifier`` (see its
-            ``probabilities``) or a ``TrainedSegmenter`` (``segment``).
+            ``probabilities``) or a ``TrainedSegmenter`` (``segment``); None for a
+            cross-validation, whose folds each have one, and for a fold that was finished before.
     """
 
     folder: Path
-    model: Any = field(repr=False)
+    model: Any = field(default=None, repr=False)
 
     @cached_property
     def results(self) -> Any:
         """The files of the run folder, a ``FinishedRun`` or ``FinishedSegmentation``."""
-        return TASKS[self.model.config.data.task].read_run(self.folder)
+        return TASKS[common_task([self.folder])].read_run(self.folder)

@@ -13,6 +13,8 @@ from lmf_jax.errors import UserError
 from lmf_jax.losses.loss_config import LossConfig
 from lmf_jax.losses.registry import cosine_losses
 
+MAX_FOLDS = 1000
+
 
 def _at_least(low: int) -> Callable[[Any], bool]:
     return lambda value: low <= value < math.inf
@@ -31,9 +33,10 @@ RANGES: dict[str, tuple[tuple[str, ...], Callable[[Any], bool]]] = {
         lambda value: 0 < value < math.inf,
     ),
     "a whole number of at least 1": (
-        ("epochs", "batch_size", "accumulate", "decay_epochs", "num_processes"),
+        ("epochs", "batch_size", "accumulate", "decay_epochs", "num_processes", "fold"),
         _at_least(1),
     ),
+    f"a whole number from 2 to {MAX_FOLDS:,}": (("folds",), lambda value: 2 <= value <= MAX_FOLDS),
     "a whole number of at least 0": (
         ("early_stopping", "checkpoint_steps", "process_id"),
         _at_least(0),
@@ -121,6 +124,7 @@ def check_combinations(
     _check_batch(training, spec.has_batch_norm)
     if run.resume and not run.run_dir:
         raise UserError("--resume needs --run-dir, the folder of the run to continue.")
+    _check_folds(data, run)
     _check_processes(run)
 
 
@@ -135,6 +139,30 @@ def _check_batch(training: TrainingConfig, has_batch_norm: bool) -> None:
         raise UserError(
             f"--batch-size {batch_size} in {accumulate} micro-batches leaves one image, and batch "
             "norm needs two; choose a larger batch or fewer micro-batches."
+        )
+
+
+def _check_folds(data: DataConfig, run: RunConfig) -> None:
+    folds, fold = data.folds, data.fold
+    if fold is not None and folds is None:
+        raise UserError(f"--fold {fold} is one of several folds; give their number with --folds.")
+    if folds is not None and fold is not None and fold > folds:
+        raise UserError(
+            f"--fold is {fold} of --folds {folds}; expected a number from 1 to {folds}."
+        )
+    if fold is not None and not run.run_dir:
+        raise UserError(
+            f"--fold {fold} needs --run-dir, the folder in which all folds come together."
+        )
+    if folds is not None and data.split == "official":
+        raise UserError(
+            f"--folds {folds} makes its own test parts, and --split official is that of the "
+            "dataset; choose grouped or paper."
+        )
+    if folds is not None and run.distributed == "auto":
+        raise UserError(
+            f"--folds {folds} does not go with --distributed auto: start independent processes "
+            "with the same --run-dir and --resume; they share the folds."
         )
 
 

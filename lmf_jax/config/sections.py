@@ -53,6 +53,12 @@ class DataConfig:
     where: str | None = setting(None)
     """Split and use only images with this metadata: COLUMN=VALUE or COLUMN=VALUE,VALUE, with ;
     between conditions (default: all images)."""
+    folds: int | None = setting(None, common=True)
+    """Cross-validation: train this many runs, of which each tests another part of the images. Of
+    --split it takes grouped (the default where lesions or patients are known) or paper (default: a
+    single run)."""
+    fold: int | None = setting(None)
+    """Train this fold only, from 1, in --run-dir with the others (default: every fold)."""
     imbalance_ratio: float | None = setting(None, task="classification")
     """Balanced datasets: size of the largest training class over that of the smallest."""
     image_size: int | None = setting(None, common=True)

@@ -19,6 +19,11 @@ from jax.experimental import multihost_utils
 from lmf_jax.errors import Interrupted, Preempted
 
 
+def resume_command(run_dir: Path) -> str:
+    """Return the command that continues the run in a folder."""
+    return f"python train.py --resume --run-dir {shlex.quote(str(run_dir))}"
+
+
 class StopRequest:
     """The request to stop this run, if there is one."""
 
@@ -49,7 +54,7 @@ class StopRequest:
         epoch = max(step - 1, 0) // steps_per_epoch + 1
         return kind(
             f"Stopped and saved after step {step} (epoch {epoch}); continue with: "
-            f"python train.py --resume --run-dir {shlex.quote(str(run_dir))}"
+            f"{resume_command(run_dir)}"
         )
 
 

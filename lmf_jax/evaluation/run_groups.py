@@ -15,7 +15,7 @@ from lmf_jax.errors import UserError
 from lmf_jax.evaluation.formatting import format_setting
 from lmf_jax.evaluation.resampling import Groups
 from lmf_jax.evaluation.statistics import SeedMean, mean_difference_over_seeds, mean_over_seeds
-from lmf_jax.runs.files import RunFiles
+from lmf_jax.runs.files import RunFiles, num_folds
 
 MAX_FULLY_PAIRED = 4
 """Maximum number of groups of which all pairs are compared."""
@@ -108,7 +108,12 @@ def read_runs(
     runs = [read_run(folder) for folder in folders]
     orders = [np.argsort(run.ids, kind="stable") for run in runs]
     for folder, run, order in zip(folders[1:], runs[1:], orders[1:], strict=True):
-        if run.dataset["fingerprint"] != runs[0].dataset["fingerprint"]:
+        if _is_cross_validation(run) != _is_cross_validation(runs[0]):
+            raise UserError(
+                f"Of {folders[0]} and {folder}, one is a cross-validation, which tested every "
+                f"{examples[:-1]}, and the other a single run; compare two of a kind."
+            )
+        if not _have_same_data(runs[0], run):
             raise UserError(
                 f"The runs in {folders[0]} and {folder} used different images, labels or splits; "
                 "compare runs of one dataset and one split."
@@ -150,6 +155,29 @@ def group_runs(
         for name, indices in zip(_names(comparable, members), members, strict=True)
     )
     return members, tuple(run_groups)
+
+
+def _is_cross_validation(run: RunFiles) -> bool:
+    return num_folds({"config": run.config}) is not None
+
+
+def _have_same_data(first: RunFiles, second: RunFiles) -> bool:
+    """Return whether two runs used the same data and split.
+
+    Two cross-validations with other folds may be compared: both tested every image. Their
+    fingerprints cover the folds, so the names and the counts of the images have to do.
+    """
+    if first.dataset["fingerprint"] == second.dataset["fingerprint"]:
+        return True
+    runs = (first, second)
+    folds = [[run.config.get(name) for name in ("folds", "split", "split_seed")] for run in runs]
+    if not _is_cross_validation(first) or folds[0] == folds[1]:
+        return False
+    known = [
+        (run.dataset["name"], run.dataset["class_names"], run.dataset["class_counts"]["test"])
+        for run in runs
+    ]
+    return bool(known[0] == known[1])
 
 
 def pair_groups(
@@ -203,7 +231,12 @@ def _members(runs: Sequence[RunFiles]) -> list[list[int]]:
 def _settings(run: RunFiles) -> dict[str, Any]:
     """Return the settings that a result depends on, without the seed."""
     ignored = {"seed"} | run_only_keys()
-    return {name: value for name, value in run.config.items() if name not in ignored}
+    # Runs of earlier versions lack settings that are None without effect.
+    return {
+        name: value
+        for name, value in run.config.items()
+        if name not in ignored and value is not None
+    }
 
 
 def _seed(run: RunFiles) -> int:

@@ -31,6 +31,7 @@ from lmf_jax.models.normalization import Normalization, normalize_images
 from lmf_jax.runs.best_checkpoint import read_best
 from lmf_jax.runs.files import CLASSIFICATION, read_record_of
 from lmf_jax.runs.folder import read_config
+from lmf_jax.runs.folds import require_single_run
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ def load_classifier(run_dir: str | Path) -> TrainedClassifier:
         UserError: If there is no such run, or it has not finished an epoch.
     """
     record = read_record_of(run_dir, CLASSIFICATION)
+    require_single_run(run_dir)
     config = read_config(run_dir)
     variables, normalization = read_best(Path(run_dir) / "checkpoints")
     assert normalization is not None  # a classifier's images come as uint8

@@ -28,6 +28,7 @@ from lmf_jax.models.normalization import Normalization
 from lmf_jax.runs.best_checkpoint import read_best
 from lmf_jax.runs.files import SEGMENTATION, read_record_of
 from lmf_jax.runs.folder import read_config
+from lmf_jax.runs.folds import require_single_run
 
 Images = Shaped[np.ndarray, "batch *space channels"]
 LabelMaps = Integer[np.ndarray, "batch *space"]
@@ -196,6 +197,7 @@ def load_segmenter(run_dir: str | Path) -> TrainedSegmenter:
         UserError: If there is no such run, or it has not finished an epoch.
     """
     record = read_record_of(run_dir, SEGMENTATION)
+    require_single_run(run_dir)
     config = read_config(run_dir)
     variables, normalization = read_best(Path(run_dir) / "checkpoints")
     return TrainedSegmenter(

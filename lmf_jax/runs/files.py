@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from lmf_jax.config.checks import MAX_FOLDS
 from lmf_jax.errors import UserError
 from lmf_jax.json_text import parse_json
 
@@ -22,14 +23,16 @@ class RunFiles:
     Attributes:
         config: The resolved settings, flat.
         dataset: ``name``, ``fingerprint``, ``class_names`` and ``class_counts`` of the parts
-            "train", "validation" and "test", by class id. For segmentation, the counts are pixels
+            "train", "validation" and "test", by class id; of a cross-validation, "test" counts all
+            images and the others are means over the folds. For segmentation, the counts are pixels
             or voxels, and ``num_cases`` gives the number of cases of each part.
         versions: Versions of Python and of the packages used.
         git_commit: Commit of the checkout, None outside of one.
         device: ``platform``, ``kind``, ``count`` and ``process_count``.
         weights: Name of the ``file`` of pretrained weights and its ``sha256``; None if training
             started from random weights or the run predates this record.
-        history: Lines of ``metrics.jsonl``, one per epoch.
+        history: Lines of ``metrics.jsonl``, one per epoch; empty for a cross-validation, whose
+            folds have them.
         timing: Lines of ``timing.jsonl``: ``epoch``, ``seconds``, ``images_per_second`` (None if
             the epoch had no step besides the compiling one); empty if the file is missing.
         ids: Names of the test images or cases ``[n]``.
@@ -64,6 +67,26 @@ def task_of(record: Mapping[str, Any]) -> str:
     return record["config"].get("task", CLASSIFICATION)
 
 
+def num_folds(record: Mapping[str, Any]) -> int | None:
+    """Return the number of folds of a cross-validation; None for a run, such as one fold.
+
+    Args:
+        record: The contents of ``config.json``.
+    """
+    config = record["config"]
+    return None if config.get("fold") is not None else config.get("folds")
+
+
+def fold_dir(run_dir: str | Path, number: int) -> Path:
+    """Return the folder of a fold.
+
+    Args:
+        run_dir: The folder of the cross-validation.
+        number: The fold, from 1.
+    """
+    return Path(run_dir) / f"fold-{number}"
+
+
 def common_task(run_dirs: Sequence[str | Path]) -> str:
     """Return the task of several runs.
 
@@ -95,8 +118,14 @@ def read_training_files(run_dir: Path, task: str, history_keys: Sequence[str]) -
     Raises:
         UserError: If a file is missing or broken, or the run has another task.
     """
+    record = read_record_of(run_dir, task)
+    total = num_folds(record)
+    if total is not None:
+        folders = [fold_dir(run_dir, number) for number in range(1, total + 1)]
+        timing = [line for folder in folders for line in read_timing(folder / "timing.jsonl")]
+        return {**record, "history": [], "timing": timing}
     return {
-        **read_record_of(run_dir, task),
+        **record,
         "history": read_history(run_dir / "metrics.jsonl", history_keys),
         "timing": read_timing(run_dir / "timing.jsonl"),
     }
@@ -147,6 +176,11 @@ def _check_settings(path: Path, config: Mapping[str, Any]) -> None:
             is_setting = item is None or isinstance(item, (bool, str)) or is_number(item)
             check(path, is_setting, f"its {name} is neither a number nor a string")
         check(path, name.isprintable(), f"its setting {name} is not printable")
+    folds, fold = config.get("folds"), config.get("fold")
+    are_folds = folds is None or (is_whole(folds, 2) and folds <= MAX_FOLDS)
+    check(path, are_folds, f"its folds are not a whole number from 2 to {MAX_FOLDS:,}")
+    is_fold = fold is None or (folds is not None and is_whole(fold, 1) and fold <= folds)
+    check(path, is_fold, "its fold is not one of its folds")
     check(path, is_number(config["max_margin"], 1e-30), "its max_margin is not a positive number")
     check(path, is_whole(config["seed"]), "its seed is not a whole number")
 

@@ -89,6 +89,11 @@ def _resumed_folder(config: ResolvedConfig, dataset: Mapping[str, Any]) -> Path:
     return folder
 
 
+def has_record(run_dir: str | Path) -> bool:
+    """Return whether a folder has the settings of a run."""
+    return (Path(run_dir) / "config.json").exists()
+
+
 def read_config(run_dir: str | Path) -> ResolvedConfig:
     """Return the settings that a run was started with.
 

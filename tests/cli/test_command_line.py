@@ -111,6 +111,11 @@ WRONG = {
     "micro-batches of one": ("--accumulate 32", "batch norm needs two"),
     "a run in a bucket": ("--run-dir gs://bucket/run", "--run-dir is gs://bucket/run; expected a"),
     "data in a bucket": ("--data-dir gs://bucket", "--data-dir is gs://bucket; expected a folder"),
+    "one fold of none": ("--fold 2", "give their number with --folds"),
+    "a fold on its own": ("--folds 3 --fold 2", "--fold 2 needs --run-dir"),
+    "a fold too many": ("--folds 3 --fold 4 --run-dir x", "expected a number from 1 to 3"),
+    "folds of an official split": ("--folds 3 --split official", "choose grouped or paper"),
+    "folds of several processes": ("--folds 3 --distributed auto", "they share the folds"),
     "a process on its own": ("--num-processes 2", "give --distributed auto"),
     "a process too many": (
         "--distributed auto --num-processes 2 --process-id 2",

@@ -14,6 +14,7 @@ from lmf_jax.distributed.devices import Variables
 from lmf_jax.evaluation.calibration import Method, fit_calibrator, read_calibration
 from lmf_jax.evaluation.classification.comparison import compare_runs, format_comparison
 from lmf_jax.evaluation.classification.external import format_external, write_external
+from lmf_jax.evaluation.classification.folds import format_folds, join_folds
 from lmf_jax.evaluation.classification.members import compare_members, format_members
 from lmf_jax.evaluation.classification.report import format_test_table
 from lmf_jax.evaluation.classification.run import (
@@ -180,6 +181,8 @@ CLASSIFICATION = Task(
     open_external=_open_external,
     test_external=_test_external,
     compare=_compare,
+    join_folds=join_folds,
+    format_folds=format_folds,
     predict=predict_classes,
     format_subgroups=format_test_subgroups,
 )

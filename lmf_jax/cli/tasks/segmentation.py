@@ -11,6 +11,7 @@ from lmf_jax.distributed.devices import Variables
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.calibration import Method
 from lmf_jax.evaluation.segmentation.comparison import compare_runs, format_comparison
+from lmf_jax.evaluation.segmentation.folds import format_folds, join_folds
 from lmf_jax.evaluation.segmentation.report import format_test_table
 from lmf_jax.evaluation.segmentation.run import read_run
 from lmf_jax.inference.segmenter import (
@@ -105,5 +106,7 @@ SEGMENTATION = Task(
     summarize=_summarize,
     format_table=_format_table,
     compare=_compare,
+    join_folds=join_folds,
+    format_folds=format_folds,
     predict=predict_masks,
 )

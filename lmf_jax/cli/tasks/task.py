@@ -79,6 +79,10 @@ class Task:
     results into the folder ``external/<name>`` of the run, and returns a text for the terminal."""
     compare: Callable[[Sequence[str]], str]
     """``compare(run_dirs)`` returns the tables of a comparison of runs."""
+    join_folds: Callable[[Path], Any]
+    """``join_folds(run_dir)`` writes the joint results of a cross-validation into its folder."""
+    format_folds: Callable[[Path], str]
+    """``format_folds(run_dir)`` formats the joint results for the terminal."""
     predict: Predict
     format_subgroups: Callable[[str | Path, Sequence[str]], str] | None = None
     """``format_subgroups(run_dir, columns)`` formats the subgroups of a tested run by columns of

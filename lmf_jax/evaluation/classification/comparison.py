@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lmf_jax.errors import UserError
 from lmf_jax.evaluation.classification.metrics import macro_f1, predicted_classes
 from lmf_jax.evaluation.classification.run import FinishedRun, read_run
 from lmf_jax.evaluation.classification.summary import class_notes
@@ -107,6 +108,12 @@ def _compare_groups(
 ) -> tuple[ClassificationPair, ...]:
     runs, orders, groups = comparable.runs, comparable.orders, comparable.groups
     labels = runs[0].labels[orders[0]].astype(int)
+    for folder, run, order in zip(comparable.run_dirs, runs, orders, strict=True):
+        if not np.array_equal(run.labels[order], labels):
+            raise UserError(
+                f"The runs in {comparable.run_dirs[0]} and {folder} used other labels of the same "
+                "images; compare runs of one dataset."
+            )
     predictions = np.stack(
         [predicted_classes(run.logits)[order] for run, order in zip(runs, orders, strict=True)]
     )

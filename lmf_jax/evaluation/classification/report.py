@@ -17,12 +17,13 @@ from lmf_jax.evaluation.calibration import (
 from lmf_jax.evaluation.classification.external import read_external
 from lmf_jax.evaluation.classification.metrics import confusion_matrix, predicted_classes
 from lmf_jax.evaluation.classification.mistakes import Mistakes
-from lmf_jax.evaluation.classification.run import FinishedRun, read_run
+from lmf_jax.evaluation.classification.run import FOLD_METRICS, FinishedRun, read_run
 from lmf_jax.evaluation.classification.scores import reliability_bins
 from lmf_jax.evaluation.classification.subgroups import SUBGROUP_TITLES, read_test_subgroups
 from lmf_jax.evaluation.classification.summary import class_notes
 from lmf_jax.evaluation.conformal.file import fits_calibrator, read_sets
 from lmf_jax.evaluation.conformal.summary import report_section
+from lmf_jax.evaluation.folds import fold_rows
 from lmf_jax.evaluation.formatting import (
     align_table,
     format_count,
@@ -90,7 +91,8 @@ def write_report(run_dir: str | Path) -> Path:
         figures,
         classes=_class_rows(run),
         confusions=_largest_confusions(confusion, run.dataset["class_names"]),
-        best=best_epoch(run.history),
+        best=best_epoch(run.history) if run.history else None,
+        folds=fold_rows(run.test, FOLD_METRICS),
         class_notes=class_notes(run.test),
         subgroups=None if subgroups is None else subgroup_tables(subgroups, SUBGROUP_TITLES),
         externals=read_external(run_dir, run.dataset["class_names"]),
@@ -180,12 +182,13 @@ def _draw_figures(
     drawn = {
         "per_class_f1": figures.draw_per_class_f1(run.test["per_class"], class_counts["train"]),
         "confusion_matrix": figures.draw_confusion_matrix(confusion, class_names),
-        "training_curves": draw_training_curves(run.history, HISTORY_TITLES),
         "class_distribution": figures.draw_class_distribution(
             class_counts, class_names, _margins(run)
         ),
         "reliability": figures.draw_reliability(_reliability_curves(run)),
     }
+    if run.history:
+        drawn["training_curves"] = draw_training_curves(run.history, HISTORY_TITLES)
     if run.mistakes is not None and len(run.mistakes.indices):
         drawn["mistakes"] = draw_explanations(_explained_mistakes(run, run.mistakes))
     return drawn
@@ -196,7 +199,8 @@ def _reliability_curves(run: FinishedRun) -> list["ReliabilityCurve"]:
     from lmf_jax.evaluation.classification.figures import ReliabilityCurve
 
     identity = Calibrator.identity(run.logits.shape[-1])
-    calibrators = {"not calibrated": identity}
+    # Those of a cross-validation are calibrated, each by its fold.
+    calibrators = {"not calibrated" if run.history else "calibrated in each fold": identity}
     if run.calibrator.method != "none":
         title = f"calibrated ({describe_calibrator(run.calibrator)})"
         calibrators = {"before calibration": identity, title: run.calibrator}

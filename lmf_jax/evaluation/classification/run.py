@@ -18,6 +18,7 @@ from lmf_jax.evaluation.calibration import (
 )
 from lmf_jax.evaluation.classification.mistakes import Mistakes, read_mistakes
 from lmf_jax.evaluation.classification.summary import summarize_test
+from lmf_jax.evaluation.folds import check_folds
 from lmf_jax.evaluation.result_files import MetricRules, read_test, read_test_arrays
 from lmf_jax.runs.atomic_files import write_arrays, write_results
 from lmf_jax.runs.files import (
@@ -26,7 +27,9 @@ from lmf_jax.runs.files import (
     check,
     is_fraction,
     missing,
+    num_folds,
     read_training_files,
+    require,
 )
 
 TEST_METRICS = (
@@ -47,6 +50,8 @@ METRIC_RULES = MetricRules(
     nullable=("auroc", "average_precision"),
     null_class_intervals=True,
 )
+FOLD_METRICS = {"macro_f1": "macro F1", "accuracy": "accuracy"}
+"""Metrics of each fold of a cross-validation, and their titles."""
 VALIDATION_FILE = "validation_predictions.npz"
 HISTORY_KEYS = ("epoch", "train_loss", "val_loss", "val_accuracy", "val_macro_f1", "learning_rate")
 MAX_PREDICTIONS_BYTES = 2**32
@@ -76,7 +81,8 @@ class FinishedRun(RunFiles):
 
     Attributes:
         labels: Class ids of the test images ``[n]``.
-        logits: Their scores ``[n, C]``, not calibrated.
+        logits: Their scores ``[n, C]``, not calibrated. Of a cross-validation, the calibrated
+            log-probabilities of all images, each by the fold that tested it.
         calibrator: Fitted on the validation images; that of a run without ``calibration.json``
             changes nothing.
         calibration: Contents of ``calibration.json``; None if the run has none.
@@ -109,6 +115,10 @@ def read_run(run_dir: str | Path) -> FinishedRun:
     files = read_training_files(run_dir, CLASSIFICATION, HISTORY_KEYS)
     class_names = files["dataset"]["class_names"]
     predictions, test = read_tested(run_dir, class_names)
+    if num_folds(files) is not None or "folds" in test:
+        require(run_dir / "test.json", test, ("folds",))
+        n = len(predictions["labels"])
+        check_folds(run_dir / "test.json", test["folds"], list(FOLD_METRICS), n)
     calibration = _read_calibration(run_dir, class_names)
     calibrator = Calibrator.identity(len(class_names))
     return FinishedRun(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lmf_jax.evaluation.folds import fold_rows
 from lmf_jax.evaluation.formatting import (
     align_table,
     format_count,
@@ -20,7 +21,7 @@ from lmf_jax.evaluation.page import write_page
 from lmf_jax.evaluation.resampling import num_units
 from lmf_jax.evaluation.segmentation.metrics import CASE_METRICS, overlap_metrics
 from lmf_jax.evaluation.segmentation.overlays import Overlays
-from lmf_jax.evaluation.segmentation.run import FinishedSegmentation, read_run
+from lmf_jax.evaluation.segmentation.run import FOLD_METRICS, FinishedSegmentation, read_run
 from lmf_jax.evaluation.segmentation.summary import class_notes, true_sizes
 from lmf_jax.runs.files import best_epoch
 
@@ -61,7 +62,8 @@ def write_report(run_dir: str | Path) -> Path:
         classes=foreground,
         overall={name: _texts(run.test, run.test["intervals"], name) for name in CASE_METRICS},
         worst=_worst_cases(run),
-        best=best_epoch(run.history, "val_dsc"),
+        best=best_epoch(run.history, "val_dsc") if run.history else None,
+        folds=fold_rows(run.test, FOLD_METRICS),
         class_notes=class_notes(run.test),
         unit=run.test["hd95_unit"],
         elements=_elements(run),
@@ -164,8 +166,9 @@ def _draw_figures(run: FinishedSegmentation) -> dict[str, "Figure"]:
     drawn = {
         "dsc_distribution": figures.draw_dsc_distribution(dsc, names[1:]),
         "dsc_by_size": figures.draw_dsc_by_size(dsc, sizes, names[1:], _elements(run)),
-        "training_curves": draw_training_curves(run.history, HISTORY_TITLES),
     }
+    if run.history:
+        drawn["training_curves"] = draw_training_curves(run.history, HISTORY_TITLES)
     if run.overlays is not None:
         drawn["overlays"] = figures.draw_overlays(_overlays(run, run.overlays), names)
     return drawn

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Integer, Shaped
 
+from lmf_jax.evaluation.folds import check_folds
 from lmf_jax.evaluation.result_files import (
     MetricRules,
     check_metrics,
@@ -18,7 +19,15 @@ from lmf_jax.evaluation.segmentation.metrics import CASE_METRICS
 from lmf_jax.evaluation.segmentation.overlays import Overlays, read_overlays
 from lmf_jax.evaluation.segmentation.summary import Hd95Unit, summarize_test, true_sizes
 from lmf_jax.runs.atomic_files import write_results
-from lmf_jax.runs.files import SEGMENTATION, RunFiles, check, is_number, read_training_files
+from lmf_jax.runs.files import (
+    SEGMENTATION,
+    RunFiles,
+    check,
+    is_number,
+    num_folds,
+    read_training_files,
+    require,
+)
 
 METRIC_RULES = MetricRules(
     overall=CASE_METRICS,
@@ -26,6 +35,8 @@ METRIC_RULES = MetricRules(
     is_valid=lambda name, value: is_number(value, 0) if name == "hd95" else is_number(value, 0, 1),
 )
 HISTORY_KEYS = ("epoch", "train_loss", "val_loss", "val_dsc", "val_iou", "learning_rate")
+FOLD_METRICS = {"dsc": "DSC", "iou": "IoU"}
+"""Metrics of each fold of a cross-validation, and their titles."""
 HD95_UNITS = ("mm", "pixels")
 MAX_CASES_BYTES = 2**30
 """Maximum size of ``cases.npz``: a million cases of 20 classes."""
@@ -67,10 +78,15 @@ def read_run(run_dir: str | Path) -> FinishedSegmentation:
     cases = _read_cases(run_dir / "cases.npz", len(class_names))
     counts = np.count_nonzero(true_sizes(cases["counts"]), axis=0).tolist()
     support = dict(zip(class_names, counts, strict=True))
+    test = _read_test(run_dir / "test.json", support, cases["ids"].tolist())
+    if num_folds(files) is not None or "folds" in test:
+        require(run_dir / "test.json", test, ("folds",))
+        n = len(cases["ids"])
+        check_folds(run_dir / "test.json", test["folds"], list(FOLD_METRICS), n)
     return FinishedSegmentation(
         **files,
         **cases,
-        test=_read_test(run_dir / "test.json", support, cases["ids"].tolist()),
+        test=test,
         overlays=read_overlays(run_dir, len(cases["ids"]), len(class_names)),
     )
 

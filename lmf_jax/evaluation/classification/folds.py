@@ -1,0 +1,65 @@
+"""Out-of-fold results of a cross-validation of classifiers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import log_softmax
+
+from lmf_jax.evaluation.classification.report import format_test_table
+from lmf_jax.evaluation.classification.run import FOLD_METRICS, read_run
+from lmf_jax.evaluation.classification.summary import summarize_test
+from lmf_jax.evaluation.folds import fold_lines, summarize_folds
+from lmf_jax.runs.atomic_files import write_results
+from lmf_jax.runs.folds import fold_dirs
+
+
+def join_folds(run_dir: str | Path) -> dict[str, Any]:
+    """Write ``predictions.npz`` and ``test.json`` of a cross-validation from those of its folds.
+
+    The logits of different models are not on one scale, so the ``logits`` of the whole are the
+    calibrated log-probabilities of each fold (float64), whose softmax are the calibrated
+    probabilities. ``predictions.npz`` also has the ``fold`` of each image, from 1.
+
+    Args:
+        run_dir: The folder of the cross-validation, all of whose folds are finished.
+
+    Returns:
+        The contents of ``test.json``: the metrics over all images, as of
+        :func:`~lmf_jax.evaluation.classification.summary.summarize_test`, and ``folds``, see
+        :func:`~lmf_jax.evaluation.folds.summarize_folds`.
+
+    Raises:
+        UserError: If a fold is not finished, or one of its files is missing or broken.
+    """
+    runs = [read_run(folder) for folder in fold_dirs(run_dir)]
+    log_probabilities = [log_softmax(run.calibrator.calibrate(run.logits), axis=-1) for run in runs]
+    arrays = {
+        "ids": np.concatenate([run.ids for run in runs]),
+        "labels": np.concatenate([run.labels for run in runs]),
+        "logits": np.concatenate(log_probabilities),
+        "fold": np.repeat(np.arange(1, len(runs) + 1), [len(run.ids) for run in runs]),
+    }
+    groups = None
+    if all(run.groups is not None for run in runs):
+        groups = np.concatenate([run.groups for run in runs])
+    names = runs[0].dataset["class_names"]
+    results = summarize_test(arrays["labels"], arrays["logits"], names, groups)
+    sizes = [len(run.ids) for run in runs]
+    results["folds"] = summarize_folds([run.test for run in runs], sizes, list(FOLD_METRICS))
+    write_results(Path(run_dir), "predictions", arrays, groups, results)
+    return results
+
+
+def format_folds(run_dir: str | Path) -> str:
+    """Return the table of the metrics over all folds, and a line per fold.
+
+    Args:
+        run_dir: The folder of a cross-validation with its joint results.
+
+    Raises:
+        UserError: If a file of the folder is missing or broken.
+    """
+    run = read_run(run_dir)
+    table = format_test_table(run.test, run.dataset["class_counts"]["train"])
+    return "\n".join([table, "", *fold_lines(run.test["folds"], FOLD_METRICS, "images")])

@@ -1,0 +1,57 @@
+"""Results of all cases in a cross-validation of segmenters."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lmf_jax.evaluation.folds import fold_lines, summarize_folds
+from lmf_jax.evaluation.segmentation.report import format_test_table
+from lmf_jax.evaluation.segmentation.run import FOLD_METRICS, read_run
+from lmf_jax.evaluation.segmentation.summary import summarize_test
+from lmf_jax.runs.atomic_files import write_results
+from lmf_jax.runs.folds import fold_dirs
+
+
+def join_folds(run_dir: str | Path) -> dict[str, Any]:
+    """Write ``cases.npz`` and ``test.json`` of a cross-validation from those of its folds.
+
+    Args:
+        run_dir: The folder of the cross-validation, all of whose folds are finished.
+
+    Returns:
+        The contents of ``test.json``: the metrics over all cases, as of
+        :func:`~lmf_jax.evaluation.segmentation.summary.summarize_test`, and ``folds``, see
+        :func:`~lmf_jax.evaluation.folds.summarize_folds`.
+
+    Raises:
+        UserError: If a fold is not finished, or one of its files is missing or broken.
+    """
+    runs = [read_run(folder) for folder in fold_dirs(run_dir)]
+    sizes = [len(run.ids) for run in runs]
+    arrays = {
+        name: np.concatenate([getattr(run, name) for run in runs])
+        for name in ("ids", "counts", "hd95")
+    }
+    groups = [run.groups for run in runs if run.groups is not None]
+    joint_groups = np.concatenate(groups) if len(groups) == len(runs) else None
+    names, unit = runs[0].dataset["class_names"], runs[0].test["hd95_unit"]
+    results = summarize_test(**arrays, class_names=names, groups=joint_groups, hd95_unit=unit)
+    results["folds"] = summarize_folds([run.test for run in runs], sizes, list(FOLD_METRICS))
+    arrays["fold"] = np.repeat(np.arange(1, len(runs) + 1), sizes)
+    write_results(Path(run_dir), "cases", arrays, joint_groups, results)
+    return results
+
+
+def format_folds(run_dir: str | Path) -> str:
+    """Return the table of the metrics over all folds, and a line per fold.
+
+    Args:
+        run_dir: The folder of a cross-validation with its joint results.
+
+    Raises:
+        UserError: If a file of the folder is missing or broken.
+    """
+    run = read_run(run_dir)
+    lines = fold_lines(run.test["folds"], FOLD_METRICS, "cases")
+    return "\n".join([format_test_table(run.test), "", *lines])
