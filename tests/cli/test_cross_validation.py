@@ -16,6 +16,7 @@ from lmf_jax.config import Config
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation import read_run, write_report
 from lmf_jax.evaluation.classification.comparison import compare_runs, format_comparison
+from lmf_jax.evaluation.classification.summary import summarize_test
 from lmf_jax.inference import classifier
 from lmf_jax.runs.folds import fold_dirs, try_lock
 from lmf_jax.training import classification
@@ -273,19 +274,45 @@ def test_commands_that_need_one_model_name_a_fold(
     assert message + f"{whole}/fold-1" in capsys.readouterr().err
 
 
-def test_cross_validations_are_compared_image_by_image(root, whole, tmp_path):
-    train(root, tmp_path / "ce", "--folds", "3", "--loss", "ce")
-    train(root, tmp_path / "two", "--folds", "2")
-    comparison = compare_runs([whole, tmp_path / "ce"])
+def with_other_logits(whole, run, seed, **config):
+    """Write a cross-validation with other predictions of the same images, in another order."""
+    run.mkdir()
+    record = json.loads((whole / "config.json").read_text())
+    record["config"] |= config
+    if "folds" in config:
+        record["dataset"]["fingerprint"] = "other folds"
+    (run / "config.json").write_text(json.dumps(record))
+    rng, arrays = np.random.default_rng(seed), arrays_of(whole)
+    order = rng.permutation(NUM_IMAGES)
+    arrays = {name: values[order] for name, values in arrays.items()}
+    arrays["logits"] += rng.normal(0, 3, arrays["logits"].shape)
+    np.savez(run / "predictions.npz", **arrays)
+    names = record["dataset"]["class_names"]
+    test = summarize_test(arrays["labels"], arrays["logits"], names, arrays["groups"])
+    test["folds"] = json.loads((whole / "test.json").read_text())["folds"]
+    (run / "test.json").write_text(json.dumps(test))
+    return run
+
+
+def test_cross_validations_are_compared_image_by_image(whole, tmp_path):
+    ce = with_other_logits(whole, tmp_path / "ce", 0, loss="ce")
+    comparison = compare_runs([whole, ce])
     assert comparison.num_images == NUM_IMAGES and comparison.drawn == "groups"
-    scores = [read_run(run).test["macro_f1"] for run in (whole, tmp_path / "ce")]
+    scores = [read_run(run).test["macro_f1"] for run in (whole, ce)]
     assert comparison.pairs[0].macro_f1.difference == pytest.approx(scores[0] - scores[1])
     assert f"{NUM_IMAGES} test images" in format_comparison(comparison)
-    assert compare_runs([whole, tmp_path / "two"]).num_images == NUM_IMAGES
+    two = with_other_logits(whole, tmp_path / "two", 1, folds=2)
+    assert compare_runs([whole, two]).num_images == NUM_IMAGES
     with pytest.raises(UserError, match="one is a cross-validation, which tested every image"):
         compare_runs([whole, whole / "fold-1"])
     with pytest.raises(UserError, match="different images, labels or splits"):
         compare_runs([whole / "fold-2", whole / "fold-1"])
+    arrays = arrays_of(two)
+    first, second = (np.flatnonzero(arrays["labels"] == name)[0] for name in (0, 1))
+    arrays["labels"][[first, second]] = 1, 0
+    np.savez(two / "predictions.npz", **arrays)
+    with pytest.raises(UserError, match="other labels of the same images"):
+        compare_runs([whole, two])
 
 
 def test_a_record_without_folds_is_an_ordinary_run(whole, tmp_path):
