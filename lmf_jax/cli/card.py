@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from lmf_jax.cli.arguments import RunDir
 from lmf_jax.documents.write import write_documents
+from lmf_jax.runs.folds import require_single_run
 
 
 @dataclass(frozen=True)
@@ -19,5 +20,6 @@ class Card:
 
 def run_card(options: Card) -> None:
     """Write the documents of a run and print their paths."""
+    require_single_run(options.run)
     for path in write_documents(options.run, options.output, overwrite=options.overwrite):
         print(path)
