@@ -28,12 +28,17 @@ CALIBRATION_METHODS = {
     "vector": "vector (the logit of each class has its own factor and offset)",
 }
 CALIBRATION_METRICS = {"ece": "debiased calibration error (ECE)", "brier": "Brier score"}
-CALIBRATION_METRICS |= {"log_loss": "log loss"}
+CALIBRATION_METRICS |= {"log_loss": "log loss", "accuracy": "accuracy"}
 
 
 def calibration(run: DocumentedRun) -> Blocks:
     """State how the probabilities are calibrated, and the errors before and after."""
     file = run.optional.get(CALIBRATION)
+    if run.is_cross_validation:
+        return sentence(
+            "Each fold is calibrated on its own validation part; the probabilities of all folds "
+            "together are those after calibration."
+        )
     if file is None:
         return (Missing("calibration", CALIBRATION, "python -m lmf_jax evaluate RUN"),)
     method = file.get("method")
@@ -70,12 +75,18 @@ def _calibration_cell(file: JsonFile, method: str, name: str) -> Any:
     return with_interval(value, interval(file, "metrics", method, "ece_interval"))
 
 
+def _missing(run: DocumentedRun, subject: str, file: str, command: str) -> Blocks:
+    if run.is_cross_validation:  # its folds have the validation parts
+        file, command = f"fold-N/{file}", command.replace("RUN", "RUN/fold-N")
+    return (Missing(subject, file, command),)
+
+
 def operating_points(run: DocumentedRun) -> Blocks:
     """State the thresholds and their sensitivity, specificity and predictive values."""
     if run.is_segmentation:
         return ()
     command = "python -m lmf_jax operate RUN --class CLASS --sensitivity VALUE"
-    return (Missing("operating points", OPERATING_POINTS, command),)
+    return _missing(run, "operating points", OPERATING_POINTS, command)
 
 
 def prediction_sets(run: DocumentedRun) -> Blocks:
@@ -85,7 +96,7 @@ def prediction_sets(run: DocumentedRun) -> Blocks:
     file = run.optional.get(PREDICTION_SETS)
     if file is None:
         command = "python -m lmf_jax sets RUN --level VALUE"
-        return (Missing("prediction sets", PREDICTION_SETS, command),)
+        return _missing(run, "prediction sets", PREDICTION_SETS, command)
     rows = []
     for class_id, name in enumerate(run.class_names):
         key = ("per_class", name)

@@ -71,6 +71,11 @@ class DocumentedRun:
         """Whether the dataset has volumes instead of images."""
         return self.config.get("dataset", "spacing") is not None
 
+    @property
+    def is_cross_validation(self) -> bool:
+        """Whether the results are those of several folds."""
+        return self.test.get("folds") is not None
+
     def setting(self, name: str) -> Any:
         """Return a setting of the run; None if it is null or the run predates it."""
         return self.config.get("config", name)
