@@ -17,7 +17,6 @@ from lmf_jax.evaluation.formatting import format_count, format_fraction, format_
 
 Blocks = tuple[Block, ...]
 
-OPERATING_POINTS = "operating_points.json"
 SUBGROUPS = "subgroups.json"
 
 CALIBRATION_METHODS = {
@@ -75,18 +74,18 @@ def _calibration_cell(file: JsonFile, method: str, name: str) -> Any:
     return with_interval(value, interval(file, "metrics", method, "ece_interval"))
 
 
-def _missing(run: DocumentedRun, subject: str, file: str, command: str) -> Blocks:
+def missing(run: DocumentedRun, subject: str, file: str, command: str) -> Blocks:
+    """Name the command that writes a file.
+
+    Args:
+        run: The run.
+        subject: What the file would report.
+        file: Name of the file.
+        command: The command.
+    """
     if run.is_cross_validation:  # its folds have the validation parts
         file, command = f"fold-N/{file}", command.replace("RUN", "RUN/fold-N")
     return (Missing(subject, file, command),)
-
-
-def operating_points(run: DocumentedRun) -> Blocks:
-    """State the thresholds and their sensitivity, specificity and predictive values."""
-    if run.is_segmentation:
-        return ()
-    command = "python -m lmf_jax operate RUN --class CLASS --sensitivity VALUE"
-    return _missing(run, "operating points", OPERATING_POINTS, command)
 
 
 def prediction_sets(run: DocumentedRun) -> Blocks:
@@ -96,7 +95,7 @@ def prediction_sets(run: DocumentedRun) -> Blocks:
     file = run.optional.get(PREDICTION_SETS)
     if file is None:
         command = "python -m lmf_jax sets RUN --level VALUE"
-        return _missing(run, "prediction sets", PREDICTION_SETS, command)
+        return missing(run, "prediction sets", PREDICTION_SETS, command)
     rows = []
     for class_id, name in enumerate(run.class_names):
         key = ("per_class", name)
@@ -148,7 +147,6 @@ def subgroups(run: DocumentedRun) -> Blocks:
 
 TOPICS = {
     "calibration": calibration,
-    "operating_points": operating_points,
     "prediction_sets": prediction_sets,
     "subgroups": subgroups,
 }

@@ -15,10 +15,13 @@ from lmf_jax.evaluation.classification.metrics import confusion_matrix, predicte
 from lmf_jax.evaluation.classification.run import FinishedRun
 from lmf_jax.evaluation.classification.run import read_run as read_classification
 from lmf_jax.evaluation.conformal.file import fits_calibrator, read_sets
+from lmf_jax.evaluation.operating.file import fits_calibrator as is_of_calibrator
+from lmf_jax.evaluation.operating.file import read_points
 from lmf_jax.evaluation.segmentation.run import read_run as read_segmentation
 from lmf_jax.runs.files import CLASSIFICATION, SEGMENTATION, RunFiles, read_record, task_of
 
 CALIBRATION = "calibration.json"
+OPERATING_POINTS = "operating_points.json"
 PREDICTION_SETS = "prediction_sets.json"
 
 _READERS: Mapping[str, Callable[[Path], RunFiles]] = {
@@ -123,7 +126,17 @@ def _read_optional(run_dir: Path, run: RunFiles) -> dict[str, JsonFile]:
         sets = read_sets(run_dir, names)
         is_current = sets is not None and fits_calibrator(sets, run.calibrator)
         found[PREDICTION_SETS] = sets if is_current else None  # else of other probabilities
+        found[OPERATING_POINTS] = _read_points(run_dir, run)
     return {name: JsonFile(name, value) for name, value in found.items() if value is not None}
+
+
+def _read_points(run_dir: Path, run: FinishedRun) -> dict[str, Any] | None:
+    points = {
+        name: point
+        for name, point in read_points(run_dir, run.dataset["class_names"]).items()
+        if is_of_calibrator(point, run.calibrator)
+    }
+    return {"points": points} if points else None
 
 
 def _read_external_tests(run_dir: Path, run: RunFiles) -> list[tuple[JsonFile, JsonFile]]:

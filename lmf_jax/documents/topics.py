@@ -7,6 +7,7 @@ from lmf_jax.documents import (
     decision_facts,
     external_facts,
     loss_facts,
+    operating_facts,
     result_facts,
     study_facts,
     training_facts,
@@ -20,6 +21,7 @@ TOPICS: Mapping[str, Callable[[DocumentedRun], tuple[Block, ...]]] = (
     | loss_facts.TOPICS
     | result_facts.TOPICS
     | decision_facts.TOPICS
+    | operating_facts.TOPICS
     | external_facts.TOPICS
     | study_facts.TOPICS
 )

@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 
+from lmf_jax.cli.operate import class_parts
 from lmf_jax.evaluation.classification.external import write_external
 from lmf_jax.evaluation.classification.run import Predictions, read_run
 from lmf_jax.evaluation.conformal.file import write_sets
 from lmf_jax.evaluation.conformal.summary import Part, summarize_sets
+from lmf_jax.evaluation.operating.file import write_point
+from lmf_jax.evaluation.operating.point import operating_point
+from lmf_jax.evaluation.operating.thresholds import Target
 from tests.helpers.degenerate import ClassifierTest, write_classifier_run
 from tests.helpers.degenerate_segmentation import SegmenterTest, squares, write_segmenter_run
 
@@ -47,6 +51,18 @@ def _make_sets(run_dir) -> None:
     write_sets(run_dir, sets, run.calibrator)
 
 
+def _make_points(run_dir) -> None:
+    """Write an operating point of each kind: with a guarantee, without, and of a ratio of costs."""
+    run = read_run(run_dir)
+    names = run.dataset["class_names"]
+    for class_id, target in enumerate(
+        (Target("sensitivity", 0.6), Target("ppv", 0.9), Target("cost_ratio", 5))
+    ):
+        validation, test = class_parts(str(run_dir), run, class_id)
+        point = operating_point(names[class_id], target, validation, test, prevalence=0.02)
+        write_point(run_dir, f"{target.kind} {target.value}", point, names, run.calibrator)
+
+
 @pytest.fixture(scope="package")
 def runs(tmp_path_factory):
     """Return the folder of each run by its name."""
@@ -63,4 +79,5 @@ def runs(tmp_path_factory):
     write_segmenter_run(root / "volumes", volumes, loss="lmf")
     _test_elsewhere(root / "lesions")
     _make_sets(root / "lesions")
+    _make_points(root / "lesions")
     return {folder.name: folder for folder in sorted(root.iterdir())}

@@ -11,6 +11,7 @@ from lmf_jax.config import Config
 from lmf_jax.config.task_settings import TASK_SETTINGS
 from lmf_jax.documents.facts import EVERY_LINE, Fact
 from lmf_jax.evaluation.conformal.thresholds import units_needed
+from lmf_jax.evaluation.operating.thresholds import KINDS
 from lmf_jax.models.registry import model_names
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -41,6 +42,8 @@ def change(run_dir: Path, fact: Fact, task: str) -> None:
         values = _changed_at(json.loads(path.read_text()), fact.key, task)
         if path.name == "prediction_sets.json":
             _agree(values, fact.key)
+        if path.name == "operating_points.json":
+            _agree_in_point(run_dir, values["points"][fact.key[1]], fact.key[2:])
         path.write_text(json.dumps(values))
 
 
@@ -57,7 +60,9 @@ def _changed_at(values: Any, key: Any, task: str) -> Any:
 
 def other_value(value: Any, name: str | int, task: str) -> Any:
     """Return another valid value of a key of this name."""
-    if name == "loss":
+    if name == "kind" and value in KINDS:
+        choices: tuple[str, ...] = KINDS
+    elif name == "loss":
         choices = TASK_SETTINGS[task].loss_names()
     elif name == "model":
         choices = (*model_names(task), "another_model")
@@ -102,6 +107,25 @@ def _agree(sets: dict[str, Any], changed: Any) -> None:
     for test in (sets["test"], *(row["test"] for row in sets["per_class"].values())):
         low, high = test["interval"]
         test["interval"] = [min(low, test["coverage"]), max(high, test["coverage"])]
+
+
+def _agree_in_point(run_dir: Path, point: dict[str, Any], changed: Any) -> None:
+    """Make the other values of an operating point agree with the one that was changed."""
+    if changed == ("class",):
+        names = json.loads((run_dir / "config.json").read_text())["dataset"]["class_names"]
+        point["class"] = names[-1] if point["class"] == names[0] + " changed" else names[0]
+    if changed == ("target", "kind"):
+        point["target"]["value"] = min(point["target"]["value"], 0.9)
+    if point["guaranteed"] and point["bound"] is None:
+        point["bound"] = 0.5
+    for rates in (point["rates"], point["at_prevalence"]["rates"]):
+        for estimate in filter(None, rates.values()):
+            order = ("low", "value", "high")
+            fixed = changed[-1] if changed[-1] in order else "value"
+            for name in order[: order.index(fixed)]:
+                estimate[name] = min(estimate[name], estimate[fixed])
+            for name in order[order.index(fixed) :]:
+                estimate[name] = max(estimate[name], estimate[fixed])
 
 
 def _rename_class(run_dir: Path, class_id: int) -> None:
