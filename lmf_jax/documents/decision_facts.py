@@ -17,7 +17,6 @@ from lmf_jax.evaluation.formatting import format_count, format_fraction, format_
 
 Blocks = tuple[Block, ...]
 
-SUBGROUPS = "subgroups.json"
 
 CALIBRATION_METHODS = {
     "none": "none (the probabilities are those of the model)",
@@ -140,13 +139,7 @@ def _two_decimals(value: float) -> str:
     return f"{value:.2f}"
 
 
-def subgroups(run: DocumentedRun) -> Blocks:
-    """State the metrics of subgroups."""
-    return (Missing("subgroups", SUBGROUPS, "python -m lmf_jax evaluate RUN"),)
-
-
 TOPICS = {
     "calibration": calibration,
     "prediction_sets": prediction_sets,
-    "subgroups": subgroups,
 }

@@ -1,9 +1,9 @@
 """Markdown of sentences and tables; texts of facts are untrusted and escaped."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from lmf_jax.documents.facts import EVERY_LINE, Block, Fact, Missing, Sentence
+from lmf_jax.documents.facts import EVERY_LINE, Block, Fact, Key, Missing, Sentence
 from lmf_jax.errors import printable
 
 _SPECIAL = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
@@ -45,20 +45,29 @@ def sources(facts: Iterable[Fact], depth: int | None = None) -> str:
         facts: The facts.
         depth: Maximum number of parts of a key; None for all.
     """
-    keys: dict[str, dict[str, None]] = {}
+    keys: dict[str, dict[Key, None]] = {}
     for fact in facts:
-        keys.setdefault(fact.file, {})[_key_text(fact, depth)] = None
-    return ", ".join(code(f"{file}: {', '.join(names)}") for file, names in keys.items())
+        # The first keys of config.json are sections.
+        of_file = depth + 1 if depth is not None and fact.file == "config.json" else depth
+        keys.setdefault(fact.file, {})[fact.key[:of_file]] = None
+    return ", ".join(code(f"{file}: {_key_texts(file, list(of))}") for file, of in keys.items())
 
 
-def _key_text(fact: Fact, depth: int | None) -> str:
-    key = fact.key
-    if fact.file.endswith(".jsonl"):
-        line = "every line" if key[0] == EVERY_LINE else f"line {int(key[0]) + 1}"
-        return f"{line}, {key[1]}"
-    if depth is not None and fact.file == "config.json":
-        depth += 1  # its first keys are sections
-    return ".".join(map(str, key[:depth]))
+def _key_texts(file: str, keys: Sequence[Key]) -> str:
+    """Return keys as one text; what they have in common is written once."""
+    if file.endswith(".jsonl"):
+        lines = ["every" if line == EVERY_LINE else int(line) + 1 for line, *_ in keys]
+        return ", ".join(f"line {line}, {key[1]}" for line, key in zip(lines, keys, strict=True))
+    depth = min(len(key) for key in keys) - 1
+    while depth > 1 and len({key[:depth] for key in keys}) > 1:
+        depth -= 1
+    if len(keys) == 1 or depth < 2:
+        return ", ".join(map(_dotted, keys))
+    return f"{_dotted(keys[0][:depth])}: {', '.join(_dotted(key[depth:]) for key in keys)}"
+
+
+def _dotted(key: Sequence[str | int]) -> str:
+    return ".".join(map(str, key))
 
 
 def render(block: Block) -> str:

@@ -10,6 +10,7 @@ from lmf_jax.documents import (
     operating_facts,
     result_facts,
     study_facts,
+    subgroup_facts,
     training_facts,
 )
 from lmf_jax.documents.facts import Block, Topics
@@ -22,6 +23,7 @@ TOPICS: Mapping[str, Callable[[DocumentedRun], tuple[Block, ...]]] = (
     | result_facts.TOPICS
     | decision_facts.TOPICS
     | operating_facts.TOPICS
+    | subgroup_facts.TOPICS
     | external_facts.TOPICS
     | study_facts.TOPICS
 )

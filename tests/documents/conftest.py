@@ -6,11 +6,13 @@ import pytest
 from lmf_jax.cli.operate import class_parts
 from lmf_jax.evaluation.classification.external import write_external
 from lmf_jax.evaluation.classification.run import Predictions, read_run
+from lmf_jax.evaluation.classification.subgroups import summarize_test_subgroups
 from lmf_jax.evaluation.conformal.file import write_sets
 from lmf_jax.evaluation.conformal.summary import Part, summarize_sets
 from lmf_jax.evaluation.operating.file import write_point
 from lmf_jax.evaluation.operating.point import operating_point
 from lmf_jax.evaluation.operating.thresholds import Target
+from lmf_jax.evaluation.subgroup_results import write_subgroups
 from tests.helpers.degenerate import ClassifierTest, write_classifier_run
 from tests.helpers.degenerate_segmentation import SegmenterTest, squares, write_segmenter_run
 
@@ -63,6 +65,18 @@ def _make_points(run_dir) -> None:
         write_point(run_dir, f"{target.kind} {target.value}", point, names, run.calibrator)
 
 
+def _make_subgroups(run_dir) -> None:
+    """Write the subgroups of a run by two columns of metadata, and one with too many values."""
+    run = read_run(run_dir)
+    n = len(run.labels)
+    metadata = {
+        "sex": np.resize(["female", "male", "male", ""], n),
+        "age": np.resize([str(age) for age in range(20, 90, 3)], n),
+        "date": np.array([f"day {number}" for number in range(n)]),
+    }
+    write_subgroups(run_dir, summarize_test_subgroups(run.labels, run.logits, metadata, run.groups))
+
+
 @pytest.fixture(scope="package")
 def runs(tmp_path_factory):
     """Return the folder of each run by its name."""
@@ -80,4 +94,5 @@ def runs(tmp_path_factory):
     _test_elsewhere(root / "lesions")
     _make_sets(root / "lesions")
     _make_points(root / "lesions")
+    _make_subgroups(root / "lesions")
     return {folder.name: folder for folder in sorted(root.iterdir())}

@@ -22,7 +22,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
     if get_origin(choice) is Literal
 }
 """The values of settings that have a few."""
-CHOICES |= {"normalisation": CHOICES["normalization"], "hd95_unit": ("mm", "pixels")}
+CHOICES |= {
+    "normalisation": CHOICES["normalization"],
+    "hd95_unit": ("mm", "pixels"),
+    "drawn": ("groups", "images"),
+}
 
 
 def change(run_dir: Path, fact: Fact, task: str) -> None:
@@ -39,9 +43,13 @@ def change(run_dir: Path, fact: Fact, task: str) -> None:
             lines[number] = _changed_at(lines[number], key, task)
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     else:
+        before = json.loads(path.read_text())
         values = _changed_at(json.loads(path.read_text()), fact.key, task)
         if path.name == "prediction_sets.json":
             _agree(values, fact.key)
+        if path.name == "subgroups.json" and fact.key[0] == "columns":
+            columns = (found["columns"][fact.key[1]] for found in (values, before))
+            _agree_in_column(*columns, fact.key[2:])
         if path.name == "operating_points.json":
             _agree_in_point(run_dir, values["points"][fact.key[1]], fact.key[2:])
         path.write_text(json.dumps(values))
@@ -128,6 +136,18 @@ def _agree_in_point(run_dir: Path, point: dict[str, Any], changed: Any) -> None:
                 estimate[name] = max(estimate[name], estimate[fixed])
 
 
+def _agree_in_column(column: dict[str, Any], before: dict[str, Any], changed: Any) -> None:
+    """Keep the number of images: one of a subgroup becomes one without a value."""
+    number = changed[1] if changed[0] == "subgroups" else 0
+    subgroup, old = column["subgroups"][number], before["subgroups"][number]
+    if changed[-1] in ("unknown", "images"):
+        column["unknown"] = before["unknown"] + 1
+        subgroup["images"] = old["images"] - 1
+        subgroup["units"] = min(old["units"], subgroup["images"])
+    elif changed[-1] == "units":
+        subgroup["units"] = old["units"] - 1
+
+
 def _rename_class(run_dir: Path, class_id: int) -> None:
     """Rename a class in every file that names it."""
     record = json.loads((run_dir / "config.json").read_text())
@@ -153,6 +173,7 @@ def _change_arrays(run_dir: Path, path: Path, name: str) -> None:
         for metrics in test["per_class"].values():
             metrics["support"] *= 2
         (run_dir / "test.json").write_text(json.dumps(test))
+        (run_dir / "subgroups.json").unlink(missing_ok=True)  # of the images as they were
     elif name == "groups":
         arrays["groups"] = np.full_like(arrays["groups"], "x")
     else:
