@@ -14,6 +14,7 @@ from lmf_jax.evaluation.operating.file import check_name, read_points, write_poi
 from lmf_jax.evaluation.operating.point import ClassPart, operating_point
 from lmf_jax.evaluation.operating.thresholds import KINDS, Target
 from lmf_jax.evaluation.report import write_report
+from lmf_jax.runs.folds import require_single_run
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def run_operate(options: Operate) -> None:
             f"--prevalence is {options.prevalence:g}; expected a fraction between 0 and 1, such as "
             "0.02."
         )
+    require_single_run(options.run)
     run = read_run(options.run)
     names = list(run.dataset["class_names"])
     if options.class_name not in names:
