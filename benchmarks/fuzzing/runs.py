@@ -26,6 +26,7 @@ from lmf_jax.evaluation.classification.mistakes import Mistakes, confident_mista
 from lmf_jax.evaluation.classification.report import format_test_table
 from lmf_jax.evaluation.classification.run import FinishedRun, read_run
 from lmf_jax.evaluation.classification.scores import softmax
+from lmf_jax.evaluation.classification.subgroups import summarize_test_subgroups
 from lmf_jax.evaluation.classification.summary import summarize_test
 from lmf_jax.evaluation.conformal.summary import Part, summarize_sets
 from lmf_jax.evaluation.formatting import format_setting
@@ -89,6 +90,15 @@ def _mistakes() -> dict[str, np.ndarray]:
 def _test() -> dict[str, Any]:
     arrays = _predictions()
     return summarize_test(arrays["labels"], arrays["logits"], CLASSES, arrays["groups"])
+
+
+@functools.cache
+def _subgroups() -> dict[str, Any]:
+    arrays = _predictions()
+    metadata = {"sex": np.array(["f", "m"] * 4), "note": np.full(len(LABELS), "x")}
+    found = summarize_test_subgroups(LABELS, arrays["logits"], metadata, arrays["groups"])
+    assert found is not None
+    return found
 
 
 @functools.cache
@@ -160,6 +170,7 @@ def good_run() -> Files:
         "validation_predictions.npz": _predictions(),
     }
     more = {"prediction_sets.json": _sets(), "calibration.json": _calibration()}
+    more["subgroups.json"] = _subgroups()
     files = run_files(good_record(), _history(), _test(), arrays)
     return {**files, **{name: json.dumps(content).encode() for name, content in more.items()}}
 
