@@ -9,7 +9,7 @@ draws, and a promise that holds for exchangeable units holds for them.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import tyro
@@ -24,9 +24,18 @@ from lmf_jax.evaluation.classification.run import FinishedRun, Predictions, read
 from lmf_jax.evaluation.conformal.coverage import SetCoverage, measure_sets
 from lmf_jax.evaluation.conformal.summary import Part
 from lmf_jax.evaluation.conformal.thresholds import SetThresholds, fit_sets
+from lmf_jax.evaluation.operating.effective_size import (
+    design_effect,
+    lower_bound,
+    within_unit_correlation,
+)
+from lmf_jax.evaluation.operating.point import ClassPart, predicted_sensitivity
+from lmf_jax.evaluation.operating.rates import beta_binomial
+from lmf_jax.evaluation.operating.thresholds import GUARANTEE_LEVEL, Target, choose_threshold
 from lmf_jax.evaluation.resampling import unit_codes
 
 LEVELS = (0.8, 0.9, 0.95)
+"""Levels of prediction sets, and sensitivities of operating points."""
 ERROR = 0.01
 """Probability that a promise that is exactly kept is said to be missed, for each of two limits."""
 
@@ -183,13 +192,137 @@ def _is_within(units: int, found: SetCoverage, level: float) -> bool:
     return bool(found.coverage * found.units >= limit - 1e-6)
 
 
-def check_run(run_dir: str, count: int) -> Iterator[dict[str, Any]]:
-    """Yield the rows of one run."""
+def check_sensitivity(
+    halvings: Sequence[Halving], class_names: Sequence[str], target: float
+) -> list[dict[str, Any]]:
+    """Check the operating points of a sensitivity of every class.
+
+    A guarantee is about the sensitivity on all images of the kind, and the other half is a sample
+    of them: where the guarantee is just kept, the sample is below the target in many halvings. The
+    fraction of these that the beta-binomial distribution expects is ``expected``, and
+    ``missed`` is the fraction in which the other half refutes the guarantee, because the upper
+    95 % bound of its sensitivity is below the target.
+
+    Returns:
+        A row for each class: mean number of ``images`` and ``units`` of the class in a half; the
+        fraction of halvings whose sensitivity in the other half is ``inside`` the 95 % prediction
+        interval; the fraction of ``guaranteed`` points, and of these the mean ``sensitivity`` and
+        ``specificity`` of the other half, and ``below``, ``expected`` and ``missed``; and ``kept``:
+        "no" if fewer than 90 % are inside, or if so many are missed that 5 % would show them with
+        probability ``ERROR``. Values that are undefined are "-".
+    """
+    rows = []
+    for class_id, name in enumerate(class_names):
+        found = [
+            outcome
+            for halving in halvings
+            if (outcome := _operate(halving, class_id, target)) is not None
+        ]
+        guaranteed = [outcome for outcome in found if outcome.guaranteed]
+        rows.append(
+            {
+                "target": f"{target:g}",
+                "class": name,
+                **_mean_of(found, ("images", "units", "inside", "guaranteed")),
+                **_mean_of(guaranteed, ("sensitivity", "specificity", "below", "expected")),
+                **_mean_of(guaranteed, ("missed",)),
+                "kept": _is_kept(found, guaranteed),
+            }
+        )
+    return rows
+
+
+class Outcome(NamedTuple):
+    """An operating point of one half and its truth on the other, see :func:`check_sensitivity`."""
+
+    images: int
+    units: int
+    inside: bool
+    guaranteed: bool
+    sensitivity: float
+    specificity: float
+    below: bool
+    expected: float
+    missed: bool
+
+
+def _operate(halving: Halving, class_id: int, target: float) -> Outcome | None:
+    """Return the outcome of a class; None if a half has no image of it."""
+    first, second = (
+        ClassPart(part.labels == class_id, part.probabilities[:, class_id], part.groups)
+        for part in (halving.first, halving.second)
+    )
+    if not first.is_class.any() or not second.is_class.any():
+        return None
+    chosen = choose_threshold(
+        first.is_class, first.probability, Target("sensitivity", target), groups=first.groups
+    )
+    low, high = predicted_sensitivity(first, second, chosen.value)
+    positive = second.probability >= chosen.value
+    sensitivity = float(positive[second.is_class].mean())
+    old, new = (unit_codes(len(p.is_class), p.groups)[p.is_class] for p in (first, second))
+    scores = first.probability[first.is_class]
+    correlation = within_unit_correlation(scores, old, chosen.value)
+    return Outcome(
+        images=len(old),
+        units=len(np.unique(old)),
+        inside=low - 1e-9 <= sensitivity <= high + 1e-9,
+        guaranteed=chosen.guaranteed,
+        sensitivity=sensitivity,
+        specificity=float((~positive[~second.is_class]).mean()),
+        below=sensitivity < target,
+        expected=_expected_below(scores, chosen.value, old, new, correlation, target),
+        missed=_refutes(second, chosen.value, new, target),
+    )
+
+
+def _expected_below(
+    scores: Float[np.ndarray, " n"],
+    threshold: float,
+    old: Integer[np.ndarray, " n"],
+    new: Integer[np.ndarray, " m"],
+    correlation: float,
+    target: float,
+) -> float:
+    """Return the predicted probability that the other half is below the target."""
+    effect = design_effect(old, correlation)
+    hits = int((scores >= threshold).sum())
+    count = max(1, int(len(new) / design_effect(new, correlation)))
+    outcomes = beta_binomial(count, hits / effect, (len(scores) - hits) / effect + 1)
+    return float(outcomes[np.arange(count + 1) < target * count].sum())
+
+
+def _refutes(
+    part: ClassPart, threshold: float, units: Integer[np.ndarray, " m"], target: float
+) -> bool:
+    """Return whether the upper 95 % bound of the sensitivity is below the target."""
+    scores = part.probability[part.is_class]
+    effect = design_effect(units, within_unit_correlation(scores, units, threshold))
+    hits = int((scores >= threshold).sum())
+    largest = 1 - lower_bound(len(scores) - hits, hits, level=0.95, design_effect=effect)
+    return bool(largest < target)
+
+
+def _mean_of(found: Sequence[Outcome], names: Sequence[str]) -> dict[str, float | str]:
+    return {
+        name: float(np.mean([getattr(outcome, name) for outcome in found])) if found else "-"
+        for name in names
+    }
+
+
+def _is_kept(found: Sequence[Outcome], guaranteed: Sequence[Outcome]) -> str:
+    if not found:
+        return "-"
+    missed = sum(outcome.missed for outcome in guaranteed)
+    most = stats.binom.ppf(1 - ERROR, len(guaranteed), 1 - GUARANTEE_LEVEL) if guaranteed else 0
+    is_inside = np.mean([outcome.inside for outcome in found]) >= 0.9
+    return "yes" if is_inside and missed <= most else "no"
+
+
+def read_halvings(run_dir: str, count: int) -> tuple[list[Halving], list[str]]:
+    """Return the halvings of a run and the names of its classes."""
     run = read_run(run_dir)
-    halvings = list(halve(pool(run), run.calibrator, count))
-    for level in LEVELS:
-        for row in check_sets(halvings, run.dataset["class_names"], level):
-            yield {"run": Path(run_dir).name, **row}
+    return list(halve(pool(run), run.calibrator, count)), list(run.dataset["class_names"])
 
 
 def main() -> None:
@@ -197,8 +330,15 @@ def main() -> None:
     options = tyro.cli(Options)
     if not options.runs:
         raise SystemExit("Give the folders of one or more runs.")
-    rows = (row for run_dir in options.runs for row in check_run(run_dir, options.halvings))
-    record("promises", rows, halvings=options.halvings)
+    halved = {Path(run).name: read_halvings(run, options.halvings) for run in options.runs}
+    for place, check in ((None, check_sets), ("operating-points", check_sensitivity)):
+        rows = (
+            {"run": run, **row}
+            for run, (halvings, names) in halved.items()
+            for level in LEVELS
+            for row in check(halvings, names, level)
+        )
+        record("promises", rows, place=place, halvings=options.halvings)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from benchmarks import promises
-from benchmarks.promises import check_sets, halve
+from benchmarks.promises import check_sensitivity, check_sets, halve
 from lmf_jax.evaluation.calibration import Calibrator
 from lmf_jax.evaluation.classification.run import Predictions
 from lmf_jax.evaluation.conformal.thresholds import fit_sets
+from lmf_jax.evaluation.operating.thresholds import choose_threshold
 
 NAMES = ["common", "usual", "rare"]
 CALIBRATOR = replace(Calibrator.identity(3), method="temperature")
@@ -84,7 +85,7 @@ def test_runs_without_lesions_are_halved_by_image():
 
 def test_the_table_of_the_documentation_is_the_recorded_one():
     root = Path(__file__).parents[2]
-    (path,) = (root / "benchmarks" / "results").glob("promises-*.json")
+    (path,) = (root / "benchmarks" / "results").glob("promises-cpu-*.json")
     page = (root / "docs" / "prediction_sets.md").read_text()
     found = [line[2:-2].split(" | ") for line in page.splitlines() if line.startswith("| 0.9")]
     rows = [row for row in json.loads(path.read_text())["rows"] if row["level"] != "0.8"]
@@ -92,5 +93,39 @@ def test_the_table_of_the_documentation_is_the_recorded_one():
     for cells, row in zip(found, rows, strict=True):
         for (name, value), cell in zip([*row.items()][1:], cells, strict=True):
             decimals = 1 if name == "units" else 3
+            assert cell == (f"{value:.{decimals}f}" if isinstance(value, float) else value)
+    assert {row["kept"] for row in rows} == {"yes"}
+
+
+def test_operating_points_keep_their_sensitivity_and_rare_classes_have_no_guarantee(halvings):
+    common, usual, rare = check_sensitivity(halvings, NAMES, 0.9)
+    for row in (common, usual):
+        assert row["guaranteed"] == 1.0 and row["kept"] == "yes"
+        assert row["inside"] >= 0.9 and row["missed"] <= 0.05 and row["sensitivity"] > 0.9
+        assert row["below"] < 2.5 * row["expected"]
+    assert rare["guaranteed"] == 0.0 and rare["missed"] == "-" and rare["inside"] >= 0.9
+
+
+def test_a_sensitivity_that_is_not_kept_is_seen(halvings, monkeypatch):
+    def too_high(is_class, probability, target, **settings):
+        chosen = choose_threshold(is_class, probability, target, **settings)
+        lower = float(np.quantile(probability[is_class], 0.2))
+        return chosen._replace(value=lower, guaranteed=True)
+
+    monkeypatch.setattr(promises, "choose_threshold", too_high)
+    assert [row["kept"] for row in check_sensitivity(halvings, NAMES, 0.9)[:1]] == ["no"]
+
+
+def test_the_table_of_the_page_on_operating_points_is_the_recorded_one():
+    root = Path(__file__).parents[2]
+    (path,) = (root / "benchmarks" / "results").glob("promises-operating-points-*.json")
+    page = (root / "docs" / "operating_points.md").read_text()
+    found = [line[2:-2].split(" | ") for line in page.splitlines() if line.startswith("| 0.9")]
+    rows = [row for row in json.loads(path.read_text())["rows"] if row["target"] != "0.8"]
+    assert len(found) == len(rows) == 14
+    for cells, row in zip(found, rows, strict=True):
+        values = [*row.items()][1:]
+        for (name, value), cell in zip(values, cells, strict=True):
+            decimals = 1 if name in ("images", "units") else 3
             assert cell == (f"{value:.{decimals}f}" if isinstance(value, float) else value)
     assert {row["kept"] for row in rows} == {"yes"}
