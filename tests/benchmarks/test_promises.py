@@ -100,7 +100,7 @@ def test_the_table_of_the_documentation_is_the_recorded_one():
 def test_operating_points_keep_their_sensitivity_and_rare_classes_have_no_guarantee(halvings):
     common, usual, rare = check_sensitivity(halvings, NAMES, 0.9)
     for row in (common, usual):
-        assert row["guaranteed"] == 1.0 and row["kept"] == "yes"
+        assert row["guaranteed"] > 0.9 and row["kept"] == "yes"
         assert row["inside"] >= 0.9 and row["missed"] <= 0.05 and row["sensitivity"] > 0.9
         assert row["below"] < 2.5 * row["expected"]
     assert rare["guaranteed"] == 0.0 and rare["missed"] == "-" and rare["inside"] >= 0.9

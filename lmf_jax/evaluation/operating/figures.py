@@ -6,6 +6,7 @@ from typing import Any
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lmf_jax.evaluation.figures import BLUE, LIGHT_BLUE, MUTED, STYLE, VERMILION, WIDTH, wrap
 from lmf_jax.evaluation.operating.curves import (
@@ -87,6 +88,8 @@ def draw_decision_curves(curves: Mapping[str, DecisionCurve]) -> Figure:
         axes.set_xlim(0, 1)
         axes.set_ylim(-0.25 * largest, 1.15 * largest)
         axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value + 0.0:g}"))
 
     return _draw_panels(list(curves), draw, "Threshold probability", "Net benefit", same_axes=False)
 
