@@ -41,6 +41,14 @@ def test_the_p_value_is_that_of_all_assignments_within_the_classes() -> None:
     assert found.p_value == pytest.approx(exact, abs=0.006)
 
 
+def test_images_change_sides_within_their_class_alone() -> None:
+    labels = np.array([0, 0, *[1] * 40])
+    scores = np.array([1.0, 0.0, *[0.5] * 40])
+    inside = np.arange(42) % 2 == 0
+    # Whichever image of class 0 is inside, the size of the difference is the same.
+    assert unpaired_test(scores, inside, labels) == UnpairedDifference(0.5, 1.0)
+
+
 @pytest.mark.parametrize("kind", ["images", "lesions", "eyes", "cases"])
 def test_of_equal_subgroups_no_more_than_a_twentieth_is_told_apart(kind: str) -> None:
     rng = np.random.default_rng(7)
