@@ -30,6 +30,8 @@ from lmf_jax.evaluation.classification.subgroups import summarize_test_subgroups
 from lmf_jax.evaluation.classification.summary import summarize_test
 from lmf_jax.evaluation.conformal.summary import Part, summarize_sets
 from lmf_jax.evaluation.formatting import format_setting
+from lmf_jax.evaluation.operating import thresholds
+from lmf_jax.evaluation.operating.point import ClassPart, operating_point
 from lmf_jax.evaluation.report import write_report
 from lmf_jax.models.normalization import Normalization
 from lmf_jax.runs.best_checkpoint import read_best
@@ -118,6 +120,18 @@ def _calibration() -> dict[str, Any]:
     return summarize_calibration(fit_calibrator(*part[:2]), CLASSES, validation=part, test=part)
 
 
+@functools.cache
+def _points() -> dict[str, Any]:
+    """Return the points of the run's calibrator, which the report draws."""
+    made = _predictions()
+    calibrator = fit_calibrator(made["labels"], made["logits"])
+    probability = calibrator.probabilities(made["logits"])[:, 0]
+    part = ClassPart(made["labels"] == 0, probability, made["groups"])
+    target = thresholds.Target("sensitivity", 0.9)
+    point = operating_point("a", target, part, part, prevalence=0.1)
+    return {"points": {"one": {**point, "calibrator": calibrator.used_parameters()}}}
+
+
 def lines_of(rows: list[dict[str, Any]]) -> bytes:
     """Return a file with one JSON object per line."""
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
@@ -170,7 +184,7 @@ def good_run() -> Files:
         "validation_predictions.npz": _predictions(),
     }
     more = {"prediction_sets.json": _sets(), "calibration.json": _calibration()}
-    more["subgroups.json"] = _subgroups()
+    more |= {"subgroups.json": _subgroups(), "operating_points.json": _points()}
     files = run_files(good_record(), _history(), _test(), arrays)
     return {**files, **{name: json.dumps(content).encode() for name, content in more.items()}}
 

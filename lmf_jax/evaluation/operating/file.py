@@ -97,7 +97,17 @@ def read_points(run_dir: str | Path, class_names: Sequence[str]) -> Points:
     for name, point in points.items():
         check(path, _is_name(name), "it has a point whose name is empty, long or not printable")
         _check_point(path, point, class_names, f"its point {name}")
+    check(path, _is_finite(points), "it contains NaN or infinity")
     return points
+
+
+def _is_finite(contents: Any) -> bool:
+    """Return whether the contents can be written as strict JSON."""
+    try:
+        json.dumps(contents, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 def read_point(

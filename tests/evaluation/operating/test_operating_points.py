@@ -102,6 +102,8 @@ def test_an_impossible_name_is_refused(tmp_path, name):
         (("rates", "npv", "high"), 2),
         (("at_prevalence",), {"prevalence": 2, "rates": {}}),
         (("calibrator",), "temperature"),
+        (("calibrator", "temperature"), float("inf")),
+        (("unknown",), float("nan")),
     ],
 )
 def test_a_broken_file_is_refused(tmp_path, path, value):
