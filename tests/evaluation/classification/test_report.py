@@ -34,9 +34,12 @@ from tests.helpers.page import Page
 FIGURES = [
     "class_distribution",
     "confusion_matrix",
+    "decision_curve",
     "mistakes",
     "per_class_f1",
+    "precision_recall",
     "reliability",
+    "roc",
     "training_curves",
 ]
 OVERALL_TILES = {
