@@ -23,6 +23,11 @@ SPLITS_OF_MASKS = {
     ),
     "paper": "paper (images are split 70 : 15 : 15 at random)",
 }
+_OF_FOLDS = "a fold is the test part, and 15 % of the other images are the validation part"
+SPLITS_OF_FOLDS = {
+    "grouped": f"grouped (lesions or patients are assigned to folds as a whole; {_OF_FOLDS})",
+    "paper": f"paper (images are assigned to folds at random; {_OF_FOLDS})",
+}
 SPLIT_OF_VOLUMES = "{} (cases are split 70 : 15 : 15 at random)"
 
 DISJOINT = {
@@ -98,12 +103,21 @@ def proportions(run: DocumentedRun) -> Blocks:
     key = ("dataset", "num_cases" if is_cases else "class_counts")
     found = run.config.get(*key)
     sizes = [found[part] if is_cases else sum(found[part]) for part in PARTS]
+    unit = "cases" if is_cases else "images"
+    if run.is_cross_validation:
+        return sentence(
+            f"Number of {unit}: {{}}, each tested once; of a fold, on average {{}} for training "
+            "and {} for validation.",
+            *(
+                run.config.tell(format_count(sizes[PARTS.index(part)]), *key, part)
+                for part in ("test", "train", "validation")
+            ),
+        )
     total = max(1, sum(sizes))
     facts = []
     for part, size in zip(PARTS, sizes, strict=True):
         facts.append(run.config.tell(format_count(size), *key, part))
         facts.append(run.config.tell(f"{100 * size / total:.1f} %", *key))
-    unit = "cases" if is_cases else "images"
     return sentence(
         f"Number of {unit}: {{}} for training ({{}}), {{}} for validation ({{}}) and {{}} for the "
         "test ({}).",
@@ -148,6 +162,8 @@ def split_notes(run: DocumentedRun) -> Blocks:
 
 def _method(run: DocumentedRun) -> Callable[[str], str]:
     def describe(split: str) -> str:
+        if run.setting("folds") is not None:
+            return SPLITS_OF_FOLDS.get(split, split)
         if run.has_volumes:
             return SPLIT_OF_VOLUMES.format(split)
         of_masks = SPLITS_OF_MASKS if run.is_segmentation else {}

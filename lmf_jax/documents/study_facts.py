@@ -73,15 +73,16 @@ def folds(run: DocumentedRun) -> Blocks:
     titles = FOLD_METRICS[run.task]
     rows: list[tuple[Cell, ...]] = [
         (
-            test.fact("folds", "each", number, "fold"),
-            test.fact("folds", "each", number, "size", show=format_count),
+            test.tell(
+                f"{number + 1} ({format_count(fold['size'])})", "folds", "each", number, "size"
+            ),
             *(test.fact("folds", "each", number, name, show=format_fraction) for name in titles),
         )
-        for number in range(len(each))
+        for number, fold in enumerate(each)
     ]
     for row, title in {"mean": "mean", "standard_deviation": "standard deviation"}.items():
         cells = (test.fact("folds", row, name, show=format_fraction) for name in titles)
-        rows.append((title, "", *cells))
+        rows.append((title, *cells))
     unit = "cases" if run.is_segmentation else "images"
     return (
         *sentence(
@@ -90,7 +91,7 @@ def folds(run: DocumentedRun) -> Blocks:
             "numbers of the training and validation parts are means over the folds.",
             config.fact("config", "folds"),
         ),
-        *table(("fold", f"test {unit}", *titles.values()), rows),
+        *table((f"fold (test {unit})", *titles.values()), rows),
         *sentence(
             "The models of the folds share training data: the standard deviation is no standard "
             "error."
@@ -100,6 +101,7 @@ def folds(run: DocumentedRun) -> Blocks:
 
 def limits(run: DocumentedRun) -> Blocks:
     """State the limits that the files of the run show."""
+    runs = "Each fold was" if run.is_cross_validation else "The model was"
     unknown_units = result_facts.units(run) if run.groups is None else ()
     return (
         *data_facts.disjoint(run),
@@ -108,8 +110,8 @@ def limits(run: DocumentedRun) -> Blocks:
         *result_facts.few_units(run),
         *data_facts.split_notes(run),
         *sentence(
-            "The results are those of a single training run, with the seed {}; the variation "
-            "between seeds is not part of the intervals.",
+            f"{runs} trained once, with the seed {{}}; the variation between seeds is not part of "
+            "the intervals.",
             run.config.fact("config", "seed"),
         ),
     )

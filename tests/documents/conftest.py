@@ -1,10 +1,13 @@
 """Runs of every kind that documents are made from."""
 
+import json
+
 import numpy as np
 import pytest
 
 from lmf_jax.cli.operate import class_parts
 from lmf_jax.evaluation.classification.external import write_external
+from lmf_jax.evaluation.classification.folds import join_folds
 from lmf_jax.evaluation.classification.run import Predictions, read_run
 from lmf_jax.evaluation.classification.subgroups import summarize_test_subgroups
 from lmf_jax.evaluation.conformal.file import write_sets
@@ -13,6 +16,7 @@ from lmf_jax.evaluation.operating.file import write_point
 from lmf_jax.evaluation.operating.point import operating_point
 from lmf_jax.evaluation.operating.thresholds import Target
 from lmf_jax.evaluation.subgroup_results import write_subgroups
+from lmf_jax.runs.folds import joint_dataset
 from tests.helpers.degenerate import ClassifierTest, write_classifier_run
 from tests.helpers.degenerate_segmentation import SegmenterTest, squares, write_segmenter_run
 
@@ -77,6 +81,21 @@ def _make_subgroups(run_dir) -> None:
     write_subgroups(run_dir, summarize_test_subgroups(run.labels, run.logits, metadata, run.groups))
 
 
+def _cross_validate(run_dir, groups) -> None:
+    """Write a cross-validation of two folds."""
+    records = []
+    for number in (1, 2):
+        folder = run_dir / f"fold-{number}"
+        write_classifier_run(folder, _classifier(groups=np.char.add(f"{number} ", groups)))
+        records.append(json.loads((folder / "config.json").read_text()))
+        records[-1]["config"] |= {"folds": 2, "fold": number, "split": "grouped"}
+        (folder / "config.json").write_text(json.dumps(records[-1]))
+    whole = {**records[0], "dataset": joint_dataset([record["dataset"] for record in records])}
+    whole["config"] = whole["config"] | {"fold": None}
+    (run_dir / "config.json").write_text(json.dumps(whole))
+    join_folds(run_dir)
+
+
 @pytest.fixture(scope="package")
 def runs(tmp_path_factory):
     """Return the folder of each run by its name."""
@@ -95,4 +114,5 @@ def runs(tmp_path_factory):
     _make_sets(root / "lesions")
     _make_points(root / "lesions")
     _make_subgroups(root / "lesions")
+    _cross_validate(root / "folds", lesions)
     return {folder.name: folder for folder in sorted(root.iterdir())}

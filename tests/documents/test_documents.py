@@ -19,7 +19,7 @@ from lmf_jax.documents.write import render_documents
 from tests.helpers.changed_runs import change
 from tests.helpers.degenerate import nonsense_in
 
-KINDS = ("lesions", "hostile", "absent class", "masks", "volumes")
+KINDS = ("lesions", "hostile", "absent class", "masks", "volumes", "folds")
 each_run = pytest.mark.parametrize("kind", KINDS)
 
 LETTERS = {3: "abc", 5: "ab", 6: "abc", 8: "abc", 9: "abc", 12: "abcdefg", 18: "abcdef"}

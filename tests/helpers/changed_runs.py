@@ -47,6 +47,8 @@ def change(run_dir: Path, fact: Fact, task: str) -> None:
         values = _changed_at(json.loads(path.read_text()), fact.key, task)
         if path.name == "prediction_sets.json":
             _agree(values, fact.key)
+        if fact.key[:2] == ("folds", "each") and fact.key[-1] == "size":
+            _move_an_image(values["folds"]["each"], before["folds"]["each"], int(fact.key[2]))
         if path.name == "subgroups.json" and fact.key[0] == "columns":
             columns = (found["columns"][fact.key[1]] for found in (values, before))
             _agree_in_column(*columns, fact.key[2:])
@@ -136,6 +138,12 @@ def _agree_in_point(run_dir: Path, point: dict[str, Any], changed: Any) -> None:
                 estimate[name] = max(estimate[name], estimate[fixed])
 
 
+def _move_an_image(folds: list[Any], before: list[Any], number: int) -> None:
+    """Keep the number of images of all folds: one of a fold is in the next one."""
+    folds[number]["size"] = before[number]["size"] - 1
+    folds[number - 1]["size"] = before[number - 1]["size"] + 1
+
+
 def _agree_in_column(column: dict[str, Any], before: dict[str, Any], changed: Any) -> None:
     """Keep the number of images: one of a subgroup becomes one without a value."""
     number = changed[1] if changed[0] == "subgroups" else 0
@@ -172,6 +180,8 @@ def _change_arrays(run_dir: Path, path: Path, name: str) -> None:
         test = json.loads((run_dir / "test.json").read_text())
         for metrics in test["per_class"].values():
             metrics["support"] *= 2
+        for fold in test.get("folds", {}).get("each", ()):
+            fold["size"] *= 2
         (run_dir / "test.json").write_text(json.dumps(test))
         (run_dir / "subgroups.json").unlink(missing_ok=True)  # of the images as they were
     elif name == "groups":
