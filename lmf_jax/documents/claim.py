@@ -207,7 +207,7 @@ CLAIM = Checklist(
                 Item(
                     "30",
                     "Robustness and sensitivity",
-                    ("subgroups", "external"),
+                    ("folds", "subgroups", "external_data"),
                     "describe analyses of assumptions, other seeds or changed images.",
                 ),
                 Item(
@@ -220,7 +220,7 @@ CLAIM = Checklist(
                 Item(
                     "33",
                     "Test on external data",
-                    ("external",),
+                    ("external_data",),
                     "describe the external data, or say why there was no external test.",
                 ),
                 Item(

@@ -18,24 +18,35 @@ from lmf_jax.evaluation.formatting import (
 
 Blocks = tuple[Block, ...]
 
+MISSING = (
+    Missing(
+        "external tests",
+        "external/NAME/test.json",
+        "python -m lmf_jax evaluate RUN --dataset NAME",
+    ),
+)
 CHANGE = ("difference", "low", "high")
 
 
 def external(run: DocumentedRun) -> Blocks:
     """State the metrics of tests on other datasets, and why they differ from the run's own."""
-    tests = run.external_tests
-    if not tests:
-        command = "python -m lmf_jax evaluate RUN --dataset NAME"
-        return (Missing("external tests", "external/NAME/test.json", command),)
+    if not run.external_tests:
+        return MISSING
     return tuple(
         block
-        for record, test in tests
+        for record, test in run.external_tests
         for block in (
             *_data(record),
             *metrics_table(test, OVERALL[run.task]),
             *_change(run, record),
         )
     )
+
+
+def external_data(run: DocumentedRun) -> Blocks:
+    """Name the datasets of the external tests."""
+    found = tuple(block for record, _ in run.external_tests for block in _data(record))
+    return found or MISSING
 
 
 def _data(record: JsonFile) -> Blocks:
@@ -118,4 +129,4 @@ def _calibration(record: JsonFile) -> Blocks:
     return table(("calibration error (ECE) of the run's own test", "here"), [errors])
 
 
-TOPICS = {"external": external}
+TOPICS = {"external_data": external_data, "external": external}

@@ -74,7 +74,7 @@ TRIPOD = Checklist(
                 Item(
                     "5a",
                     "Sources of the data",
-                    ("dataset", "external"),
+                    ("dataset", "external_data"),
                     "describe the source of each dataset, why it was used and whom it represents.",
                     BOTH,
                 ),
@@ -281,7 +281,7 @@ TRIPOD = Checklist(
                 Item(
                     "20c",
                     "Comparison with the development data",
-                    ("counts", "external"),
+                    ("counts", "external_data"),
                     "compare demographics and images.",
                     EVALUATION,
                 ),
