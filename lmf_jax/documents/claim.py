@@ -243,7 +243,7 @@ CLAIM = Checklist(
                 Item(
                     "36",
                     "Characteristics of the cases in each part",
-                    ("counts",),
+                    ("proportions", "counts"),
                     "add age, sex and other characteristics of each part.",
                 ),
             ),

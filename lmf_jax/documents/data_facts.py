@@ -74,7 +74,7 @@ def dataset(run: DocumentedRun) -> Blocks:
 
 
 def counts(run: DocumentedRun) -> Blocks:
-    """Count the images, or the cases and pixels, of each part and class."""
+    """Count the images, or the pixels or voxels, of each part and class."""
     config = run.config
     rows: list[tuple[Fact | str | None, ...]] = []
     for class_id, name in enumerate(run.class_names):
@@ -87,14 +87,7 @@ def counts(run: DocumentedRun) -> Blocks:
         sums.append(config.tell(format_count(sum(config.get(*key))), *key))
     unit = ("voxels" if run.has_volumes else "pixels") if run.is_segmentation else "images"
     header = ("class", *(f"{part} ({unit})" for part in PARTS))
-    return (*_cases(run), *table(header, [*rows, ("all", *sums)]))
-
-
-def _cases(run: DocumentedRun) -> Blocks:
-    cases = (run.config.fact("dataset", "num_cases", part, show=format_count) for part in PARTS)
-    return sentence(
-        "Number of cases: {} for training, {} for validation (tuning) and {} for the test.", *cases
-    )
+    return table(header, [*rows, ("all", *sums)])
 
 
 def proportions(run: DocumentedRun) -> Blocks:
@@ -194,6 +187,10 @@ def preprocessing(run: DocumentedRun) -> Blocks:
             *sentence(
                 "Patches of the training: {} voxels (z, y, x).",
                 config.fact("config", "patch_size", show=format_setting),
+            ),
+            *sentence(
+                "Fraction of these patches that are centered on a foreground voxel: {}.",
+                config.fact("config", "foreground_share", show=lambda share: f"{share:.3g}"),
             ),
             *sentence(
                 "Windows of the test overlap by a fraction of {} of the patch.",

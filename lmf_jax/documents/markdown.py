@@ -56,8 +56,11 @@ def sources(facts: Iterable[Fact], depth: int | None = None) -> str:
 def _key_texts(file: str, keys: Sequence[Key]) -> str:
     """Return keys as one text; what they have in common is written once."""
     if file.endswith(".jsonl"):
-        lines = ["every" if line == EVERY_LINE else int(line) + 1 for line, *_ in keys]
-        return ", ".join(f"line {line}, {key[1]}" for line, key in zip(lines, keys, strict=True))
+        lines: dict[str, list[str]] = {}
+        for line, *names in keys:
+            title = "every line" if line == EVERY_LINE else f"line {int(line) + 1}"
+            lines.setdefault(title, []).append(_dotted(names))
+        return "; ".join(f"{title}: {', '.join(names)}" for title, names in lines.items())
     depth = min(len(key) for key in keys) - 1
     while depth > 1 and len({key[:depth] for key in keys}) > 1:
         depth -= 1

@@ -83,6 +83,9 @@ def units(run: DocumentedRun) -> Blocks:
 def intervals(run: DocumentedRun) -> Blocks:
     """State the method of the intervals."""
     test = run.test
+    others = (
+        "other test cases" if run.is_segmentation else "other test images of equal class counts"
+    )
     return sentence(
         "Intervals: level {}; method: {}; resampled units: {}; number of resamples: {}.",
         test.fact("intervals", "level", show=percent),
@@ -90,8 +93,7 @@ def intervals(run: DocumentedRun) -> Blocks:
         test.fact("intervals", "drawn", show=lambda name: UNITS.get(name, name)),
         test.fact("intervals", "resamples", show=format_count),
     ) + sentence(
-        "The intervals describe other test images with the same class counts; they do not cover "
-        "the variation between training runs."
+        f"The intervals describe {others}; they do not cover the variation between training runs."
     )
 
 

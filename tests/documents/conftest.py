@@ -33,6 +33,14 @@ def _classifier(**more) -> ClassifierTest:
     return ClassifierTest(labels, _noise(45), train=(400, 30, 90), **more)
 
 
+def _describe_volumes(run_dir) -> None:
+    """Add what a dataset of volumes says of them."""
+    path = run_dir / "config.json"
+    record = json.loads(path.read_text())
+    record["dataset"] |= {"modalities": ["T1", "T2"], "spacing": [2.0, 1.0, 1.0]}
+    path.write_text(json.dumps(record))
+
+
 def _test_elsewhere(run_dir) -> None:
     """Test a run on another dataset."""
     run = read_run(run_dir)
@@ -62,7 +70,7 @@ def _make_points(run_dir) -> None:
     run = read_run(run_dir)
     names = run.dataset["class_names"]
     for class_id, target in enumerate(
-        (Target("sensitivity", 0.6), Target("ppv", 0.9), Target("cost_ratio", 5))
+        (Target("sensitivity", 0.6), Target("ppv", 0.9), Target("cost_ratio", 5.0))
     ):
         validation, test = class_parts(str(run_dir), run, class_id)
         point = operating_point(names[class_id], target, validation, test, prevalence=0.02)
@@ -110,6 +118,7 @@ def runs(tmp_path_factory):
     write_segmenter_run(root / "masks", masks)
     volumes = SegmenterTest(squares(2, volume=True), squares(2, shift=1, volume=True))
     write_segmenter_run(root / "volumes", volumes, loss="lmf")
+    _describe_volumes(root / "volumes")
     _test_elsewhere(root / "lesions")
     _make_sets(root / "lesions")
     _make_points(root / "lesions")
