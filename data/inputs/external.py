@@ -3,20 +3,26 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int32, Int64
 
 from data.batches.image_cache import open_images
 from data.formats.intensity import FULL_RANGE, IntensityRange, fingerprint_with_range
 from data.inputs.classification import ClassificationInputs
+from data.inputs.segmentation import ImageInputs, VolumeInputs, open_segmentation
 from data.labels import PARTS
 from data.names import parse_name
+from data.prepared.images import Prepared
 from data.prepared.prepare import open_dataset
 from data.shard import Shard
 from data.splits.dataset import Dataset
+from data.splits.segmentation import SegmentationDataset
 from lmf_jax.config import ResolvedConfig
 from lmf_jax.errors import UserError
+
+Inputs = TypeVar("Inputs", ClassificationInputs, ImageInputs)
 
 LEFT_OUT = -1
 """Class id of images whose class is mapped to nothing."""
@@ -71,31 +77,78 @@ def open_external(
     prepared = open_dataset(name, data_dir)
     class_ids = _class_ids(name, prepared.class_names, class_names, class_map)
     labels = class_ids[prepared.labels]
-    rows = {part: np.zeros(0, np.int64) for part in PARTS}
-    rows["test"] = np.flatnonzero(labels != LEFT_OUT)
-    if not len(rows["test"]):
+    rows = np.flatnonzero(labels != LEFT_OUT)
+    if not len(rows):
         raise UserError(f"--map leaves no image of {name}; map at least one class to the run's.")
-    scale = intensity_range or FULL_RANGE
-    dataset = Dataset(
-        name=name,
-        class_names=tuple(class_names),
-        ids=prepared.ids,
-        groups=prepared.groups,
-        source=prepared.source,
-        rows=rows,
-        defaults={},
-        content_fingerprint=fingerprint_with_range(prepared.fingerprint, scale),
-        fingerprint=prepared.fingerprint,
-        intensity_range=scale,
-        metadata=prepared.metadata,
-        labels=labels,
-    )
+    parts = _attributes(name, prepared, rows, intensity_range)
+    dataset = Dataset(**parts, class_names=tuple(class_names), labels=labels)
     size, cache = config.data.image_size, config.data.cache
     images = open_images(dataset, size, cache=cache, data_dir=data_dir)
     return ClassificationInputs(dataset, config, Shard(), images)
 
 
-def without_rows(inputs: ClassificationInputs, rows: np.ndarray) -> ClassificationInputs:
+def open_external_masks(
+    name: str,
+    class_names: Sequence[str],
+    config: ResolvedConfig,
+    intensity_range: IntensityRange | None,
+    data_dir: str | Path | None = None,
+) -> ImageInputs | VolumeInputs:
+    """Open all images of another dataset with masks as a test part.
+
+    Args:
+        name: Name of the dataset, as for ``--dataset``.
+        class_names: The classes of the run, by class id, the background first.
+        config: The settings of the run; the images get its size.
+        intensity_range: The recorded range of the training images of more than 8 bits.
+        data_dir: Folder of prepared datasets (default: that of the run).
+
+    Raises:
+        UserError: If there is no such dataset, or it has other classes.
+    """
+    if config.data.patch_size is not None:
+        raise UserError(
+            "Runs on volumes are not tested on other datasets: each dataset of volumes has its own "
+            "modalities and spacing."
+        )
+    if not parse_name(name).has_masks:
+        raise UserError(f"The images of {name} have classes and no masks; give images with masks.")
+    data_dir = Path(data_dir or config.data.data_dir).expanduser()
+    prepared = open_dataset(name, data_dir)
+    assert prepared.masks is not None
+    if prepared.mask_classes != tuple(class_names):
+        raise UserError(
+            f"The masks of {name} have the classes {', '.join(prepared.mask_classes)}; expected "
+            f"those of the run, {', '.join(class_names)}."
+        )
+    parts = _attributes(name, prepared, np.arange(len(prepared.ids)), intensity_range)
+    dataset = SegmentationDataset(**parts, class_names=tuple(class_names), masks=prepared.masks)
+    return open_segmentation(dataset, config.replace(data_dir=str(data_dir)))
+
+
+def _attributes(
+    name: str,
+    prepared: Prepared,
+    rows: Int64[np.ndarray, " _"],
+    intensity_range: IntensityRange | None,
+) -> dict[str, Any]:
+    """Return the attributes of a dataset with a test part of these rows and nothing else."""
+    scale = intensity_range or FULL_RANGE
+    return {
+        "name": name,
+        "ids": prepared.ids,
+        "groups": prepared.groups,
+        "source": prepared.source,
+        "rows": {part: np.zeros(0, np.int64) for part in PARTS} | {"test": rows},
+        "defaults": {},
+        "content_fingerprint": fingerprint_with_range(prepared.fingerprint, scale),
+        "fingerprint": prepared.fingerprint,
+        "intensity_range": scale,
+        "metadata": prepared.metadata,
+    }
+
+
+def without_rows(inputs: Inputs, rows: Int64[np.ndarray, " _"]) -> Inputs:
     """Return the inputs of an external test without some rows.
 
     Raises:

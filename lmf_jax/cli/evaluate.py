@@ -7,15 +7,16 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from lmf_jax.cli.arguments import RunDir
+from lmf_jax.cli.arguments import Ensemble, RunDir, TtaMode
 from lmf_jax.cli.cross_validation import evaluate_folds
 from lmf_jax.cli.external import run_external_test
-from lmf_jax.cli.members import Ensemble, TtaMode, cost_line, load_ensemble
+from lmf_jax.cli.members import cost_line, load_ensemble
 from lmf_jax.cli.tasks import TASKS
 from lmf_jax.cli.tasks.task import Task
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation import write_report
 from lmf_jax.runs.files import common_task, fold_dir, num_folds, read_record
+from lmf_jax.runs.folds import member_dirs
 
 NOT_A_TEST = "The best epoch was chosen on the validation images; {part} is no test."
 
@@ -134,7 +135,7 @@ def _evaluate_ensemble(task: Task, run_dirs: tuple[str, ...], options: Evaluate)
     results = task.summarize(model, inputs, options.part)
     seconds = time.perf_counter() - start
     print(task.format_table(results, inputs, options.part))
-    print(f"{cost_line(len(run_dirs), options.tta)}, {seconds:.1f} s in all")
+    print(f"{cost_line(len(model.members), options.tta)}, {seconds:.1f} s in all")
     if options.part != "test":
         print(NOT_A_TEST.format(part=options.part))
 
@@ -142,7 +143,7 @@ def _evaluate_ensemble(task: Task, run_dirs: tuple[str, ...], options: Evaluate)
 def _check_same_data(run_dirs: tuple[str, ...], model: Any) -> None:
     """Refuse runs with other splits: test images of one may be training images of another."""
     first, *others = (member.dataset["fingerprint"] for member in model.members)
-    for run_dir, fingerprint in zip(run_dirs[1:], others, strict=True):
+    for run_dir, fingerprint in zip(member_dirs(run_dirs)[1:], others, strict=True):
         if fingerprint != first:
             raise UserError(
                 f"The runs in {run_dirs[0]} and {run_dir} have different data or splits, so one "

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import tyro
 
-from lmf_jax.cli.arguments import RunDir
+from lmf_jax.cli.arguments import Ensemble, RunDir, TtaMode
 from lmf_jax.cli.image_batches import check_stems, open_batches, print_lines, refuse_broken
+from lmf_jax.cli.members import load_predictor
+from lmf_jax.cli.tasks import TASKS
 from lmf_jax.evaluation.classification.gradcam import resize_heat
-from lmf_jax.inference.classifier import load_classifier
 from lmf_jax.output_files import make_folder, plan_outputs
+from lmf_jax.runs.files import CLASSIFICATION
 
 if TYPE_CHECKING:
     from data.formats.intensity import IntensityRange
@@ -32,6 +34,8 @@ class Explain:
     ]
     output: str
     """The folder for the pictures, one PNG per image, named after the image and its class."""
+    ensemble: Ensemble = ()
+    tta: TtaMode = "none"
     overwrite: bool = False
     """Replace existing files; the images that are read are never replaced."""
 
@@ -47,7 +51,8 @@ def run_explain(options: Explain) -> None:
     check_stems(files)
     output = Path(options.output).expanduser()
     make_folder(output)
-    classifier = load_classifier(options.run)
+    task = TASKS[CLASSIFICATION]
+    classifier = load_predictor(task, (options.run, *options.ensemble), options.tta)
     batches = open_batches(files, classifier.config, classifier.dataset)
     explained = []
     for batch in batches:

@@ -8,6 +8,7 @@ from typing import Any
 from lmf_jax.cli.tasks.task import Task
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation import write_report
+from lmf_jax.runs.folds import member_dirs
 
 
 def run_external_test(
@@ -70,7 +71,8 @@ def _find_leakage(
     from data.audit.leakage import find_leakage
 
     try:
-        own = [task.dataset_of_run(task.load_model(run_dir), data_dir) for run_dir in run_dirs]
+        models = [task.load_model(run_dir) for run_dir in member_dirs(run_dirs)]
+        own = [task.dataset_of_run(model, data_dir) for model in models]
     except UserError as error:
         return {"checked": False, "reason": str(error)}, ()
     leakage = find_leakage(own, inputs.dataset)

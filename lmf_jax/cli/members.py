@@ -2,28 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from lmf_jax.cli.tasks.task import Task
 from lmf_jax.errors import UserError
 from lmf_jax.inference.views import VIEWS, Tta
-
-Ensemble = Annotated[
-    tuple[str, ...],
-    tyro.conf.arg(
-        metavar="RUN",
-        help="Further runs: the calibrated probabilities of all runs are averaged.",
-    ),
-]
-TtaMode = Annotated[
-    Tta,
-    tyro.conf.arg(
-        help="Test-time augmentation: average the probabilities over views of each image. flip: "
-        "the image and its mirror image. dihedral: the eight symmetries of a square."
-    ),
-]
+from lmf_jax.runs.folds import member_dirs
 
 
 def load_ensemble(task: Task, run_dirs: Sequence[str | Path], tta: Tta) -> Any:
@@ -31,13 +15,14 @@ def load_ensemble(task: Task, run_dirs: Sequence[str | Path], tta: Tta) -> Any:
 
     Args:
         task: The task of all runs.
-        run_dirs: The folders of the runs, at least one.
+        run_dirs: The folders of the runs, at least one; a cross-validation stands for its folds.
         tta: The views of each image.
 
     Raises:
         UserError: If there is no such run, a run is repeated, or the runs differ in their classes
             or in the images that they take.
     """
+    run_dirs = member_dirs(run_dirs)
     resolved = [Path(run_dir).resolve() for run_dir in run_dirs]
     for index, run_dir in enumerate(run_dirs):
         if resolved[index] in resolved[:index]:
@@ -52,6 +37,17 @@ def load_ensemble(task: Task, run_dirs: Sequence[str | Path], tta: Tta) -> Any:
                     f"({other}); average runs with equal classes and inputs."
                 )
     return task.ensemble(models, VIEWS[tta])
+
+
+def load_predictor(task: Task, run_dirs: Sequence[str | Path], tta: Tta) -> Any:
+    """Read the model of a run, or the ensemble of several models or views.
+
+    Arguments and exceptions are those of :func:`load_ensemble`.
+    """
+    run_dirs = member_dirs(run_dirs)
+    if len(run_dirs) == 1 and tta == "none":
+        return task.load_model(run_dirs[0])
+    return load_ensemble(task, run_dirs, tta)
 
 
 def cost_line(num_models: int, tta: Tta) -> str:

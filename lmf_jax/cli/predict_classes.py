@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lmf_jax.cli.image_batches import open_batches, print_lines, refuse_broken
+from lmf_jax.cli.predict_options import Predict
 from lmf_jax.cli.prevalence import ratios_of_run
 from lmf_jax.errors import UserError, printable
 from lmf_jax.evaluation.calibration import Calibrator, describe_calibrator, shift_priors
@@ -18,76 +19,90 @@ from lmf_jax.evaluation.conformal.file import read_thresholds
 from lmf_jax.evaluation.conformal.set_names import join_names
 from lmf_jax.evaluation.conformal.thresholds import SetThresholds
 from lmf_jax.evaluation.operating.file import read_point
-from lmf_jax.inference.classifier import load_classifier
+from lmf_jax.inference.classifier import TrainedClassifier
+from lmf_jax.inference.ensemble import ClassifierEnsemble
 from lmf_jax.output_files import check_outputs
+from lmf_jax.runs.folds import member_dirs
 
 
-def predict_classes(
-    run_dir: str,
-    images: str,
-    output: str,
-    *,
-    overwrite: bool,
-    sets: bool = False,
-    prevalence: str | None = None,
-    operating_point: str | None = None,
-) -> None:
+def predict_classes(model: TrainedClassifier | ClassifierEnsemble, options: Predict) -> None:
     """Write a line of CSV per image: path, predicted class and all calibrated probabilities.
 
     Args:
-        run_dir: The folder of a classification run.
-        images: An image or a folder of images.
-        output: The CSV file.
-        overwrite: Replace an existing file.
-        sets: Also write the prediction set of each image.
-        prevalence: ``CLASS=0.02,...``, see :func:`lmf_jax.cli.prevalence.ratios_of_run`.
-        operating_point: Name of the operating point to decide with; None for none.
+        model: The model of a run, or an ensemble.
+        options: The command line.
 
     Raises:
         UserError: If a path does not fit, or images cannot be decoded; the others are predicted.
     """
     from data.inputs.image_files import image_files, skipped_lines
 
-    table = Path(output).expanduser()
-    if table.suffix.lower() != ".csv" or table.is_dir():
-        raise UserError(f"--output {table} is not a CSV file; give a name that ends in .csv.")
-    if not table.parent.is_dir():
-        raise UserError(f"There is no folder {table.parent} to write {table.name} into.")
-    files = image_files(images)
-    check_outputs([table], inputs=files, overwrite=overwrite)
-    classifier = load_classifier(run_dir)
-    names = classifier.class_names
-    calibrator = classifier.calibrator or Calibrator.identity(len(names))
-    thresholds = read_thresholds(run_dir, names, calibrator) if sets else None
+    table = _table(options.output)
+    files = image_files(options.images)
+    check_outputs([table], inputs=files, overwrite=options.overwrite)
+    names = model.class_names
+    calibrator = model.calibrator or Calibrator.identity(len(names))
+    thresholds = None
+    if options.sets:
+        _check_one_model(model, options.run, "--sets")
+        thresholds = read_thresholds(options.run, names, calibrator)
     point = None
-    if operating_point is not None:
-        point = read_point(run_dir, operating_point, names, calibrator)
+    if options.operating_point is not None:
+        _check_one_model(model, options.run, "--operating-point")
+        point = read_point(options.run, options.operating_point, names, calibrator)
     ratios = np.ones(len(names))
-    if prevalence is not None:
-        counts = np.array(classifier.dataset["class_counts"]["validation"])
-        ratios = ratios_of_run(prevalence, run_dir, names, counts)
-    batches = open_batches(files, classifier.config, classifier.dataset)
-    logits, indices = classifier.predict(batches)
+    if options.prevalence is not None:
+        counts = np.array(model.dataset["class_counts"]["validation"])
+        member = member_dirs(options.run_dirs)[0]  # all are calibrated, or none
+        ratios = ratios_of_run(options.prevalence, member, names, counts)
+    batches = open_batches(files, model.config, model.dataset)
+    logits, indices = model.predict(batches)
     paths = [files[index] for index in indices]
     _check_defined(paths, logits)
     # Sets and operating points hold per class, at every prevalence: their thresholds are those of
     # the run.
     probabilities = calibrator.probabilities(logits)
     columns: dict[str, list[str]] = {}
-    if operating_point is not None and point is not None:
-        columns[operating_point] = _decide(point, probabilities, names)
+    if options.operating_point is not None and point is not None:
+        columns[options.operating_point] = _decide(point, probabilities, names)
     if thresholds is not None:
         contained = thresholds.contains(probabilities)
         columns["set"] = [_join_members(members, names) for members in contained]
     shifted = shift_priors(calibrator.calibrate(logits), ratios)
     _write_predictions(table, paths, shifted, names, columns)
     print(f"{len(indices):,} of {len(files):,} images predicted: {table}")
-    print(f"calibration: {describe_calibrator(calibrator)}")
+    print(f"calibration: {_describe(model, calibrator)}")
     if thresholds is not None:
         print(_sets_line(thresholds, names))
-    print_lines(skipped_lines(images, table))
+    print_lines(skipped_lines(options.images, table))
     print_lines(batches.remarks())
     refuse_broken(files, batches.broken)
+
+
+def _table(output: str) -> Path:
+    table = Path(output).expanduser()
+    if table.suffix.lower() != ".csv" or table.is_dir():
+        raise UserError(f"--output {table} is not a CSV file; give a name that ends in .csv.")
+    if not table.parent.is_dir():
+        raise UserError(f"There is no folder {table.parent} to write {table.name} into.")
+    return table
+
+
+def _check_one_model(
+    model: TrainedClassifier | ClassifierEnsemble, run_dir: str, flag: str
+) -> None:
+    """Refuse a flag whose thresholds were chosen for the probabilities of one model."""
+    if isinstance(model, ClassifierEnsemble):
+        raise UserError(
+            f"{flag} uses thresholds that were chosen for the probabilities of one run; predict "
+            f"with one run, without --ensemble and --tta ({run_dir} is averaged)."
+        )
+
+
+def _describe(model: TrainedClassifier | ClassifierEnsemble, calibrator: Calibrator) -> str:
+    if isinstance(model, ClassifierEnsemble):
+        return "that of each run, before averaging"
+    return describe_calibrator(calibrator)
 
 
 def _check_defined(files: Sequence[Path], logits: np.ndarray) -> None:

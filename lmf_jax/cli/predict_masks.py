@@ -12,52 +12,40 @@ from lmf_jax.cli.image_batches import (
     print_lines,
     refuse_broken,
 )
+from lmf_jax.cli.predict_options import Predict
 from lmf_jax.errors import UserError
-from lmf_jax.inference.segmenter import TrainedSegmenter, load_segmenter
+from lmf_jax.inference.segmenter import TrainedSegmenter
+from lmf_jax.inference.segmenter_ensemble import SegmenterEnsemble
 from lmf_jax.output_files import plan_outputs
 
 
-def predict_masks(
-    run_dir: str,
-    images: str,
-    output: str,
-    *,
-    overwrite: bool,
-    sets: bool = False,
-    prevalence: str | None = None,
-    operating_point: str | None = None,
-) -> None:
+def predict_masks(model: TrainedSegmenter | SegmenterEnsemble, options: Predict) -> None:
     """Write a mask per image, or a label map per case of a run of volumes.
 
     Args:
-        run_dir: The folder of a segmentation run.
-        images: An image, the folder of a case, or a folder of either.
-        output: The folder for the masks.
-        overwrite: Replace existing files.
-        sets: Must be False: masks have no prediction sets.
-        prevalence: Of classification only.
-        operating_point: Of classification only.
+        model: The model of a run, or an ensemble.
+        options: The command line.
 
     Raises:
-        UserError: If a path does not fit, or images cannot be decoded; the others are predicted.
+        UserError: If a path or a flag does not fit, or images cannot be decoded; the others are
+            predicted.
     """
-    if sets:
+    if options.sets:
         raise UserError(
-            f"--sets is for classification, and the run in {run_dir} is a segmentation; leave it "
-            "out."
+            f"--sets is for classification, and the run in {options.run} is a segmentation; leave "
+            "it out."
         )
-    if prevalence is not None:
+    if options.prevalence is not None:
         raise UserError("--prevalence is for classification runs; leave it out.")
-    if operating_point is not None:
+    if options.operating_point is not None:
         raise UserError("--operating-point is for classification runs; leave it out.")
-    segmenter = load_segmenter(run_dir)
-    is_volumes = segmenter.config.data.patch_size is not None
+    is_volumes = model.config.data.patch_size is not None
     predict = _predict_volumes if is_volumes else _predict_images
-    predict(segmenter, images, output, overwrite=overwrite)
+    predict(model, options.images, options.output, overwrite=options.overwrite)
 
 
 def _predict_images(
-    segmenter: TrainedSegmenter, images: str, output: str, *, overwrite: bool
+    segmenter: TrainedSegmenter | SegmenterEnsemble, images: str, output: str, *, overwrite: bool
 ) -> None:
     """Write a PNG of class ids per image, in the size of the image."""
     from data.formats.images import open_rgb, read_encoded
@@ -83,7 +71,7 @@ def _predict_images(
 
 
 def _predict_volumes(
-    segmenter: TrainedSegmenter, images: str, output: str, *, overwrite: bool
+    segmenter: TrainedSegmenter | SegmenterEnsemble, images: str, output: str, *, overwrite: bool
 ) -> None:
     """Write a NIfTI label map per case, on the grid of the files of the case."""
     from data.inputs.volume_files import find_inference_cases, read_inference_volume, skipped_lines

@@ -15,7 +15,7 @@ from jaxtyping import Float, Float32, Int, Integer, Shaped, UInt8
 from lmf_jax.config import ResolvedConfig
 from lmf_jax.distributed.devices import MappedStep, Variables, replicate, shard_batch
 from lmf_jax.distributed.gather import gather_rows
-from lmf_jax.evaluation.calibration import Calibrator
+from lmf_jax.evaluation.calibration import Calibrator, read_calibrator
 from lmf_jax.evaluation.classification.scores import log_probabilities
 from lmf_jax.evaluation.segmentation.metrics import case_counts, hausdorff_95
 from lmf_jax.evaluation.segmentation.overlays import Overlays, shown_cases, write_overlays
@@ -211,6 +211,7 @@ def load_segmenter(run_dir: str | Path) -> TrainedSegmenter:
         ),
         variables=replicate(variables),
         normalization=normalization,
+        calibrator=read_calibrator(run_dir, len(record["dataset"]["class_names"])),
     )
 
 

@@ -39,6 +39,19 @@ def fold_dirs(run_dir: str | Path) -> list[Path]:
     return folders
 
 
+def member_dirs(run_dirs: Sequence[str | Path]) -> list[str | Path]:
+    """Return the folders of runs, with the folds of a cross-validation in place of its folder.
+
+    Raises:
+        UserError: If there is no such run, or a fold is not finished.
+    """
+    return [
+        member
+        for run_dir in run_dirs
+        for member in (fold_dirs(run_dir) if num_folds(read_record(run_dir)) else [run_dir])
+    ]
+
+
 def require_single_run(run_dir: str | Path) -> None:
     """Refuse the folder of a cross-validation, which has a model in each of its folds.
 

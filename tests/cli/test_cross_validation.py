@@ -264,13 +264,9 @@ def test_evaluating_the_whole_tests_every_fold_again(whole, monkeypatch, capsys,
     )
 
 
-@pytest.mark.parametrize("command", ["predict", "explain", "sets", "card"])
-def test_commands_that_need_one_model_name_a_fold(
-    root, whole, command, monkeypatch, capsys, tmp_path
-):
-    words = [root / "images" / "red" / "1.png", "--output", tmp_path / "out.csv"]
-    words = words if command in ("predict", "explain") else []
-    assert evaluate(monkeypatch, command, whole, *words) == 2
+@pytest.mark.parametrize("command", ["sets", "card"])
+def test_commands_that_need_one_model_name_a_fold(whole, command, monkeypatch, capsys):
+    assert evaluate(monkeypatch, command, whole) == 2
     message = "cross-validation of 3 folds, each with its own model; give one of them, such as "
     assert message + f"{whole}/fold-1" in capsys.readouterr().err
 

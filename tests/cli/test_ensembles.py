@@ -1,12 +1,15 @@
 """Ensembles, test-time augmentation and external tests by the commands, with tiny models."""
 
+import csv
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from data.formats.images import decode_image
 from lmf_jax.cli.members import load_ensemble
 from lmf_jax.cli.tasks import TASKS
 from lmf_jax.evaluation.classification.external import read_external
@@ -25,7 +28,7 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Two runs that differ in the seed, and one with another split."""
+    """Two runs that differ in the seed, one with another split, and a cross-validation."""
     root = tmp_path_factory.mktemp("ensembles")
     images = draw_images(root / "images", (60, 30, 20))
     common = ("--dataset", f"folder:{images}", "--data-dir", root / "data")
@@ -33,6 +36,7 @@ def root(tmp_path_factory):
         train(patch, *common, "--run-dir", root / "first")
         train(patch, *common, "--run-dir", root / "second", "--seed", 1)
         train(patch, *common, "--run-dir", root / "other", "--split-seed", 1, "--epochs", 1)
+        train(patch, *common, "--run-dir", root / "folds", "--folds", 3, "--epochs", 1)
     return root
 
 
@@ -90,6 +94,40 @@ def test_views_of_one_model_are_evaluated(root, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "mean of 1 model and 8 views of each image: 8 predictions an image" in printed
     assert "of the models" not in printed
+
+
+def test_predict_writes_the_mean_probabilities(root, monkeypatch, capsys, tmp_path):
+    """The probabilities of the file are those of the ensemble, whose views are the same set."""
+    words = (root / "images" / "green", "--ensemble", root / "second", "--tta", "flip")
+    output = tmp_path / "out.csv"
+    assert call(monkeypatch, "predict", root / "first", *words, "--output", output) == 0
+    printed = capsys.readouterr().out
+    assert "calibration: that of each run, before averaging" in printed
+    assert "4 predictions an image" in printed
+    with output.open(newline="") as file:
+        row = next(csv.DictReader(file))
+    image = decode_image(Path(row["path"]).read_bytes(), 32)
+    batch = np.stack([image] * 4)
+    expected = probabilities_of(root, ["first", "second"], "flip", batch)[0]
+    found = [float(row[f"p({name})"]) for name in NAMES]
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_sets_are_refused_for_an_ensemble(root, monkeypatch, capsys, tmp_path):
+    words = ("--output", tmp_path / "out.csv", "--tta", "flip", "--sets")
+    code = call(monkeypatch, "predict", root / "first", root / "images" / "green", *words)
+    assert code == 2
+    assert (
+        "--sets uses thresholds that were chosen for the probabilities of one run"
+        in capsys.readouterr().err
+    )
+
+
+def test_explain_averages_the_heat_of_models_and_views(root, monkeypatch, capsys, tmp_path):
+    words = (root / "images" / "blue" / "0.png", "--ensemble", root / "second", "--tta", "flip")
+    assert call(monkeypatch, "explain", root / "first", *words, "--output", tmp_path) == 0
+    (picture,) = tmp_path.glob("0-*.png")
+    assert picture.name in capsys.readouterr().out
 
 
 def test_runs_with_another_split_are_refused(root, monkeypatch, capsys):
@@ -191,3 +229,32 @@ def test_without_the_data_of_the_run_leakage_is_recorded_as_not_checked(
     assert "Leakage from the training images was not checked" in capsys.readouterr().out
     (external,) = read_external(run, NAMES)
     assert external.record["leakage"]["checked"] is False
+
+
+def test_the_folds_of_a_cross_validation_predict_together(root, monkeypatch, capsys, tmp_path):
+    output, image = tmp_path / "out.csv", root / "images" / "green" / "0.png"
+    assert call(monkeypatch, "predict", root / "folds", image, "--output", output) == 0
+    assert "mean of 3 models and 1 view of each image" in capsys.readouterr().out
+    with output.open(newline="") as file:
+        row = next(csv.DictReader(file))
+    batch = np.stack([decode_image(image.read_bytes(), 32)] * 4)
+    folds = [f"folds/fold-{number}" for number in (1, 2, 3)]
+    expected = np.mean([probabilities_of(root, [fold], "none", batch)[0] for fold in folds], axis=0)
+    found = [float(row[f"p({name})"]) for name in NAMES]
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_the_folds_are_tested_together_on_another_dataset(
+    root, elsewhere, monkeypatch, capsys, tmp_path
+):
+    run = shutil.copytree(root / "folds", tmp_path / "run")
+    words = ("evaluate", run, "--dataset", f"folder:{elsewhere}", "--map", "rouge=red,gray=")
+    assert call(monkeypatch, *words) == 0
+    (external,) = read_external(run, NAMES)
+    assert len(external.record["members"]["macro_f1"]) == 3
+    assert "Test on folder:" in (run / "report.html").read_text()
+
+
+def test_views_of_the_folds_are_not_evaluated_on_their_own_images(root, monkeypatch, capsys):
+    assert call(monkeypatch, "evaluate", root / "folds", "--tta", "flip") == 2
+    assert "one may have been trained on test images of the other" in capsys.readouterr().err

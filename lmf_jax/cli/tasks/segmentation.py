@@ -9,11 +9,14 @@ from lmf_jax.cli.tasks.task import Task
 from lmf_jax.config import Config, ResolvedConfig
 from lmf_jax.distributed.devices import Variables
 from lmf_jax.errors import UserError
-from lmf_jax.evaluation.calibration import Method
+from lmf_jax.evaluation.calibration import Method, read_calibration
+from lmf_jax.evaluation.external import make_folder
 from lmf_jax.evaluation.segmentation.comparison import compare_runs, format_comparison
+from lmf_jax.evaluation.segmentation.external import format_external, write_comparison
 from lmf_jax.evaluation.segmentation.folds import format_folds, join_folds
 from lmf_jax.evaluation.segmentation.report import format_test_table
-from lmf_jax.evaluation.segmentation.run import read_run
+from lmf_jax.evaluation.segmentation.run import read_run, read_tested
+from lmf_jax.inference.pixel_calibration import calibrate_segmenter, measure_calibration
 from lmf_jax.inference.segmenter import (
     TrainedSegmenter,
     evaluate_segmenter,
@@ -56,34 +59,48 @@ def _trained_model(
 def _calibrate(
     model: TrainedSegmenter, run_dir: Path, inputs: Any, method: Method | None
 ) -> TrainedSegmenter:
-    del run_dir, inputs
-    if method is not None:
-        raise UserError("--calibration is for classification runs; leave it out.")
-    return model
+    stored = read_calibration(run_dir, len(model.class_names))
+    method = method or (stored["method"] if stored else "temperature")
+    return calibrate_segmenter(model, run_dir, inputs.cases("validation"), method)
 
 
 def _test(model: TrainedSegmenter, run_dir: Path, inputs: Any) -> dict[str, Any]:
-    return evaluate_segmenter(model, run_dir, inputs.cases("test"))
+    results = evaluate_segmenter(model, run_dir, inputs.cases("test"))
+    calibration = measure_calibration(model, run_dir, inputs.cases("test"))
+    return results if calibration is None else {**results, "calibration": calibration}
 
 
-def _summarize(model: TrainedSegmenter, inputs: Any, part: str) -> dict[str, Any]:
+def _summarize(
+    model: TrainedSegmenter | SegmenterEnsemble, inputs: Any, part: str
+) -> dict[str, Any]:
     return summarize_cases(model, inputs.cases(part))
 
 
 def _format_table(results: dict[str, Any], inputs: Any, part: str) -> str:
-    return format_test_table(results, part)
+    return format_test_table(results, part, results.get("calibration"))
 
 
 def _open_external(
     model: SegmenterEnsemble, name: str, class_map: Mapping[str, str], data_dir: str | None
 ) -> Any:
-    raise UserError("Segmentation runs are not tested on other datasets yet.")
+    from data.formats.intensity import recorded_range
+    from data.inputs.external import open_external_masks
+
+    if class_map:
+        raise UserError("--map is for images with classes; masks must have the classes of the run.")
+    scale = recorded_range(model.dataset.get("intensity_range"))
+    return open_external_masks(name, model.class_names, model.config, scale, data_dir)
 
 
 def _test_external(
     model: SegmenterEnsemble, run_dir: Path, folder: Path, inputs: Any, facts: Mapping[str, Any]
 ) -> str:
-    raise NotImplementedError
+    run = read_run(run_dir)
+    make_folder(folder)
+    test = evaluate_segmenter(model, folder, inputs.cases("test"))
+    cases, _ = read_tested(folder, model.class_names)
+    external = write_comparison(folder, run, cases, test, facts)
+    return f"{format_test_table(test)}\n\n{format_external(external)}"
 
 
 def _compare(run_dirs: Sequence[str]) -> str:

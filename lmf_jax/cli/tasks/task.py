@@ -3,31 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
+from lmf_jax.cli.predict_options import Predict
 from lmf_jax.config import Config, ResolvedConfig
 from lmf_jax.distributed.devices import Variables, divisible_batch_size
 from lmf_jax.evaluation.calibration import Method
 from lmf_jax.inference.views import View
 from lmf_jax.training.program import Program
-
-
-@runtime_checkable
-class Predict(Protocol):
-    """Predict image files with a run and write the predictions."""
-
-    def __call__(
-        self,
-        run_dir: str,
-        images: str,
-        output: str,
-        *,
-        overwrite: bool,
-        sets: bool = False,
-        prevalence: str | None = None,
-        operating_point: str | None = None,
-    ) -> None:
-        """Predict ``images`` and write to ``output``; the options are None if not given."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +66,8 @@ class Task:
     """``join_folds(run_dir)`` writes the joint results of a cross-validation into its folder."""
     format_folds: Callable[[Path], str]
     """``format_folds(run_dir)`` formats the joint results for the terminal."""
-    predict: Predict
+    predict: Callable[[Any, Predict], None]
+    """``predict(model, options)`` predicts image files and writes the predictions."""
     format_subgroups: Callable[[str | Path, Sequence[str]], str] | None = None
     """``format_subgroups(run_dir, columns)`` formats the subgroups of a tested run by columns of
     the metadata; None if the task has none."""

@@ -1,12 +1,10 @@
-"""Tests of a run on other datasets, in the subfolders ``external/<name>`` of its folder."""
+"""Tests of a classification run on other datasets."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmf_jax.errors import UserError, printable
+from lmf_jax.errors import printable
 from lmf_jax.evaluation.calibration import probability_metrics
 from lmf_jax.evaluation.classification.metrics import predicted_classes
 from lmf_jax.evaluation.classification.run import (
@@ -20,28 +18,15 @@ from lmf_jax.evaluation.classification.transfer import (
     Transfer,
     explain_transfer,
 )
+from lmf_jax.evaluation.external import (
+    ExternalTest,
+    check_change,
+    make_folder,
+    read_records,
+    write_record,
+)
 from lmf_jax.evaluation.formatting import format_difference, format_fraction, format_interval
-from lmf_jax.runs.atomic_files import write_atomically
-from lmf_jax.runs.files import check, is_fraction, is_number, parse, read_text, require
-
-FOLDER = "external"
-RECORD_FILE = "external.json"
-_KEYS = ("dataset", "images", "leakage", "transfer", "calibration")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExternalTest:
-    """Test of a run on another dataset.
-
-    Attributes:
-        name: Name of its folder.
-        record: Contents of ``external.json``.
-        test: Contents of ``test.json``.
-    """
-
-    name: str
-    record: Mapping[str, Any]
-    test: Mapping[str, Any]
+from lmf_jax.runs.files import check, is_fraction, is_number, require
 
 
 def write_external(
@@ -63,10 +48,7 @@ def write_external(
         UserError: If a logit is NaN or infinite, or the folder cannot be made.
     """
     class_names = run.dataset["class_names"]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+    make_folder(folder)
     test = write_test(
         folder,
         calibrated.ids,
@@ -90,7 +72,7 @@ def write_external(
             "other": probability_metrics(calibrated.labels, calibrated.logits, calibrated.groups),
         },
     }
-    write_atomically(folder / RECORD_FILE, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    write_record(folder, record)
     return ExternalTest(name=folder.name, record=record, test=test)
 
 
@@ -100,29 +82,36 @@ def read_external(run_dir: str | Path, class_names: Sequence[str]) -> list[Exter
     Raises:
         UserError: If a file is missing or broken; the message names it.
     """
-    folder = Path(run_dir) / FOLDER
-    records = sorted(folder.glob(f"*/{RECORD_FILE}")) if folder.is_dir() else []
-    return [_read_one(path, class_names) for path in records]
+    tests = []
+    for path, record in read_records(run_dir):
+        _check_record(path, record, class_names)
+        _, test = read_tested(path.parent, class_names)
+        tests.append(ExternalTest(name=path.parent.name, record=record, test=test))
+    return tests
 
 
-def _read_one(path: Path, class_names: Sequence[str]) -> ExternalTest:
-    record = parse(path, read_text(path))
-    require(path, record, _KEYS)
-    check(path, isinstance(record["dataset"], str), "its dataset is not a name")
-    require(path, record["leakage"], ("checked",), "its leakage")
+def _check_record(path: Path, record: Mapping[str, Any], class_names: Sequence[str]) -> None:
+    require(path, record, ("calibration",))
     require(path, record["calibration"], ("own", "other"), "its calibration")
     for metrics in record["calibration"].values():
         require(path, metrics, ("log_loss", "brier", "ece", "ece_interval"), "its calibration")
-        numbers = [metrics["log_loss"], metrics["brier"], metrics["ece"], *metrics["ece_interval"]]
-        check(path, all(map(is_number, numbers)), "its calibration is not numbers")
+        ends = metrics["ece_interval"]
+        are_numbers = is_number(metrics["ece"]) and isinstance(ends, list) and len(ends) == 2
+        check(path, are_numbers and all(map(is_number, ends)), "its calibration is not numbers")
+    if record["transfer"] is None:
+        return
     transfer = record["transfer"]
-    if transfer is not None:
-        require(path, transfer, ("accuracy", "by_prevalence", "per_class"), "its transfer")
-        names = list(transfer["per_class"])
-        check(path, names == list(class_names), "its classes are not those of config.json")
-        check(path, is_fraction(transfer["by_prevalence"]), "its by_prevalence is no difference")
-    _, test = read_tested(path.parent, class_names)
-    return ExternalTest(name=path.parent.name, record=record, test=test)
+    changes = ("accuracy", "within_classes", "balanced_accuracy")
+    require(path, transfer, (*changes, "by_prevalence", "per_class"), "its transfer")
+    check(path, is_fraction(transfer["by_prevalence"]), "its by_prevalence is no difference")
+    per_class = transfer["per_class"]
+    has_classes = isinstance(per_class, Mapping) and list(per_class) == list(class_names)
+    check(path, has_classes, "its classes are not those of config.json")
+    for row in per_class.values():
+        require(path, row, ("own_prevalence", "other_prevalence", "recall"), "its transfer")
+        check_change(path, row["recall"], is_optional=True)
+    for name in changes:
+        check_change(path, transfer[name])
 
 
 def _transfer_record(transfer: Transfer, class_names: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lmf_jax.evaluation.calibration import calibration_lines
 from lmf_jax.evaluation.folds import fold_rows
 from lmf_jax.evaluation.formatting import (
     align_table,
@@ -19,6 +20,7 @@ from lmf_jax.evaluation.formatting import (
 )
 from lmf_jax.evaluation.page import write_page
 from lmf_jax.evaluation.resampling import num_units
+from lmf_jax.evaluation.segmentation.external import read_external
 from lmf_jax.evaluation.segmentation.metrics import CASE_METRICS, overlap_metrics
 from lmf_jax.evaluation.segmentation.overlays import Overlays
 from lmf_jax.evaluation.segmentation.run import FOLD_METRICS, FinishedSegmentation, read_run
@@ -65,6 +67,8 @@ def write_report(run_dir: str | Path) -> Path:
         best=best_epoch(run.history, "val_dsc") if run.history else None,
         folds=fold_rows(run.test, FOLD_METRICS),
         class_notes=class_notes(run.test),
+        calibration=[] if run.calibration is None else calibration_lines(run.calibration),
+        externals=read_external(run_dir, run.dataset["class_names"]),
         unit=run.test["hd95_unit"],
         elements=_elements(run),
         num_empty=int(np.count_nonzero(~has_foreground)),
@@ -72,16 +76,22 @@ def write_report(run_dir: str | Path) -> Path:
     )
 
 
-def format_test_table(test: Mapping[str, Any], part: str = "test") -> str:
+def format_test_table(
+    test: Mapping[str, Any],
+    part: str = "test",
+    calibration: Mapping[str, Any] | None = None,
+) -> str:
     """Format the metrics of each class and of the whole part as plain text.
 
     Args:
         test: The contents of ``test.json``.
         part: Part of the data that the metrics were computed on.
+        calibration: The contents of ``calibration.json``, if the run has been calibrated.
 
     Returns:
         A line per class, the background first, and the foreground mean, a line per metric with its
-        interval, and notes, at most 80 columns wide; no newline at the end.
+        interval, up to two lines on calibration, and notes, at most 80 columns wide; no newline at
+        the end.
     """
     per_class, hd95_title = test["per_class"], f"hd95 {test['hd95_unit']}"
     num_cases = format_count(len(test["per_case"]))
@@ -98,7 +108,8 @@ def format_test_table(test: Mapping[str, Any], part: str = "test") -> str:
         format_value=_format_value,
         widths=(12, 7),
     )
-    return f"{align_table(rows)}\n\n{overall}"
+    lines = [] if calibration is None else calibration_lines(calibration)
+    return "\n".join([align_table(rows), "", overall, *lines])
 
 
 def _cells(metrics: Mapping[str, float | int]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Write and read the test results in the folder of a segmentation run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Integer, Shaped
 
+from lmf_jax.evaluation.calibration import read_calibration
 from lmf_jax.evaluation.folds import check_folds
 from lmf_jax.evaluation.result_files import (
     MetricRules,
@@ -51,11 +52,32 @@ class FinishedSegmentation(RunFiles):
             ``[n, C, 3]``.
         hd95: 95 % Hausdorff distance of each case and class ``[n, C]``, in ``test["hd95_unit"]``.
         overlays: Images of the worst, middle and best cases; None if they were not kept.
+        calibration: Contents of ``calibration.json``, for pixels or voxels; None if the run has
+            none.
     """
 
     counts: Integer[np.ndarray, "n classes 3"]
     hd95: Float[np.ndarray, "n classes"]
+    calibration: Mapping[str, Any] | None = None
     overlays: Overlays | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseResults:
+    """Measurements of the cases of a test.
+
+    Attributes:
+        ids: Names of the cases ``[n]``.
+        counts: True positives, false positives and false negatives of each case and class
+            ``[n, C, 3]``.
+        hd95: 95 % Hausdorff distance of each case and class ``[n, C]``.
+        groups: Lesion or patient of each case ``[n]``; None if unknown.
+    """
+
+    ids: Shaped[np.ndarray, " n"]
+    counts: Integer[np.ndarray, "n classes 3"]
+    hd95: Float[np.ndarray, "n classes"]
+    groups: Shaped[np.ndarray, " n"] | None = None
 
 
 def read_run(run_dir: str | Path) -> FinishedSegmentation:
@@ -75,20 +97,33 @@ def read_run(run_dir: str | Path) -> FinishedSegmentation:
     files = read_training_files(run_dir, SEGMENTATION, HISTORY_KEYS)
     class_names = files["dataset"]["class_names"]
     check(run_dir / "config.json", len(class_names) > 1, "it has no class but the background")
-    cases = _read_cases(run_dir / "cases.npz", len(class_names))
-    counts = np.count_nonzero(true_sizes(cases["counts"]), axis=0).tolist()
-    support = dict(zip(class_names, counts, strict=True))
-    test = _read_test(run_dir / "test.json", support, cases["ids"].tolist())
+    cases, test = read_tested(run_dir, class_names)
     if num_folds(files) is not None or "folds" in test:
         require(run_dir / "test.json", test, ("folds",))
-        n = len(cases["ids"])
-        check_folds(run_dir / "test.json", test["folds"], list(FOLD_METRICS), n)
+        check_folds(run_dir / "test.json", test["folds"], list(FOLD_METRICS), len(cases.ids))
     return FinishedSegmentation(
         **files,
-        **cases,
+        **vars(cases),
         test=test,
-        overlays=read_overlays(run_dir, len(cases["ids"]), len(class_names)),
+        calibration=read_calibration(run_dir, len(class_names)),
+        overlays=read_overlays(run_dir, len(cases.ids), len(class_names)),
     )
+
+
+def read_tested(folder: Path, class_names: Sequence[str]) -> tuple[CaseResults, dict[str, Any]]:
+    """Read ``cases.npz`` and ``test.json`` of a test.
+
+    Args:
+        folder: The folder of a run, or of a test on another dataset.
+        class_names: Names by class id, the background first.
+
+    Raises:
+        UserError: If a file is missing or broken, or the files do not match.
+    """
+    cases = CaseResults(**_read_cases(folder / "cases.npz", len(class_names)))
+    counts = np.count_nonzero(true_sizes(cases.counts), axis=0).tolist()
+    support = dict(zip(class_names, counts, strict=True))
+    return cases, _read_test(folder / "test.json", support, cases.ids.tolist())
 
 
 def _read_cases(path: Path, num_classes: int) -> dict[str, Any]:

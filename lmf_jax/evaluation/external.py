@@ -1,0 +1,72 @@
+"""Tests of a run on other datasets, in the subfolders ``external/<name>`` of its folder."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmf_jax.errors import UserError
+from lmf_jax.runs.atomic_files import write_atomically
+from lmf_jax.runs.files import check, is_fraction, is_whole, parse, read_text, require
+
+FOLDER = "external"
+RECORD_FILE = "external.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExternalTest:
+    """Test of a run on another dataset.
+
+    Attributes:
+        name: Name of its folder.
+        record: Contents of ``external.json``.
+        test: Contents of ``test.json``.
+    """
+
+    name: str
+    record: Mapping[str, Any]
+    test: Mapping[str, Any]
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of an external test, or raise UserError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write ``external.json``."""
+    write_atomically(folder / RECORD_FILE, json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+
+def read_records(run_dir: str | Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the path and the contents of each ``external.json`` of a run, sorted by name.
+
+    Raises:
+        UserError: If a file is unreadable or lacks the keys that all tasks write.
+    """
+    folder = Path(run_dir) / FOLDER
+    for path in sorted(folder.glob(f"*/{RECORD_FILE}")) if folder.is_dir() else ():
+        record = parse(path, read_text(path))
+        require(path, record, ("dataset", "images", "leakage", "where", "transfer"))
+        check(path, isinstance(record["dataset"], str), "its dataset is not a name")
+        is_condition = record["where"] is None or isinstance(record["where"], str)
+        check(path, is_condition, "its where is not a condition")
+        require(path, record["leakage"], ("checked",), "its leakage")
+        if record["leakage"]["checked"]:
+            require(path, record["leakage"], ("images",), "its leakage")
+            check(path, is_whole(record["leakage"]["images"]), "its leakage is not a count")
+        check(path, is_whole(record["images"], 1), "its images are not a count")
+        yield path, record
+
+
+def check_change(path: Path, change: Any, *, is_optional: bool = False) -> None:
+    """Raise UserError unless ``change`` has the values and the interval of a changed metric."""
+    if change is None and is_optional:
+        return
+    keys = ("own", "other", "difference", "low", "high")
+    require(path, change, keys, "a change in it")
+    check(path, all(is_fraction(change[key]) for key in keys), "a change in it is impossible")
