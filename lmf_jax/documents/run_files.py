@@ -18,6 +18,7 @@ from lmf_jax.evaluation.classification.subgroups import read_test_subgroups
 from lmf_jax.evaluation.conformal.file import fits_calibrator, read_sets
 from lmf_jax.evaluation.operating.file import fits_calibrator as is_of_calibrator
 from lmf_jax.evaluation.operating.file import read_points
+from lmf_jax.evaluation.segmentation.external import read_external as read_external_masks
 from lmf_jax.evaluation.segmentation.run import read_run as read_segmentation
 from lmf_jax.runs.files import CLASSIFICATION, SEGMENTATION, RunFiles, read_record, task_of
 
@@ -143,10 +144,9 @@ def _read_points(run_dir: Path, run: FinishedRun) -> dict[str, Any] | None:
 
 
 def _read_external_tests(run_dir: Path, run: RunFiles) -> list[tuple[JsonFile, JsonFile]]:
-    if not isinstance(run, FinishedRun):
-        return []
+    read = read_external if isinstance(run, FinishedRun) else read_external_masks
     found = []
-    for external in read_external(run_dir, run.dataset["class_names"]):
+    for external in read(run_dir, run.dataset["class_names"]):
         folder = f"external/{external.name}"
         record = JsonFile(f"{folder}/external.json", external.record)
         found.append((record, JsonFile(f"{folder}/test.json", external.test)))

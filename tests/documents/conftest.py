@@ -15,6 +15,10 @@ from lmf_jax.evaluation.conformal.summary import Part, summarize_sets
 from lmf_jax.evaluation.operating.file import write_point
 from lmf_jax.evaluation.operating.point import operating_point
 from lmf_jax.evaluation.operating.thresholds import Target
+from lmf_jax.evaluation.segmentation.external import write_comparison
+from lmf_jax.evaluation.segmentation.run import CaseResults
+from lmf_jax.evaluation.segmentation.run import read_run as read_masks
+from lmf_jax.evaluation.segmentation.run import write_test as write_masks_test
 from lmf_jax.evaluation.subgroup_results import write_subgroups
 from lmf_jax.runs.folds import joint_dataset
 from tests.helpers.degenerate import ClassifierTest, write_classifier_run
@@ -52,6 +56,20 @@ def _test_elsewhere(run_dir) -> None:
     leakage = {"checked": True, "images": 3}
     described = {"dataset": "folder:other", "where": "sex=male", "leakage": leakage}
     write_external(run_dir / "external" / "other", run, other, described)
+
+
+def _test_masks_elsewhere(run_dir) -> None:
+    """Test a segmentation run on another dataset: its own cases under other names."""
+    run = read_masks(run_dir)
+    folder = run_dir / "external" / "other"
+    folder.mkdir(parents=True)
+    ids = np.array([f"other {number}" for number in range(len(run.ids))])
+    names = run.dataset["class_names"]
+    test = write_masks_test(folder, ids, run.counts, run.hd95, names, unit="pixels")
+    tested = CaseResults(ids=ids, counts=run.counts, hd95=run.hd95)
+    leakage = {"checked": False, "images": 0, "reason": "the dataset of the run is missing"}
+    described = {"dataset": "pairs:other", "where": None, "leakage": leakage}
+    write_comparison(folder, run, tested, test, described)
 
 
 def _make_sets(run_dir) -> None:
@@ -118,6 +136,7 @@ def runs(tmp_path_factory):
     write_segmenter_run(root / "masks", masks)
     volumes = SegmenterTest(squares(2, volume=True), squares(2, shift=1, volume=True))
     write_segmenter_run(root / "volumes", volumes, loss="lmf")
+    _test_masks_elsewhere(root / "masks")
     _describe_volumes(root / "volumes")
     _test_elsewhere(root / "lesions")
     _make_sets(root / "lesions")
