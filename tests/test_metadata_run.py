@@ -5,6 +5,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lmf_jax.inference import classifier
@@ -97,3 +98,49 @@ def test_subgroups_go_from_a_manifest_to_the_report(manifest, monkeypatch, tmp_p
     del earlier["config"]["where"]  # a run of an earlier version
     (run_dir / "config.json").write_text(json.dumps(earlier))
     assert run(monkeypatch, TRAIN, "--resume", "--run-dir", run_dir, "--epochs", "2") == 0
+
+
+def test_a_test_on_other_data_has_subgroups_of_its_own(manifest, monkeypatch, tmp_path, capsys):
+    for module in (classification, classifier):
+        monkeypatch.setattr(module, "create_model", lambda name, **values: tiny_model(**values))
+    run_dir, data_dir = tmp_path / "run", tmp_path / "data"
+    words = ["--dataset", f"manifest:{manifest}", "--data-dir", data_dir, "--run-dir", run_dir]
+    words += ["--image-size", "32", "--epochs", "1", "--batch-size", "8"]
+    assert run(monkeypatch, TRAIN, *words) == 0
+    own = (run_dir / "subgroups.json").read_bytes()
+
+    draw_images(tmp_path / "other", (8, 8, 8), seed=7)
+    lines = ["path,label,group,site"]
+    for name in ("red", "green", "blue"):
+        for number in range(8):
+            site = ("hand", "foot")[number % 2] if number else "unknown"
+            lines.append(f"other/{name}/{number}.png,{name},other {name}{number // 4},{site}")
+    (tmp_path / "other.csv").write_text("\n".join(lines) + "\n")
+    words = ["lmf_jax", "evaluate", run_dir, "--dataset", f"manifest:{tmp_path / 'other.csv'}"]
+    capsys.readouterr()
+    assert run(monkeypatch, *words, "--subgroups", "sex") != 0
+    assert "the column 'sex'; expected one or several of site" in capsys.readouterr().err
+    assert not (run_dir / "external").exists()
+
+    assert run(monkeypatch, *words, "--subgroups", "site") == 0
+    printed = capsys.readouterr().out
+    table = printed[printed.index("\nsite ") :]
+    assert "unknown: 3 images" in table and nonsense_in(printed) == []
+    (folder,) = (run_dir / "external").iterdir()
+    content = json.loads((folder / "subgroups.json").read_text())
+    site = content["columns"]["site"]
+    assert {s["value"]: s["images"] for s in site["subgroups"]} == {"foot": 12, "hand": 9}
+    with np.load(folder / "predictions.npz") as file:  # calibrated logits
+        is_correct = file["logits"].argmax(1) == file["labels"]
+        in_foot = np.array([int(Path(name).stem) % 2 == 1 for name in file["ids"].tolist()])
+    assert site["subgroups"][0]["accuracy"] == pytest.approx(is_correct[in_foot].mean())
+    assert (run_dir / "subgroups.json").read_bytes() == own
+    page = (run_dir / "report.html").read_text()
+    external = page[page.index("<strong>Subgroups</strong>", page.index("<h2>Test on")) :]
+    assert "(unknown for 3 images)" in external
+    assert page.count("<h2>Subgroups</h2>") == 1 and nonsense_in(external) == []
+
+    (tmp_path / "other.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines) + "\n")
+    assert run(monkeypatch, *words) == 0
+    assert not (folder / "subgroups.json").exists()
+    assert "<strong>Subgroups</strong>" not in (run_dir / "report.html").read_text()

@@ -11,6 +11,7 @@ from lmf_jax.cli.arguments import Ensemble, RunDir, TtaMode
 from lmf_jax.cli.cross_validation import evaluate_folds
 from lmf_jax.cli.external import run_external_test
 from lmf_jax.cli.members import cost_line, load_ensemble
+from lmf_jax.cli.subgroup_columns import subgroup_columns
 from lmf_jax.cli.tasks import TASKS
 from lmf_jax.cli.tasks.task import Task
 from lmf_jax.errors import UserError
@@ -71,10 +72,10 @@ def _check(options: Evaluate) -> None:
             "--calibration is chosen with the test part of one run; leave out --part, --where, "
             "--dataset, --ensemble and --tta."
         )
-    if options.subgroups and not _is_plain_test(options):
+    if options.subgroups and options.dataset is None and not _is_plain_test(options):
         raise UserError(
-            "--subgroups prints those of the whole test part of one run; give no --part, --where, "
-            "--dataset, --ensemble or --tta with it."
+            "--subgroups prints those of the whole test part of one run, or of another --dataset; "
+            "without --dataset, give no --part, --where, --ensemble or --tta with it."
         )
 
 
@@ -88,34 +89,19 @@ def _is_plain_test(options: Evaluate) -> bool:
 def _evaluate_run(task: Task, options: Evaluate) -> None:
     model = task.load_model(options.run)
     inputs = _inputs(task, model, options)
-    columns = _subgroup_columns(task, options.subgroups, inputs)
+    columns = subgroup_columns(task, options.subgroups, inputs.dataset)
     if _is_plain_test(options):
         model = task.calibrate(model, Path(options.run), inputs, options.calibration)
         results = task.test(model, Path(options.run), inputs)
         print(task.format_table(results, inputs, "test"))
         print(f"report: {write_report(options.run)}")
         if columns and task.format_subgroups is not None:
-            print(f"\n{task.format_subgroups(options.run, columns)}")
+            num_tested = len(inputs.dataset.rows["test"])
+            print(f"\n{task.format_subgroups(Path(options.run), num_tested, columns)}")
     else:
         print(task.format_table(task.summarize(model, inputs, options.part), inputs, options.part))
     if options.part != "test":
         print(NOT_A_TEST.format(part=options.part))
-
-
-def _subgroup_columns(task: Task, text: str, inputs: Any) -> list[str]:
-    """Return the columns of ``--subgroups``, checked before the test, which takes a while."""
-    columns = [column.strip() for column in text.split(",") if column.strip()]
-    if columns and task.format_subgroups is None:
-        raise UserError(f"--subgroups is not for runs of --task {task.name}; leave it out.")
-    metadata = getattr(inputs.dataset, "metadata", {})  # volumes have none
-    for column in columns:
-        if column not in metadata:
-            known = f"expected one or several of {', '.join(metadata)}"
-            raise UserError(
-                f"--subgroups names the column {column!r}; "
-                f"{known if metadata else 'the dataset has no metadata'}."
-            )
-    return columns
 
 
 def _inputs(task: Task, model: Any, options: Evaluate) -> Any:
@@ -163,6 +149,7 @@ def _evaluate_elsewhere(task: Task, run_dirs: tuple[str, ...], options: Evaluate
         options.dataset or "",
         class_map=options.map,
         where=options.where,
+        subgroups=options.subgroups,
         data_dir=options.data_dir,
         facts={"tta": options.tta},
     )

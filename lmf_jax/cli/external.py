@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lmf_jax.cli.subgroup_columns import subgroup_columns
 from lmf_jax.cli.tasks.task import Task
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation import write_report
@@ -19,6 +20,7 @@ def run_external_test(
     *,
     class_map: str,
     where: str | None,
+    subgroups: str,
     data_dir: str | None,
     facts: Mapping[str, Any],
 ) -> None:
@@ -31,11 +33,12 @@ def run_external_test(
         name: Name of the other dataset.
         class_map: Classes of the other dataset with another name, as given by ``--map``.
         where: Condition on the metadata of the images; None takes all.
+        subgroups: Columns of the metadata whose subgroups are printed, separated by commas.
         data_dir: Folder of prepared datasets (default: that of the run).
         facts: Further entries of ``external.json``.
 
     Raises:
-        UserError: If the dataset or its classes do not fit, or no image is left.
+        UserError: If the dataset or its classes do not fit, it lacks a column, or no image is left.
     """
     from data.inputs.external import parse_class_map, without_rows
     from data.names import parse_name
@@ -45,6 +48,7 @@ def run_external_test(
     inputs = task.open_external(model, name, mapping, data_dir)
     if where is not None:
         inputs = replace(inputs, dataset=inputs.dataset.select("test", where))
+    columns = subgroup_columns(task, subgroups, inputs.dataset)
     leakage, leaked = _find_leakage(task, run_dirs, inputs, data_dir)
     print(_leakage_line(leakage, len(inputs.dataset.rows["test"])))
     if len(leaked):
@@ -61,6 +65,8 @@ def run_external_test(
         "leakage": leakage,
     }
     print(task.test_external(model, Path(run_dirs[0]), folder, inputs, known))
+    if columns and task.format_subgroups is not None:
+        print(f"\n{task.format_subgroups(folder, len(inputs.dataset.rows['test']), columns)}\n")
     print(f"written to {folder}; report: {write_report(run_dirs[0])}")
 
 

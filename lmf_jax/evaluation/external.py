@@ -22,11 +22,13 @@ class ExternalTest:
         name: Name of its folder.
         record: Contents of ``external.json``.
         test: Contents of ``test.json``.
+        subgroups: Contents of ``subgroups.json``; None if the images have no metadata.
     """
 
     name: str
     record: Mapping[str, Any]
     test: Mapping[str, Any]
+    subgroups: Mapping[str, Any] | None = None
 
 
 def make_folder(folder: Path) -> None:

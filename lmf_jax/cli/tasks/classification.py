@@ -155,7 +155,8 @@ def _test_external(
 ) -> str:
     run = read_run(run_dir)
     predictions, members = _predict_ensemble(model, inputs, "test")
-    external = write_external(folder, run, predictions, {**facts, **members})
+    metadata = inputs.dataset.metadata_of("test")
+    external = write_external(folder, run, predictions, {**facts, **members}, metadata)
     results = {**external.test, **members}
     table = _format_results(results, run.dataset["class_counts"]["train"], "test")
     return f"{table}\n\n{format_external(external)}"

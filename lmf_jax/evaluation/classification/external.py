@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Shaped
+
 from lmf_jax.errors import printable
 from lmf_jax.evaluation.calibration import probability_metrics
 from lmf_jax.evaluation.classification.metrics import predicted_classes
@@ -12,6 +15,10 @@ from lmf_jax.evaluation.classification.run import (
     Predictions,
     read_tested,
     write_test,
+)
+from lmf_jax.evaluation.classification.subgroups import (
+    read_test_subgroups,
+    summarize_test_subgroups,
 )
 from lmf_jax.evaluation.classification.transfer import (
     Outcomes,
@@ -26,6 +33,7 @@ from lmf_jax.evaluation.external import (
     write_record,
 )
 from lmf_jax.evaluation.formatting import format_difference, format_fraction, format_interval
+from lmf_jax.evaluation.subgroup_results import write_subgroups
 from lmf_jax.runs.files import check, is_fraction, is_number, require
 
 
@@ -34,8 +42,12 @@ def write_external(
     run: FinishedRun,
     calibrated: Predictions,
     facts: Mapping[str, Any],
+    metadata: Mapping[str, Shaped[np.ndarray, " n"]] | None = None,
 ) -> ExternalTest:
-    """Write ``predictions.npz``, ``test.json`` and ``external.json`` of an external test.
+    """Write the predictions, the metrics, the subgroups and the comparison of an external test.
+
+    The files are ``predictions.npz``, ``test.json``, ``external.json`` and, with metadata,
+    ``subgroups.json``.
 
     Args:
         folder: The folder ``external/<name>`` of the run, which is made.
@@ -43,6 +55,7 @@ def write_external(
         calibrated: Predictions of the images of the other dataset, with calibrated logits.
         facts: Description of the other dataset and of what was left out: ``dataset``, ``leakage``
             and further keys, JSON-serializable.
+        metadata: Value of each of these images by column, unicode; "" is unknown.
 
     Raises:
         UserError: If a logit is NaN or infinite, or the folder cannot be made.
@@ -72,8 +85,12 @@ def write_external(
             "other": probability_metrics(calibrated.labels, calibrated.logits, calibrated.groups),
         },
     }
+    subgroups = summarize_test_subgroups(
+        calibrated.labels, calibrated.logits, metadata or {}, calibrated.groups
+    )
+    write_subgroups(folder, subgroups)
     write_record(folder, record)
-    return ExternalTest(name=folder.name, record=record, test=test)
+    return ExternalTest(name=folder.name, record=record, test=test, subgroups=subgroups)
 
 
 def read_external(run_dir: str | Path, class_names: Sequence[str]) -> list[ExternalTest]:
@@ -85,8 +102,11 @@ def read_external(run_dir: str | Path, class_names: Sequence[str]) -> list[Exter
     tests = []
     for path, record in read_records(run_dir):
         _check_record(path, record, class_names)
-        _, test = read_tested(path.parent, class_names)
-        tests.append(ExternalTest(name=path.parent.name, record=record, test=test))
+        tested, test = read_tested(path.parent, class_names)
+        subgroups = read_test_subgroups(path.parent, len(tested["labels"]))
+        tests.append(
+            ExternalTest(name=path.parent.name, record=record, test=test, subgroups=subgroups)
+        )
     return tests
 
 

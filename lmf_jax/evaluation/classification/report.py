@@ -84,6 +84,7 @@ def write_report(run_dir: str | Path) -> Path:
     figures = _draw_figures(run, confusion)
     figures |= curve_figures(curves, current_points(points, run.calibrator))
     subgroups = read_test_subgroups(run_dir, len(run.labels))
+    externals = read_external(run_dir, names)
     return write_page(
         run_dir,
         run,
@@ -95,7 +96,12 @@ def write_report(run_dir: str | Path) -> Path:
         folds=fold_rows(run.test, FOLD_METRICS),
         class_notes=class_notes(run.test),
         subgroups=None if subgroups is None else subgroup_tables(subgroups, SUBGROUP_TITLES),
-        externals=read_external(run_dir, run.dataset["class_names"]),
+        externals=externals,
+        external_subgroups={
+            external.name: subgroup_tables(external.subgroups, SUBGROUP_TITLES)
+            for external in externals
+            if external.subgroups is not None
+        },
         sets=_set_section(run_dir, run),
         probability_metrics=_probability_metrics(run),
         operating=operating_section(points, run.calibrator, curves, len(names)),

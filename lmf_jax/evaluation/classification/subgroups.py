@@ -13,7 +13,6 @@ from lmf_jax.evaluation.classification.metrics import (
     confusion_matrix,
     predicted_classes,
 )
-from lmf_jax.evaluation.classification.run import read_run
 from lmf_jax.evaluation.posterior import metric_intervals
 from lmf_jax.evaluation.resampling import Groups
 from lmf_jax.evaluation.subgroup_results import format_subgroups, read_subgroups
@@ -79,31 +78,31 @@ def summarize_test_subgroups(
     )
 
 
-def read_test_subgroups(run_dir: Path, num_images: int) -> dict[str, Any] | None:
-    """Read ``subgroups.json`` of a classification run; None if it has none.
+def read_test_subgroups(folder: Path, num_images: int) -> dict[str, Any] | None:
+    """Read ``subgroups.json`` of a classification test; None if it has none.
 
     Args:
-        run_dir: The folder of the run.
+        folder: The folder of a run, or of a test on another dataset.
         num_images: Number of its test images.
 
     Raises:
         UserError: If the file is broken, or is of another test.
     """
-    return read_subgroups(run_dir, tuple(SUBGROUP_TITLES), num_images)
+    return read_subgroups(folder, tuple(SUBGROUP_TITLES), num_images)
 
 
-def format_test_subgroups(run_dir: str | Path, columns: Sequence[str]) -> str:
-    """Format the subgroups of a run for the terminal, see :func:`format_subgroups`.
+def format_test_subgroups(folder: Path, num_images: int, columns: Sequence[str]) -> str:
+    """Format the subgroups of a test for the terminal, see :func:`format_subgroups`.
 
     Args:
-        run_dir: The folder of the run.
+        folder: The folder of a run, or of a test on another dataset.
+        num_images: Number of the test images.
         columns: Names of the columns of metadata.
 
     Raises:
-        UserError: If the run has no subgroups or not these, or a file is broken.
+        UserError: If the test has no subgroups or not these, or the file is broken.
     """
-    run_dir = Path(run_dir)
-    content = read_test_subgroups(run_dir, len(read_run(run_dir).labels))
+    content = read_test_subgroups(folder, num_images)
     if content is None:
-        raise UserError(f"{run_dir} has no subgroups: the test images have no metadata.")
+        raise UserError(f"{folder} has no subgroups: the test images have no metadata.")
     return format_subgroups(content, columns, SUBGROUP_TITLES, "balanced_accuracy")
