@@ -89,13 +89,13 @@ def _is_plain_test(options: Evaluate) -> bool:
 def _evaluate_run(task: Task, options: Evaluate) -> None:
     model = task.load_model(options.run)
     inputs = _inputs(task, model, options)
-    columns = subgroup_columns(task, options.subgroups, inputs.dataset)
+    columns = subgroup_columns(options.subgroups, inputs.dataset)
     if _is_plain_test(options):
         model = task.calibrate(model, Path(options.run), inputs, options.calibration)
         results = task.test(model, Path(options.run), inputs)
         print(task.format_table(results, inputs, "test"))
         print(f"report: {write_report(options.run)}")
-        if columns and task.format_subgroups is not None:
+        if columns:
             num_tested = len(inputs.dataset.rows["test"])
             print(f"\n{task.format_subgroups(Path(options.run), num_tested, columns)}")
     else:

@@ -48,7 +48,7 @@ def run_external_test(
     inputs = task.open_external(model, name, mapping, data_dir)
     if where is not None:
         inputs = replace(inputs, dataset=inputs.dataset.select("test", where))
-    columns = subgroup_columns(task, subgroups, inputs.dataset)
+    columns = subgroup_columns(subgroups, inputs.dataset)
     leakage, leaked = _find_leakage(task, run_dirs, inputs, data_dir)
     print(_leakage_line(leakage, len(inputs.dataset.rows["test"])))
     if len(leaked):
@@ -65,7 +65,7 @@ def run_external_test(
         "leakage": leakage,
     }
     print(task.test_external(model, Path(run_dirs[0]), folder, inputs, known))
-    if columns and task.format_subgroups is not None:
+    if columns:
         print(f"\n{task.format_subgroups(folder, len(inputs.dataset.rows['test']), columns)}\n")
     print(f"written to {folder}; report: {write_report(run_dirs[0])}")
 

@@ -133,12 +133,15 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value.isprintable() and value != ""
 
 
-def subgroup_tables(content: Mapping[str, Any], titles: Mapping[str, str]) -> dict[str, Any]:
+def subgroup_tables(
+    content: Mapping[str, Any], titles: Mapping[str, str], *, by_class: bool = True
+) -> dict[str, Any]:
     """Return the tables of a page: all texts of every column and subgroup, and the notes.
 
     Args:
         content: The contents of ``subgroups.json``.
         titles: Titles of the metrics by name.
+        by_class: Whether an image has one class, and subgroups are compared class by class.
     """
     columns = [
         {
@@ -155,6 +158,7 @@ def subgroup_tables(content: Mapping[str, Any], titles: Mapping[str, str]) -> di
         "units": None if content["drawn"] == content["examples"] else unit_name(content["drawn"]),
         "level": content["level"],
         "compared": content["compared"],
+        "by_class": by_class,
         "notes": subgroup_notes(content),
     }
 
@@ -187,6 +191,8 @@ def format_subgroups(
     columns: Sequence[str],
     titles: Mapping[str, str],
     interval_of: str,
+    *,
+    by_class: bool = True,
 ) -> str:
     """Format the subgroups of some columns as plain text.
 
@@ -195,6 +201,7 @@ def format_subgroups(
         columns: Names of the columns.
         titles: Titles of the metrics by name.
         interval_of: The metric whose interval is shown.
+        by_class: Whether an image has one class, and subgroups are compared class by class.
 
     Returns:
         A table for each column, and notes, at most 80 columns wide; no newline at the end.
@@ -219,7 +226,8 @@ def format_subgroups(
             )
     notes = [
         f"[ ]: {100 * content['level']:g} % interval; units: {unit_name(content['drawn'])}; diff.: "
-        f"{content['compared']} minus that of all other known values, over the classes of both; p: "
+        f"{content['compared']} minus that of all other known values"
+        f"{', over the classes of both' if by_class else ''}; p: "
         "permutation test of it, corrected for the number of subgroups (Holm)."
     ]
     lines = [

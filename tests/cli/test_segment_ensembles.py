@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.formats.metadata import write_metadata
 from data.prepared.prepare import open_dataset
 from lmf_jax.cli.members import load_ensemble
 from lmf_jax.cli.tasks import TASKS
@@ -133,6 +134,40 @@ def test_a_run_is_tested_on_another_dataset(root, elsewhere, monkeypatch, capsys
     assert dsc["other"] == pytest.approx(external.test["dsc"])
     assert (run / "test.json").read_bytes() == own
     assert f"Test on {elsewhere}" in (run / "report.html").read_text()
+
+
+def test_images_with_metadata_have_subgroups(root, elsewhere, monkeypatch, capsys, tmp_path):
+    run, data_dir = (shutil.copytree(root / name, tmp_path / name) for name in ("0", "data"))
+    words = ("evaluate", run, "--data-dir", data_dir)
+    assert call(monkeypatch, *words, "--subgroups", "site") == 2
+    assert "the dataset has no metadata" in capsys.readouterr().err
+    for name in ("digits_masks", elsewhere):
+        prepared = open_dataset(name, data_dir)
+        site = np.where(np.arange(len(prepared.ids)) % 3, "hand", "foot")
+        write_metadata(prepared.folder, {"site": site})
+    own = (run / "test.json").read_bytes()
+    assert call(monkeypatch, *words, "--subgroups", "site") == 0
+    printed = capsys.readouterr().out
+    assert "mean DSC minus that of all other known values;" in " ".join(printed.split())
+    assert (run / "test.json").read_bytes() == own
+    finished = read_run(run)
+    subgroups = json.loads((run / "subgroups.json").read_text())["columns"]["site"]["subgroups"]
+    rows = open_dataset("digits_masks", data_dir).ids.tolist()
+    in_foot = [rows.index(name) % 3 == 0 for name in finished.ids.tolist()]
+    dsc = np.array([case["dsc"] for case in finished.test["per_case"].values()])
+    assert subgroups[0]["images"] == sum(in_foot)
+    assert subgroups[0]["dsc"] == pytest.approx(dsc[in_foot].mean())
+    assert "<h2>Subgroups</h2>" in (run / "report.html").read_text()
+
+    assert call(monkeypatch, *words, "--dataset", elsewhere, "--subgroups", "site") == 0
+    printed = capsys.readouterr().out
+    assert "\nfoot " in printed and "\nhand " in printed
+    (external,) = read_external(run, finished.dataset["class_names"])
+    counts = [row["images"] for row in external.subgroups["columns"]["site"]["subgroups"]]
+    assert counts == [4, 8]
+    page = (run / "report.html").read_text()
+    section = page[page.index(f"<h2>Test on {elsewhere}</h2>") :]
+    assert "<strong>Subgroups</strong>" in section
 
 
 def test_masks_of_other_classes_are_refused(root, elsewhere, monkeypatch, capsys, tmp_path):

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from lmf_jax.cli.predict_masks import predict_masks
 from lmf_jax.cli.tasks.task import Task
 from lmf_jax.config import Config, ResolvedConfig
@@ -16,6 +18,11 @@ from lmf_jax.evaluation.segmentation.external import format_external, write_comp
 from lmf_jax.evaluation.segmentation.folds import format_folds, join_folds
 from lmf_jax.evaluation.segmentation.report import format_test_table
 from lmf_jax.evaluation.segmentation.run import read_run, read_tested
+from lmf_jax.evaluation.segmentation.subgroups import (
+    format_case_subgroups,
+    summarize_case_subgroups,
+)
+from lmf_jax.evaluation.subgroup_results import write_subgroups
 from lmf_jax.inference.pixel_calibration import calibrate_segmenter, measure_calibration
 from lmf_jax.inference.segmenter import (
     TrainedSegmenter,
@@ -66,8 +73,18 @@ def _calibrate(
 
 def _test(model: TrainedSegmenter, run_dir: Path, inputs: Any) -> dict[str, Any]:
     results = evaluate_segmenter(model, run_dir, inputs.cases("test"))
+    if jax.process_index() == 0:
+        cases, _ = read_tested(run_dir, model.class_names)
+        metadata = _test_metadata(inputs)
+        write_subgroups(run_dir, summarize_case_subgroups(cases.counts, metadata, cases.groups))
     calibration = measure_calibration(model, run_dir, inputs.cases("test"))
     return results if calibration is None else {**results, "calibration": calibration}
+
+
+def _test_metadata(inputs: Any) -> Mapping[str, Any]:
+    """Return the metadata of the test images by column; none of volumes."""
+    dataset = inputs.dataset
+    return dataset.metadata_of("test") if hasattr(dataset, "metadata") else {}
 
 
 def _summarize(
@@ -99,7 +116,7 @@ def _test_external(
     make_folder(folder)
     test = evaluate_segmenter(model, folder, inputs.cases("test"))
     cases, _ = read_tested(folder, model.class_names)
-    external = write_comparison(folder, run, cases, test, facts)
+    external = write_comparison(folder, run, cases, test, facts, _test_metadata(inputs))
     return f"{format_test_table(test)}\n\n{format_external(external)}"
 
 
@@ -126,4 +143,5 @@ SEGMENTATION = Task(
     join_folds=join_folds,
     format_folds=format_folds,
     predict=predict_masks,
+    format_subgroups=format_case_subgroups,
 )

@@ -68,10 +68,9 @@ class Task:
     """``format_folds(run_dir)`` formats the joint results for the terminal."""
     predict: Callable[[Any, Predict], None]
     """``predict(model, options)`` predicts image files and writes the predictions."""
-    format_subgroups: Callable[[Path, int, Sequence[str]], str] | None = None
+    format_subgroups: Callable[[Path, int, Sequence[str]], str]
     """``format_subgroups(folder, num_tested, columns)`` formats the subgroups of a test, of which
-    the folder is that of a run or of a test on another dataset, by columns of the metadata; None if
-    the task has none."""
+    the folder is that of a run or of a test on another dataset, by columns of the metadata."""
 
     def inputs_of_run(self, model: Any, data_dir: str | Path | None = None) -> Any:
         """Open the inputs that a run was trained with.

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from lmf_jax.errors import printable
 from lmf_jax.evaluation.external import (
@@ -24,7 +24,12 @@ from lmf_jax.evaluation.resampling import (
 )
 from lmf_jax.evaluation.segmentation.metrics import overlap_metrics
 from lmf_jax.evaluation.segmentation.run import CaseResults, FinishedSegmentation, read_tested
+from lmf_jax.evaluation.segmentation.subgroups import (
+    read_case_subgroups,
+    summarize_case_subgroups,
+)
 from lmf_jax.evaluation.segmentation.summary import bootstrap_means, true_sizes
+from lmf_jax.evaluation.subgroup_results import write_subgroups
 from lmf_jax.runs.files import check, is_number, require
 
 
@@ -34,8 +39,11 @@ def write_comparison(
     tested: CaseResults,
     test: Mapping[str, Any],
     facts: Mapping[str, Any],
+    metadata: Mapping[str, Shaped[np.ndarray, " n"]] | None = None,
 ) -> ExternalTest:
     """Compare an external test with the test of the run, and write ``external.json``.
+
+    With metadata, ``subgroups.json`` is written as well.
 
     Args:
         folder: The folder ``external/<name>`` of the run, with ``cases.npz`` and ``test.json``.
@@ -43,6 +51,7 @@ def write_comparison(
         tested: The cases of the other dataset.
         test: The contents of its ``test.json``.
         facts: Description of the other dataset and of what was left out, JSON-serializable.
+        metadata: Value of each of its cases by column, unicode; "" is unknown.
     """
     own, other = (
         (case.counts, overlap_metrics(case.counts)["dsc"], case.groups) for case in (run, tested)
@@ -59,8 +68,10 @@ def write_comparison(
     mean = mean_change(own[1][:, 1:].mean(axis=1), own[2], other[1][:, 1:].mean(axis=1), other[2])
     transfer = {"dsc": mean, "per_class": per_class}
     record = {**facts, "images": len(tested.ids), "transfer": transfer}
+    subgroups = summarize_case_subgroups(tested.counts, metadata or {}, tested.groups)
+    write_subgroups(folder, subgroups)
     write_record(folder, record)
-    return ExternalTest(name=folder.name, record=record, test=test)
+    return ExternalTest(name=folder.name, record=record, test=test, subgroups=subgroups)
 
 
 def mean_change(
@@ -112,8 +123,11 @@ def read_external(run_dir: str | Path, class_names: Sequence[str]) -> list[Exter
             fractions = (row["own_fraction"], row["other_fraction"])
             check(path, all(is_number(x, 0, 1) for x in fractions), "its fractions are impossible")
             check_change(path, row["dsc"])
-        _, test = read_tested(path.parent, class_names)
-        tests.append(ExternalTest(name=path.parent.name, record=record, test=test))
+        tested, test = read_tested(path.parent, class_names)
+        subgroups = read_case_subgroups(path.parent, len(tested.ids))
+        tests.append(
+            ExternalTest(name=path.parent.name, record=record, test=test, subgroups=subgroups)
+        )
     return tests
 
 

@@ -24,7 +24,9 @@ from lmf_jax.evaluation.segmentation.external import read_external
 from lmf_jax.evaluation.segmentation.metrics import CASE_METRICS, overlap_metrics
 from lmf_jax.evaluation.segmentation.overlays import Overlays
 from lmf_jax.evaluation.segmentation.run import FOLD_METRICS, FinishedSegmentation, read_run
+from lmf_jax.evaluation.segmentation.subgroups import SUBGROUP_TITLES, read_case_subgroups
 from lmf_jax.evaluation.segmentation.summary import class_notes, true_sizes
+from lmf_jax.evaluation.subgroup_results import subgroup_tables
 from lmf_jax.runs.files import best_epoch
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ def write_report(run_dir: str | Path) -> Path:
     run_dir = Path(run_dir)
     run = read_run(run_dir)
     background, *foreground = _class_rows(run)
+    externals = read_external(run_dir, run.dataset["class_names"])
     has_foreground = (true_sizes(run.counts)[:, 1:] > 0).any(axis=1)
     return write_page(
         run_dir,
@@ -68,12 +71,18 @@ def write_report(run_dir: str | Path) -> Path:
         folds=fold_rows(run.test, FOLD_METRICS),
         class_notes=class_notes(run.test),
         calibration=[] if run.calibration is None else calibration_lines(run.calibration),
-        externals=read_external(run_dir, run.dataset["class_names"]),
+        subgroups=_subgroup_tables(read_case_subgroups(run_dir, len(run.ids))),
+        externals=externals,
+        external_subgroups={test.name: _subgroup_tables(test.subgroups) for test in externals},
         unit=run.test["hd95_unit"],
         elements=_elements(run),
         num_empty=int(np.count_nonzero(~has_foreground)),
         num_groups=None if run.groups is None else num_units(len(run.groups), run.groups),
     )
+
+
+def _subgroup_tables(content: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if content is None else subgroup_tables(content, SUBGROUP_TITLES, by_class=False)
 
 
 def format_test_table(
