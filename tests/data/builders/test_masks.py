@@ -88,6 +88,19 @@ def test_how_it_differs_from_the_challenge_is_said(isic: Path, tmp_path: Path) -
     assert count_difference_lines("ham10000_masks", ham10000) == []
 
 
+def test_ham10000_has_the_metadata_of_its_download(tmp_path: Path) -> None:
+    raw = shutil.copytree(DUMMIES["ham10000_masks"][0], tmp_path / "raw")
+    lines = (raw / "HAM10000_metadata.csv").read_text().splitlines()
+    more = ["age,sex", *(f"{number}5.0,female" for number in range(1, len(lines)))]
+    text = "\n".join(f"{line},{added}" for line, added in zip(lines, more, strict=True))
+    (raw / "HAM10000_metadata.csv").write_text(text + "\n")
+    metadata = prepare("ham10000_masks", raw, tmp_path / "masks").metadata
+    diagnosed = prepare("ham10000", raw, tmp_path / "classes").metadata
+    assert set(metadata["sex"]) == {"female"} and len(set(metadata["age"])) > 1
+    for column in ("age", "sex"):
+        assert metadata[column].tolist() == diagnosed[column].tolist()
+
+
 def test_ham10000_has_lesions_and_no_classes_of_images(tmp_path: Path) -> None:
     raw, _ = DUMMIES["ham10000_masks"]
     prepared = prepare("ham10000_masks", raw, tmp_path)
