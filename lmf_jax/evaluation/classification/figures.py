@@ -26,12 +26,17 @@ from lmf_jax.evaluation.figures import (
     wrap,
 )
 
+MOST_IN_PERCENT = 10
+"""Maximum number of classes of a confusion matrix with percentages."""
+
 
 @style.context(STYLE)
 def draw_confusion_matrix(
     confusion: Integer[np.ndarray, "classes classes"], class_names: Sequence[str]
 ) -> Figure:
-    """Draw the confusion matrix with counts as numbers and fractions of the true class as colors.
+    """Draw the confusion matrix in counts and percent of the true class, which is also the color.
+
+    With more than :data:`MOST_IN_PERCENT` classes the cells have no room for the percentages.
 
     Args:
         confusion: Counts ``[C, C]``, row = true class, column = predicted class.
@@ -76,7 +81,13 @@ def _write_counts(
         if count == 0 and row != column:  # An empty cell is easier to read than a zero.
             continue
         color = "white" if fractions[row, column] > 0.5 else INK
-        axes.text(column, row, f"{count:,}", ha="center", va="center", color=color, fontsize=size)
+        text = {"ha": "center", "color": color}
+        if len(confusion) > MOST_IN_PERCENT:
+            axes.text(column, row, f"{count:,}", va="center", fontsize=size, **text)
+            continue
+        axes.text(column, row, f"{count:,}", va="bottom", fontsize=size, **text)
+        percent = f"{100 * fractions[row, column]:.0f} %"
+        axes.text(column, row + 0.08, percent, va="top", fontsize=0.75 * size, **text)
 
 
 @style.context(STYLE)
