@@ -20,7 +20,7 @@ from lmf_jax.evaluation.conformal.set_names import join_names
 from lmf_jax.evaluation.conformal.thresholds import SetThresholds
 from lmf_jax.evaluation.operating.file import read_point
 from lmf_jax.inference.classifier import TrainedClassifier
-from lmf_jax.inference.ensemble import ClassifierEnsemble
+from lmf_jax.inference.classifier_ensemble import ClassifierEnsemble
 from lmf_jax.output_files import check_outputs
 from lmf_jax.runs.folds import member_dirs
 

@@ -1,45 +1,20 @@
 """Ensembles of segmenters: the mean of the calibrated probabilities of models and views."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from lmf_jax.config import ResolvedConfig
+from lmf_jax.inference.ensemble import Ensemble
 from lmf_jax.inference.segmenter import Images, TrainedSegmenter
-from lmf_jax.inference.views import View
 
 
 @dataclass(frozen=True)
-class SegmenterEnsemble:
+class SegmenterEnsemble(Ensemble[TrainedSegmenter]):
     """Segmenters whose probabilities are averaged over models and views.
 
     It segments like a :class:`TrainedSegmenter`.
-
-    Attributes:
-        members: One or several models with equal class names and image sizes.
-        views: The views of each image, or of each slice of a volume.
     """
-
-    members: tuple[TrainedSegmenter, ...]
-    views: Sequence[View]
-
-    @property
-    def config(self) -> ResolvedConfig:
-        """The settings of the first model."""
-        return self.members[0].config
-
-    @property
-    def dataset(self) -> Mapping[str, Any]:
-        """The recorded description of the data of the first model."""
-        return self.members[0].dataset
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Name of every class, by class id, the background first."""
-        return self.members[0].class_names
 
     def segment(self, images: Images) -> UInt8[np.ndarray, "batch *space"]:
         """Return the class of every pixel or voxel, see :meth:`TrainedSegmenter.segment`."""

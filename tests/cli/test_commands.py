@@ -3,9 +3,7 @@
 import csv
 import dataclasses
 import json
-import runpy
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +14,8 @@ from lmf_jax.evaluation import read_run
 from lmf_jax.inference import classifier
 from lmf_jax.training import classification
 from tests.helpers.colored_images import draw_images
+from tests.helpers.tiny_commands import run_lmf_jax, train
 from tests.helpers.tiny_training import models_replaced, tiny_model
-
-TRAIN = str(Path(__file__).parents[2] / "train.py")
-
 
 COUNTS = (60, 30, 20)
 
@@ -38,22 +34,9 @@ def places(tmp_path_factory):
     images = draw_images(root / "images", COUNTS)
     with pytest.MonkeyPatch.context() as patch:
         for loss in ("lmf", "ce"):
-            words = ["--dataset", f"folder:{images}", "--data-dir", f"{root}/data", "--loss", loss]
-            words += ["--image-size", "32", "--epochs", "3", "--batch-size", "8"]
-            words += ["--learning-rate", "0.01", "--normalization", "unit"]
-            patch.setattr(sys, "argv", ["train.py", *words, "--run-dir", f"{root}/{loss}"])
-            runpy.run_path(TRAIN, run_name="__main__")
+            words = ("--dataset", f"folder:{images}", "--data-dir", root / "data", "--loss", loss)
+            train(patch, *words, "--run-dir", root / loss)
     return root
-
-
-def type_in(monkeypatch, *words):
-    """Run ``python -m lmf_jax`` with these words in this process; return the exit code."""
-    monkeypatch.setattr(sys, "argv", ["lmf_jax", *map(str, words)])
-    try:
-        runpy.run_module("lmf_jax", run_name="__main__")
-    except SystemExit as stop:
-        return stop.code
-    return 0
 
 
 def read_test(run):
@@ -64,7 +47,7 @@ def test_evaluating_a_run_again_gives_its_test(places, monkeypatch, capsys, tmp_
     run = shutil.copytree(places / "lmf", tmp_path / "run")
     for name in ("test.json", "predictions.npz", "report.html", "mistakes.npz"):
         (run / name).unlink()
-    assert type_in(monkeypatch, "evaluate", run) == 0
+    assert run_lmf_jax(monkeypatch, "evaluate", run) == 0
     assert read_test(run) == read_test(places / "lmf")
     printed = capsys.readouterr().out
     assert f"macro F1                 {read_test(run)['macro_f1']:.3f}" in printed
@@ -77,7 +60,7 @@ def test_a_run_and_its_evaluation_write_the_same_calibration(places, monkeypatch
     written = [(run / name).read_bytes() for name in names]
     for name in names:
         (run / name).unlink()
-    assert type_in(monkeypatch, "evaluate", run) == 0
+    assert run_lmf_jax(monkeypatch, "evaluate", run) == 0
     assert (run / names[0]).read_bytes() == written[0]
     trained, evaluated = read_run(places / "lmf"), read_run(run)
     assert trained.calibrator.temperature != 1
@@ -92,7 +75,7 @@ def test_evaluating_the_validation_part_gives_the_score_of_the_best_epoch(
     places, monkeypatch, capsys
 ):
     before = read_test(places / "lmf")
-    assert type_in(monkeypatch, "evaluate", places / "lmf", "--split", "validation") == 0
+    assert run_lmf_jax(monkeypatch, "evaluate", places / "lmf", "--split", "validation") == 0
     lines = (places / "lmf" / "metrics.jsonl").read_text().splitlines()
     best = max(json.loads(line)["val_macro_f1"] for line in lines)
     assert f"macro F1                 {best:.3f}" in capsys.readouterr().out
@@ -104,7 +87,7 @@ def test_other_images_than_those_of_the_run_are_refused(places, monkeypatch, cap
     record = json.loads((run / "config.json").read_text())
     record["config"]["dataset"] = f"folder:{draw_images(tmp_path / 'others', COUNTS, seed=1)}"
     (run / "config.json").write_text(json.dumps(record))
-    assert type_in(monkeypatch, "evaluate", run) == 2
+    assert run_lmf_jax(monkeypatch, "evaluate", run) == 2
     assert "are not those that the run was trained with" in capsys.readouterr().err
 
 
@@ -116,7 +99,7 @@ def predictions_of(path):
 def test_predictions_of_files_are_those_of_the_test(places, monkeypatch, tmp_path):
     output = tmp_path / "red.csv"
     folder = places / "images" / "red"
-    assert type_in(monkeypatch, "predict", places / "lmf", folder, "--output", output) == 0
+    assert run_lmf_jax(monkeypatch, "predict", places / "lmf", folder, "--output", output) == 0
     rows = predictions_of(output)
     assert [row["path"] for row in rows] == sorted(str(path) for path in folder.iterdir())
     with np.load(places / "lmf" / "predictions.npz") as file:
@@ -146,7 +129,7 @@ def predict_red(places, run, monkeypatch, output, *words):
     """Predict the red images; return their probabilities."""
     folder = places / "images" / "red"
     words = ("predict", run, folder, "--output", output, *words, "--overwrite")
-    assert type_in(monkeypatch, *words) == 0
+    assert run_lmf_jax(monkeypatch, *words) == 0
     return read_probabilities(output)
 
 
@@ -186,7 +169,7 @@ def test_an_evaluation_chooses_and_keeps_the_calibration(places, monkeypatch, ca
         ((), "vector"),
         (("--calibration", "none"), "none"),
     ]:
-        assert type_in(monkeypatch, "evaluate", run, *words) == 0
+        assert run_lmf_jax(monkeypatch, "evaluate", run, *words) == 0
         assert read_run(run).calibrator.method == method
         shown[method] = predict_red(places, run, monkeypatch, tmp_path / "red.csv")
     assert read_test(run) == before
@@ -205,11 +188,11 @@ def test_a_run_of_an_earlier_version_is_predicted_and_calibrated(
     before = predict_red(places, run, monkeypatch, tmp_path / "red.csv")
     assert "calibration: none" in capsys.readouterr().out
     words = ["predict", run, places / "images" / "red", "--output", tmp_path / "x.csv"]
-    assert type_in(monkeypatch, *words, "--prevalence", "red=0.1") == 2
+    assert run_lmf_jax(monkeypatch, *words, "--prevalence", "red=0.1") == 2
     assert f"run python -m lmf_jax evaluate {run} first" in capsys.readouterr().err
     assert not (tmp_path / "x.csv").exists()
-    assert type_in(monkeypatch, "compare", run, places / "ce") == 0
-    assert type_in(monkeypatch, "evaluate", run) == 0
+    assert run_lmf_jax(monkeypatch, "compare", run, places / "ce") == 0
+    assert run_lmf_jax(monkeypatch, "evaluate", run) == 0
     after = predict_red(places, run, monkeypatch, tmp_path / "red.csv")
     np.testing.assert_array_equal(before.argmax(axis=1), after.argmax(axis=1))
     assert abs(before - after).max() > 0.01
@@ -219,7 +202,7 @@ def test_a_broken_image_is_named_and_the_others_are_done(places, monkeypatch, ca
     shutil.copy(places / "images" / "red" / "0.png", tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"no image")
     output = tmp_path / "out.csv"
-    assert type_in(monkeypatch, "predict", places / "ce", tmp_path, "--output", output) == 2
+    assert run_lmf_jax(monkeypatch, "predict", places / "ce", tmp_path, "--output", output) == 2
     assert [Path(row["path"]).name for row in predictions_of(output)] == ["good.png"]
     printed = capsys.readouterr()
     assert "1 of 2 images predicted" in printed.out
@@ -230,7 +213,7 @@ def test_an_explanation_is_a_picture_of_the_size_of_the_image(
     places, monkeypatch, capsys, tmp_path
 ):
     image = places / "images" / "green" / "3.png"
-    assert type_in(monkeypatch, "explain", places / "lmf", image, "--output", tmp_path) == 0
+    assert run_lmf_jax(monkeypatch, "explain", places / "lmf", image, "--output", tmp_path) == 0
     (picture,) = tmp_path.iterdir()
     name = picture.stem.removeprefix("3-")
     assert name in ("blue", "green", "red")
@@ -244,7 +227,7 @@ def test_an_explanation_is_a_picture_of_the_size_of_the_image(
 
 
 def test_a_comparison_names_both_runs_and_says_what_holds(places, monkeypatch, capsys):
-    assert type_in(monkeypatch, "compare", places / "lmf", places / "ce") == 0
+    assert run_lmf_jax(monkeypatch, "compare", places / "lmf", places / "ce") == 0
     printed = capsys.readouterr().out
     assert "lmf" in printed and "ce" in printed and "McNemar" in printed
 
@@ -305,7 +288,7 @@ def test_a_wrong_command_line_gets_one_clear_line(
     for record in torn.rglob("checkpoints/*/record/*"):
         record.write_text('{"input"')
     names = {"root": places, "empty": tmp_path / "empty", "torn": torn}
-    assert type_in(monkeypatch, *line.format(**names).split()) == 2
+    assert run_lmf_jax(monkeypatch, *line.format(**names).split()) == 2
     printed = capsys.readouterr().err.strip()
     assert printed.startswith("lmf_jax: ") and "\n" not in printed
     assert message.format(**names) in printed
@@ -315,14 +298,14 @@ def test_the_sets_of_files_are_those_of_the_test(places, monkeypatch, capsys, tm
     run, output = shutil.copytree(places / "lmf", tmp_path / "run"), tmp_path / "red.csv"
     folder = places / "images" / "red"
     words = ["predict", run, folder, "--sets", "--output", output]
-    assert type_in(monkeypatch, *words) == 2
+    assert run_lmf_jax(monkeypatch, *words) == 2
     assert f"has no prediction sets; run python -m lmf_jax sets {run}" in capsys.readouterr().err
-    assert type_in(monkeypatch, "sets", run, "--level", "0.6") == 0
+    assert run_lmf_jax(monkeypatch, "sets", run, "--level", "0.6") == 0
     sets = json.loads((run / "prediction_sets.json").read_text())
     assert "prediction sets: " in capsys.readouterr().out
     assert "Prediction sets at 60 %" in (run / "report.html").read_text()
 
-    assert type_in(monkeypatch, *words) == 0
+    assert run_lmf_jax(monkeypatch, *words) == 0
     assert "cannot be excluded at the level 0.6" in capsys.readouterr().out
     rows = predictions_of(output)
     assert list(rows[0])[-1] == "set"

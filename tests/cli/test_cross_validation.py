@@ -1,7 +1,6 @@
 """``train.py --folds``: every image is tested once, by one process or several, and read back."""
 
 import json
-import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ from lmf_jax.inference import classifier
 from lmf_jax.runs.folds import fold_dirs, try_lock
 from lmf_jax.training import classification
 from tests.helpers.colored_images import draw_images
+from tests.helpers.tiny_commands import run_lmf_jax
 from tests.helpers.tiny_training import tiny_model
 
 ROOT = Path(__file__).parents[2]
@@ -238,27 +238,18 @@ def test_a_fold_that_another_process_trains_is_waited_for_and_taken_over(
     same_predictions(run, whole)
 
 
-def evaluate(monkeypatch, *words):
-    monkeypatch.setattr(sys, "argv", ["lmf_jax", *map(str, words)])
-    try:
-        runpy.run_module("lmf_jax", run_name="__main__")
-    except SystemExit as stop:
-        return stop.code
-    return 0
-
-
 def test_evaluating_the_whole_tests_every_fold_again(whole, monkeypatch, capsys, tmp_path):
     run = shutil.copytree(whole, tmp_path / "run")
     for folder in (run, *fold_dirs(run)):
         (folder / "predictions.npz").unlink()
         (folder / "report.html").unlink()
-    assert evaluate(monkeypatch, "evaluate", run) == 0
+    assert run_lmf_jax(monkeypatch, "evaluate", run) == 0
     same_predictions(run, whole)
     assert (run / "fold-3" / "report.html").exists() and (run / "report.html").exists()
     assert "mean ± standard deviation of the folds: macro F1" in capsys.readouterr().out
-    assert evaluate(monkeypatch, "evaluate", run, "--part", "validation") == 2
+    assert run_lmf_jax(monkeypatch, "evaluate", run, "--part", "validation") == 2
     assert f"give one of them, such as {run}/fold-1" in capsys.readouterr().err
-    assert evaluate(monkeypatch, "evaluate", run, "--where", "sex=female") == 2
+    assert run_lmf_jax(monkeypatch, "evaluate", run, "--where", "sex=female") == 2
     assert f"--where sex=female selects other images in each fold of {run}" in (
         capsys.readouterr().err
     )
@@ -266,7 +257,7 @@ def test_evaluating_the_whole_tests_every_fold_again(whole, monkeypatch, capsys,
 
 @pytest.mark.parametrize("command", ["sets", "card"])
 def test_commands_that_need_one_model_name_a_fold(whole, command, monkeypatch, capsys):
-    assert evaluate(monkeypatch, command, whole) == 2
+    assert run_lmf_jax(monkeypatch, command, whole) == 2
     message = "cross-validation of 3 folds, each with its own model; give one of them, such as "
     assert message + f"{whole}/fold-1" in capsys.readouterr().err
 

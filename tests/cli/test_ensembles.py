@@ -13,16 +13,18 @@ from data.formats.images import decode_image
 from lmf_jax.cli.members import load_ensemble
 from lmf_jax.cli.tasks import TASKS
 from lmf_jax.evaluation.classification.external import read_external
+from lmf_jax.inference import classifier
+from lmf_jax.training import classification
 from tests.helpers.colored_images import draw_images
-from tests.helpers.tiny_commands import call, train, use_tiny_classifiers
+from tests.helpers.tiny_commands import run_lmf_jax, train
+from tests.helpers.tiny_training import models_replaced, tiny_model
 
 NAMES = ["blue", "green", "red"]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny():
-    with pytest.MonkeyPatch.context() as patch:
-        use_tiny_classifiers(patch)
+    with models_replaced(tiny_model, classification, classifier):
         yield
 
 
@@ -78,7 +80,7 @@ def test_views_of_a_view_are_the_same_set(root):
 
 def test_an_ensemble_is_evaluated_and_compared_with_its_models(root, monkeypatch, capsys):
     before = (root / "first" / "test.json").read_bytes()
-    code = call(
+    code = run_lmf_jax(
         monkeypatch, "evaluate", root / "first", "--ensemble", root / "second", "--tta", "flip"
     )
     printed = capsys.readouterr().out
@@ -90,7 +92,7 @@ def test_an_ensemble_is_evaluated_and_compared_with_its_models(root, monkeypatch
 
 
 def test_views_of_one_model_are_evaluated(root, monkeypatch, capsys):
-    assert call(monkeypatch, "evaluate", root / "first", "--tta", "dihedral") == 0
+    assert run_lmf_jax(monkeypatch, "evaluate", root / "first", "--tta", "dihedral") == 0
     printed = capsys.readouterr().out
     assert "mean of 1 model and 8 views of each image: 8 predictions an image" in printed
     assert "of the models" not in printed
@@ -100,7 +102,7 @@ def test_predict_writes_the_mean_probabilities(root, monkeypatch, capsys, tmp_pa
     """The probabilities of the file are those of the ensemble, whose views are the same set."""
     words = (root / "images" / "green", "--ensemble", root / "second", "--tta", "flip")
     output = tmp_path / "out.csv"
-    assert call(monkeypatch, "predict", root / "first", *words, "--output", output) == 0
+    assert run_lmf_jax(monkeypatch, "predict", root / "first", *words, "--output", output) == 0
     printed = capsys.readouterr().out
     assert "calibration: that of each run, before averaging" in printed
     assert "4 predictions an image" in printed
@@ -115,7 +117,7 @@ def test_predict_writes_the_mean_probabilities(root, monkeypatch, capsys, tmp_pa
 
 def test_sets_are_refused_for_an_ensemble(root, monkeypatch, capsys, tmp_path):
     words = ("--output", tmp_path / "out.csv", "--tta", "flip", "--sets")
-    code = call(monkeypatch, "predict", root / "first", root / "images" / "green", *words)
+    code = run_lmf_jax(monkeypatch, "predict", root / "first", root / "images" / "green", *words)
     assert code == 2
     assert (
         "--sets uses thresholds that were chosen for the probabilities of one run"
@@ -125,19 +127,19 @@ def test_sets_are_refused_for_an_ensemble(root, monkeypatch, capsys, tmp_path):
 
 def test_explain_averages_the_heat_of_models_and_views(root, monkeypatch, capsys, tmp_path):
     words = (root / "images" / "blue" / "0.png", "--ensemble", root / "second", "--tta", "flip")
-    assert call(monkeypatch, "explain", root / "first", *words, "--output", tmp_path) == 0
+    assert run_lmf_jax(monkeypatch, "explain", root / "first", *words, "--output", tmp_path) == 0
     (picture,) = tmp_path.glob("0-*.png")
     assert picture.name in capsys.readouterr().out
 
 
 def test_runs_with_another_split_are_refused(root, monkeypatch, capsys):
-    assert call(monkeypatch, "evaluate", root / "first", "--ensemble", root / "other") == 2
+    assert run_lmf_jax(monkeypatch, "evaluate", root / "first", "--ensemble", root / "other") == 2
     message = capsys.readouterr().err
     assert "one may have been trained on test images of the other" in message
 
 
 def test_a_run_given_twice_is_refused(root, monkeypatch, capsys):
-    assert call(monkeypatch, "evaluate", root / "first", "--ensemble", root / "first") == 2
+    assert run_lmf_jax(monkeypatch, "evaluate", root / "first", "--ensemble", root / "first") == 2
     assert "is given twice; give each run once" in capsys.readouterr().err
 
 
@@ -145,7 +147,7 @@ def test_a_run_is_tested_on_another_dataset(root, elsewhere, monkeypatch, capsys
     run = shutil.copytree(root / "first", tmp_path / "run")
     own = (run / "test.json").read_bytes()
     words = ("evaluate", run, "--dataset", f"folder:{elsewhere}", "--map", "rouge=red,gray=")
-    assert call(monkeypatch, *words) == 0
+    assert run_lmf_jax(monkeypatch, *words) == 0
     printed = capsys.readouterr().out
     assert "24 images; none has a lesion, patient or picture" in printed
     (external,) = read_external(run, NAMES)
@@ -163,7 +165,7 @@ def test_a_run_is_tested_on_another_dataset(root, elsewhere, monkeypatch, capsys
 def test_several_runs_are_tested_on_another_dataset(root, elsewhere, monkeypatch, tmp_path):
     run = shutil.copytree(root / "first", tmp_path / "run")
     words = ("--dataset", f"folder:{elsewhere}", "--map", "rouge=red,gray=", "--tta", "flip")
-    assert call(monkeypatch, "evaluate", run, "--ensemble", root / "second", *words) == 0
+    assert run_lmf_jax(monkeypatch, "evaluate", run, "--ensemble", root / "second", *words) == 0
     (external,) = read_external(run, NAMES)
     assert len(external.record["members"]["macro_f1"]) == 2
     assert external.record["tta"] == "flip"
@@ -179,7 +181,7 @@ def test_images_that_were_trained_on_are_left_out(root, monkeypatch, capsys, tmp
     unseen = next(f"green/{i}.png" for i in range(30) if f"green/{i}.png" in tested)
     for number, name in enumerate([*seen, unseen]):
         shutil.copy(root / "images" / name, other / "green" / f"copy {number}.png")
-    assert call(monkeypatch, "evaluate", run, "--dataset", f"folder:{other}") == 0
+    assert run_lmf_jax(monkeypatch, "evaluate", run, "--dataset", f"folder:{other}") == 0
     assert "5 of 30 images were seen in training and are left out" in capsys.readouterr().out
     (external,) = read_external(run, NAMES)
     assert external.record["leakage"] == {
@@ -194,7 +196,7 @@ def test_images_that_were_trained_on_are_left_out(root, monkeypatch, capsys, tmp
 
 def test_a_class_that_the_run_does_not_have_is_named(root, elsewhere, monkeypatch, capsys):
     words = ("evaluate", root / "first", "--dataset", f"folder:{elsewhere}", "--map", "rouge=red")
-    assert call(monkeypatch, *words) == 2
+    assert run_lmf_jax(monkeypatch, *words) == 2
     message = capsys.readouterr().err
     assert "The run has no class gray; its classes are blue, green, red." in message
     assert "--map gray= to leave its images out" in message
@@ -213,7 +215,7 @@ def test_a_map_that_does_not_fit_is_refused(
     root, elsewhere, class_map, expected, monkeypatch, capsys
 ):
     words = ("evaluate", root / "first", "--dataset", f"folder:{elsewhere}", "--map", class_map)
-    assert call(monkeypatch, *words) == 2
+    assert run_lmf_jax(monkeypatch, *words) == 2
     assert expected in capsys.readouterr().err
 
 
@@ -225,7 +227,7 @@ def test_without_the_data_of_the_run_leakage_is_recorded_as_not_checked(
     record["config"]["dataset"] = f"folder:{tmp_path / 'gone'}"
     (run / "config.json").write_text(json.dumps(record))
     words = ("evaluate", run, "--dataset", f"folder:{elsewhere}", "--map", "rouge=red,gray=")
-    assert call(monkeypatch, *words) == 0
+    assert run_lmf_jax(monkeypatch, *words) == 0
     assert "Leakage from the training images was not checked" in capsys.readouterr().out
     (external,) = read_external(run, NAMES)
     assert external.record["leakage"]["checked"] is False
@@ -233,7 +235,7 @@ def test_without_the_data_of_the_run_leakage_is_recorded_as_not_checked(
 
 def test_the_folds_of_a_cross_validation_predict_together(root, monkeypatch, capsys, tmp_path):
     output, image = tmp_path / "out.csv", root / "images" / "green" / "0.png"
-    assert call(monkeypatch, "predict", root / "folds", image, "--output", output) == 0
+    assert run_lmf_jax(monkeypatch, "predict", root / "folds", image, "--output", output) == 0
     assert "mean of 3 models and 1 view of each image" in capsys.readouterr().out
     with output.open(newline="") as file:
         row = next(csv.DictReader(file))
@@ -249,12 +251,12 @@ def test_the_folds_are_tested_together_on_another_dataset(
 ):
     run = shutil.copytree(root / "folds", tmp_path / "run")
     words = ("evaluate", run, "--dataset", f"folder:{elsewhere}", "--map", "rouge=red,gray=")
-    assert call(monkeypatch, *words) == 0
+    assert run_lmf_jax(monkeypatch, *words) == 0
     (external,) = read_external(run, NAMES)
     assert len(external.record["members"]["macro_f1"]) == 3
     assert "Test on folder:" in (run / "report.html").read_text()
 
 
 def test_views_of_the_folds_are_not_evaluated_on_their_own_images(root, monkeypatch, capsys):
-    assert call(monkeypatch, "evaluate", root / "folds", "--tta", "flip") == 2
+    assert run_lmf_jax(monkeypatch, "evaluate", root / "folds", "--tta", "flip") == 2
     assert "one may have been trained on test images of the other" in capsys.readouterr().err

@@ -2,10 +2,8 @@
 
 import csv
 import json
-import runpy
 import shutil
-import sys
-from pathlib import Path
+from functools import partial
 
 import pytest
 
@@ -13,9 +11,8 @@ from lmf_jax.evaluation import read_run
 from lmf_jax.inference import classifier
 from lmf_jax.training import classification
 from tests.helpers.colored_images import draw_images
+from tests.helpers.tiny_commands import run_lmf_jax, train
 from tests.helpers.tiny_training import models_replaced, tiny_model
-
-TRAIN = str(Path(__file__).parents[2] / "train.py")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,15 +27,13 @@ def places(tmp_path_factory):
     """Images of three colors, and a run on them."""
     root = tmp_path_factory.mktemp("operate")
     images = draw_images(root / "images", (60, 30, 20))
-    words = ["--dataset", f"folder:{images}", "--data-dir", f"{root}/data", "--image-size", "32"]
     flat = root / "all"
     flat.mkdir()
     for image in sorted(images.rglob("*.png")):
         shutil.copy(image, flat / f"{image.parent.name}-{image.name}")
-    words += ["--epochs", "2", "--batch-size", "8", "--learning-rate", "0.01"]
+    words = ("--dataset", f"folder:{images}", "--data-dir", root / "data", "--run-dir")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train.py", *words, "--run-dir", f"{root}/run"])
-        runpy.run_path(TRAIN, run_name="__main__")
+        train(patch, *words, root / "run")
     return root
 
 
@@ -50,16 +45,7 @@ def run(places, tmp_path):
 @pytest.fixture
 def type_in(monkeypatch):
     """Return a function that runs ``python -m lmf_jax`` here and returns the exit code."""
-
-    def run_command(*words):
-        monkeypatch.setattr(sys, "argv", ["lmf_jax", *map(str, words)])
-        try:
-            runpy.run_module("lmf_jax", run_name="__main__")
-        except SystemExit as stop:
-            return stop.code
-        return 0
-
-    return run_command
+    return partial(run_lmf_jax, monkeypatch)
 
 
 def test_predictions_are_decided_at_the_threshold_that_operate_chose(

@@ -6,7 +6,6 @@ import runpy
 import shutil
 import signal
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -22,10 +21,10 @@ from lmf_jax.inference import segmenter
 from lmf_jax.inference.segmenter import load_segmenter
 from lmf_jax.training import segmentation
 from lmf_jax.training.progress import Progress
+from tests.helpers.tiny_commands import TRAIN, run_lmf_jax
 from tests.helpers.tiny_training import models_replaced, tiny_unet
 from tests.helpers.volume_downloads import make_brats20, make_kits19
 
-TRAIN = str(Path(__file__).parents[2] / "train.py")
 IMAGES = ["--dataset", "digits_masks", "--image-size", "32", "--batch-size", "16"]
 VOLUMES = ["--patch-size", "8", "16", "16", "--batch-size", "4", "--augment", "mirror"]
 
@@ -79,12 +78,7 @@ def whole(tmp_path_factory, data_dir):
 def type_in(*words):
     """Run ``python -m lmf_jax`` with these words in this process; return the exit code."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["lmf_jax", *map(str, words)])
-        try:
-            runpy.run_module("lmf_jax", run_name="__main__")
-        except SystemExit as stop:
-            return stop.code
-    return 0
+        return run_lmf_jax(patch, *words)
 
 
 def lines_of(run):

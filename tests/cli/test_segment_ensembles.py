@@ -20,17 +20,15 @@ from lmf_jax.inference import segmenter
 from lmf_jax.inference.pixel_calibration import PIXELS_PER_CASE, sample_pixels
 from lmf_jax.inference.segmenter import load_segmenter
 from lmf_jax.training import segmentation
-from tests.helpers.tiny_commands import TRAIN, call
-from tests.helpers.tiny_training import tiny_unet
+from tests.helpers.tiny_commands import TRAIN, run_lmf_jax
+from tests.helpers.tiny_training import models_replaced, tiny_unet
 
 COMMON = ("--task", "segmentation", "--image-size", "32", "--batch-size", "16", "--epochs", "1")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny():
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (segmentation, segmenter):
-            patch.setattr(module, "create_model", lambda name, **settings: tiny_unet(**settings))
+    with models_replaced(tiny_unet, segmentation, segmenter):
         yield
 
 
@@ -113,7 +111,7 @@ def test_the_most_likely_class_of_one_model_does_not_change_by_calibration(root)
 
 def test_ensembles_and_views_are_evaluated(root, monkeypatch, capsys):
     words = ("evaluate", root / "0", "--ensemble", root / "1", "--tta", "flip")
-    assert call(monkeypatch, *words) == 0
+    assert run_lmf_jax(monkeypatch, *words) == 0
     printed = capsys.readouterr().out
     assert "foreground mean" in printed
     assert "mean of 2 models and 2 views of each image: 4 predictions an image" in printed
@@ -122,7 +120,7 @@ def test_ensembles_and_views_are_evaluated(root, monkeypatch, capsys):
 def test_a_run_is_tested_on_another_dataset(root, elsewhere, monkeypatch, capsys, tmp_path):
     run = shutil.copytree(root / "0", tmp_path / "run")
     own = (run / "test.json").read_bytes()
-    assert call(monkeypatch, "evaluate", run, "--dataset", elsewhere) == 0
+    assert run_lmf_jax(monkeypatch, "evaluate", run, "--dataset", elsewhere) == 0
     printed = capsys.readouterr().out
     assert "12 images; none has a lesion, patient or picture" in printed
     assert "change of DSC" in printed
@@ -139,14 +137,14 @@ def test_a_run_is_tested_on_another_dataset(root, elsewhere, monkeypatch, capsys
 def test_images_with_metadata_have_subgroups(root, elsewhere, monkeypatch, capsys, tmp_path):
     run, data_dir = (shutil.copytree(root / name, tmp_path / name) for name in ("0", "data"))
     words = ("evaluate", run, "--data-dir", data_dir)
-    assert call(monkeypatch, *words, "--subgroups", "site") == 2
+    assert run_lmf_jax(monkeypatch, *words, "--subgroups", "site") == 2
     assert "the dataset has no metadata" in capsys.readouterr().err
     for name in ("digits_masks", elsewhere):
         prepared = open_dataset(name, data_dir)
         site = np.where(np.arange(len(prepared.ids)) % 3, "hand", "foot")
         write_metadata(prepared.folder, {"site": site})
     own = (run / "test.json").read_bytes()
-    assert call(monkeypatch, *words, "--subgroups", "site") == 0
+    assert run_lmf_jax(monkeypatch, *words, "--subgroups", "site") == 0
     printed = capsys.readouterr().out
     assert "mean DSC minus that of all other known values;" in " ".join(printed.split())
     assert (run / "test.json").read_bytes() == own
@@ -159,7 +157,7 @@ def test_images_with_metadata_have_subgroups(root, elsewhere, monkeypatch, capsy
     assert subgroups[0]["dsc"] == pytest.approx(dsc[in_foot].mean())
     assert "<h2>Subgroups</h2>" in (run / "report.html").read_text()
 
-    assert call(monkeypatch, *words, "--dataset", elsewhere, "--subgroups", "site") == 0
+    assert run_lmf_jax(monkeypatch, *words, "--dataset", elsewhere, "--subgroups", "site") == 0
     printed = capsys.readouterr().out
     assert "\nfoot " in printed and "\nhand " in printed
     (external,) = read_external(run, finished.dataset["class_names"])
@@ -174,5 +172,5 @@ def test_masks_of_other_classes_are_refused(root, elsewhere, monkeypatch, capsys
     other = shutil.copytree(root / "other", tmp_path / "other")
     (other / "masks" / "classes.txt").write_text("skin\nlesion\nhair")
     name = f"pairs:{other / 'images'},{other / 'masks'}"
-    assert call(monkeypatch, "evaluate", root / "0", "--dataset", name) == 2
+    assert run_lmf_jax(monkeypatch, "evaluate", root / "0", "--dataset", name) == 2
     assert "have the classes skin, lesion, hair; expected" in capsys.readouterr().err

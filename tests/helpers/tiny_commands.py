@@ -6,10 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from lmf_jax.inference import classifier
-from lmf_jax.training import classification
-from tests.helpers.tiny_training import tiny_model
-
 TRAIN = str(Path(__file__).parents[2] / "train.py")
 QUICK = (
     *("--image-size", "32", "--epochs", "3", "--batch-size", "8"),
@@ -18,19 +14,13 @@ QUICK = (
 """Flags with which a tiny model learns the colors of images in a few seconds."""
 
 
-def use_tiny_classifiers(patch: pytest.MonkeyPatch) -> None:
-    """Replace every architecture by a tiny one."""
-    for module in (classification, classifier):
-        patch.setattr(module, "create_model", lambda name, **settings: tiny_model(**settings))
-
-
 def train(patch: pytest.MonkeyPatch, *words: object) -> None:
     """Run ``train.py`` with these words after the flags that make it quick."""
     patch.setattr(sys, "argv", ["train.py", *QUICK, *map(str, words)])
     runpy.run_path(TRAIN, run_name="__main__")
 
 
-def call(patch: pytest.MonkeyPatch, *words: object) -> int | str | None:
+def run_lmf_jax(patch: pytest.MonkeyPatch, *words: object) -> int | str | None:
     """Run ``python -m lmf_jax`` with these words and return its exit code."""
     patch.setattr(sys, "argv", ["lmf_jax", *map(str, words)])
     try:

@@ -33,7 +33,7 @@ from lmf_jax.evaluation.classification.subgroups import (
 from lmf_jax.evaluation.classification.summary import summarize_test
 from lmf_jax.evaluation.subgroup_results import write_subgroups
 from lmf_jax.inference.classifier import TrainedClassifier, explain_mistakes, load_classifier
-from lmf_jax.inference.ensemble import ClassifierEnsemble
+from lmf_jax.inference.classifier_ensemble import ClassifierEnsemble
 from lmf_jax.training.classification import Classification, make_classification
 from lmf_jax.training.program import Program
 

@@ -81,7 +81,7 @@ def _write_counts(
         if count == 0 and row != column:  # An empty cell is easier to read than a zero.
             continue
         color = "white" if fractions[row, column] > 0.5 else INK
-        text = {"ha": "center", "color": color}
+        text: dict[str, Any] = {"ha": "center", "color": color}
         if len(confusion) > MOST_IN_PERCENT:
             axes.text(column, row, f"{count:,}", va="center", fontsize=size, **text)
             continue
