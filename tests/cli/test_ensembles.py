@@ -17,15 +17,12 @@ from lmf_jax.inference import classifier
 from lmf_jax.training import classification
 from tests.helpers.colored_images import draw_images
 from tests.helpers.tiny_commands import run_lmf_jax, train
-from tests.helpers.tiny_training import models_replaced, tiny_model
+from tests.helpers.tiny_training import tiny_model, tiny_models
 
 NAMES = ["blue", "green", "red"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def tiny():
-    with models_replaced(tiny_model, classification, classifier):
-        yield
+tiny = tiny_models(tiny_model, classification, classifier)
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,9 @@ from lmf_jax.inference import classifier
 from lmf_jax.training import classification
 from tests.helpers.colored_images import draw_images
 from tests.helpers.tiny_commands import run_lmf_jax, train
-from tests.helpers.tiny_training import models_replaced, tiny_model
+from tests.helpers.tiny_training import tiny_model, tiny_models
 
-
-@pytest.fixture(scope="module", autouse=True)
-def tiny():
-    """Replace the model by a tiny one."""
-    with models_replaced(tiny_model, classification, classifier):
-        yield
+tiny = tiny_models(tiny_model, classification, classifier)
 
 
 @pytest.fixture(scope="module")

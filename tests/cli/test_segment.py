@@ -22,18 +22,14 @@ from lmf_jax.inference.segmenter import load_segmenter
 from lmf_jax.training import segmentation
 from lmf_jax.training.progress import Progress
 from tests.helpers.tiny_commands import TRAIN, run_lmf_jax
-from tests.helpers.tiny_training import models_replaced, tiny_unet
+from tests.helpers.tiny_training import tiny_models, tiny_unet
 from tests.helpers.volume_downloads import make_brats20, make_kits19
 
 IMAGES = ["--dataset", "digits_masks", "--image-size", "32", "--batch-size", "16"]
 VOLUMES = ["--patch-size", "8", "16", "16", "--batch-size", "4", "--augment", "mirror"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def tiny():
-    """Replace the model by a tiny one."""
-    with models_replaced(tiny_unet, segmentation, segmenter):
-        yield
+tiny = tiny_models(tiny_unet, segmentation, segmenter)
 
 
 @pytest.fixture(scope="module")

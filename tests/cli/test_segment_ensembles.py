@@ -21,15 +21,12 @@ from lmf_jax.inference.pixel_calibration import PIXELS_PER_CASE, sample_pixels
 from lmf_jax.inference.segmenter import load_segmenter
 from lmf_jax.training import segmentation
 from tests.helpers.tiny_commands import TRAIN, run_lmf_jax
-from tests.helpers.tiny_training import models_replaced, tiny_unet
+from tests.helpers.tiny_training import tiny_models, tiny_unet
 
 COMMON = ("--task", "segmentation", "--image-size", "32", "--batch-size", "16", "--epochs", "1")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def tiny():
-    with models_replaced(tiny_unet, segmentation, segmenter):
-        yield
+tiny = tiny_models(tiny_unet, segmentation, segmenter)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """A model and batches small enough to compile in a second."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -56,10 +55,17 @@ def tiny_unet(*, spatial_dims: SpatialDims, axis_name: str | None = None, **sett
     return UNet(spatial_dims=spatial_dims, features=4, depth=2, **settings)
 
 
-@contextmanager
-def models_replaced(model: Callable[..., Any], *modules: ModuleType) -> Iterator[None]:
-    """Let these modules create the given model, whatever the name."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in modules:
-            patch.setattr(module, "create_model", lambda name, **settings: model(**settings))
-        yield
+def tiny_models(model: Callable[..., Any], *modules: ModuleType) -> Any:
+    """Return a fixture for a test module: these modules create the given model, whatever the name.
+
+    Assign it to a name of the test module; it is used by every test.
+    """
+
+    @pytest.fixture(scope="module", autouse=True)
+    def replaced_models() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            for module in modules:
+                patch.setattr(module, "create_model", lambda name, **settings: model(**settings))
+            yield
+
+    return replaced_models
