@@ -28,7 +28,7 @@ PAGES = sorted(
     if page.name != "CHANGELOG.md"  # names what there was
 )
 SCRIPTS = {"train.sbatch": "slurm.md", "train.sh": "tpu_pod.md"}
-EXECUTED_IN_TESTS_DOCS = ("extending.md", "python.md")
+EXECUTED_IN_TESTS_DOCS = ("extending.md", "python.md", "cross_validation.md")
 """Pages whose examples train, or register a loss, a model or a dataset; tests/docs runs these."""
 OTHER_TOOLS = ("-c", "venv", "uv", "sphinx")
 """After ``python`` or ``python -m``: what is not part of this project."""

@@ -37,11 +37,23 @@ def test_the_documented_examples_run_one_after_the_other(capsys) -> None:
     assert run.folder == Path("runs/lmf")
     assert probabilities.shape == (5, 10) and names["logits"].shape == (5, 10)
     scaled = run.model.config.logit_scale * np.asarray(names["logits"], np.float64)
-    expected = np.exp(scaled) / np.exp(scaled).sum(axis=1, keepdims=True)
+    expected = run.model.calibrator.probabilities(scaled)
     np.testing.assert_allclose(probabilities, expected, rtol=1e-3)
     np.testing.assert_array_equal(names["results"].logits, run.results.logits)
     again = names["model"].probabilities(names["images"])
     np.testing.assert_allclose(again, probabilities, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny_train")
+def test_the_example_of_a_cross_validation_runs(capsys) -> None:
+    [example] = re.findall(
+        r"```python\n(.*?)```", (DOCS / "cross_validation.md").read_text(), re.DOTALL
+    )
+    names: dict = {}
+    exec(example, names)
+    assert len(names["run"].results.test["folds"]["each"]) == 3
+    assert re.search(r"^0\.\d+ 0\.\d+$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_the_notebook_runs_and_stores_no_output(own_files, data_dir, tmp_path) -> None:

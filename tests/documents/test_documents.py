@@ -74,6 +74,7 @@ def without_texts(topics):
     return {name: tuple(map(strip, blocks)) for name, blocks in topics.items()}
 
 
+@pytest.mark.slow  # hundreds of keys, each with all documents
 @each_run
 def test_a_change_of_any_key_changes_the_facts_that_name_it_and_no_others(runs, kind, tmp_path):
     topics = topics_of(runs[kind])
