@@ -80,7 +80,8 @@ def test_every_setting_of_a_classifier_that_changes_a_result_is_compared():
     """A new flag of train.py has to be named here or in the recipe."""
     other_losses = {"delta", "weight", "background_weight", "tau", "effective_number_beta"}
     other_losses |= {"drw_start", "momentum"}
-    other_data = {"imbalance_ratio", "patch_size", "overlap", "foreground_share"}
+    other_data = {"imbalance_ratio", "patch_size", "overlap", "foreground_share", "where"}
+    other_data |= {"folds", "fold"}
     names = set(Config().record())
     left = names - run_only_keys() - set(RECIPE) - NOT_TRAINED - other_losses - other_data
     assert left == set()

@@ -90,13 +90,14 @@ def test_a_single_epoch_is_visible():
     assert "1" in ticks and not any("." in tick for tick in ticks)
 
 
-def test_confusion_matrix_shows_counts_and_colors_fractions_of_the_true_class():
+def test_confusion_matrix_shows_counts_and_percent_of_the_true_class():
     confusion = np.array([[1500, 500, 0], [0, 3, 1], [0, 0, 0]])
     axes = classification_figures.draw_confusion_matrix(confusion, NAMES).axes[0]
     written = {text.get_position(): text.get_text() for text in axes.texts}
     # Positions are (column, row), which would detect a transposed matrix.
-    expected = {(0, 0): "1,500", (1, 0): "500", (1, 1): "3", (2, 1): "1", (2, 2): "0"}
-    assert written == expected
+    counts = {(0, 0): "1,500", (1, 0): "500", (1, 1): "3", (2, 1): "1", (2, 2): "0"}
+    below = {(0, 0.08): "75 %", (1, 0.08): "25 %", (1, 1.08): "75 %", (2, 1.08): "25 %"}
+    assert written == counts | below | {(2, 2.08): "0 %"}
     shares = [[0.75, 0.25, 0], [0, 0.75, 0.25], [0, 0, 0]]
     np.testing.assert_allclose(axes.images[0].get_array(), shares)
     assert axes.get_ylabel() == "True class"
