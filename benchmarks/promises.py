@@ -208,7 +208,7 @@ def check_sensitivity(
         fraction of halvings whose sensitivity in the other half is ``inside`` the 95 % prediction
         interval; the fraction of ``guaranteed`` points, and of these the mean ``sensitivity`` and
         ``specificity`` of the other half, and ``below``, ``expected`` and ``missed``; and ``kept``:
-        "no" if fewer than 90 % are inside, or if so many are missed that 5 % would show them with
+        "no" if fewer than 90 % are inside, or if more are missed than 5 % would show with
         probability ``ERROR``. Values that are undefined are "-".
     """
     rows = []

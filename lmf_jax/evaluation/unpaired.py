@@ -2,7 +2,7 @@
 
 The images of a subgroup and of the rest are different, so nothing pairs them. Under the null
 hypothesis, it does not matter which lesions or patients of a class belong to the subgroup. The test
-assigns them anew at random, class by class, so that another mix of classes is no difference
+reassigns them at random, class by class, so that another mix of classes is no difference
 (Edgington and Onghena 2007, Randomization Tests, chapter 4).
 """
 

@@ -67,7 +67,7 @@ def require_single_run(run_dir: str | Path) -> None:
 
 
 def is_finished(folder: Path, epochs: int) -> bool:
-    """Return whether a fold was trained for so many epochs, tested and reported.
+    """Return whether a fold was trained for this number of epochs, tested and reported.
 
     Args:
         folder: The folder of the fold.
