@@ -142,6 +142,7 @@ def test_a_missing_module_of_the_checkout_is_in_no_extra(name) -> None:
 
 def test_a_command_that_reads_images_names_the_checkout() -> None:
     code = "from lmf_jax.cli import predict; predict.common_task = lambda run: 'classification'\n"
+    code += "predict.load_predictor = lambda *arguments: None\n"
     result = python_without(("data",), code + RUN, "predict", ".", "x.png", "--output", "x.csv")
     assert result.returncode == 2
     assert result.stderr.startswith("lmf-jax: predict reads images with the package data of the ")
