@@ -47,6 +47,7 @@ def run(monkeypatch, module: str, *words) -> int:
     return 0
 
 
+@pytest.mark.slow
 def test_subgroups_go_from_a_manifest_to_the_report(manifest, monkeypatch, tmp_path, capsys):
     for module in (classification, classifier):
         monkeypatch.setattr(module, "create_model", lambda name, **values: tiny_model(**values))

@@ -208,6 +208,7 @@ def test_settings_that_do_not_go_with_folds_are_refused(settings, message):
         Config.of(**settings)
 
 
+@pytest.mark.slow
 def test_more_epochs_go_on_in_every_fold(root, whole, tmp_path):
     run = shutil.copytree(whole, tmp_path / "run")
     train(root, run, "--folds", "3", "--resume", "--epochs", "3")

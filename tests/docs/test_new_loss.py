@@ -59,6 +59,7 @@ def run_documented(command: str, arguments: str, folder: Path) -> subprocess.Com
 PAGE = (DOCS / "extending.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_documented_files_are_used_from_the_command_line(own_files, data_dir) -> None:
     arguments = f"--loss poly-1 --model small-net --epochs 1 --data-dir {data_dir} --run-dir run"
     trained = run_documented("from train import main", arguments, own_files)

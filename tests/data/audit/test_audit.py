@@ -144,6 +144,7 @@ def test_an_empty_class_has_an_endless_ratio() -> None:
     assert format_audit(audit).startswith("split official, imbalance ratio endless\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINING)
 def test_the_papers_counts_and_its_leaks(name, real_data, tmp_path, monkeypatch, capsys) -> None:
     command = ["data", "audit", name, "--labels-only", "--raw-dir", str(real_data(name))]

@@ -363,6 +363,7 @@ def test_the_command_prints_classes_and_differences(raw_dir, tmp_path, monkeypat
     assert "train: 40 images, 7011 in the paper" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "folder", "images"),
     [("ham10000", "ham10000", 10015), ("odir5k", "odir5k_sample", 308)],

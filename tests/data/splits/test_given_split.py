@@ -84,6 +84,7 @@ def audit(monkeypatch, capsys, *words: str | Path) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "leak"),
     [

@@ -58,6 +58,7 @@ def is_grouped_split(groups: np.ndarray, rows: dict) -> bool:
     return whole and alone and tuple(rows) == PARTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("simulate", "patients", "seeds"),
     [(independent, 20, 100), (independent, 60, 100), (independent, 80, 30), (alike, 60, 15)],
