@@ -9,7 +9,6 @@ from lmf_jax.cli.subgroup_columns import subgroup_columns
 from lmf_jax.cli.tasks.task import Task
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation import write_report
-from lmf_jax.runs.folds import member_dirs
 
 
 def run_external_test(
@@ -49,7 +48,7 @@ def run_external_test(
     if where is not None:
         inputs = replace(inputs, dataset=inputs.dataset.select("test", where))
     columns = subgroup_columns(subgroups, inputs.dataset)
-    leakage, leaked = _find_leakage(task, run_dirs, inputs, data_dir)
+    leakage, leaked = _find_leakage(task, model, inputs, data_dir)
     print(_leakage_line(leakage, len(inputs.dataset.rows["test"])))
     if len(leaked):
         inputs = without_rows(inputs, leaked)
@@ -71,14 +70,13 @@ def run_external_test(
 
 
 def _find_leakage(
-    task: Task, run_dirs: Sequence[str], inputs: Any, data_dir: str | None
+    task: Task, model: Any, inputs: Any, data_dir: str | None
 ) -> tuple[dict[str, Any], Any]:
     """Return the record of the leakage and the rows of the images that leak."""
     from data.audit.leakage import find_leakage
 
     try:
-        models = [task.load_model(run_dir) for run_dir in member_dirs(run_dirs)]
-        own = [task.dataset_of_run(model, data_dir) for model in models]
+        own = [task.dataset_of_run(member, data_dir) for member in model.members]
     except UserError as error:
         return {"checked": False, "reason": str(error)}, ()
     leakage = find_leakage(own, inputs.dataset)

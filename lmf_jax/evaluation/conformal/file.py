@@ -29,7 +29,7 @@ def write_sets(run_dir: str | Path, sets: Mapping[str, Any], calibrator: Calibra
         The path of the file.
     """
     path = Path(run_dir) / FILE_NAME
-    contents = {**sets, "calibrator": _describe(calibrator)}
+    contents = {**sets, "calibrator": calibrator.used_parameters()}
     write_atomically(path, json.dumps(contents, indent=2, allow_nan=False) + "\n")
     return path
 
@@ -79,7 +79,7 @@ def fits_calibrator(sets: Mapping[str, Any], calibrator: Calibrator) -> bool:
         sets: Output of :func:`read_sets`.
         calibrator: The calibrator of the run.
     """
-    return bool(sets["calibrator"] == _describe(calibrator))
+    return bool(sets["calibrator"] == calibrator.used_parameters())
 
 
 def read_thresholds(
@@ -111,19 +111,6 @@ def read_thresholds(
         tuple(_threshold_of(row) for row in sets["per_class"].values()),
         _threshold_of(sets["pooled"]),
     )
-
-
-def _describe(calibrator: Calibrator) -> dict[str, Any]:
-    """Return the method and the parameters that it uses."""
-    if calibrator.method == "temperature":
-        return {"method": calibrator.method, "temperature": float(calibrator.temperature)}
-    if calibrator.method == "vector":
-        return {
-            "method": calibrator.method,
-            "weights": calibrator.weights.tolist(),
-            "bias": calibrator.bias.tolist(),
-        }
-    return {"method": calibrator.method}
 
 
 def _threshold_of(row: Mapping[str, Any]) -> Threshold:
