@@ -1,5 +1,6 @@
 """External tests: ``evaluate RUN --dataset OTHER`` tests a run on another dataset."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,10 +50,13 @@ def run_external_test(
         inputs = replace(inputs, dataset=inputs.dataset.select("test", where))
     columns = subgroup_columns(subgroups, inputs.dataset)
     leakage, leaked = _find_leakage(task, model, inputs, data_dir)
-    print(_leakage_line(leakage, len(inputs.dataset.rows["test"])))
+    sentence = _leakage_sentence(leakage, len(inputs.dataset.rows["test"]))
+    print(textwrap.fill(sentence, 80, break_long_words=False))
     if len(leaked):
         inputs = without_rows(inputs, leaked)
+    averaged = len(model.members) * len(model.views)
     label = parse_name(name).label + (f"-{where}" if where else "")
+    label += f"-mean-of-{averaged}" if averaged > 1 else ""
     folder = Path(run_dirs[0]) / "external" / file_name(label.replace("/", "-"))
     known = {
         **facts,
@@ -60,6 +64,7 @@ def run_external_test(
         "fingerprint": inputs.dataset.fingerprint,
         "map": mapping,
         "where": where,
+        "predictions_per_image": averaged,
         "runs": [str(run_dir) for run_dir in run_dirs],
         "leakage": leakage,
     }
@@ -83,7 +88,7 @@ def _find_leakage(
     return {"checked": True, **leakage.record}, leakage.rows
 
 
-def _leakage_line(leakage: Mapping[str, Any], num_images: int) -> str:
+def _leakage_sentence(leakage: Mapping[str, Any], num_images: int) -> str:
     if not leakage["checked"]:
         return f"Leakage from the training images was not checked: {leakage['reason']}"
     if not leakage["images"]:

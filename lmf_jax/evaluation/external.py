@@ -30,6 +30,17 @@ class ExternalTest:
     test: Mapping[str, Any]
     subgroups: Mapping[str, Any] | None = None
 
+    @property
+    def averaging_note(self) -> str:
+        """A sentence if this test averages predictions, which the run's own does not; else ""."""
+        averaged = self.record.get("predictions_per_image", 1)
+        if averaged == 1:
+            return ""
+        return (
+            f"Here each image has the mean of {averaged} predictions, in the own test that of one "
+            "model: a part of the change is due to that."
+        )
+
 
 def make_folder(folder: Path) -> None:
     """Make the folder of an external test, or raise UserError."""
@@ -62,6 +73,8 @@ def read_records(run_dir: str | Path) -> Iterator[tuple[Path, dict[str, Any]]]:
             require(path, record["leakage"], ("images",), "its leakage")
             check(path, is_whole(record["leakage"]["images"]), "its leakage is not a count")
         check(path, is_whole(record["images"], 1), "its images are not a count")
+        averaged = record.get("predictions_per_image", 1)  # earlier records lack it
+        check(path, is_whole(averaged, 1), "its predictions_per_image are not a count")
         yield path, record
 
 

@@ -147,6 +147,7 @@ def test_a_run_is_tested_on_another_dataset(root, elsewhere, monkeypatch, capsys
     assert run_lmf_jax(monkeypatch, *words) == 0
     printed = capsys.readouterr().out
     assert "24 images; none has a lesion, patient or picture" in printed
+    assert "mean of" not in printed
     (external,) = read_external(run, NAMES)
     supports = {name: external.test["per_class"][name]["support"] for name in NAMES}
     assert supports == {"blue": 7, "green": 8, "red": 9}
@@ -159,13 +160,18 @@ def test_a_run_is_tested_on_another_dataset(root, elsewhere, monkeypatch, capsys
     assert "24 images." in report
 
 
-def test_several_runs_are_tested_on_another_dataset(root, elsewhere, monkeypatch, tmp_path):
+def test_several_runs_are_tested_on_another_dataset(root, elsewhere, monkeypatch, capsys, tmp_path):
     run = shutil.copytree(root / "first", tmp_path / "run")
     words = ("--dataset", f"folder:{elsewhere}", "--map", "rouge=red,gray=", "--tta", "flip")
     assert run_lmf_jax(monkeypatch, "evaluate", run, "--ensemble", root / "second", *words) == 0
     (external,) = read_external(run, NAMES)
     assert len(external.record["members"]["macro_f1"]) == 2
     assert external.record["tta"] == "flip"
+    assert external.record["predictions_per_image"] == 4
+    assert external.name.endswith("-mean-of-4")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "the mean of 4 predictions, in the own test that of one model" in printed
+    assert "the mean of 4 predictions" in (run / "report.html").read_text()
 
 
 def test_images_that_were_trained_on_are_left_out(root, monkeypatch, capsys, tmp_path):
@@ -179,7 +185,9 @@ def test_images_that_were_trained_on_are_left_out(root, monkeypatch, capsys, tmp
     for number, name in enumerate([*seen, unseen]):
         shutil.copy(root / "images" / name, other / "green" / f"copy {number}.png")
     assert run_lmf_jax(monkeypatch, "evaluate", run, "--dataset", f"folder:{other}") == 0
-    assert "5 of 30 images were seen in training and are left out" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "5 of 30 images were seen in training and are left out" in printed
+    assert max(map(len, printed.splitlines()[:-1])) <= 80
     (external,) = read_external(run, NAMES)
     assert external.record["leakage"] == {
         "checked": True,

@@ -1,5 +1,6 @@
 """Tests of a classification run on other datasets."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -188,13 +189,15 @@ def format_external(external: ExternalTest) -> str:
         [
             *lines,
             "",
-            f"accuracy           {format_fraction(accuracy['own'])} on the run's own test, "
+            f"accuracy           {format_fraction(accuracy['own'])} own, "
             f"{format_fraction(accuracy['other'])} here: {_difference(accuracy)}",
             f"  other prevalence {format_difference(transfer['by_prevalence'])}",
             f"  other recalls    {_difference(transfer['within_classes'])}",
-            f"calibration error  {_error(calibration['own'])} on the run's own test, "
+            f"calibration error  {_error(calibration['own'])} own, "
             f"{_error(calibration['other'])} here",
-            "[ ]: 95 % interval for the choice of images, lesions or patients of both tests",
+            "own: the test of the run; [ ]: 95 % interval for the choice of the images,",
+            "lesions or patients of both tests",
+            *textwrap.wrap(external.averaging_note, 80),
         ]
     )
 

@@ -1,5 +1,6 @@
 """Tests of a segmentation run on other datasets."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,7 @@ def format_external(external: ExternalTest) -> str:
         texts = "".join(f"{cell:>8}" for cell in cells)
         lines.append(f"{name[:width]:<{width}}{texts}  {change}".rstrip())
     lines.append("[ ]: 95 % interval for the choice of cases, lesions or patients of both tests")
+    lines += textwrap.wrap(external.averaging_note, 80)
     return "\n".join(lines)
 
 
