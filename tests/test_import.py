@@ -141,6 +141,7 @@ def test_no_two_modules_import_each_other(package):
     assert list(TopologicalSorter(graph).static_order())  # raises CycleError
 
 
+@pytest.mark.slow
 def test_every_module_of_lmf_jax_can_be_imported_first():
     """A package's ``__init__`` that imports a module which needs the package fails only then."""
     code = f"""

@@ -101,6 +101,7 @@ def test_subgroups_go_from_a_manifest_to_the_report(manifest, monkeypatch, tmp_p
     assert run(monkeypatch, TRAIN, "--resume", "--run-dir", run_dir, "--epochs", "2") == 0
 
 
+@pytest.mark.slow
 def test_a_test_on_other_data_has_subgroups_of_its_own(manifest, monkeypatch, tmp_path, capsys):
     for module in (classification, classifier):
         monkeypatch.setattr(module, "create_model", lambda name, **values: tiny_model(**values))

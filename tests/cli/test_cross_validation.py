@@ -21,25 +21,14 @@ from lmf_jax.runs.folds import fold_dirs, try_lock
 from lmf_jax.training import classification
 from tests.helpers.colored_images import draw_images
 from tests.helpers.tiny_commands import run_lmf_jax
-from tests.helpers.tiny_training import tiny_model
+from tests.helpers.tiny_training import tiny_model, tiny_models
 
 ROOT = Path(__file__).parents[2]
 COUNTS = (40, 20, 12)
 NUM_IMAGES = sum(COUNTS)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def tiny():
-    """Replace the model by a tiny one."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (classification, classifier):
-            patch.setattr(module, "create_model", lambda name, **settings: tiny_model(**settings))
-        patch.setattr("lmf_jax.evaluation.figures.save_figure", _save_nothing)
-        yield
-
-
-def _save_nothing(figure, path):
-    path.write_bytes(b"PNG")
+tiny = tiny_models(tiny_model, classification, classifier)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +124,7 @@ def test_the_report_of_the_whole_shows_every_fold_and_no_curve_of_one(whole):
     assert "<h2>Folds</h2>" not in page and "Epochs trained" in page
 
 
+@pytest.mark.slow
 def test_one_fold_alone_and_then_the_others_give_the_same_results(root, whole, tmp_path, capsys):
     run = train(root, tmp_path / "run", "--folds", "3", "--fold", "2")
     assert run.folder == tmp_path / "run" / "fold-2" and run.model is not None

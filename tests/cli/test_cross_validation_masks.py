@@ -25,6 +25,7 @@ def tiny(monkeypatch, without_pictures):
         monkeypatch.setattr(module, "create_model", lambda name, **settings: tiny_unet(**settings))
 
 
+@pytest.mark.slow
 def test_every_case_is_tested_once_and_the_whole_is_read_back(tmp_path, capsys):
     words = ["--task", "segmentation", "--dataset", draw_pairs(tmp_path, COUNT), "--folds", "2"]
     words += ["--data-dir", f"{tmp_path}/data", "--run-dir", f"{tmp_path}/run", "--epochs", "1"]

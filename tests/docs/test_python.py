@@ -56,6 +56,7 @@ def test_the_example_of_a_cross_validation_runs(capsys) -> None:
     assert re.search(r"^0\.\d+ 0\.\d+$", capsys.readouterr().out, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_stores_no_output(own_files, data_dir, tmp_path) -> None:
     text = NOTEBOOK.read_text()
     assert '"outputs": []' in text and '"output_type"' not in text

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from lmf_jax.evaluation.classification.mistakes import read_mistakes
 from tests.helpers.meeting import WITHOUT_CACHE, meeting_flags
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 SETTINGS = ["--epochs", "1", "--batch-size", "8", "--image-size", "32", "--learning-rate", "1e-3"]
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_the_first_speaks_writes_and_explains(tmp_path):
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "tests.helpers.process", str(folder), *SETTINGS]
