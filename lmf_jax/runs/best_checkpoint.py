@@ -1,6 +1,7 @@
 """Read the best checkpoint of a run and verify its checksums."""
 
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,8 @@ class SilenceClosedLoop:
     """An ``unraisablehook`` that drops the error of a closed event loop.
 
     Orbax reads or writes all arrays concurrently and raises the first error. The remaining tasks
-    then find their event loop closed, and Python would print a traceback for each of them.
+    then find their event loop closed, and Python would print a traceback for each of them, or a
+    warning for those that had not begun.
     """
 
     print_others: Callable[[Any], Any]
@@ -108,9 +110,10 @@ class SilenceClosedLoop:
 
     @classmethod
     def install(cls) -> None:
-        """Install the hook once."""
+        """Install the hook once, and a filter for the warning."""
         if not isinstance(sys.unraisablehook, cls):
             sys.unraisablehook = cls(sys.unraisablehook)
+            warnings.filterwarnings("ignore", "coroutine 'Store", RuntimeWarning)
 
 
 def first_line(error: Exception) -> str:

@@ -3,7 +3,7 @@
 import pytest
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def reports_without_pictures():
     """Save no figures; tests/evaluation looks at them."""
     with pytest.MonkeyPatch.context() as patch:
