@@ -20,8 +20,11 @@ from lmf_jax.evaluation.statistics import holm
 from lmf_jax.evaluation.summary import MAX_NAMES, SEED, unit_name
 from lmf_jax.evaluation.unpaired import unpaired_test
 
-MOST_VALUES = 12
-"""Maximum number of values of a column; numbers with more are banded."""
+MOST_VALUES = 20
+"""Maximum number of values of a column; HAM10000 has 15 sites."""
+
+MOST_NUMBERS = 12
+"""Maximum number of values of a numeric column that is not banded."""
 
 AGE_BANDS = (30, 50, 70)
 """Ages at which a band begins."""
@@ -45,7 +48,7 @@ class Column(NamedTuple):
 
 
 def divide(name: str, values: Shaped[np.ndarray, " n"]) -> Column:
-    """Return a column with numbers in bands if they have more than :data:`MOST_VALUES` values.
+    """Return a column with numbers in bands if they have more than :data:`MOST_NUMBERS` values.
 
     Ages (columns with the word "age") are banded as below 30, 30 to 49, 50 to 69, and 70 and above,
     other numbers by the quartiles of the known values.
@@ -57,7 +60,7 @@ def divide(name: str, values: Shaped[np.ndarray, " n"]) -> Column:
     known = {value for value in values.tolist() if value}
     numbers = {value: number for value in known if (number := _number(value)) is not None}
     if known and len(numbers) == len(known):
-        if len(known) <= MOST_VALUES:
+        if len(known) <= MOST_NUMBERS:
             return Column(values, tuple(sorted(known, key=lambda v: (numbers[v], v))), False)
         is_age = "age" in re.split(r"[^a-z]+", name.lower())
         banded, order = (_age_bands if is_age else _quartiles)(values, numbers)
@@ -112,7 +115,7 @@ def summarize_subgroups(
 ) -> dict[str, Any]:
     """Measure every subgroup of a test part, and compare it with the rest.
 
-    A column is used if it has 2 to 12 values; the subgroup of a value is compared with the images
+    A column is used if it has 2 to 20 values; the subgroup of a value is compared with the images
     of the other known values by :func:`unpaired_test`. The p-values are corrected for the number of
     all subgroups (Holm).
 

@@ -146,6 +146,15 @@ def test_calibration_error_of_an_overconfident_model_is_found():
     assert found.low < 0.3 < found.high
 
 
+def test_a_lucky_calibration_error_has_an_upper_end():
+    confidence = np.full((400, 2), [0.9, 0.1])
+    labels = (np.arange(400) % 10 >= 9).astype(int)  # Nine of ten are correct.
+    found = debiased_calibration_error(calibration(labels, confidence))
+    assert found.observed == pytest.approx(0, abs=1e-6)
+    # The standard error of the accuracy is 0.015.
+    assert found.low == found.value == 0 and 0.015 < found.high < 0.06
+
+
 def test_a_model_that_is_sure_and_right_has_no_calibration_error():
     probabilities = softmax(np.float32([[100, 0, 0]] * 5))
     error = debiased_calibration_error(calibration(np.zeros(5, int), probabilities))
