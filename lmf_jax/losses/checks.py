@@ -64,7 +64,7 @@ def check_batch(
         TypeError: If a dtype is wrong.
         ValueError: If the shapes do not match.
     """
-    logits = _as_array("logits", logits)
+    logits = as_array("logits", logits)
     labels, where = check_labels(labels, where)
     if not jnp.issubdtype(logits.dtype, jnp.floating):
         raise TypeError(f"logits are {logits.dtype}; expected floating point numbers.")
@@ -82,12 +82,12 @@ def check_batch(
 
 def check_labels(labels: ArrayLike, where: ArrayLike | None) -> tuple[Array, Array | None]:
     """Return class ids of at least 32 bits, and the mask broadcast to their shape."""
-    labels = _as_array("labels", labels)
+    labels = as_array("labels", labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"labels are {labels.dtype}; expected integers, the class ids.")
     if labels.dtype.itemsize < 4:  # the number of classes may not fit in 8 bits
         labels = labels.astype(jnp.int32)
-    return labels, None if where is None else _check_mask(where, labels)
+    return labels, None if where is None else check_mask(where, labels)
 
 
 def check_label_maps(
@@ -107,7 +107,7 @@ def check_label_maps(
             f"where has shape {jnp.shape(where)} and labels {labels.shape}; expected one boolean "
             "for each sample, as the loss has one value for each."
         )
-    return labels, _check_mask(where, labels[(slice(None), *[0] * (labels.ndim - 1))])
+    return labels, check_mask(where, labels[(slice(None), *[0] * (labels.ndim - 1))])
 
 
 def check_maps(
@@ -124,15 +124,22 @@ def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
     return jnp.dtype(jnp.float64 if dtype == jnp.float64 else jnp.float32)
 
 
-def _as_array(name: str, values: ArrayLike) -> Array:
+def as_array(name: str, values: ArrayLike) -> Array:
+    """Return an argument as an array, or raise TypeError with its name."""
     try:
         return jnp.asarray(values)
     except (TypeError, ValueError):
         raise TypeError(f"{name} are {values!r}; expected an array of numbers.") from None
 
 
-def _check_mask(where: ArrayLike, labels: Array) -> Bool[Array, "*batch"]:
-    where = _as_array("where", where)
+def check_mask(where: ArrayLike, labels: Array) -> Bool[Array, "*batch"]:
+    """Return a mask broadcast to the shape of the labels.
+
+    Raises:
+        TypeError: If the mask is not booleans.
+        ValueError: If its shape is not that of the labels or of their leading axes.
+    """
+    where = as_array("where", where)
     if where.dtype != jnp.bool_:
         raise TypeError(f"where is {where.dtype}; expected booleans.")
     if where.shape != labels.shape[: where.ndim]:
@@ -179,6 +186,12 @@ def check_positive(**numbers: Scalar) -> None:
     """Raise if a number is not above 0, infinite or NaN."""
     for name, number in numbers.items():
         _check_number(name, number, "a number above 0", lambda x: 0 < x < np.inf)
+
+
+def check_finite(**numbers: Scalar) -> None:
+    """Raise if a number is infinite or NaN."""
+    for name, number in numbers.items():
+        _check_number(name, number, "a finite number", lambda x: abs(x) < np.inf)
 
 
 def check_fraction(**numbers: Scalar) -> None:

@@ -120,14 +120,15 @@ def ldam_loss(
     return map_examples(_ldam, logits, labels, where, margins, scale)
 
 
-def _ldam_scale(config: LossConfig, head: HeadName) -> float:
+def ldam_scale(config: LossConfig, head: HeadName) -> float:
     """Return the scale of the logits: 30 as released, 1 as printed; cosines need the 30."""
     if config.scale is not None:
         return config.scale
     return 1.0 if config.form != "released" and head == "linear" else 30.0
 
 
-def _drw_scale(config: LossConfig, head: HeadName) -> float:
+def drw_scale(config: LossConfig, head: HeadName) -> float:
+    """Return the scale of the logits, 30 in every form."""
     return 30.0 if config.scale is None else config.scale
 
 
@@ -137,14 +138,14 @@ def _drw_scale(config: LossConfig, head: HeadName) -> float:
     summary="label-distribution-aware margins",
     paper=f"{LDAM_PAPER}; {LMF_PAPER}, Eq. 5",
     options=["scale", "max_margin"],
-    logit_scale=_ldam_scale,
+    logit_scale=ldam_scale,
 )
 def _ldam_terms(class_counts: np.ndarray, config: LossConfig, head: HeadName) -> list[Term]:
     return [_ldam_part(1.0, _margins(class_counts, config), config, head)]
 
 
 def _ldam_part(coefficient: float, margins: Array, config: LossConfig, head: HeadName) -> Term:
-    loss = partial(ldam_loss, margins=margins, scale=_ldam_scale(config, head))
+    loss = partial(ldam_loss, margins=margins, scale=ldam_scale(config, head))
     return Term(coefficient, loss, margins if config.form == "released" else None)
 
 
@@ -154,12 +155,12 @@ def _ldam_part(coefficient: float, margins: Array, config: LossConfig, head: Hea
     summary="LDAM with deferred re-weighting by effective number",
     paper=LDAM_PAPER,
     options=["scale", "max_margin", "effective_number_beta", "drw_start"],
-    logit_scale=_drw_scale,
+    logit_scale=drw_scale,
 )
 def _ldam_drw_terms(class_counts: np.ndarray, config: LossConfig, head: HeadName) -> list[Term]:
     check_fraction(drw_start=config.drw_start)
     margins = _margins(class_counts, config)
-    loss = partial(ldam_loss, margins=margins, scale=_drw_scale(config, head))
+    loss = partial(ldam_loss, margins=margins, scale=drw_scale(config, head))
     weights = effective_number_weights(
         class_counts, effective_number_beta=config.effective_number_beta
     )
@@ -219,12 +220,12 @@ def lmf_loss(
     return map_examples(_lmf, logits, labels, where, margins, alpha, beta, gamma, scale)
 
 
-def _lmf_logit_scale(config: LossConfig, head: HeadName) -> float:
+def lmf_logit_scale(config: LossConfig, head: HeadName) -> float:
     """Return the scale of the softmax that both parts train.
 
     On a linear head the parts train softmaxes of two scales: here it is 1, that of the focal part.
     """
-    return _ldam_scale(config, head) if head == "cosine" else 1.0
+    return ldam_scale(config, head) if head == "cosine" else 1.0
 
 
 @register_loss(
@@ -233,25 +234,26 @@ def _lmf_logit_scale(config: LossConfig, head: HeadName) -> float:
     summary="alpha * LDAM + beta * focal",
     paper=f"{LMF_PAPER}, Eq. 8",
     options=["alpha", "beta", "gamma", "scale", "max_margin"],
-    logit_scale=_lmf_logit_scale,
+    logit_scale=lmf_logit_scale,
 )
 def _lmf_terms(class_counts: np.ndarray, config: LossConfig, head: HeadName) -> list[Term]:
     check_not_negative(alpha=config.alpha, beta=config.beta)
     margins = _margins(class_counts, config)
     focal = _focal_part(margins, config)
     if head == "cosine":  # the focal part needs logits wider than [-1, 1] too
-        focal = partial(_scaled, focal, _ldam_scale(config, head))
+        focal = partial(scaled, focal, ldam_scale(config, head))
     return [_ldam_part(config.alpha, margins, config, head), Term(config.beta, focal)]
 
 
-def _scaled(
+def scaled(
     loss: Callable[..., Array],
     scale: float,
     logits: Float[Array, "*batch classes"],
-    labels: Integer[Array, "*batch"],
+    labels: Integer[Array, "..."],
     *,
     where: Bool[Array, "..."] | None = None,
-) -> Float[Array, "*batch"]:
+) -> Float[Array, "..."]:
+    """Return the loss of the logits times ``scale``."""
     return loss(scale * logits, labels, where=where)
 
 

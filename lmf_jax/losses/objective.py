@@ -8,12 +8,14 @@ A value belongs to a label, so to a voxel in a label map; or, in a segmentation 
 sample, whose weight is 1, or 0 where it is masked.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import get_args
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer
 
 from lmf_jax.losses.checks import (
@@ -26,7 +28,7 @@ from lmf_jax.losses.checks import (
     check_maps,
 )
 from lmf_jax.losses.loss_config import Form, HeadName, LossConfig
-from lmf_jax.losses.registry import LossSpec, cosine_losses, get_loss, losses_with
+from lmf_jax.losses.registry import LossSpec, Task, cosine_losses, get_loss, losses_with
 from lmf_jax.losses.term import Term
 from lmf_jax.losses.training_progress import Progress
 
@@ -63,14 +65,14 @@ class Objective:
         Raises:
             TypeError, ValueError: As in :meth:`__call__`.
         """
-        labels, where = (check_label_maps if self.per_sample else check_labels)(labels, where)
+        labels, where = self._check_labels(labels, where)
         sums = jnp.stack([jnp.sum(t.weights(labels, where, progress)) for t in self.terms])
         return sums if axis_name is None else jax.lax.psum(sums, axis_name)
 
     def __call__(
         self,
         logits: Float[Array, "*batch classes"],
-        labels: Integer[Array, "*batch"],
+        labels: Integer[Array, "..."],
         where: Bool[Array, "..."] | None = None,
         axis_name: str | None = None,
         *,
@@ -97,8 +99,7 @@ class Objective:
             ValueError: If the shapes do not match, or the numbers of logits and class counts
                 differ.
         """
-        check = check_maps if self.per_sample else check_batch
-        logits, labels, where = check(logits, labels, where)
+        logits, labels, where = self._check_batch(logits, labels, where)
         if logits.shape[-1] != self.num_classes:
             raise ValueError(
                 f"logits have shape {logits.shape}, and the objective was made for class counts of "
@@ -113,6 +114,12 @@ class Objective:
             safe = jnp.where(denominator > 0, denominator, 1).astype(values.dtype)
             total += term.coefficient * jnp.sum(weights * values) / safe
         return total
+
+    def _check_labels(self, labels: ArrayLike, where: ArrayLike | None) -> tuple:
+        return (check_label_maps if self.per_sample else check_labels)(labels, where)
+
+    def _check_batch(self, logits: ArrayLike, labels: ArrayLike, where: ArrayLike | None) -> tuple:
+        return (check_maps if self.per_sample else check_batch)(logits, labels, where)
 
 
 def make_objective(
@@ -195,14 +202,7 @@ def make_objective(
         "drw_start": drw_start,
     }
     given = {option: value for option, value in options.items() if value is not None}
-    spec = _find_loss(name, form, head)
-    for option in given:
-        if option not in spec.options_in(form):
-            in_form = f" in form {form!r}" if option in spec.options else ""
-            raise ValueError(
-                f"{option} was given with loss {name!r}{in_form}, which does not have it; leave it "
-                f"out, or choose a loss that has it: {', '.join(losses_with(option, form))}."
-            )
+    check_options(find_loss(name, form, head), form, given)
     return build_objective(LossConfig(name, form, **given), class_counts, head=head)
 
 
@@ -222,35 +222,60 @@ def build_objective(
         ValueError: If a name is unknown or a number is out of its range.
         TypeError: If an option is not a number.
     """
-    spec = _find_loss(config.loss, config.form, head)
+    spec = find_loss(config.loss, config.form, head)
     counts = check_class_counts(class_counts).copy()  # the caller may change the array later
     terms = tuple(spec.build(counts, config, head))
+    shape = (2, 3, 3) if spec.task == "segmentation" else (2,)
     for term in terms:
-        _check_term(spec, term, len(counts))
+        check_term(spec.name, term, (*shape, len(counts)), shape)
     return Objective(terms, len(counts))
 
 
-def _find_loss(name: str, form: str, head: str) -> LossSpec:
-    spec = get_loss(name)
+def find_loss(name: str, form: str, head: str, task: Task | None = None) -> LossSpec:
+    """Return a registered loss, after checking that it goes with the form and the head.
+
+    Raises:
+        ValueError: If a name is unknown, or the loss cannot train a cosine head that was given.
+    """
+    spec = get_loss(name, task)
     check_choice("form", form, get_args(Form))
     check_choice("head", head, get_args(HeadName))
     if head == "cosine" and spec.logit_scale is None:
         raise ValueError(
             f"The cosine head was given with loss {name!r}; its logits need the scale that only "
-            f"{', '.join(cosine_losses())} have: choose one of them or the linear head."
+            f"{', '.join(cosine_losses(task))} have: choose one of them or the linear head."
         )
     return spec
 
 
-def _check_term(spec: LossSpec, term: Term, num_classes: int) -> None:
-    """Trace a loss once: it then checks its options now, and not in the first training step."""
-    shape = (2, 3, 3) if spec.task == "segmentation" else (2,)
-    logits = jax.ShapeDtypeStruct((*shape, num_classes), jnp.float32)
-    labels = jax.ShapeDtypeStruct(shape, jnp.int32)
+def check_options(spec: LossSpec, form: Form, given: Mapping[str, object]) -> None:
+    """Raise ValueError if an option is given that the loss does not have."""
+    for option in given:
+        if option not in spec.options_in(form):
+            in_form = f" in form {form!r}" if option in spec.options else ""
+            others = losses_with(option, form, "multilabel" if spec.task == "multilabel" else None)
+            advice = f", or choose a loss that has it: {', '.join(others)}" if others else ""
+            raise ValueError(
+                f"{option} was given with loss {spec.name!r}{in_form}, which does not have it; "
+                f"leave it out{advice}."
+            )
+
+
+def check_term(
+    name: str, term: Term, logits_shape: tuple[int, ...], labels_shape: tuple[int, ...]
+) -> None:
+    """Trace a loss once: it then checks its options now, and not in the first training step.
+
+    Raises:
+        ValueError: If the values have a wrong shape, or an option is out of its range.
+        TypeError: If an option is not a number.
+    """
+    logits = jax.ShapeDtypeStruct(logits_shape, jnp.float32)
+    labels = jax.ShapeDtypeStruct(labels_shape, jnp.int32)
     values = jax.eval_shape(partial(term.loss, where=None), logits, labels)
-    expected = shape[:1] if term.per_sample else shape
+    expected = labels_shape[:1] if term.per_sample else labels_shape
     if values.shape != expected:
         raise ValueError(
-            f"The loss {spec.name!r} gives values of shape {values.shape} for labels of shape "
-            f"{shape}; expected {expected}."
+            f"The loss {name!r} gives values of shape {values.shape} for labels of shape "
+            f"{labels_shape}; expected {expected}."
         )

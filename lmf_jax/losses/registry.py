@@ -28,9 +28,10 @@ from lmf_jax.losses.term import Term
 
 LMF_PAPER = "Sadi et al. 2022, arXiv 2212.12741"
 
-Task = Literal["classification", "segmentation"]
+Task = Literal["classification", "segmentation", "multilabel"]
 Builder = Callable[[np.ndarray, LossConfig, HeadName], Sequence[Term]]
-"""``build(class_counts, config, head)`` returns the terms of the objective."""
+"""``build(class_counts, config, head)`` returns the terms of the objective. The counts are ``[C]``,
+and ``[C, 2]`` in a multi-label loss: the negative and the positive examples of each label."""
 LogitScale = Callable[[LossConfig, HeadName], float]
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
@@ -43,7 +44,8 @@ class LossSpec:
     """The name that ``--loss`` and ``make_objective`` take."""
     task: Task
     """``"classification"``: one value per label, so also one per voxel of a label map;
-    ``"segmentation"``: one value per label map."""
+    ``"segmentation"``: one value per label map; ``"multilabel"``: one value per label of an
+    example. A multi-label loss may have the name of a loss of the other tasks."""
     summary: str
     """One line for the help."""
     paper: str
@@ -62,7 +64,8 @@ class LossSpec:
         return self.options_by_form.get(form, self.options)
 
 
-_LOSSES: dict[str, LossSpec] = {}
+_LOSSES: dict[tuple[bool, str], LossSpec] = {}
+"""The losses by whether they are multi-label, and name."""
 
 
 def register_loss(
@@ -79,7 +82,7 @@ def register_loss(
 
     Args:
         name: The name that ``--loss`` and ``make_objective`` take.
-        task: ``"classification"`` or ``"segmentation"``.
+        task: ``"classification"``, ``"segmentation"`` or ``"multilabel"``.
         summary: One line for the help.
         paper: Short citation with arXiv number.
         options: The fields of :class:`LossConfig` that the builder reads.
@@ -150,45 +153,55 @@ def register_segmentation_loss(
 
 
 def _add(spec: LossSpec) -> None:
-    known = _LOSSES.get(spec.name)
+    key = (spec.task == "multilabel", spec.name)
+    known = _LOSSES.get(key)
     # A module that is loaded again registers the same function once more.
     if known is not None and _origin(known.build) != _origin(spec.build):
         raise ValueError(
             f"A loss named {spec.name!r} is registered by {_origin(known.build)}; choose another "
             "name."
         )
-    _LOSSES[spec.name] = spec
+    _LOSSES[key] = spec
 
 
 def _origin(build: Builder) -> str:
     return f"{build.__module__}.{build.__qualname__}"
 
 
-def get_loss(name: str) -> LossSpec:
+def get_loss(name: str, task: Task | None = None) -> LossSpec:
     """Return the registered loss of a name.
 
+    Args:
+        name: The name of the loss.
+        task: ``"multilabel"`` for a multi-label loss; by default one of the other tasks, whose
+            losses have different names.
+
     Raises:
-        ValueError: If no loss has the name.
+        ValueError: If no loss of the task has the name.
     """
-    check_choice("loss", name, loss_names())
-    return _LOSSES[name]
+    check_choice("loss", name, loss_names(task))
+    return _LOSSES[task == "multilabel", name]
 
 
-def registered_losses() -> tuple[LossSpec, ...]:
-    """Return all losses, those of classification first."""
-    return tuple(sorted(_LOSSES.values(), key=lambda spec: spec.task))
+def registered_losses(task: Task | None = None) -> tuple[LossSpec, ...]:
+    """Return the losses of a task; by default all but multi-label losses, classification first."""
+    return tuple(
+        spec
+        for spec in sorted(_LOSSES.values(), key=lambda spec: spec.task)
+        if (spec.task != "multilabel" if task is None else spec.task == task)
+    )
 
 
 def loss_names(task: Task | None = None) -> tuple[str, ...]:
-    """Return the names of the losses of a task, or of all."""
-    return tuple(spec.name for spec in registered_losses() if task in (None, spec.task))
+    """Return the names of :func:`registered_losses`."""
+    return tuple(spec.name for spec in registered_losses(task))
 
 
-def losses_with(option: str, form: Form = "released") -> tuple[str, ...]:
-    """Return the names of the losses that have an option."""
-    return tuple(spec.name for spec in registered_losses() if option in spec.options_in(form))
+def losses_with(option: str, form: Form = "released", task: Task | None = None) -> tuple[str, ...]:
+    """Return the names of the losses of :func:`registered_losses` that have an option."""
+    return tuple(spec.name for spec in registered_losses(task) if option in spec.options_in(form))
 
 
-def cosine_losses() -> tuple[str, ...]:
-    """Return the names of the losses that can train a cosine head."""
-    return tuple(spec.name for spec in registered_losses() if spec.logit_scale is not None)
+def cosine_losses(task: Task | None = None) -> tuple[str, ...]:
+    """Return the names of the losses of :func:`registered_losses` that can train a cosine head."""
+    return tuple(spec.name for spec in registered_losses(task) if spec.logit_scale is not None)

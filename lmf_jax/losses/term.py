@@ -17,8 +17,9 @@ class Term:
     loss: Callable[..., Float[Array, "..."]]
     """``loss(logits, labels, where=where)``: one value per label, or per sample. Masked values are
     0, with gradient 0."""
-    class_weights: Float[Array, " classes"] | None = None
-    """The weight of a value is that of the class of its label; 1 if not given."""
+    class_weights: Float[Array, " classes"] | Float[Array, "labels 2"] | None = None
+    """The weight of a value is that of the class of its label; 1 if not given. ``[C, 2]`` in
+    :class:`lmf_jax.losses.label_vectors.LabelTerm`."""
     reweight_start: float = 0.0
     """Fraction of training, in [0, 1], after which class weights apply."""
     per_sample: bool = False

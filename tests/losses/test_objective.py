@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import config as jaxtyping_config
 
 from lmf_jax import class_margins, focal_loss, ldam_loss, losses
@@ -16,6 +15,7 @@ from lmf_jax.losses import (
 )
 from lmf_jax.losses.registry import cosine_losses
 from lmf_jax.losses.training_progress import first_step, has_reached
+from tests.helpers.spread import spread
 
 LOSSES = loss_names("classification")
 SEGMENTATION_LOSSES = loss_names("segmentation")
@@ -79,19 +79,6 @@ def batch(size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     labels = jnp.asarray(rng.integers(0, 3, size), jnp.int32)
     where = jnp.asarray(rng.random(size) < 0.7).at[:3].set(False)  # one device sees only padding
     return logits.at[0].set(jnp.nan), labels.at[1].set(-5), where
-
-
-def spread(share, devices):
-    """Run a function on several devices, each with its rows, and return the stacked results."""
-    spec = PartitionSpec("batch")
-    mapped = jax.shard_map(
-        lambda *x: jax.tree.map(lambda leaf: leaf[None], share(*x)),
-        mesh=Mesh(np.array(jax.devices()[:devices]), ("batch",)),
-        in_specs=spec,
-        out_specs=spec,
-        check_vma=False,
-    )
-    return jax.jit(mapped)
 
 
 @pytest.mark.parametrize(
