@@ -170,6 +170,8 @@ def _remarks(prepared: Prepared) -> list[str]:
         lines.append(f"{len(skipped.read_bytes().splitlines())} images left out: {skipped}")
     if prepared.intensities is not None:
         lines.append(prepared.intensities.line)
+    if prepared.dicom is not None:
+        lines += prepared.dicom.lines
     if prepared.masks is not None:
         lines.append(f"every pixel is one of: {', '.join(prepared.mask_classes)}")
     if prepared.metadata:

@@ -143,9 +143,7 @@ def make_labels(
                 f"{path} has no image in its {part} part; expected train, test and, if there is "
                 "one, validation."
             )
-    filled = None
-    if groups is not None and any(groups):
-        filled = [group or f"only {name}" for group, name in zip(groups, ids, strict=True)]
+    filled = fill_groups(groups, ids) if groups is not None and any(groups) else None
     return Labels(
         class_names=tuple(class_names),
         ids=np.array(ids),
@@ -154,6 +152,16 @@ def make_labels(
         parts=None if parts is None else np.array(parts),
         metadata=make_metadata(metadata or {}),
     )
+
+
+def fill_groups(groups: Sequence[str], ids: Sequence[str]) -> list[str]:
+    """Return the groups, where each image without one is a separate group.
+
+    Args:
+        groups: Patient or lesion of every image, or "".
+        ids: Name of every image.
+    """
+    return [group or f"only {name}" for group, name in zip(groups, ids, strict=True)]
 
 
 def read_one_hot(

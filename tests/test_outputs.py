@@ -131,7 +131,7 @@ def test_a_table_never_replaces_an_image(root, folder, tmp_path, capsys):
 
 def test_what_predict_passes_over_is_named(root, folder, tmp_path, capsys):
     (folder / "more").mkdir()
-    (folder / "scan.dcm").write_bytes(b"")
+    (folder / "scan.nii").write_bytes(b"")
     for command, run, output in (
         ("predict", "classes", "table.csv"),
         ("predict", "masks", "masks"),
@@ -140,15 +140,15 @@ def test_what_predict_passes_over_is_named(root, folder, tmp_path, capsys):
         words = [command, root / run, folder, "--output", tmp_path / output]
         assert run_script("lmf_jax", *words) == 0
         printed = capsys.readouterr().out
-        assert f"1 .dcm file in {folder} is not used: scan.dcm; " in printed
+        assert f"1 .nii file in {folder} is not used: scan.nii; " in printed
         assert f"1 folder in {folder} is not used: more; " in printed
 
 
 def test_train_prepare_and_audit_name_what_is_not_used(root, tmp_path, capsys):
     images = shutil.copytree(root / "images", tmp_path / "images")
     for number in range(30):
-        (images / "c" / f"{number:02d}.dcm").write_bytes(b"")
-    line = f"30 .dcm files in {images} are not used: c/00.dcm, c/01.dcm, c/02.dcm and 27 more; "
+        (images / "c" / f"{number:02d}.nii").write_bytes(b"")
+    line = f"30 .nii files in {images} are not used: c/00.nii, c/01.nii, c/02.nii and 27 more; "
     name, data = f"folder:{images}", ("--data-dir", tmp_path / "data")
     for words in (("prepare", name, *data), ("prepare", name, *data), ("audit", name, *data)):
         assert run_script("data", *words) == 0

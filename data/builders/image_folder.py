@@ -1,13 +1,20 @@
 """Image files and sub-folders of a folder."""
 
+import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from data.formats.dicom.file import is_dicom
 from data.labels import PART_NAMES, PARTS
 from lmf_jax.errors import UserError
 
-SUFFIXES = frozenset((".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
+SUFFIXES = frozenset(
+    (".bmp", ".dcm", ".dicom", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+)
 """Suffixes of image files, in lower case."""
+
+_DICOM_INDEX = "dicomdir"
+"""Name, in lower case, of the DICOM file that lists the others of a folder."""
 
 
 def images_in(folder: Path) -> list[str]:
@@ -68,8 +75,29 @@ def has_part_twice(parts: Sequence[str]) -> bool:
 
 
 def is_image(path: Path) -> bool:
-    """Return whether a file is an image, by its name."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    """Return whether a file is an image: by its suffix, or without one, if it begins as DICOM."""
+    if path.name.startswith("."):
+        return False
+    if suffix_of(path.name):
+        return path.suffix.lower() in SUFFIXES
+    if path.name.lower() == _DICOM_INDEX or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return is_dicom(file.read(132))
+    except OSError:
+        return False
+
+
+def suffix_of(name: str) -> str:
+    """Return the suffix of a file name; "" for a number, as at the end of a DICOM UID."""
+    match = re.search(r"(?<=.)\.[a-zA-Z][a-zA-Z0-9]{0,9}$", name)
+    return match[0] if match else ""
+
+
+def stem_of(path: PurePath) -> str:
+    """Return the name of a file without its suffix; a UID without a suffix is whole."""
+    return path.name.removesuffix(suffix_of(path.name))
 
 
 def is_hidden(name: str) -> bool:

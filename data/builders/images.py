@@ -10,9 +10,11 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from data.builders.dicom_files import DicomSummary, with_patients, write_summary
 from data.builders.intensity_search import IntensityCounts
 from data.file_names import on_disk
-from data.formats.images import read_encoded, reason
+from data.formats.image_file import read_image_file
+from data.formats.images import reason
 from data.formats.intensity import Intensities, write_intensities
 from data.formats.metadata import write_metadata
 from data.labels import Labels
@@ -33,6 +35,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
         raw: Folder, file or two folders of the raw data.
         skipped: Names of the images to leave out, in order.
         intensities: Intensity range to record; None if no image has more than 8 bits.
+        dicom: Counts of DICOM files to record; None if there are none.
     """
 
     FAULTS: ClassVar[str] = "are missing or cannot be decoded"
@@ -45,6 +48,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
         self.raw: Any = raw  # its type depends on the dataset
         self.skipped: list[str] = []
         self.intensities: Intensities | None = None
+        self.dicom: DicomSummary | None = None
         super().__init__(**options)
 
     @cached_property
@@ -104,6 +108,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
             (Path(self.data_dir) / SKIPPED_FILE).write_text(listed)
         write_intensities(Path(self.data_dir), self.intensities)
         write_metadata(Path(self.data_dir), self.labels.without(self.skipped).metadata)
+        write_summary(Path(self.data_dir), self.dicom)
         return {"full": self._generate_examples()}
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -131,7 +136,9 @@ class RawFiles(Protocol):
 
 
 class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Builder of a dataset with one file per image; the bytes are stored unchanged.
+    """Builder of a dataset with one file per image.
+
+    The bytes are stored unchanged, except that DICOM files are rendered and stored as PNG.
 
     Attributes:
         files: Module with the functions of the dataset.
@@ -153,13 +160,16 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
         return self.counts.find()
 
     def read_labels(self) -> Labels:
-        """Return the labels of all images."""
-        return self.files.read_labels(self.raw)
+        """Return the labels of all images; patients of DICOM files are groups if none are given."""
+        labels = self.files.read_labels(self.raw)
+        paths = map(self.image_path, labels.ids.tolist())
+        labels, self.dicom = with_patients(labels, list(paths))
+        return labels
 
     def read_images(self) -> Iterator[bytes]:
         """Yield the bytes of the files, in the order of the labels."""
         for name in self.labels.without(self.skipped).ids.tolist():
-            yield read_encoded(self.image_path(name))
+            yield read_image_file(self.image_path(name))
 
     def broken_images(self) -> list[str]:
         """Return the names of the broken images, in order."""
@@ -179,7 +189,7 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
     def find_fault(self, name: str) -> str | None:
         """Return why an image is broken, in a few words, or None if it is not."""
         try:
-            self.counts.decode(read_encoded(self.image_path(name)))
+            self.counts.decode(read_image_file(self.image_path(name)))
         except Exception as error:  # Pillow raises exceptions of many types
             return reason(error)
         return None

@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 
 from data.builders.images import ImageFilesBuilder, RawFiles
 from data.file_names import on_disk
+from data.formats.image_file import read_image_file
 from data.formats.images import read_encoded, reason
 from data.formats.masks import class_ids, read_mask
 
@@ -55,7 +56,7 @@ class MaskBuilder(ImageFilesBuilder, skip_registration=True):  # type: ignore[ca
         """Return why an image or its mask is broken, in a few words, or None if neither is."""
         checked = "image"
         try:
-            encoded = read_encoded(self.image_path(name))
+            encoded = read_image_file(self.image_path(name))
             width, height = self.counts.decode(encoded).size
             checked = "mask"
             mask = self.read_mask(name)

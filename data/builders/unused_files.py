@@ -77,7 +77,7 @@ def unused_line(folder: Path, paths: Sequence[Path], noun: str, advice: str) -> 
 def non_image_lines(
     folder: Path,
     files: Sequence[Path],
-    advice: str = "images have to be JPEG, PNG, TIFF, WebP, BMP or GIF",
+    advice: str = "images have to be JPEG, PNG, TIFF, WebP, BMP, GIF or DICOM",
 ) -> list[str]:
     """Return a line for each suffix of files that are not images.
 

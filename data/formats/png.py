@@ -38,13 +38,13 @@ ids. White does not occur, since the reader takes a black and white mask for one
 """
 
 
-def encode_png(pixels: UInt8[np.ndarray, "height width"]) -> bytes:
-    """Encode gray values or class ids as an uncompressed PNG.
+def encode_png(pixels: UInt8[np.ndarray, "height width *channels"]) -> bytes:
+    """Encode gray values, class ids or RGB as an uncompressed PNG.
 
     Its bytes, which the fingerprint of a dataset covers, do not depend on the compression library.
 
     Args:
-        pixels: Values from 0 to 255.
+        pixels: Values from 0 to 255; three channels for RGB.
     """
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="png", compress_level=0)

@@ -10,8 +10,12 @@ from jaxtyping import UInt8
 
 from data.batches.pipeline import EvaluationBatch
 from data.batches.stream import DECODE_OPTIONS, Stream
+from data.builders.dicom_files import burned_in_lines
 from data.builders.image_folder import images_in
 from data.builders.unused_files import non_image_lines, unused_entries, unused_line
+from data.formats.dicom.file import is_dicom
+from data.formats.dicom.identity import identity_in
+from data.formats.image_file import without_header
 from data.formats.images import decode_image, is_deep, open_image, read_encoded, reason
 from data.formats.intensity import FULL_RANGE, IntensityRange
 from lmf_jax.errors import UserError
@@ -66,6 +70,8 @@ class InferenceImages:
         broken: Reason of each file that cannot be decoded, by its index; complete after a pass over
             the batches.
         deep: Indices of the grayscale files of more than 8 bits; complete after a pass.
+        dicom: Whether annotation is burned in, by the index of each DICOM file; complete after a
+            pass.
     """
 
     files: Sequence[Path]
@@ -74,6 +80,7 @@ class InferenceImages:
     intensity_range: IntensityRange | None = None
     broken: dict[int, str] = field(default_factory=dict)
     deep: set[int] = field(default_factory=set)
+    dicom: dict[int, bool] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
         """Yield ``{"image", "label", "mask"}``; the label is the index of the file."""
@@ -99,16 +106,21 @@ class InferenceImages:
 
     def _decode(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
         encoded = read_encoded(self.files[index])
+        if is_dicom(encoded):
+            self.dicom[index] = identity_in(encoded).burned_in
+            encoded = without_header(encoded)
         with open_image(encoded) as image:
             if is_deep(image):
                 self.deep.add(index)
         return decode_image(encoded, self.image_size, self.intensity_range or FULL_RANGE)
 
     def remarks(self) -> list[str]:
-        """Return a remark if images were scaled without a recorded range, after a pass."""
+        """Return remarks, after a pass: on burned-in annotation, and on an unknown range."""
+        lines = burned_in_lines(sum(self.dicom.values()), len(self.dicom))
         if not self.deep or self.intensity_range is not None:
-            return []
+            return lines
         return [
+            *lines,
             f"{len(self.deep):,} of {len(self.files):,} images have 16 bits, and the run recorded "
-            "no intensity range of its training images: 0 to 65535 became 0 to 255"
+            "no intensity range of its training images: 0 to 65535 became 0 to 255",
         ]

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from data.builders.dicom_files import DicomSummary, read_summary
 from data.file_names import on_disk
 from data.formats.intensity import FULL_RANGE, Intensities, IntensityRange, read_intensities
 from data.formats.metadata import read_metadata
@@ -43,6 +44,7 @@ class Prepared(Labels):
         masks: Encoded masks; None if images have a class instead.
         mask_classes: Name of every class of pixels, by class id, the background first.
         intensities: Intensity range of images of more than 8 bits; None if there are none.
+        dicom: Counts of DICOM files; None if there are none.
     """
 
     source: ImageSource
@@ -51,6 +53,7 @@ class Prepared(Labels):
     masks: ImageSource | None = None
     mask_classes: tuple[str, ...] = ()
     intensities: Intensities | None = None
+    dicom: DicomSummary | None = None
 
     @property
     def intensity_range(self) -> IntensityRange:
@@ -102,7 +105,7 @@ def open_prepared(folder: Path) -> Prepared:
         class_names, mask_classes, examples = _open_examples(folder)
         check_class_names(folder, mask_classes or class_names)
         index = _read_index(folder / INDEX_FILE, examples, class_names, mask_classes)
-        intensities = read_intensities(folder)
+        intensities, dicom = read_intensities(folder), read_summary(folder)
         metadata = read_metadata(folder, len(examples))
     except UserError:
         raise
@@ -124,6 +127,7 @@ def open_prepared(folder: Path) -> Prepared:
         masks=EncodedImages(examples, index["ids"], folder, "mask") if mask_classes else None,
         mask_classes=mask_classes,
         intensities=intensities,
+        dicom=dicom,
     )
 
 

@@ -48,6 +48,7 @@ class SplitDataset:
         split_notes: Remarks on the split, such as a class that a part lacks, one line each.
         intensity_range: Values that map to 0 and 255 in images of more than 8 bits.
         intensity_note: Line of text about this range; None if no image has more than 8 bits.
+        dicom_notes: Lines of text about DICOM files among the images.
         metadata: Value of every example, unicode [n], by column; "" is unknown.
     """
 
@@ -64,13 +65,14 @@ class SplitDataset:
     split_notes: tuple[str, ...] = ()
     intensity_range: IntensityRange = FULL_RANGE
     intensity_note: str | None = None
+    dicom_notes: tuple[str, ...] = ()
     metadata: Metadata = field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Remarks on the data to print before training, one line each."""
         intensities = () if self.intensity_note is None else (self.intensity_note,)
-        return (*unused_file_lines(self.name), *intensities, *self.split_notes)
+        return (*unused_file_lines(self.name), *intensities, *self.dicom_notes, *self.split_notes)
 
     def groups_of(self, part: str) -> Shaped[np.ndarray, " n"] | None:
         """Return the patient or lesion of every example of a part, or None if unknown.
@@ -247,6 +249,7 @@ def open_parts(
         "fingerprint": fingerprint_with_range(opened.fingerprint, intensity_range),
         "intensity_range": intensity_range,
         "intensity_note": None if prepared.intensities is None else prepared.intensities.line,
+        "dicom_notes": () if prepared.dicom is None else tuple(prepared.dicom.lines),
         "split_version": opened.version,
         "split_notes": tuple(split_notes(prepared, opened.rows, split, fold)),
         "metadata": prepared.metadata,

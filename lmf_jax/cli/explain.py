@@ -8,7 +8,13 @@ import numpy as np
 import tyro
 
 from lmf_jax.cli.arguments import Ensemble, RunDir, TtaMode
-from lmf_jax.cli.image_batches import check_stems, open_batches, print_lines, refuse_broken
+from lmf_jax.cli.image_batches import (
+    check_stems,
+    image_stems,
+    open_batches,
+    print_lines,
+    refuse_broken,
+)
 from lmf_jax.cli.members import load_predictor
 from lmf_jax.cli.tasks import TASKS
 from lmf_jax.evaluation.classification.gradcam import resize_heat
@@ -60,7 +66,9 @@ def run_explain(options: Explain) -> None:
         for i in np.flatnonzero(batch["mask"]):
             file, name = files[batch["label"][i]], classifier.class_names[class_ids[i]]
             explained.append((file, name, probabilities[i], heats[i]))
-    stems = [f"{file.stem}-{name}" for file, name, *_ in explained]
+    names = [name for _, name, *_ in explained]
+    stems = image_stems(file for file, *_ in explained)
+    stems = [f"{stem}-{name}" for stem, name in zip(stems, names, strict=True)]
     pictures = plan_outputs(stems, ".png", output, inputs=files, overwrite=options.overwrite)
     for (file, name, probability, heat), picture in zip(explained, pictures, strict=True):
         _draw_heat(file, heat, picture, batches.intensity_range)
@@ -76,12 +84,13 @@ def _draw_heat(
     """Overlay a Grad-CAM map on an image in its own size, up to that of a screen."""
     from PIL import Image
 
-    from data.formats.images import open_rgb, read_encoded
+    from data.formats.image_file import read_image_file
+    from data.formats.images import open_rgb
     from data.formats.intensity import FULL_RANGE
     from data.storage import replacing
     from lmf_jax.evaluation.classification.explanations import overlay
 
-    image = open_rgb(read_encoded(file), intensity_range or FULL_RANGE)
+    image = open_rgb(read_image_file(file), intensity_range or FULL_RANGE)
     image.thumbnail((LARGEST_PICTURE, LARGEST_PICTURE))
     resized = np.asarray(resize_heat(heat[None], image.height, image.width))[0]
     with replacing(picture) as target:

@@ -29,13 +29,20 @@ def check_stems(files: Sequence[Path]) -> None:
     """Refuse an empty list of files, and files with the same stem, which names the output."""
     if not files:
         raise UserError("No image was given; name images or folders of images.")
-    stems = Counter(file.stem for file in files)
-    duplicate = next((file for file in files if stems[file.stem] > 1), None)
+    stems = image_stems(files)
+    duplicate = next((stem for stem, count in Counter(stems).items() if count > 1), None)
     if duplicate is not None:
         raise UserError(
-            f"Several images are called {duplicate.stem}, so their output files would have the "
+            f"Several images are called {duplicate}, so their output files would have the "
             "same name; run the command on each with another --output."
         )
+
+
+def image_stems(files: Iterable[Path]) -> list[str]:
+    """Return the name of each file without its suffix, which begins the name of its output."""
+    from data.builders.image_folder import stem_of
+
+    return [stem_of(file) for file in files]
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from lmf_jax.cli.image_batches import (
     check_stems,
     first_names,
+    image_stems,
     open_batches,
     print_lines,
     refuse_broken,
@@ -48,20 +49,20 @@ def _predict_images(
     segmenter: TrainedSegmenter | SegmenterEnsemble, images: str, output: str, *, overwrite: bool
 ) -> None:
     """Write a PNG of class ids per image, in the size of the image."""
-    from data.formats.images import open_rgb, read_encoded
+    from data.formats.image_file import read_image_file
+    from data.formats.images import open_rgb
     from data.formats.png import save_mask
     from data.inputs.image_files import image_files, skipped_lines
 
     files = image_files(images)
     check_stems(files)
-    stems = [file.stem for file in files]
-    paths = _plan(stems, ".png", output, files, overwrite)
+    paths = _plan(image_stems(files), ".png", output, files, overwrite)
     batches = open_batches(files, segmenter.config, segmenter.dataset)
     for batch in batches:
         predictions = segmenter.segment(batch["image"])
         for i in np.flatnonzero(batch["mask"]):
             index = batch["label"][i]  # of files without labels, their index in the list
-            size = open_rgb(read_encoded(files[index])).size
+            size = open_rgb(read_image_file(files[index])).size
             save_mask(predictions[i], size, paths[index])
     num_predicted = len(files) - len(batches.broken)
     print(f"{num_predicted:,} of {len(files):,} images segmented: {output}")

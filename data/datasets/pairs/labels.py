@@ -10,6 +10,7 @@ from data.builders.image_folder import (
     images_in,
     is_image,
     part_folders,
+    stem_of,
 )
 from data.builders.unused_files import counted, files_below, named, non_image_lines, unused_line
 from data.file_names import to_nfc
@@ -133,14 +134,14 @@ def find_masks(raw: FolderPair, ids: Sequence[str]) -> dict[str, tuple[Path, ...
         path = PurePosixPath(name)
         part = str(path.parent) if str(path.parent) in masks else ""
         by_stem = masks.get(part, {})
-        by_ending = [by_stem.get(to_nfc(path.stem) + ending, {}) for ending in ENDINGS]
+        by_ending = [by_stem.get(to_nfc(stem_of(path)) + ending, {}) for ending in ENDINGS]
         by_number = [files for numbers in by_ending for files in numbers.values()]
         fitting = [file for files in by_number for file in files]
         if sum(map(bool, by_ending)) > 1 or len(fitting) > len(by_number):
             raise UserError(
                 f"{name} in {raw.images} has {len(fitting)} masks in {raw.masks / part} "
                 f"({', '.join(sorted(fitting))}); expected one, or several such as "
-                f"{path.stem}_mask_1.png."
+                f"{stem_of(path)}_mask_1.png."
             )
         for mask in (raw.masks / part / file for file in fitting):
             found[name] = (*found.get(name, ()), mask)
@@ -251,7 +252,7 @@ def _by_stem(folder: Path) -> dict[str, dict[int, list[str]]]:
     """
     by_stem: dict[str, dict[int, list[str]]] = {}
     for name in images_in(folder):
-        stem = to_nfc(PurePosixPath(name).stem)
+        stem = to_nfc(stem_of(PurePosixPath(name)))
         by_stem.setdefault(stem, {}).setdefault(-1, []).append(name)
         if match := re.fullmatch(r"(.+_(?:mask|segmentation))_([0-9]{1,9})", stem):
             by_stem.setdefault(match[1], {}).setdefault(int(match[2]), []).append(name)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from data.builders.image_folder import stem_of
 from data.builders.masks import MaskBuilder
 from data.datasets.pairs import labels
 from data.datasets.pairs.joined_masks import join_masks
@@ -52,4 +53,4 @@ class Builder(MaskBuilder):
         return mask
 
     def _paths_of(self, name: str) -> tuple[Path, ...]:
-        return self.mask_paths.get(name, (self.raw.masks / f"{Path(name).stem}.png",))
+        return self.mask_paths.get(name, (self.raw.masks / f"{stem_of(Path(name))}.png",))

@@ -14,7 +14,7 @@ def folder(tmp_path: Path) -> Path:
     """Images in a folder per class, beside files of other kinds."""
     raw = draw_images(tmp_path / "own", (12, 12, 12))
     for number in range(30):
-        (raw / "red" / f"{number:02d}.dcm").write_bytes(b"")
+        (raw / "red" / f"{number:02d}.nii").write_bytes(b"")
     (raw / "blue" / "0.nii.gz").write_bytes(b"")
     (raw / "green" / "IM.1.2.840").write_bytes(b"")
     (raw / "notes.txt").write_text("")
@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 EXPECTED = [
-    "30 .dcm files in F are not used: red/00.dcm, red/01.dcm, red/02.dcm and 27 more; ",
+    "30 .nii files in F are not used: red/00.nii, red/01.nii, red/02.nii and 27 more; ",
     "1 .nii.gz file in F is not used: blue/0.nii.gz; ",
     "1 .txt file in F is not used: notes.txt; ",
     "1 other file in F is not used: green/IM.1.2.840; ",
@@ -52,10 +52,10 @@ def test_many_kinds_share_a_line(tmp_path: Path) -> None:
 
 
 def test_a_name_is_printed_on_one_line(tmp_path: Path) -> None:
-    (line,) = non_image_lines(tmp_path, [tmp_path / "a\n\x1b[2J.dcm"])
+    (line,) = non_image_lines(tmp_path, [tmp_path / "a\n\x1b[2J.nii"])
     assert line.isprintable()
 
 
 def test_folders_that_are_left_out_are_not_walked(folder: Path) -> None:
     names = {file.name for file in files_below(folder, [folder / "red", folder / "none"])}
-    assert "00.dcm" not in names and "notes.txt" in names
+    assert "00.nii" not in names and "notes.txt" in names

@@ -204,17 +204,17 @@ def test_images_beside_parts_and_files_of_other_kinds_are_named(folder: Path, tm
     name = in_parts(folder, False)
     draw_image(folder / "images" / "99.png", 1)
     for number in range(30):
-        (folder / "images" / "train" / f"{number:02d}.dcm").write_bytes(b"")
+        (folder / "images" / "train" / f"{number:02d}.nii").write_bytes(b"")
     for file in ("groups.csv", "classes.txt", "Thumbs.db", ".DS_Store", "notes.pdf"):
         (folder / "masks" / file).write_text("image,group\n" if file[0] == "g" else "a\nb\n")
     assert len(load(name, tmp_path).ids) == 12
     lines = unused_file_lines(name)
     assert [line.split(":")[0].replace(f"{folder}/", "") for line in lines] == [
-        "30 .dcm files in images are not used",
+        "30 .nii files in images are not used",
         "1 .pdf file in masks is not used",
         "1 image in images is not used",
     ]
-    assert "train/00.dcm, train/01.dcm, train/02.dcm and 27 more" in lines[0]
+    assert "train/00.nii, train/01.nii, train/02.nii and 27 more" in lines[0]
 
 
 def test_images_without_a_fitting_mask_are_named_or_left_out(folder: Path, tmp_path: Path) -> None:

@@ -37,21 +37,21 @@ def test_what_is_passed_over_is_named(folder):
     for name in ("a", "b", ".hidden", "out"):
         (folder / name).mkdir()
     for number in range(30):
-        (folder / f"{number}.dcm").write_bytes(b"")
+        (folder / f"{number}.nii").write_bytes(b"")
     assert skipped_lines(folder / "1.png", folder / "out") == []
     lines = [line.replace(str(folder), "F") for line in skipped_lines(folder, folder / "out")]
-    advice = "images have to be JPEG, PNG, TIFF, WebP, BMP or GIF"
+    advice = "images have to be JPEG, PNG, TIFF, WebP, BMP, GIF or DICOM"
     assert lines == [
-        f"30 .dcm files in F are not used: 0.dcm, 1.dcm, 10.dcm and 27 more; {advice}",
+        f"30 .nii files in F are not used: 0.nii, 1.nii, 10.nii and 27 more; {advice}",
         f"1 .txt file in F is not used: notes.txt; {advice}",
         "2 folders in F are not used: a, b; name a folder to use its images",
     ]
 
 
 def test_a_folder_without_images_says_what_it_holds(tmp_path):
-    (tmp_path / "a.dcm").write_bytes(b"")
+    (tmp_path / "a.nii").write_bytes(b"")
     (tmp_path / "b").mkdir()
-    with pytest.raises(UserError, match=r"There is no image in .* \(it contains a.dcm, b\);"):
+    with pytest.raises(UserError, match=r"There is no image in .* \(it contains a.nii, b\);"):
         image_files(tmp_path)
 
 

@@ -1,0 +1,1 @@
+"""DICOM files: their header, stored values, and rendering as a viewer displays them."""
