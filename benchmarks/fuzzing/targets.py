@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from benchmarks.fuzzing import (
+    dicom,
     images,
     labels,
     prepared,
@@ -18,7 +19,7 @@ FEWEST = 5
 
 TARGETS = {
     target.name: target
-    for module in (images, labels, prepared, volumes, weights, runs, segmentations)
+    for module in (images, dicom, labels, prepared, volumes, weights, runs, segmentations)
     for target in module.TARGETS
 }
 

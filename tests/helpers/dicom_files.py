@@ -15,11 +15,15 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
     JPEGBaseline8Bit,
     RLELossless,
     SecondaryCaptureImageStorage,
     generate_uid,
 )
+
+_PLUGINS = {RLELossless: "pydicom", JPEG2000Lossless: "pylibjpeg"}
+"""Writers of pydicom; it has none of JPEG, and that of GDCM ends the process."""
 
 SENTINEL = "ZZSENTINELZZ"
 """Text of every name and number of a patient; it may not occur in anything that is written."""
@@ -63,9 +67,10 @@ def encode(dataset: Dataset, syntax: str = ExplicitVRLittleEndian) -> bytes:
     if syntax == ExplicitVRBigEndian and dataset.BitsAllocated > 8:
         pixels = np.frombuffer(dataset.PixelData, f"<u{dataset.BitsAllocated // 8}")
         dataset.PixelData = pixels.byteswap().tobytes()
-    if syntax == RLELossless:
+    if syntax in _PLUGINS:
         encode_with(dataset, ExplicitVRLittleEndian)  # gives it the syntax that pydicom asks for
-        dataset.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
+        plugin = _PLUGINS[syntax]
+        dataset.compress(syntax, encoding_plugin=plugin, generate_instance_uid=False)
     elif syntax == JPEGBaseline8Bit:
         _compress_baseline(dataset)
     elif syntax.is_encapsulated:

@@ -85,12 +85,16 @@ def without_details(reason: str) -> Iterator[None]:
 
 
 def _silence_pydicom() -> None:
-    """Suppress warnings and log records of pydicom.
+    """Suppress warnings and log records of pydicom and of the decoder of JPEG 2000.
 
     The filter is global, since ``catch_warnings`` is not safe in threads, and set at every call,
     since other modules and pytest reset the filters.
     """
-    logging.getLogger("pydicom").propagate = False
+    for name in ("pydicom", "openjpeg"):
+        logger = logging.getLogger(name)
+        if logger.propagate:
+            logger.propagate = False
+            logger.addHandler(logging.NullHandler())
     warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
 
 

@@ -23,7 +23,7 @@ from data.formats.dicom.image import decode_dicom
 from lmf_jax.extras import MissingPackageError
 from tests.helpers.dicom_files import SENTINEL, dicom_dataset, encode, encode_with
 
-PIXELS = np.arange(120, dtype=np.uint8).reshape(12, 10)
+PIXELS = np.arange(1280).reshape(40, 32).astype(np.uint8)
 
 
 def refusal(content: bytes) -> str:
@@ -37,7 +37,7 @@ def refusal(content: bytes) -> str:
 @pytest.mark.parametrize(
     ("elements", "reason"),
     [
-        ({"Rows": 13}, "its pixel data have 120 bytes; expected 130 for 10 x 13 pixels"),
+        ({"Rows": 41}, "its pixel data have 1280 bytes; expected 1312 for 32 x 41 pixels"),
         ({"Rows": 65535, "Columns": 65535}, r"claims 65535 x 65535 pixels; expected \d+ at most"),
         ({"Rows": 0}, "its header has Rows 0; expected 1 to 65535"),
         ({"Columns": None}, "its header lacks Columns"),
@@ -77,9 +77,9 @@ def test_a_look_up_table_shorter_than_it_says_is_refused():
 def test_compressed_data_of_another_size_are_refused_before_they_are_decoded(syntax):
     dataset = dicom_dataset(PIXELS)
     encode(dataset, syntax)
-    dataset.Rows = 14
+    dataset.Rows = 44
     message = refusal(encode_with(dataset, syntax))
-    assert "have 10 x 12 pixels of 1 samples; its header has 10 x 14 of 1" in message
+    assert "have 32 x 40 pixels of 1 samples; its header has 32 x 44 of 1" in message
 
 
 @pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEGLSLossless, JPEG2000Lossless])
