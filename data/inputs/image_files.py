@@ -107,8 +107,9 @@ class InferenceImages:
     def _decode(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
         encoded = read_encoded(self.files[index])
         if is_dicom(encoded):
-            self.dicom[index] = identity_in(encoded).burned_in
+            burned_in = identity_in(encoded).burned_in
             encoded = without_header(encoded)
+            self.dicom[index] = burned_in
         with open_image(encoded) as image:
             if is_deep(image):
                 self.deep.add(index)

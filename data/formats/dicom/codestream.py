@@ -1,6 +1,7 @@
 """Size of an image in compressed data, read from its first markers without decoding it."""
 
 import struct
+from typing import NamedTuple
 
 _START_OF_IMAGE = b"\xff\xd8"
 _NOT_FRAMES = (0xC4, 0xC8, 0xCC)
@@ -9,11 +10,24 @@ _NOT_FRAMES = (0xC4, 0xC8, 0xCC)
 _JPEG_LS_FRAME = 0xF7
 _MOST_MARKERS = 1000
 
-Size = tuple[int, int, int]
-"""Width, height and samples per pixel."""
+
+class Frame(NamedTuple):
+    """Size of the image in a codestream.
+
+    Attributes:
+        width: Pixels of a row.
+        height: Number of rows.
+        samples: Samples of a pixel.
+        bits: Bits of a sample.
+    """
+
+    width: int
+    height: int
+    samples: int
+    bits: int
 
 
-def frame_size(codestream: bytes, *, is_jpeg_2000: bool) -> Size | None:
+def read_frame(codestream: bytes, *, is_jpeg_2000: bool) -> Frame | None:
     """Return the size of the image in a codestream; None if it has no valid beginning.
 
     Args:
@@ -26,16 +40,16 @@ def frame_size(codestream: bytes, *, is_jpeg_2000: bool) -> Size | None:
         return None
 
 
-def _jpeg_2000_size(codestream: bytes) -> Size | None:
+def _jpeg_2000_size(codestream: bytes) -> Frame | None:
     """Read the SIZ marker segment, which is the first (T.800, A.5.1)."""
     if not codestream.startswith(b"\xff\x4f\xff\x51"):
         return None
     right, bottom, left, top = struct.unpack_from(">4I", codestream, 8)
-    (samples,) = struct.unpack_from(">H", codestream, 40)
-    return right - left, bottom - top, samples
+    samples, depth = struct.unpack_from(">HB", codestream, 40)
+    return Frame(right - left, bottom - top, samples, depth % 128 + 1)
 
 
-def _jpeg_size(codestream: bytes) -> Size | None:
+def _jpeg_size(codestream: bytes) -> Frame | None:
     """Read the start of the frame, after any other marker segments (T.81, B.2.2)."""
     if not codestream.startswith(_START_OF_IMAGE):
         return None
@@ -49,7 +63,7 @@ def _jpeg_size(codestream: bytes) -> Size | None:
             continue
         is_frame = 0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES
         if is_frame or marker == _JPEG_LS_FRAME:
-            height, width, samples = struct.unpack_from(">HHB", codestream, position + 5)
-            return width, height, samples
+            bits, height, width, samples = struct.unpack_from(">BHHB", codestream, position + 4)
+            return Frame(width, height, samples, bits)
         position += 2 + length
     return None

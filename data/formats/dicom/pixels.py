@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 from PIL import Image
 
-from data.formats.dicom.codestream import frame_size
+from data.formats.dicom.codestream import Frame, read_frame
 from data.formats.dicom.file import DicomError, without_details
+from data.formats.dicom.gdcm_decoder import decode_with_gdcm, has_gdcm
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -33,11 +34,10 @@ _JPEG_2000 = tuple(f"{_IMPLICIT}.4.{number}" for number in (90, 91, 201, 202, 20
 _PLUGINS = {
     _RLE: "pydicom",
     **dict.fromkeys(_JPEG, "pillow"),
-    **dict.fromkeys((*_JPEG_LOSSLESS, *_JPEG_LS), "gdcm"),
     **dict.fromkeys(_JPEG_2000, "pylibjpeg"),
 }
-"""Decoder of each compressed transfer syntax. pydicom would try others after a failure; one of them
-ends the process for damaged data."""
+"""Decoder that pydicom uses for each compressed transfer syntax; it would try others, of which GDCM
+ends the process for damaged data. JPEG lossless and JPEG-LS need it, in a separate process."""
 
 _GRAY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
@@ -165,7 +165,7 @@ def _transfer_syntax(dataset: "Dataset") -> str:
     from pydicom.uid import UID
 
     syntax = str(dataset.file_meta.get("TransferSyntaxUID", _IMPLICIT))
-    if syntax not in (*_NATIVE, *_PLUGINS):
+    if syntax not in (*_NATIVE, *_PLUGINS, *_JPEG_LOSSLESS, *_JPEG_LS):
         name = UID(syntax).name
         named = "an unknown transfer syntax" if name == syntax else name
         raise DicomError(
@@ -205,55 +205,97 @@ def _decode(
 ) -> tuple[Integer[np.ndarray, "height width *channels"], str]:
     """Return the values, as RGB if they are colors, and their photometric interpretation."""
     from pydicom.encaps import get_frame
-    from pydicom.pixels import get_decoder
-    from pydicom.uid import UID
 
-    decoder, plugin = get_decoder(UID(layout.syntax)), _PLUGINS.get(layout.syntax, "")
-    if plugin and plugin not in decoder.available_plugins:
-        raise DicomError(
-            f"its {UID(layout.syntax).name} data need a decoder that is not installed; run "
-            "pip install -e '.[dicom]'"
-        )
+    _check_decoder(layout.syntax)
     is_rgb = False
-    if plugin and layout.syntax != _RLE:
-        frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-        _check_codestream(frame, layout)
-        is_rgb = layout.syntax in _JPEG and layout.samples == 3 and _has_adobe_marker(frame)
-    decoded, properties = decoder.as_array(
-        dataset,
-        index=0,
-        raw=is_rgb,
-        decoding_plugin=plugin,
-        allow_excess_frames=False,
-        correct_unused_bits=False,
-    )
+    if layout.syntax in (*_JPEG, *_JPEG_LOSSLESS, *_JPEG_LS, *_JPEG_2000):
+        codestream = get_frame(dataset.PixelData, 0, number_of_frames=1)
+        frame = _check_codestream(codestream, layout)
+        is_rgb = layout.syntax in _JPEG and layout.samples == 3 and _has_adobe_marker(codestream)
+        if layout.syntax in (*_JPEG_LOSSLESS, *_JPEG_LS):
+            return _decode_lossless(codestream, frame, layout)
+    decoded, photometric = _decode_with_pydicom(dataset, layout, raw=is_rgb)
+    photometric = "RGB" if is_rgb else photometric
     shape = (layout.rows, layout.columns, *((3,) if layout.samples == 3 else ()))
-    photometric = "RGB" if is_rgb else str(properties["photometric_interpretation"])
     if decoded.shape != shape or photometric not in (*_GRAY, "RGB"):
         raise DicomError("its pixel data do not have the size or the colors of its header")
     return _significant_bits(decoded, layout), photometric
 
 
-def _has_adobe_marker(frame: bytes) -> bool:
+def _check_decoder(syntax: str) -> None:
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import UID
+
+    if syntax in (*_JPEG_LOSSLESS, *_JPEG_LS):
+        is_available = has_gdcm()
+    else:
+        plugin = _PLUGINS.get(syntax)
+        is_available = plugin is None or plugin in get_decoder(UID(syntax)).available_plugins
+    if not is_available:
+        raise DicomError(
+            f"its {UID(syntax).name} data need a decoder that is not installed; run "
+            "pip install -e '.[dicom]'"
+        )
+
+
+def _decode_with_pydicom(
+    dataset: "Dataset", layout: _Layout, *, raw: bool
+) -> tuple[Shaped[np.ndarray, "height width *channels"], str]:
+    """Return the values, with YBR converted to RGB unless raw, and what they are then."""
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import UID
+
+    decoded, properties = get_decoder(UID(layout.syntax)).as_array(
+        dataset,
+        index=0,
+        raw=raw,
+        decoding_plugin=_PLUGINS.get(layout.syntax, ""),
+        allow_excess_frames=False,
+        correct_unused_bits=False,
+    )
+    return decoded, str(properties["photometric_interpretation"])
+
+
+def _decode_lossless(
+    codestream: bytes, frame: Frame, layout: _Layout
+) -> tuple[Integer[np.ndarray, "height width *channels"], str]:
+    """Decode JPEG lossless and JPEG-LS, which do not know of negative samples."""
+    from pydicom.pixels import convert_color_space
+
+    samples = decode_with_gdcm(codestream, layout.syntax, frame)
+    if layout.samples == 3:
+        if layout.photometric.startswith("YBR_FULL"):
+            return convert_color_space(samples, "YBR_FULL", "RGB"), "RGB"
+        return samples, "RGB"
+    values = samples[..., 0]
+    if layout.is_signed:
+        unused = 8 * values.dtype.itemsize - frame.bits
+        values = (values << unused).view(f"i{values.dtype.itemsize}") >> unused
+    return values, layout.photometric
+
+
+def _has_adobe_marker(codestream: bytes) -> bool:
     """Return whether a JPEG declares its colors in a marker of Adobe.
 
     Pillow then converts them to RGB itself, and pydicom would convert them once more.
     """
-    with Image.open(io.BytesIO(frame), formats=("JPEG",)) as image:
+    with Image.open(io.BytesIO(codestream), formats=("JPEG",)) as image:
         return "adobe_transform" in image.info
 
 
-def _check_codestream(frame: bytes, layout: _Layout) -> None:
+def _check_codestream(codestream: bytes, layout: _Layout) -> Frame:
     """Refuse compressed data of another size than in the header: a decoder would believe them."""
-    found = frame_size(frame, is_jpeg_2000=layout.syntax in _JPEG_2000)
+    found = read_frame(codestream, is_jpeg_2000=layout.syntax in _JPEG_2000)
     if found is None:
         raise DicomError("its compressed pixel data have no valid beginning")
     expected = (layout.columns, layout.rows, layout.samples)
-    if found != expected:
+    if found[:3] != expected or found.bits > layout.allocated:
         raise DicomError(
-            f"its compressed pixel data have {found[0]} x {found[1]} pixels of {found[2]} samples; "
-            f"its header has {expected[0]} x {expected[1]} of {expected[2]}"
+            f"its compressed pixel data have {found.width} x {found.height} pixels of "
+            f"{found.samples} samples with {found.bits} bits; its header has {layout.columns} x "
+            f"{layout.rows} of {layout.samples} with {layout.allocated}"
         )
+    return found
 
 
 def _significant_bits(
@@ -261,9 +303,9 @@ def _significant_bits(
 ) -> Integer[np.ndarray, "*shape"]:
     """Return the values without the unused bits, which may hold anything, with their sign.
 
-    Decoders of JPEG-LS and JPEG 2000 know the bits themselves.
+    The decoder of JPEG 2000 knows the bits itself.
     """
-    if layout.syntax in (*_JPEG_LS, *_JPEG_2000) or layout.allocated == 1:
+    if layout.syntax in _JPEG_2000 or layout.allocated == 1:
         return values
     width = 8 * values.dtype.itemsize
     high_bit = layout.high_bit if layout.syntax in (*_NATIVE, _RLE) else layout.bits - 1
