@@ -54,7 +54,7 @@ def test_renderings_are_stored_and_no_header(folder, tmp_path):
     assert len(prepared.ids) == 16
     for row, name in enumerate(prepared.ids.tolist()):
         stored = prepared.source[row]
-        assert stored.startswith(b"\x89PNG")
+        assert stored.startswith(b"\x89PNG") and SENTINEL.encode() not in stored
         expected = decode_dicom((folder / name).read_bytes())
         np.testing.assert_array_equal(Image.open(io.BytesIO(stored)), expected)
     for path in (tmp_path / "data").rglob("*"):

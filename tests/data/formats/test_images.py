@@ -175,7 +175,6 @@ FLOATS = "floating-point pixels have no fixed range; save it with 8 or 16 bits"
 UNREADABLE = {
     "HTML": (b"\xef\xbb\xbf\n<!DOCTYPE html><html>", "it is an HTML page, not an image"),
     "XML": (b"<?xml version='1.0'?><Error/>", "it is an XML document, not an image"),
-    "DICOM": (bytes(128) + b"DICM", "it is a DICOM file without an image"),
     "empty": (b"", "no known format: the file is empty"),
     "text": (b"no image", "no known format"),
     "float32": (tiff_of("<f4"), FLOATS),
