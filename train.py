@@ -15,6 +15,7 @@ try:
         from data.shard import Shard
         from lmf_jax.cli.command_line import parse_config
         from lmf_jax.cli.cross_validation import cross_validate
+        from lmf_jax.cli.settings import resolve_settings
         from lmf_jax.cli.tasks import TASKS
         from lmf_jax.cli.trained_run import Run
         from lmf_jax.config import Config
@@ -33,7 +34,7 @@ def train(config: Config) -> Run:
     """Train and test a model, and write the run folder and its report; with folds, one of each.
 
     Args:
-        config: The settings; None takes the default of the task, dataset or model.
+        config: The settings; None takes the default of the recipe, dataset, task or model.
 
     Returns:
         The trained run. With ``folds``, the whole, whose results are those over all folds; with
@@ -52,11 +53,11 @@ def _train_run(config: Config) -> Run:
     task = TASKS[config.data.task]
     fingerprint = read_fingerprint(config.run.run_dir) if config.run.resume else None
     dataset = task.load_dataset(config, fingerprint)
-    resolved = config.resolve(dataset.defaults)
+    resolved, notes = resolve_settings(config, dataset)
     inputs = task.open_inputs(dataset, resolved, Shard(jax.process_index(), jax.process_count()))
     program = task.make_program(resolved, inputs)
     run_dir = open_run(resolved, inputs.description)
-    program.announce(resolved, dataset.rows, run_dir, dataset.notes)
+    program.announce(resolved, dataset.rows, run_dir, (*notes, *dataset.notes))
     streams = inputs.training(), inputs.validation()
     variables = fit(resolved.training, resolved.run, program, run_dir, *streams)
     model = task.trained_model(resolved, inputs, program, variables)

@@ -52,6 +52,8 @@ class DatasetSpec:
         usage: Form of the name, such as ``folder:PATH``; empty for the name alone.
         defaults: Values of settings that the user left open. A dataset with an ``imbalance_ratio``
             is balanced and is thinned to a long tail.
+        settings_by_size: Whether such settings follow from the size of the training part instead,
+            see :data:`lmf_jax.config.recipes.RECIPES`.
         published: Published number of images, or a function from the path in the name to it; None
             if unknown.
     """
@@ -63,6 +65,7 @@ class DatasetSpec:
     paths: tuple[Literal["file", "folder"], ...] = ()
     usage: str = ""
     defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    settings_by_size: bool = False
     published: PublishedCounts | Callable[[Path], PublishedCounts | None] | None = None
 
     @property

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lmf_jax.cli.settings import resolve_settings
 from lmf_jax.cli.tasks import TASKS, Task
 from lmf_jax.cli.trained_run import Run
 from lmf_jax.config import Config, ResolvedConfig
@@ -13,7 +14,13 @@ from lmf_jax.errors import Interrupted, JointError
 from lmf_jax.evaluation import write_report
 from lmf_jax.runs.atomic_files import read_json_lines
 from lmf_jax.runs.files import fold_dir, read_record
-from lmf_jax.runs.folder import check_epochs_done, has_record, open_run, read_fingerprint
+from lmf_jax.runs.folder import (
+    check_epochs_done,
+    has_record,
+    open_run,
+    read_config,
+    read_fingerprint,
+)
 from lmf_jax.runs.folds import REPORT, fold_dirs, is_finished, joint_dataset, try_lock
 
 POLL_SECONDS = 1.0
@@ -80,16 +87,19 @@ def _open_folder(config: Config, task: Task) -> tuple[Path, ResolvedConfig]:
     config = config.replace(run_dir=str(_whole(config)))
     assert config.data.folds is not None
     descriptions = []
+    resolved = None
     for number in range(1, config.data.folds + 1):
         of_fold = config.replace(fold=number, run_dir=config.run.run_dir or "runs")
         recorded = fold_dir(config.run.run_dir, number)
         is_there = bool(config.run.run_dir) and has_record(recorded)
         dataset = task.load_dataset(of_fold, read_fingerprint(recorded) if is_there else None)
-        resolved = of_fold.resolve(dataset.defaults)
+        if resolved is None:  # those of the first fold are those of all
+            resolved = _resolve(of_fold, dataset)
         if is_there:
             done = len(read_json_lines(recorded / "metrics.jsonl"))
             check_epochs_done(done, resolved.training.epochs, str(recorded))
         descriptions.append(task.open_inputs(dataset, resolved, None).description)
+    assert resolved is not None
     whole = resolved.replace(fold=None, run_dir=config.run.run_dir, resume=False)
     data = joint_dataset(descriptions)
     if not config.run.run_dir:
@@ -102,6 +112,17 @@ def _open_folder(config: Config, task: Task) -> tuple[Path, ResolvedConfig]:
             if not (is_shared and has_record(Path(config.run.run_dir))):
                 raise
     return open_run(whole.replace(resume=True), data), whole
+
+
+def _resolve(of_fold: Config, dataset: Any) -> ResolvedConfig:
+    """Return the settings of all folds: those of their common folder, or those of this fold."""
+    folder = of_fold.run.run_dir
+    if has_record(folder):
+        return of_fold.resolve(read_config(folder).settings())
+    resolved, notes = resolve_settings(of_fold, dataset)
+    for note in notes:
+        print(note)
+    return resolved
 
 
 def _whole(config: Config) -> Path | str:
@@ -136,7 +157,8 @@ class _Folds:
         train_run: Callable[[Config], Run],
     ) -> None:
         self.run_dir, self.config, self.train_run = run_dir, config, train_run
-        self.epochs, self.total = resolved.training.epochs, resolved.data.folds
+        self.resolved, self.total = resolved, resolved.data.folds
+        self.epochs = resolved.training.epochs
         self.may_skip = config.run.resume or config.data.fold is None
 
     def train(self, numbers: "range | list[int]") -> Run | None:
@@ -170,7 +192,7 @@ class _Folds:
                 for report in (folder / REPORT, self.run_dir / REPORT):
                     report.unlink(missing_ok=True)
             print(f"fold {number} of {self.total}")
-            config = self.config.replace(fold=number, run_dir=str(folder), resume=resume)
+            config = self.resolved.replace(fold=number, run_dir=str(folder), resume=resume)
             try:
                 return self.train_run(config)
             except Interrupted as error:

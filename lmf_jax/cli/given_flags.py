@@ -51,7 +51,10 @@ def _without_effect(config: Config) -> Iterator[tuple[str, str, str]]:
                 continue
             yield option, f"with --loss {loss.name}{of_form}", f"use --loss {_one_of(losses)}"
     if training.optimizer != "sgd":
-        yield "momentum", f"with --optimizer {training.optimizer}", "use --optimizer sgd"
+        optimizer = training.optimizer or "adamw"
+        yield "momentum", f"with --optimizer {optimizer}", "use --optimizer sgd"
+    if config.run.resume:
+        yield "recipe", "with --resume, which keeps the settings of the run", "start a new run"
     dataset = config.dataset_name
     from data.registry import datasets_of_kind, registered_datasets  # opens no file
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, get_type_hints
 import tyro
 
 from lmf_jax.config import Config, LossConfig, ResolvedConfig
+from lmf_jax.config.recipes import RECIPES
 from lmf_jax.config.task_settings import TASK_SETTINGS
 from lmf_jax.losses.registry import get_loss, registered_losses
 
@@ -115,6 +116,9 @@ def _argument(name: str, text: str, value: Any, task: str, show_all: bool) -> An
         models = [s for s in registered_models() if show_all or s.task == task]
         summaries = {s.name: f"{s.summary}, as in {s.source}" for s in models}
         return _choice("The architecture:", summaries, value)
+    if name == "recipe":
+        summaries = {known: recipe.summary for known, recipe in RECIPES.items()}
+        return _choice(text, summaries, value)
     if value in (None, ""):  # the text names the origin of the default
         return tyro.conf.arg(help=text, help_behavior_hint="")
     return tyro.conf.arg(help=_DEFAULT_IN_TEXT.sub("", text), help_behavior_hint=_default(value))

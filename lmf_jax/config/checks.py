@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_type_hints
 
+from lmf_jax.config.recipes import RECIPES
 from lmf_jax.config.sections import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from lmf_jax.config.task_settings import TASK_SETTINGS
 from lmf_jax.config.value_types import fits, shown
@@ -76,7 +77,8 @@ def check_values(settings: Mapping[str, Any], section_types: Mapping[str, type])
     """
     from lmf_jax.models.registry import model_names  # loads Flax
 
-    kinds = _kinds(*section_types.values()) | {"model": Literal[model_names()] | None}
+    kinds = _kinds(*section_types.values())
+    kinds |= {"model": Literal[model_names()] | None, "recipe": Literal[tuple(RECIPES)]}
     for name, kind in kinds.items():
         _check(name, settings[name], fits(settings[name], kind), shown(kind))
     losses = TASK_SETTINGS[settings["task"]].loss_names()

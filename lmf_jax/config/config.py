@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from lmf_jax.config.checks import check_combinations, check_values
+from lmf_jax.config.recipes import PAPER_DEFAULTS
 from lmf_jax.config.resolved import ResolvedData, ResolvedModel, ResolvedTraining
 from lmf_jax.config.sections import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from lmf_jax.config.task_settings import TASK_SETTINGS
@@ -15,21 +16,13 @@ from lmf_jax.losses.registry import get_loss
 
 AnyConfig = TypeVar("AnyConfig", bound="Config")
 
-PAPER_DEFAULTS: dict[str, Any] = {
-    "image_size": 224,
-    "epochs": 100,
-    "batch_size": 32,
-    "learning_rate": 1e-4,
-    "decay_epochs": 30,
-    "augment": "none",
-    "ema_decay": 0.0,
+DEFAULTS: dict[str, Any] = {
+    **PAPER_DEFAULTS,
     "split": "paper",
+    "pretrained": "none",
+    "optimizer": "adamw",
 }
-"""Settings of Sadi et al., for datasets without defaults.
-
-The optimizer, normalization and initial weights of the paper are not defaults; --optimizer adam-l2,
---normalization unit and --pretrained imagenet select them.
-"""
+"""Settings of datasets without defaults."""
 
 RECORDED_AS = {"normalization": "normalisation"}
 """Settings with another name in ``config.json``, whose keys must not change."""
@@ -37,7 +30,7 @@ RECORDED_AS = {"normalization": "normalisation"}
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The settings of the user; None stands for a default of the task, dataset or model.
+    """The settings of the user; None stands for a default, see :meth:`resolve`.
 
     Raises:
         UserError: If a value is invalid, or two settings exclude each other.
@@ -103,11 +96,14 @@ class Config:
         """The architecture, or the default of the task."""
         return self.model.model or TASK_SETTINGS[self.data.task].model
 
-    def resolve(self, dataset_defaults: Mapping[str, Any]) -> "ResolvedConfig":
-        """Replace None by the default of the task, the model, the dataset or else the paper.
+    def resolve(
+        self, dataset_defaults: Mapping[str, Any], recipe: Mapping[str, Any] | None = None
+    ) -> "ResolvedConfig":
+        """Replace None by the default of the recipe, the dataset, the task, the model or the paper.
 
         Args:
             dataset_defaults: The defaults of the dataset, by setting.
+            recipe: The settings of the recipe, which replace those of the dataset (default: none).
 
         Raises:
             UserError: If a default is not of a setting, or is not a value that the setting takes.
@@ -115,12 +111,14 @@ class Config:
         from lmf_jax.models.registry import get_model  # loads Flax
 
         values = {
+            **DEFAULTS,
             "dataset": self.dataset_name,
             "model": self.model_name,
-            "normalization": get_model(self.model_name).normalization,
-            **PAPER_DEFAULTS,
             **dataset_defaults,
+            **(recipe or {}),
         }
+        model = get_model(self.model.model or values["model"])
+        values = {"normalization": model.normalization, **values}
         settings = self.settings()
         unknown = sorted(set(values) - set(settings))
         if unknown:

@@ -11,6 +11,7 @@ from lmf_jax.config.sections import (
     DataConfig,
     ModelConfig,
     NormalizationName,
+    Optimizer,
     Split,
     TrainingConfig,
 )
@@ -27,9 +28,10 @@ class ResolvedData(DataConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedModel(ModelConfig):
-    """A :class:`ModelConfig` with architecture and normalization."""
+    """A :class:`ModelConfig` with architecture, weights and normalization."""
 
     model: str = field()
+    pretrained: str = field()
     normalization: NormalizationName = field()
 
 
@@ -39,6 +41,7 @@ class ResolvedTraining(TrainingConfig):
 
     epochs: int = field()
     batch_size: int = field()
+    optimizer: Optimizer = field()
     learning_rate: float = field()
     decay_epochs: int = field()
     augment: Augmentation = field()

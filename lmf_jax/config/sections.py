@@ -1,7 +1,7 @@
 """The sections of the settings; the docstring of a field is the help of its flag.
 
-None stands for the default of the task, the model, the dataset or, if none of them has one, the
-paper, see :meth:`lmf_jax.config.Config.resolve`.
+None stands for the default of the recipe, the task, the model, the dataset or, if none of them has
+one, the paper, see :meth:`lmf_jax.config.Config.resolve`.
 """
 
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ DEFAULT_DATA_DIR = "~/.cache/lmf-jax/data"
 Task = Literal["classification", "segmentation"]
 Split = Literal["paper", "grouped", "official"]
 Augmentation = Literal["none", "shift", "flip", "dihedral", "mirror"]
+Optimizer = Literal["adamw", "adam-l2", "sgd"]
 PatchSize = tuple[int, int, int]
 NormalizationName = Literal["imagenet", "unit", "caffe"]
 
@@ -80,7 +81,7 @@ class ModelConfig:
 
     model: str | None = setting(None, common=True)
     """The architecture, by its name in the registry."""
-    pretrained: str = setting("none", common=True, task="classification")
+    pretrained: str | None = setting(None, common=True, task="classification")
     """Initial weights: none (random), imagenet (torchvision's, downloaded once), or a file:
     .safetensors (names of torchvision or timm), .npz or .h5 (names of Keras), or .pth (paper:
     imagenet)."""
@@ -102,6 +103,8 @@ class ModelConfig:
 class TrainingConfig:
     """Optimization, sampling and augmentation."""
 
+    recipe: str = setting("auto", run_only=True, common=True)  # the resolved settings identify it
+    """Where the settings that are not given come from."""
     epochs: int | None = setting(None, common=True)
     """Passes over the training part (paper: 100)."""
     batch_size: int | None = setting(None, common=True)
@@ -111,7 +114,7 @@ class TrainingConfig:
     )
     """How training images are drawn. uniform: each once per epoch. class-balanced: all classes
     equally likely. effective-number: classes weighted by their effective number."""
-    optimizer: Literal["adamw", "adam-l2", "sgd"] = setting("adamw", common=True)
+    optimizer: Optimizer | None = setting(None, common=True)
     """adamw: AdamW. adam-l2: Adam with coupled L2, as in the paper. sgd: SGD with Nesterov
     momentum."""
     momentum: float = setting(0.9)

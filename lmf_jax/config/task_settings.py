@@ -37,7 +37,8 @@ TASK_SETTINGS = {
         losses=("classification", "segmentation"),
         allowed={
             "head": ("linear",),
-            "pretrained": ("none",),
+            "pretrained": (None, "none"),
+            "recipe": ("auto",),
             "sampling": ("uniform",),
             "mixup": (0.0,),
             "cutmix": (0.0,),

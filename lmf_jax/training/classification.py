@@ -23,7 +23,7 @@ from lmf_jax.losses.checks import ClassCounts
 from lmf_jax.models import create_model
 from lmf_jax.models.normalization import NORMALIZATIONS, Normalization
 from lmf_jax.models.pretrained import load_pretrained
-from lmf_jax.training.program import Program, make_training_parts
+from lmf_jax.training.program import Program, Validation, make_training_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +36,7 @@ class Classification(Program):
     normalization: Normalization
     predict_step: MappedStep
 
-    def validate(
-        self, variables: Variables, batches: Iterable[Batch], step: int
-    ) -> dict[str, float]:
+    def validate(self, variables: Variables, batches: Iterable[Batch], step: int) -> Validation:
         """Return loss, accuracy and macro F1 of the validation images."""
         logits, labels = predict(self.predict_step, variables, batches)
         progress = TrainingProgress(step - 1, self.settings.total_steps)
@@ -50,11 +48,14 @@ class Classification(Program):
         predictions = predicted_classes(logits)
         confusion = confusion_matrix(labels, predictions, num_classes=self.num_classes)
         metrics = classification_metrics(np.asarray(confusion))
-        return {
-            "val_loss": float(loss),
-            "val_accuracy": float(metrics.accuracy),
-            "val_macro_f1": float(metrics.macro_f1),
-        }
+        return Validation(
+            {
+                "val_loss": float(loss),
+                "val_accuracy": float(metrics.accuracy),
+                "val_macro_f1": float(metrics.macro_f1),
+            },
+            is_constant=len(np.unique(predictions)) == 1 < len(np.unique(labels)),
+        )
 
 
 def make_classification(

@@ -83,8 +83,13 @@ def fit(
         # The checkpoint decides: a killed run may lack the last row of metrics.jsonl.
         check_epochs_done(len(history), training.epochs, run.run_dir)
         step = int(state.step)
-        images = (program.settings.total_steps - step) * training.batch_size
-        progress = Progress(run_dir, training.epochs, images, history)
+        progress = Progress(
+            run_dir,
+            epochs=training.epochs,
+            steps=program.settings.total_steps - step,
+            batch_size=training.batch_size,
+            history=history,
+        )
         watchdog = Watchdog(run.watchdog_minutes)
         stack.callback(progress.close)
         stack.callback(watchdog.close)
@@ -153,9 +158,10 @@ class _Run:
             self.watchdog.start(f"step {self.step + 1}")
             self.state = self.program.train_step(self.state, batch)
             self.step += 1
-            if self.step == epoch_end or self.step % CHECK_EVERY == 0 or self.progress.compiling:
+            is_check = self.step == epoch_end or self.step % CHECK_EVERY == 0
+            if is_check or self.progress.waits_for_step:
                 _check_finite(self.state, per_epoch)
-            self.progress.add(self.training.batch_size)
+            self.progress.add()
             if self.stop.should_stop(self.step):
                 self.save_and_stop()
             if self.checkpoint_steps and self.step % self.checkpoint_steps == 0:
@@ -164,18 +170,18 @@ class _Run:
     def validate(self, batches: Iterable[Batch]) -> None:
         """End the epoch: validate, save and report."""
         program, variables = self.program, self.state.evaluation_variables
-        metrics = program.validate(variables, self._watched(batches), self.step)
+        validation = program.validate(variables, self._watched(batches), self.step)
         per_epoch = program.settings.steps_per_epoch
         row = {
             "epoch": self.step // per_epoch,
             "step": self.step,
             "train_loss": float(self.state.loss_sum) / per_epoch,
-            **metrics,
+            **validation.metrics,
             "learning_rate": float(program.schedule(self.step - 1)) * self._lr_scale,
         }
         self.history = [*self.history, row]
         self.save()
-        self.progress.end_epoch(self.history)
+        self.progress.end_epoch(self.history, is_constant=validation.is_constant)
         if self.stop.should_stop(self.step):
             self.save_and_stop()
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, NamedTuple, TypedDict
 
 import flax.linen as nn
 import jax
@@ -27,6 +27,15 @@ from lmf_jax.training.optimizer import (
 )
 from lmf_jax.training.state import StepSettings, TrainState, create_train_state, train_state_shapes
 from lmf_jax.training.step import make_train_step
+
+
+class Validation(NamedTuple):
+    """The validation of an epoch."""
+
+    metrics: dict[str, float]
+    """``val_loss`` and :attr:`Program.score` among them."""
+    is_constant: bool = False
+    """Whether images of several classes all got the same class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +63,8 @@ class Program(ABC):
     train_step: MappedStep
 
     @abstractmethod
-    def validate(
-        self, variables: Variables, batches: Iterable[Batch], step: int
-    ) -> dict[str, float]:
-        """Return the validation metrics of an epoch, ``val_loss`` and :attr:`score` among them.
+    def validate(self, variables: Variables, batches: Iterable[Batch], step: int) -> Validation:
+        """Validate an epoch.
 
         Args:
             variables: The variables to validate.

@@ -19,7 +19,7 @@ from lmf_jax.inference.steps import make_validation_step
 from lmf_jax.losses.checks import ClassCounts
 from lmf_jax.models import create_model
 from lmf_jax.models.normalization import NORMALIZATIONS
-from lmf_jax.training.program import Program, make_training_parts
+from lmf_jax.training.program import Program, Validation, make_training_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +31,7 @@ class Segmentation(Program):
 
     validation_step: MappedStep
 
-    def validate(
-        self, variables: Variables, batches: Iterable[Batch], step: int
-    ) -> dict[str, float]:
+    def validate(self, variables: Variables, batches: Iterable[Batch], step: int) -> Validation:
         """Return loss, DSC and IoU of the validation cases.
 
         The loss is the mean of the losses of single images or patches. DSC and IoU are means over
@@ -43,11 +41,13 @@ class Segmentation(Program):
         if not np.isfinite(losses).all():
             raise self.not_finite(step)
         metrics = overlap_metrics(counts)
-        return {
-            "val_loss": float(losses.mean()),
-            "val_dsc": float(metrics["dsc"][:, 1:].mean()),
-            "val_iou": float(metrics["iou"][:, 1:].mean()),
-        }
+        return Validation(
+            {
+                "val_loss": float(losses.mean()),
+                "val_dsc": float(metrics["dsc"][:, 1:].mean()),
+                "val_iou": float(metrics["iou"][:, 1:].mean()),
+            }
+        )
 
 
 def make_segmentation(

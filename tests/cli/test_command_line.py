@@ -307,7 +307,7 @@ WRONG_TYPES = [
     ("alpha", "1", "a number."),
     ("alpha", True, "a number."),
     ("epochs", 1.5, "a whole number or nothing."),
-    ("pretrained", None, "a text."),
+    ("pretrained", 1, "a text or nothing."),
     ("resume", "yes", "true or false."),
     ("split", "other", "one of paper, grouped, official or nothing."),
     ("model", ["resnet50"], MODELS),

@@ -1,5 +1,7 @@
+import itertools
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -13,9 +15,11 @@ from lmf_jax.errors import Interrupted, Preempted, TrainingStopped, UserError
 from lmf_jax.runs.best_checkpoint import read_best
 from lmf_jax.training import classification, loop
 from lmf_jax.training import program as program_module
+from lmf_jax.training import progress as progress_module
 from lmf_jax.training.checkpoint import Checkpoints
 from lmf_jax.training.classification import Classification
 from lmf_jax.training.optimizer import set_lr_scale, step_decay
+from lmf_jax.training.program import Validation
 from lmf_jax.training.progress import Progress
 from tests.helpers.tiny_training import NUM_CLASSES, random_batch, tiny_model
 
@@ -101,6 +105,10 @@ def check_resumes_to_the_same_bits(folder: Path, compiled, expected):
     assert metrics(folder) == metrics(folder.parent / "whole")
 
 
+def changed(validation: Validation, **metrics):
+    return validation._replace(metrics=validation.metrics | metrics)
+
+
 def rows(folder: Path):
     return [json.loads(line) for line in metrics(folder).splitlines()]
 
@@ -128,7 +136,8 @@ def test_an_epoch_leaves_a_line_and_a_checkpoint(tmp_path, compiled, capsys):
     assert all(row["images_per_second"] > 0 for row in timing)
     assert list((tmp_path / "tensorboard").iterdir())
     printed = capsys.readouterr().out.splitlines()
-    assert [line.split("  ")[0] for line in printed[-3:]] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    printed = [line for line in printed if line.startswith("epoch")]
+    assert [line.split("  ")[0] for line in printed] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
 
 
 def test_the_rate_of_a_row_is_that_of_every_update_of_its_epoch(tmp_path, monkeypatch):
@@ -162,7 +171,7 @@ def test_the_rate_of_a_row_on_a_plateau_is_that_of_its_epoch(tmp_path, monkeypat
         return set_lr_scale(opt_state, share)
 
     real = Classification.validate
-    monkeypatch.setattr(Classification, "validate", lambda *a: real(*a) | {"val_loss": 1.0})
+    monkeypatch.setattr(Classification, "validate", lambda *a: changed(real(*a), val_loss=1.0))
     monkeypatch.setattr(loop, "set_lr_scale", observed_share)
     run(tmp_path, {}, CONFIG.replace(schedule="plateau", decay_epochs=1))
     np.testing.assert_allclose(shares, [1, 1, 0.1])
@@ -223,12 +232,12 @@ def test_ctrl_c_while_the_last_epoch_is_validated_is_not_lost(tmp_path, compiled
 
 
 def test_the_step_that_compiles_counts_no_images(tmp_path):
-    progress = Progress(tmp_path, epochs=2, images=32, history=[])
+    progress = Progress(tmp_path, epochs=2, steps=2, batch_size=16, history=[])
     row = {"step": 1, "train_loss": 1.0, "val_loss": 1.0, "val_accuracy": 0.5}
     row |= {"val_macro_f1": 0.5, "learning_rate": 1e-3}
-    progress.add(16)
+    progress.add()
     progress.end_epoch([row | {"epoch": 1}])
-    progress.add(16)
+    progress.add()
     progress.end_epoch([row | {"epoch": 1}, row | {"epoch": 2}])
     progress.close()
     first, second = (
@@ -236,6 +245,44 @@ def test_the_step_that_compiles_counts_no_images(tmp_path):
     )
     assert (first["seconds"], first["images_per_second"]) == (0, None)
     assert second["images_per_second"] == pytest.approx(16 / second["seconds"])
+
+
+def test_the_end_of_a_run_is_estimated_once_from_its_first_steps(tmp_path, compiled, capsys):
+    run(tmp_path, compiled)
+    lines = capsys.readouterr().out.splitlines()
+    [line] = [line for line in lines if "steps left" in line]
+    # Of three epochs of six steps, one step compiles and three are measured.
+    assert re.match(r"14 steps left, each \S+ s by the last 3: training takes about .* until", line)
+    after_compilation = next(n for n, line in enumerate(lines) if "of compilation" in line)
+    assert lines[after_compilation + 1] == line
+    assert lines[after_compilation + 2].startswith("epoch 1/3")
+
+
+def test_the_estimate_is_the_time_per_step_times_the_steps_left(tmp_path, monkeypatch, capsys):
+    clock = itertools.count(100.0, 20.0)
+    monkeypatch.setattr(progress_module.time, "perf_counter", lambda: next(clock))
+    progress = Progress(tmp_path, epochs=2, steps=10, batch_size=16, history=[])
+    waits = []
+    for _ in range(5):
+        waits.append(progress.waits_for_step)
+        progress.add()
+    progress.close()
+    assert waits == [True, False, False, True, False]
+    text = capsys.readouterr().out
+    assert "6 steps left, each 20 s by the last 3: training takes about 2 min 0 s" in text
+
+
+def test_a_model_that_answers_one_class_says_so_once(tmp_path, compiled, monkeypatch, capsys):
+    answers = iter([True, True, False, True, True, True, True, True])
+    real = Classification.validate
+    monkeypatch.setattr(
+        Classification, "validate", lambda *a: real(*a)._replace(is_constant=next(answers))
+    )
+    run(tmp_path, compiled, CONFIG.replace(epochs=8))
+    lines = capsys.readouterr().out.splitlines()
+    [number] = [n for n, line in enumerate(lines) if "one class for every validation" in line]
+    assert lines[number - 1].startswith("epoch 6/8")
+    assert "try --pretrained" in lines[number]
 
 
 @pytest.mark.parametrize("stop_at", [4, 6, 9, 17])
@@ -400,7 +447,7 @@ def test_training_stops_when_nothing_improves(tmp_path, compiled, monkeypatch):
     scores = iter([0.5, 0.6, 0.6, 0.3])
     real = Classification.validate
     monkeypatch.setattr(
-        Classification, "validate", lambda *a: real(*a) | {"val_macro_f1": next(scores)}
+        Classification, "validate", lambda *a: changed(real(*a), val_macro_f1=next(scores))
     )
     config = CONFIG.replace(epochs=8, early_stopping=2)
     run(tmp_path, compiled, config)

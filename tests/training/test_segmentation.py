@@ -97,7 +97,7 @@ def open_batches(program, cases):
 @pytest.mark.parametrize("cases", [None, np.repeat([7, 3], [5, 11])], ids=["images", "patches"])
 def test_a_validation_is_the_mean_over_cases(program, cases):
     variables = program.initial_state().evaluation_variables
-    figures = program.validate(variables, open_batches(program, cases), step=4)
+    figures = program.validate(variables, open_batches(program, cases), step=4).metrics
     found, losses = [], []
     for batch in open_batches(program, cases):
         inputs = (batch["image"] - np.array([123.675, 116.28, 103.53], np.float32)) / np.array(

@@ -8,4 +8,5 @@ DATASET = DatasetSpec(
     kind="own",
     paths=("folder",),
     usage="folder:PATH",
+    settings_by_size=True,
 )

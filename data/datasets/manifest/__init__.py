@@ -8,4 +8,5 @@ DATASET = DatasetSpec(
     kind="own",
     paths=("file",),
     usage="manifest:FILE.csv",
+    settings_by_size=True,
 )
