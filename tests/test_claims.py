@@ -12,6 +12,8 @@ from benchmarks.record import table as markdown
 from data.registry import default_settings
 from data.splits.dataset import load_dataset
 from lmf_jax.cli.command_line import parse_config
+from lmf_jax.config.own_data import FEW_IMAGES, FINE_TUNING, FROM_RANDOM, IMAGE_SIZE
+from lmf_jax.config.recipes import PAPER_SETTINGS
 from tests.helpers import claims
 from tests.helpers.claims import ROOT, config_of, difference, paper_result, points, result, section
 
@@ -251,21 +253,32 @@ def test_the_table_of_faults_is_that_of_the_file():
     assert faults == claims.faults_table()
 
 
-def test_own_images_are_trained_by_what_the_readme_says():
+def test_own_images_are_trained_by_what_the_documents_say():
     text = prose(section(README, "Three ways in"))
-    assert (
-        "The run trains ResNet-50 with the paper's image size, epochs, batch size and learning"
-        in text
-    )
-    flags = "--pretrained imagenet --optimizer adam-l2 --normalization unit"
-    assert f"the paper's own choices are `{flags}`" in text
+    assert "settings chosen by the number of training images" in text
+    assert "`--recipe paper` takes the paper's" in text
+    page = prose(section((ROOT / "docs/training.md").read_text(), "Own images"))
+    steps, random = FINE_TUNING, FROM_RANDOM
+    for sentence in (
+        f"{steps.min_steps}, or {steps.steps_per_class} per class if these are more, within "
+        f"{steps.min_epochs} to {steps.max_epochs} epochs",
+        f"{random.min_steps}, or {random.steps_per_class} per class, within {random.min_epochs} to "
+        f"{random.max_epochs} epochs",
+        f"A batch has 16 images, or 32 from {FEW_IMAGES:,} training images on",
+        f"{IMAGE_SIZE} pixels",
+    ):
+        assert sentence in page
+    assert (steps.learning_rate, random.learning_rate) == (1e-4, 1e-3)
 
-    def differ(*words):
-        config = parse_config(["--dataset", "folder:here", *words]).resolve({})
+
+def test_the_recipe_of_the_paper_differs_from_it_by_nothing():
+    def differ(**settings):
+        config = parse_config(["--dataset", "folder:here"]).resolve({}, settings)
         found = differences_from_paper(config.record(), seeds=[0])
         return {line.split(":")[0] for line in found} - {"seeds"}
 
-    always = differ(*flags.split())
+    always = differ(**PAPER_SETTINGS)
     assert always == {"split", "batches", "margins", "random numbers"}
     assert differ() - always == {"pretrained", "optimizer", "normalisation"}
-    assert parse_config(["--dataset", "folder:here"]).model_name == "resnet50"
+    page = prose((ROOT / "docs/training.md").read_text())
+    assert "`--pretrained imagenet --optimizer adam-l2 --normalization unit`" in page

@@ -55,7 +55,7 @@ def test_a_class_without_test_images_is_named_all_the_way(manifest, monkeypatch,
     for module in (classification, classifier):
         monkeypatch.setattr(module, "create_model", lambda name, **values: tiny_model(**values))
     words = ["--dataset", f"manifest:{manifest}", "--data-dir", tmp_path / "data"]
-    words += ["--image-size", "32", "--epochs", "1", "--batch-size", "8"]
+    words += ["--image-size", "32", "--epochs", "1", "--batch-size", "8", "--pretrained", "none"]
     run(monkeypatch, TRAIN, *words, "--run-dir", tmp_path / "lmf")
     printed = capsys.readouterr().out
     assert NOTE in " ".join(printed.split()) and nonsense_in(printed) == []

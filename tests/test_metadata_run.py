@@ -52,7 +52,7 @@ def test_subgroups_go_from_a_manifest_to_the_report(manifest, monkeypatch, tmp_p
     for module in (classification, classifier):
         monkeypatch.setattr(module, "create_model", lambda name, **values: tiny_model(**values))
     words = ["--dataset", f"manifest:{manifest}", "--data-dir", tmp_path / "data"]
-    words += ["--image-size", "32", "--epochs", "1", "--batch-size", "8"]
+    words += ["--image-size", "32", "--epochs", "1", "--batch-size", "8", "--pretrained", "none"]
     run_dir = tmp_path / "run"
     assert run(monkeypatch, TRAIN, *words, "--run-dir", run_dir) == 0
     content = json.loads((run_dir / "subgroups.json").read_text())
@@ -107,7 +107,7 @@ def test_a_test_on_other_data_has_subgroups_of_its_own(manifest, monkeypatch, tm
         monkeypatch.setattr(module, "create_model", lambda name, **values: tiny_model(**values))
     run_dir, data_dir = tmp_path / "run", tmp_path / "data"
     words = ["--dataset", f"manifest:{manifest}", "--data-dir", data_dir, "--run-dir", run_dir]
-    words += ["--image-size", "32", "--epochs", "1", "--batch-size", "8"]
+    words += ["--image-size", "32", "--epochs", "1", "--batch-size", "8", "--pretrained", "none"]
     assert run(monkeypatch, TRAIN, *words) == 0
     own = (run_dir / "subgroups.json").read_bytes()
 

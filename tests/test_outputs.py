@@ -42,6 +42,7 @@ def root(tmp_path_factory):
         (root / "images" / name).rename(root / "images" / new)
     common = ["--data-dir", root / "data", "--epochs", "3", "--batch-size", "8"]
     common += ["--image-size", "32", "--learning-rate", "0.01", "--normalization", "unit"]
+    common += ["--pretrained", "none"]
     with pytest.MonkeyPatch.context() as patch:
         for module in (classification, classifier):
             patch.setattr(module, "create_model", lambda name, **kw: tiny_model(**kw))
@@ -155,6 +156,7 @@ def test_train_prepare_and_audit_name_what_is_not_used(root, tmp_path, capsys):
         assert line in capsys.readouterr().out
     words = ["--dataset", name, *data, "--run-dir", tmp_path / "run", "--epochs", "1"]
     words += ["--image-size", "32", "--batch-size", "8", "--normalization", "unit"]
+    words += ["--pretrained", "none"]
     assert run_script(TRAIN, *words) == 0
     assert line in capsys.readouterr().out
 
@@ -231,6 +233,7 @@ def test_a_data_folder_of_250_characters_names_a_run(root, tmp_path, monkeypatch
     shutil.copytree(root / "images", tmp_path / LONG)
     words = ["--dataset", f"folder:{LONG}", "--data-dir", "data", "--epochs", "1"]
     words += ["--image-size", "32", "--batch-size", "8", "--normalization", "unit"]
+    words += ["--pretrained", "none"]
     assert run_script(TRAIN, *words) == 0
     (run,) = (tmp_path / "runs").iterdir()
     assert run.name.startswith("folder-nnn") and (run / "report.html").exists()

@@ -37,7 +37,7 @@ def test_the_default_trains_tests_and_reports(data_dir, tmp_path):
 @pytest.mark.slow
 def test_own_images_train_test_and_report(own_images, data_dir, tmp_path):
     command = ["--dataset", f"folder:{own_images}", "--image-size", "32", "--cache", "none"]
-    command += ["--model", "densenet121", "--sampling", "class-balanced"]
+    command += ["--model", "densenet121", "--sampling", "class-balanced", "--pretrained", "none"]
     command += ["--run-dir", tmp_path / "run", "--data-dir", data_dir]
     lines = train(command, f"--xla_force_host_platform_device_count=2 {QUICK_EMITTERS}")
     assert lines[0].startswith(f"densenet121 with loss lmf on folder:{own_images}")

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 IMAGE_SIZE = 96
-"""Default side in pixels: the largest power-of-two multiple of 32 and 48 that trains a few hundred
-images in minutes on a CPU."""
+"""Default side in pixels, at which a few hundred images train in minutes on two cores."""
 
 FEW_IMAGES = 1000
 """Training images below which a batch has 16 images instead of 32, for more steps per epoch."""

@@ -48,7 +48,7 @@ def words_of(root, run_dir, *words):
     return [
         *("--dataset", f"manifest:{root}/images.csv", "--data-dir", f"{root}/data"),
         *("--image-size", "32", "--epochs", "2", "--batch-size", "8", "--learning-rate", "0.01"),
-        *("--normalization", "unit", "--run-dir", f"{run_dir}", *words),
+        *("--normalization", "unit", "--pretrained", "none", "--run-dir", f"{run_dir}", *words),
     ]
 
 

@@ -9,7 +9,7 @@ import pytest
 TRAIN = str(Path(__file__).parents[2] / "train.py")
 QUICK = (
     *("--image-size", "32", "--epochs", "3", "--batch-size", "8"),
-    *("--learning-rate", "0.01", "--normalization", "unit"),
+    *("--learning-rate", "0.01", "--normalization", "unit", "--pretrained", "none"),
 )
 """Flags with which a tiny model learns the colors of images in a few seconds."""
 
