@@ -182,9 +182,9 @@ def test_only_the_command_line_imports_the_data_and_the_data_little_of_lmf_jax()
     assert used <= set(FROM_DATA)
 
 
-def test_torch_is_imported_only_to_read_a_pickle():
-    users = {name for name, imports in modules("lmf_jax").items() if "torch" in imports}
-    assert users == {"lmf_jax.models.weight_files"}
+def test_torch_is_never_imported():
+    for package in ("lmf_jax", "data"):
+        assert not [name for name, imports in modules(package).items() if "torch" in imports]
 
 
 def test_at_most_ten_files_lie_directly_in_data():

@@ -5,6 +5,7 @@ import io
 import json
 import struct
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,7 +19,9 @@ from safetensors.numpy import save
 from benchmarks.fuzzing.harness import SLOW, Files, Target
 from benchmarks.fuzzing.mutations import changed_bytes, changed_json
 from benchmarks.fuzzing.npz import changed_npz
+from benchmarks.fuzzing.torch_files import changed_archive, changed_sequence, torch_file
 from lmf_jax.models import weight_files
+from lmf_jax.models.torch_file import read_state_dict
 
 TENSORS: Mapping[str, np.ndarray] = {
     "conv1.weight": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -102,36 +105,61 @@ def _bad_keras() -> SearchStrategy[Files]:
     return _in_file(changed_bytes(_keras_files()), ".h5")
 
 
-def _torch_files() -> list[bytes]:
+def _torch_files(*, legacy: bool) -> list[bytes]:
+    contents = [torch_file(TENSORS, legacy=legacy)]
+    if importlib.util.find_spec("torch") is None:
+        return contents
     import torch
 
     tensors = {name: torch.from_numpy(tensor) for name, tensor in TENSORS.items()}
     few = torch.zeros(1, dtype=torch.float16)
-    contents = []
-    for value, options in (
-        (tensors, {}),
-        (tensors, {"_use_new_zipfile_serialization": False}),
-        ({"many": few.expand(2**36)}, {}),
-        ({"epoch": 3, "state_dict": tensors}, {}),
-        ([few], {}),
+    values = torch.arange(12.0)
+    for value in (
+        tensors,
+        {"part": values[3:7], "crossed": values.reshape(3, 4).T, "all": values, "none": values[:0]},
+        {"many": few.expand(2**36), "parameter": torch.nn.Parameter(few)},
+        {"repeated": few.bfloat16().expand(3, 2), "counter": torch.tensor(7), "mask": few > 0},
+        {"epoch": 3, "state_dict": tensors},
+        [few],
     ):
         memory = io.BytesIO()
-        torch.save(value, memory, **options)
+        torch.save(value, memory, _use_new_zipfile_serialization=not legacy)
         contents.append(memory.getvalue())
     return contents
 
 
-def _bad_torch() -> SearchStrategy[Files]:
-    return _in_file(changed_bytes(_torch_files()), ".pth")
+def _bad_torch(*, legacy: bool) -> SearchStrategy[Files]:
+    contents = _torch_files(legacy=legacy)
+    changed = changed_sequence if legacy else changed_archive
+    in_structure = st.sampled_from(contents).flatmap(changed)
+    return _in_file(st.one_of(in_structure, in_structure, changed_bytes(contents)), ".pth")
+
+
+def _read_torch(folder: Path) -> None:
+    """Read a state dict; if torch is installed and reads it too, it reads the same."""
+    path = folder / "weights.pth"
+    _reader(".pth")(folder)
+    if importlib.util.find_spec("torch") is None:
+        return
+    import torch
+
+    try:
+        theirs = torch.load(path, weights_only=True)
+    except Exception:  # torch has rules that the values do not depend on
+        return
+    ours = read_state_dict(path, largest=weight_files.LARGEST_WEIGHTS)
+    assert list(ours) == list(theirs)
+    for name, tensor in theirs.items():
+        bits = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+        assert ours[name].shape == tuple(tensor.shape)
+        assert ours[name].dtype.name == str(tensor.dtype).removeprefix("torch.")
+        assert ours[name].tobytes() == bits.tobytes()
 
 
 TARGETS = (
     Target("weights-npz", _bad_npz, _reader(".npz")),
     Target("weights-safetensors", _bad_safetensors, _reader(".safetensors")),
     Target("weights-h5", _bad_keras, _reader(".h5"), cost=50),
-    *(
-        [Target("weights-pth", _bad_torch, _reader(".pth"))]
-        if importlib.util.find_spec("torch")
-        else []
-    ),
+    Target("weights-pth", partial(_bad_torch, legacy=False), _read_torch),
+    Target("weights-pth-legacy", partial(_bad_torch, legacy=True), _read_torch),
 )

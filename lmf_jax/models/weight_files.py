@@ -1,13 +1,10 @@
 """Files of pretrained weights: download, checksums, and safe readers that run no pickle."""
 
 import hashlib
-import importlib.util
-import io
 import os
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ import numpy as np
 
 from lmf_jax.errors import UserError
 from lmf_jax.models.registry import registered_models
+from lmf_jax.models.torch_file import read_state_dict
 from lmf_jax.npz import read_arrays
 
 Tensors = dict[str, np.ndarray]
@@ -81,8 +79,8 @@ def fetch_imagenet_weights(
         folder: Local folder of downloaded files.
 
     Raises:
-        UserError: If the model has no such weights, torch is not installed, the download fails, or
-            the hash differs from the one in the file's name.
+        UserError: If the model has no such weights, the download fails, or the hash differs from
+            the one in the file's name.
     """
     published = {spec.name: spec.torchvision for spec in registered_models() if spec.torchvision}
     if model not in published:
@@ -91,7 +89,6 @@ def fetch_imagenet_weights(
             f"{', '.join(published)}."
         )
     name = published[model].imagenet_file
-    _require_torch(name)
     path = Path(folder).expanduser() / name
     if path.exists():
         _check_hash(path, name)
@@ -137,8 +134,8 @@ def read_tensors(path: Path) -> Tensors:
 
     Args:
         path: A file whose suffix is its format: ``.safetensors``; ``.npz`` without objects; ``.h5``
-            of Keras, whose weights get the names ``<layer>/<weight>``; ``.pth`` or ``.pt``, if
-            torch is installed.
+            of Keras, whose weights get the names ``<layer>/<weight>``; ``.pth`` or ``.pt`` with a
+            state dict, as ``torch.save`` writes it.
 
     Returns:
         The tensors by name, in float32 or float64.
@@ -152,8 +149,6 @@ def read_tensors(path: Path) -> Tensors:
         )
     if not path.is_file():
         raise UserError(f"There is no file {path}; give --pretrained imagenet or a file.")
-    if path.suffix in (".pth", ".pt"):
-        _require_torch(path.name)
     try:
         return {
             name: _at_least_float32(name, tensor)
@@ -193,22 +188,8 @@ def _read_keras(path: Path) -> Mapping[str, Any]:
         return read_arrays(copy, largest=LARGEST_WEIGHTS)
 
 
-def _check_size(size: int) -> None:
-    if size > LARGEST_WEIGHTS:
-        raise ValueError(f"its tensors take {size} bytes; expected {LARGEST_WEIGHTS} at most")
-
-
 def _read_torch(path: Path) -> Mapping[str, Any]:
-    import torch
-
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            _check_size(sum(entry.file_size for entry in archive.infolist()))
-    # From memory, because torch reads as many bytes as the file announces, which may be any number.
-    tensors = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
-    # A tensor may be a view that expands a few stored values to many.
-    _check_size(sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
-    return {name: tensor.float().numpy() for name, tensor in tensors.items()}
+    return read_state_dict(path, largest=LARGEST_WEIGHTS)
 
 
 _READERS: dict[str, Callable[[Path], Mapping[str, Any]]] = {
@@ -224,11 +205,3 @@ def _at_least_float32(name: str, tensor: np.ndarray) -> np.ndarray:
     if tensor.dtype.kind not in "fiub" and tensor.dtype.name != "bfloat16":
         raise ValueError(f"{name} is of {tensor.dtype}")
     return tensor if tensor.dtype == np.float64 else tensor.astype(np.float32)
-
-
-def _require_torch(name: str) -> None:
-    if importlib.util.find_spec("torch") is None:
-        raise UserError(
-            f"{name} is a pickle, which only torch opens safely; pip install 'lmf-jax[torch]', or "
-            "give --pretrained the same weights as .safetensors."
-        )
