@@ -150,19 +150,32 @@ def cover_classes(
     table = _tabulate(labels, groups, rows, order)
     if not table.unmet(table.parts).any():
         return {part: rows[part].astype(np.int64) for part in rows}
+    parts = cover_table(table, np.array([fractions[part] for part in order]), seed)
+    return {part: np.flatnonzero(parts[table.group_of] == order.index(part)) for part in rows}
+
+
+def cover_table(
+    table: "GroupTable", fractions: Float64[np.ndarray, " parts"], seed: int
+) -> Int64[np.ndarray, " groups"]:
+    """Return parts of the groups that meet every need that can be met, and balance them.
+
+    Args:
+        table: Rows of each class in every group, and the present part of each.
+        fractions: Target fraction of the rows in every part.
+        seed: Seed of the choice between equivalent groups.
+    """
     preference = np.argsort(
         np.random.PCG64([seed, _ORDER_STREAM]).random_raw(len(table.parts)), kind="stable"
     )
     parts = table.parts.copy()
     for group, part in _place_classes(table, preference.tolist()).items():
         parts[group] = part
-    parts = _balance(table, parts, np.array([fractions[part] for part in order]))
-    return {part: np.flatnonzero(parts[table.group_of] == order.index(part)) for part in rows}
+    return _balance(table, parts, fractions)
 
 
 @dataclass(frozen=True, eq=False)
-class _Table:
-    """Number of rows of each class in every group; the last class is the sum of all classes.
+class GroupTable:
+    """Number of rows of each class in every group; the last column is the number of all rows.
 
     Attributes:
         group_of: Index of the group of every row, [n].
@@ -191,7 +204,7 @@ def _tabulate(
     groups: Shaped[np.ndarray, " n"],
     rows: Mapping[str, Int64[np.ndarray, " _"]],
     order: Sequence[str],
-) -> _Table:
+) -> GroupTable:
     names, group_of = np.unique(groups, return_inverse=True)
     classes, class_of = np.unique(labels, return_inverse=True)
     counts = np.zeros((len(names), len(classes) + 1), np.int64)
@@ -202,10 +215,10 @@ def _tabulate(
         parts[group_of[rows[part]]] = number
     num_groups = (counts > 0).sum(axis=0)
     required = np.arange(len(order))[:, None] < num_groups
-    return _Table(group_of, counts, parts, required)
+    return GroupTable(group_of, counts, parts, required)
 
 
-def _place_classes(table: _Table, preference: Sequence[int]) -> dict[int, int]:
+def _place_classes(table: GroupTable, preference: Sequence[int]) -> dict[int, int]:
     """Return an assignment of some groups to parts that gives every part the classes it needs.
 
     If there is none, or the search does not find it, the last parts in that order lack a
@@ -230,7 +243,7 @@ def _place_classes(table: _Table, preference: Sequence[int]) -> dict[int, int]:
 
 
 def _search(
-    table: _Table, needs: Sequence[tuple[int, int]], preference: Sequence[int]
+    table: GroupTable, needs: Sequence[tuple[int, int]], preference: Sequence[int]
 ) -> dict[int, int] | None:
     """Return parts of groups that meet all needs, or None if none are found in time."""
     placed: dict[int, int] = {}
@@ -258,7 +271,7 @@ def _search(
 
 
 def _candidates(
-    table: _Table, need: tuple[int, int], placed: Mapping[int, int], preference: Sequence[int]
+    table: GroupTable, need: tuple[int, int], placed: Mapping[int, int], preference: Sequence[int]
 ) -> Iterator[int | None]:
     """Yield groups that can meet a need, those of the part first, or None if it is already met."""
     part, name = need
@@ -270,7 +283,7 @@ def _candidates(
 
 
 def _balance(
-    table: _Table, parts: Int64[np.ndarray, " groups"], fractions: Float64[np.ndarray, " parts"]
+    table: GroupTable, parts: Int64[np.ndarray, " groups"], fractions: Float64[np.ndarray, " parts"]
 ) -> Int64[np.ndarray, " groups"]:
     """Move or exchange groups as long as that improves the proportions.
 
@@ -300,7 +313,7 @@ def _balance(
 
 
 def _moves(
-    table: _Table,
+    table: GroupTable,
     parts: Int64[np.ndarray, " groups"],
     expected: Float64[np.ndarray, "parts classes"],
 ) -> Float64[np.ndarray, "groups parts"]:
@@ -317,7 +330,7 @@ def _moves(
 
 
 def _swaps(
-    table: _Table,
+    table: GroupTable,
     parts: Int64[np.ndarray, " groups"],
     expected: Float64[np.ndarray, "parts classes"],
     moves: Float64[np.ndarray, "groups parts"],

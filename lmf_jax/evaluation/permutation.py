@@ -111,7 +111,7 @@ def macro_f1_test(
 
     observed = difference(np.zeros((1, len(differing))))
     num_as_large, num_draws = 0, 0
-    for exchanged in _exchanges(len(differing), seed):
+    for exchanged in exchanges(len(differing), seed):
         # The tolerance covers the rounding of equal differences.
         num_as_large += int((abs(difference(exchanged)) >= abs(observed) - 1e-9).sum())
         num_draws += len(exchanged)
@@ -138,13 +138,13 @@ def mean_test(
     sums = np.sort(sums[sums != 0])  # Independent of the order of the cases.
     tolerance = 1e-9 * abs(sums).sum()
     num_as_large, num_draws = 0, 0
-    for exchanged in _exchanges(len(sums), seed):
+    for exchanged in exchanges(len(sums), seed):
         num_as_large += int((abs((1 - 2 * exchanged) @ sums) >= abs(sums.sum()) - tolerance).sum())
         num_draws += len(exchanged)
     return num_as_large / num_draws
 
 
-def _exchanges(num_units: int, seed: int) -> Iterator[Float[np.ndarray, "draws {num_units}"]]:
+def exchanges(num_units: int, seed: int) -> Iterator[Float[np.ndarray, "draws {num_units}"]]:
     """Yield which units to exchange (1) or keep (0): all combinations, or random ones.
 
     The first combination keeps all, so that a p-value is never 0 (Phipson and Smyth 2010).
