@@ -188,7 +188,7 @@ def _exchanged_differences(
         swapped = of_units[units]
         sides = [jnp.concatenate([1 - swapped, swapped]), jnp.concatenate([swapped, 1 - swapped])]
         means = [label_ranking_metrics(pooled, side).mean_average_precision for side in sides]
-        return means[0] - means[1]
+        return jnp.asarray(means[0] - means[1])
 
     return jax.lax.map(difference, exchanged, batch_size=batch_size)
 
@@ -212,7 +212,7 @@ def _weighted_ranking(
 
 def _difference(pair: _Pair, weights: Float[Array, " n"], _: int) -> Float[Array, ""]:
     first, second = (label_ranking_metrics(rankings, weights) for rankings in pair)
-    return first.mean_average_precision - second.mean_average_precision
+    return jnp.asarray(first.mean_average_precision - second.mean_average_precision)
 
 
 def _defined_interval(samples: np.ndarray, *, level: float) -> Float[np.ndarray, "2 ..."]:
