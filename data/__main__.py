@@ -184,12 +184,13 @@ def _remarks(prepared: Prepared) -> list[str]:
 
 
 def _class_table(labels: Labels) -> str:
-    """Return the number of images of each class, one line each."""
+    """Return the number of images of each class or with each label, one line each."""
     counts = np.bincount(labels.labels, minlength=len(labels.class_names))
-    width = max(map(len, labels.class_names))
-    return "\n".join(
-        f"{name:{width}}{count:8d}" for name, count in zip(labels.class_names, counts, strict=True)
-    )
+    names = labels.class_names
+    if labels.label_vectors is not None:
+        counts, names = np.count_nonzero(labels.label_vectors == 1, axis=0), labels.label_names
+    width = max(map(len, names))
+    return "\n".join(f"{name:{width}}{count:8d}" for name, count in zip(names, counts, strict=True))
 
 
 def run_audit(options: Audit) -> None:

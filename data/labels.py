@@ -30,7 +30,10 @@ An array of names stores each at the length of the longest, so a single one coul
 """
 
 WHOLE_IMAGE = ("image",)
-"""Class of every image in datasets whose pixels have classes."""
+"""Class of every image in datasets whose pixels have classes, or whose images several labels."""
+
+MISSING_LABEL = -1
+"""Value of a label of which nothing is known, in a label vector."""
 
 PART_NAMES = {
     "train": "train",
@@ -56,6 +59,10 @@ class Labels:
         parts: "train", "validation" or "test" for every image, unicode [n]; None if the dataset
             comes without a split.
         metadata: Value of every image, unicode [n], by column; "" is unknown.
+        label_names: Name of every label, if an image may have several; its class is then
+            :data:`WHOLE_IMAGE`.
+        label_vectors: 1 for every label of an image, else 0, or -1 if it is missing, [n, labels];
+            None if an image has one class.
     """
 
     class_names: tuple[str, ...]
@@ -64,6 +71,8 @@ class Labels:
     groups: Shaped[np.ndarray, " n"] | None = None
     parts: Shaped[np.ndarray, " n"] | None = None
     metadata: Metadata = field(default_factory=dict)
+    label_names: tuple[str, ...] = ()
+    label_vectors: Int32[np.ndarray, "n labels"] | None = None
 
     def without(self, names: Collection[str]) -> "Labels":
         """Return the labels of all other images.
@@ -86,6 +95,8 @@ class Labels:
             groups=None if self.groups is None else self.groups[rows],
             parts=None if self.parts is None else self.parts[rows],
             metadata={column: values[rows] for column, values in self.metadata.items()},
+            label_names=self.label_names,
+            label_vectors=None if self.label_vectors is None else self.label_vectors[rows],
         )
 
 
@@ -119,7 +130,7 @@ def make_labels(
     if not ids:
         raise UserError(f"{path} names no image; expected at least one.")
     check_class_names(path, class_names)
-    _check_spellings(path, class_names)
+    check_spellings(path, class_names)
     _check_lengths(path, [*ids, *(groups or ())])
     numbers = {name: number for number, name in enumerate(class_names)}
     seen: set[str] = set()
@@ -246,8 +257,16 @@ def check_class_names(path: Path, class_names: Sequence[str]) -> None:
         raise UserError(f"{path} names two classes that print alike: {', '.join(class_names)}.")
 
 
-def _check_spellings(path: Path, class_names: Sequence[str]) -> None:
-    """Reject a class that stands for a missing value, and two spellings of one number."""
+def check_spellings(path: Path, class_names: Sequence[str]) -> None:
+    """Reject a class that stands for a missing value, and two spellings of one number.
+
+    Args:
+        path: Source of the names, for the errors.
+        class_names: Name of every class.
+
+    Raises:
+        UserError: If there is such a name.
+    """
     for name in class_names:
         if is_missing(name):
             raise UserError(

@@ -67,6 +67,11 @@ class DatasetName:
         return self.spec.task == "segmentation"
 
     @property
+    def has_label_vectors(self) -> bool:
+        """Whether an image may have several labels, or none, instead of one class."""
+        return self.spec.task == "multilabel"
+
+    @property
     def label(self) -> str:
         """Readable name for files and titles, unique to the paths."""
         if self.path is None:
@@ -78,6 +83,20 @@ class DatasetName:
 def readable(path: Path) -> str:
     """Return the last part of a path in letters, digits and underscores."""
     return re.sub(r"\W+", "_", path.absolute().name.lower(), flags=re.ASCII)[:40]
+
+
+def multilabel_name(name: str) -> str:
+    """Return the name of a dataset whose images may have several labels.
+
+    A download or a list of images that has both a class and several labels for every image is two
+    datasets: ``odir5k`` and ``odir5k_multilabel``.
+
+    Args:
+        name: Name as given on the command line with ``--task multilabel``.
+    """
+    kind, colon, path = name.partition(":")
+    own = f"{kind}_multilabel"
+    return name if find_dataset(own) is None else f"{own}{colon}{path}"
 
 
 def parse_name(name: str) -> DatasetName:

@@ -46,7 +46,8 @@ class DatasetSpec:
     Attributes:
         name: Name on the command line, and of the folder in ``data/datasets``.
         summary: Contents in a few words, for help texts.
-        task: "classification", or "segmentation" if pixels or voxels have classes.
+        task: "classification", "segmentation" if pixels or voxels have classes, or "multilabel" if
+            an image may have several labels.
         kind: Origin of the files.
         paths: For files of the user, what each path in the name leads to.
         usage: Form of the name, such as ``folder:PATH``; empty for the name alone.
@@ -60,7 +61,7 @@ class DatasetSpec:
 
     name: str
     summary: str
-    task: Literal["classification", "segmentation"] = "classification"
+    task: Literal["classification", "segmentation", "multilabel"] = "classification"
     kind: Kind
     paths: tuple[Literal["file", "folder"], ...] = ()
     usage: str = ""

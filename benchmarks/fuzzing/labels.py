@@ -17,6 +17,7 @@ import data.datasets.ham10000.labels as ham10000
 import data.datasets.isic2018_task1.labels as isic2018_task1
 import data.datasets.isic2019.labels as isic2019
 import data.datasets.manifest.labels as manifest
+import data.datasets.manifest_multilabel.labels as manifest_multilabel
 import data.datasets.medmnist.labels as medmnist
 import data.datasets.odir5k.labels as odir5k
 import data.datasets.pairs.labels as pairs
@@ -44,6 +45,11 @@ def check_labels(labels: Labels) -> None:
     assert all(name.isprintable() for name in labels.class_names)
     assert labels.groups is None or (labels.groups.shape, labels.groups.dtype.kind) == ((n,), "U")
     assert labels.parts is None or set(labels.parts.tolist()) <= set(PARTS)
+    if labels.label_vectors is not None:
+        assert labels.label_vectors.shape == (n, len(labels.label_names))
+        assert np.isin(labels.label_vectors, (-1, 0, 1)).all()
+        assert (labels.label_vectors != -1).any(axis=1).all()
+        assert len(set(labels.label_names)) == len(labels.label_names) > 1
     for column, values in labels.metadata.items():
         assert (values.shape, values.dtype.kind) == ((n,), "U")
         assert all(text.isprintable() for text in (column, *values.tolist()))
@@ -109,6 +115,11 @@ def _bad_odir5k() -> SearchStrategy[Files]:
 def _bad_manifest() -> SearchStrategy[Files]:
     rows = [f"a/{i}.png,{'xy'[i % 2]},p{i // 2},{PARTS[i % 3]},{i}.0" for i in range(9)]
     return _csv_files(images__csv="\n".join(["path,label,group,split,age", *rows]))
+
+
+def _bad_label_columns() -> SearchStrategy[Files]:
+    rows = [f"a/{i}.png,{i % 2},{'' if i == 4 else i % 3 // 2},p{i // 2}" for i in range(9)]
+    return _csv_files(images__csv="\n".join(["path,label:x,label:y,group", *rows]))
 
 
 _NAMES = st.one_of(
@@ -270,6 +281,7 @@ TARGETS = (
     Target("covid19_radiography", _bad_covid, _reader(covid19_radiography)),
     Target("folder", _bad_folders, _reader(folder_of_images)),
     Target("manifest", _bad_manifest, _reader(manifest, "images.csv")),
+    Target("manifest_multilabel", _bad_label_columns, _reader(manifest_multilabel, "images.csv")),
     Target("medmnist", _bad_medmnist, _read_medmnist),
     Target("pairs", _bad_pairs, _read_pairs),
     Target("split-file", _bad_splits, _read_split),

@@ -20,22 +20,30 @@ from data.batches.sampling import Sampling, positions
 from data.batches.stream import DECODE_OPTIONS, IN_MEMORY_OPTIONS, NUM_PROCESSES, Stream
 from data.shard import block_of
 
-Targets = Int[np.ndarray, " n"] | Masks
-"""Targets of all images: a class for each, [n], or for every pixel, [n, height, width]."""
+Targets = Int[np.ndarray, " n"] | Int[np.ndarray, "n labels"] | Masks
+"""Targets of all images: a class for each, [n], a label vector for each, [n, labels], with -1 for a
+missing label, or a class for every pixel, [n, height, width]."""
+
+BatchTargets = (
+    Int32[np.ndarray, " batch"]
+    | Int32[np.ndarray, "batch labels"]
+    | Int32[np.ndarray, "batch height width"]
+)
+"""Targets of the images of a batch."""
 
 
 class TrainBatch(TypedDict):
     """One process's block of a global training batch."""
 
     image: UInt8[np.ndarray, "batch height width 3"]
-    label: Int32[np.ndarray, " batch"] | Int32[np.ndarray, "batch height width"]
+    label: BatchTargets
 
 
 class EvaluationBatch(TypedDict):
     """One process's block of a global evaluation batch; ``mask`` is False for padding."""
 
     image: UInt8[np.ndarray, "batch height width 3"]
-    label: Int32[np.ndarray, " batch"] | Int32[np.ndarray, "batch height width"]
+    label: BatchTargets
     mask: Bool[np.ndarray, " batch"]
 
 
@@ -63,13 +71,15 @@ def train_batches(
 
     Args:
         images: All images of the dataset, [n, height, width, 3].
-        labels: Class of every image, [n], or all masks, [n, height, width].
+        labels: Class of every image, [n], all label vectors, [n, labels], or all masks,
+            [n, height, width].
         rows: Rows to train on, [m].
         batch_size: Global batch size, a multiple of ``process_count``.
         seed: Seed of the order; any whole number from 0.
         num_classes: Number of classes, to check the labels; None skips this.
         sampling: "uniform", or "class-balanced" or "effective-number" for more images of rare
-            classes; see :func:`data.batches.sampling.positions`. With masks "uniform" alone.
+            classes; see :func:`data.batches.sampling.positions`. With label vectors and masks
+            "uniform" alone.
         effective_number_beta: Parameter of "effective-number".
         process_index: Index of this process.
         process_count: Number of processes.
@@ -92,7 +102,8 @@ def train_batches(
         classes = np.zeros(len(rows), np.int64)
     else:
         raise ValueError(
-            f"Sampling is {sampling}, which needs a class per image; use uniform with masks."
+            f"Sampling is {sampling}, which needs a class per image; use uniform with label "
+            "vectors and masks."
         )
     batches = positions(
         classes,
@@ -216,17 +227,20 @@ def _check(
     if labels.shape[0] != images.shape[0]:
         raise ValueError(f"There are {labels.shape[0]} labels for {images.shape[0]} images.")
     _check_range("Rows", rows, labels.shape[0])
-    if len(labels.shape) > 1 and labels.shape[1:] != images.shape[1:3]:
+    if len(labels.shape) > 2 and labels.shape[1:] != images.shape[1:3]:
         raise ValueError(
             f"Masks are {labels.shape[1:]} for images of {images.shape[1:3]}; expected one size."
         )
     if isinstance(labels, np.ndarray):  # decoded masks contain only class ids
-        _check_range("Labels", labels[rows], num_classes or 2**31)
+        if labels.ndim == 2:
+            _check_range("Label vectors", labels[rows], 2, low=-1)
+        else:
+            _check_range("Labels", labels[rows], num_classes or 2**31)
 
 
-def _check_range(name: str, numbers: Integer[np.ndarray, "*_"], limit: int) -> None:
+def _check_range(name: str, numbers: Integer[np.ndarray, "*_"], limit: int, low: int = 0) -> None:
     if not np.issubdtype(numbers.dtype, np.integer):
         raise ValueError(f"{name} are {numbers.dtype}; expected whole numbers.")
-    outside = numbers[(numbers < 0) | (numbers >= limit)]
+    outside = numbers[(numbers < low) | (numbers >= limit)]
     if len(outside):
-        raise ValueError(f"{name} hold {outside[0]}; expected 0 to {limit - 1}.")
+        raise ValueError(f"{name} hold {outside[0]}; expected {low} to {limit - 1}.")

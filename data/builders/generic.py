@@ -7,15 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from data.builders.images import ImageFilesBuilder
+from data.builders.label_vectors import LabelVectorsBuilder
 from data.builders.masks import MaskFilesBuilder
 from data.registry import PACKAGE, DatasetSpec
+
+BUILDERS: dict[str, type[ImageFilesBuilder]] = {
+    "classification": ImageFilesBuilder,
+    "segmentation": MaskFilesBuilder,
+    "multilabel": LabelVectorsBuilder,
+}
+"""Builder of image files, by task of the dataset."""
 
 
 def builder_class(spec: DatasetSpec) -> type:
     """Return the TFDS builder class of a dataset.
 
     This is the ``Builder`` in ``<name>_dataset_builder.py`` of its folder if there is one, else a
-    generic builder of image files, or of image and mask files, with the functions of the dataset.
+    generic builder of image files with the functions of the dataset, see :data:`BUILDERS`.
 
     Args:
         spec: Specification of the dataset.
@@ -24,7 +32,7 @@ def builder_class(spec: DatasetSpec) -> type:
     if find_spec(module):
         builder: type = import_module(module).Builder
         return builder
-    base = MaskFilesBuilder if spec.task == "segmentation" else ImageFilesBuilder
+    base = BUILDERS[spec.task]
     files = spec.labels_module()
     attributes: dict[str, Any] = {
         "name": spec.name,  # of the files that TFDS writes

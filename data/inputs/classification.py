@@ -1,4 +1,4 @@
-"""Inputs of a classification run: batches for training, validation and test."""
+"""Inputs of a run with classes or labels of images: batches for training, validation and test."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +9,7 @@ from data.batches.stream import Stream
 from data.shard import Shard
 from data.splits.dataset import Dataset, load_dataset
 from data.splits.folds import selected_fold
+from data.splits.multilabel import MultilabelDataset, load_multilabel_dataset
 from lmf_jax.config import Config, ResolvedConfig
 
 
@@ -35,9 +36,31 @@ def load_for_classification(config: Config, fingerprint: str | None = None) -> D
     )
 
 
+def load_for_multilabel(config: Config, fingerprint: str | None = None) -> MultilabelDataset:
+    """Open the dataset of a multi-label run and split it.
+
+    Args:
+        config: All settings, resolved or not.
+        fingerprint: The recorded fingerprint of a run to resume.
+
+    Raises:
+        UserError: As :func:`load_for_classification`, or if a label cannot be learned.
+    """
+    data = config.data
+    return load_multilabel_dataset(
+        config.dataset_name,
+        data_dir=data.data_dir,
+        split=data.split,
+        split_seed=data.split_seed,
+        fingerprint=fingerprint,
+        where=data.where,
+        fold=selected_fold(data.folds, data.fold),
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class ClassificationInputs:
-    """The images of a classification run.
+    """The images of a run, with their classes or label vectors.
 
     Attributes:
         dataset: The dataset with its split.
@@ -46,7 +69,7 @@ class ClassificationInputs:
         images: All images.
     """
 
-    dataset: Dataset
+    dataset: Dataset | MultilabelDataset
     config: ResolvedConfig
     shard: Shard
     images: Images
@@ -90,12 +113,12 @@ class ClassificationInputs:
 
 
 def open_classification(
-    dataset: Dataset, config: ResolvedConfig, shard: Shard | None = None
+    dataset: Dataset | MultilabelDataset, config: ResolvedConfig, shard: Shard | None = None
 ) -> ClassificationInputs:
     """Open the images that a run reads.
 
     Args:
-        dataset: From :func:`load_for_classification`.
+        dataset: From :func:`load_for_classification` or :func:`load_for_multilabel`.
         config: All settings.
         shard: The part of each batch that this process reads (default: all of it).
 

@@ -69,9 +69,10 @@ def open_external(
         UserError: If there is no such dataset, a class fits no class of the run, or no image is
             left.
     """
-    if parse_name(name).has_masks:
+    if parse_name(name).spec.task != "classification":
         raise UserError(
-            f"The images of {name} have masks and no classes; give images with classes."
+            f"The images of {name} have masks or several labels and no classes; give images with "
+            "classes."
         )
     data_dir = Path(data_dir or config.data.data_dir).expanduser()
     prepared = open_dataset(name, data_dir)

@@ -1,9 +1,9 @@
 """Prepared datasets of images: examples that TensorFlow Datasets stored as ArrayRecord.
 
 TensorFlow is never imported. Every example has the features ``image`` (encoded bytes), ``id`` and
-either ``label`` or, if its pixels have classes, ``mask`` (encoded bytes). If known, it also has
-``group``, the patient or lesion, and ``part`` of the official split. The order of the examples does
-not depend on the file system.
+``label``; or, if its pixels have classes, ``mask`` (encoded bytes); or, if it may have several
+labels, ``labels`` and ``missing_labels``. If known, it also has ``group``, the patient or lesion,
+and ``part`` of the official split. The order of the examples does not depend on the file system.
 """
 
 import hashlib
@@ -11,15 +11,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Int32
 
 from data.builders.dicom_files import DicomSummary, read_summary
 from data.file_names import on_disk
 from data.formats.intensity import FULL_RANGE, Intensities, IntensityRange, read_intensities
 from data.formats.metadata import read_metadata
-from data.labels import PARTS, WHOLE_IMAGE, Labels, check_class_names
+from data.labels import MISSING_LABEL, PARTS, WHOLE_IMAGE, Labels, check_class_names
 from data.names import DatasetName, readable
 from data.sources import EncodedImages, ImageSource, error_name
 from data.storage import build_lock, replacing
@@ -102,11 +103,11 @@ def open_prepared(folder: Path) -> Prepared:
     """
     try:
         _check_features(folder)
-        class_names, mask_classes, examples = _open_examples(folder)
-        check_class_names(folder, mask_classes or class_names)
-        index = _read_index(folder / INDEX_FILE, examples, class_names, mask_classes)
+        opened = _open_examples(folder)
+        check_class_names(folder, opened.names)
+        index = _read_index(folder / INDEX_FILE, opened)
         intensities, dicom = read_intensities(folder), read_summary(folder)
-        metadata = read_metadata(folder, len(examples))
+        metadata = read_metadata(folder, len(opened.examples))
     except UserError:
         raise
     except Exception as error:  # TFDS, protobuf and ArrayRecord share no base exception
@@ -114,25 +115,41 @@ def open_prepared(folder: Path) -> Prepared:
             f"{folder} has no complete dataset ({error_name(error)}); remove it and prepare the "
             "dataset again."
         ) from error
+    has_masks = bool(opened.mask_classes)
     return Prepared(
-        class_names=class_names,
+        class_names=opened.class_names,
         ids=index["ids"],
         labels=index["labels"],
         groups=index.get("groups"),
         parts=index.get("parts"),
         metadata=metadata,
-        source=EncodedImages(examples, index["ids"], folder),
+        label_names=opened.label_names,
+        label_vectors=index.get("label_vectors"),
+        source=EncodedImages(opened.examples, index["ids"], folder),
         fingerprint=str(index["fingerprint"]),
         folder=folder,
-        masks=EncodedImages(examples, index["ids"], folder, "mask") if mask_classes else None,
-        mask_classes=mask_classes,
+        masks=EncodedImages(opened.examples, index["ids"], folder, "mask") if has_masks else None,
+        mask_classes=opened.mask_classes,
         intensities=intensities,
         dicom=dicom,
     )
 
 
-def _open_examples(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...], Any]:
-    """Return the classes of images and of pixels, and the TFDS data source of all examples."""
+class _Opened(NamedTuple):
+    """The TFDS data source of all examples, with the classes of images or pixels, or the labels."""
+
+    examples: Any
+    class_names: tuple[str, ...] = WHOLE_IMAGE
+    mask_classes: tuple[str, ...] = ()
+    label_names: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of what is predicted."""
+        return self.mask_classes or self.label_names or self.class_names
+
+
+def _open_examples(folder: Path) -> _Opened:
     import tensorflow_datasets as tfds
 
     dataset = tfds.builder_from_directory(folder)
@@ -145,8 +162,10 @@ def _open_examples(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...], Any]
         "all", decoders={name: tfds.decode.SkipDecoding() for name in encoded}
     )
     if "mask" in features:
-        return WHOLE_IMAGE, tuple(features["mask"].names), examples
-    return tuple(features["label"].names), (), examples
+        return _Opened(examples, mask_classes=tuple(features["mask"].names))
+    if "labels" in features:
+        return _Opened(examples, label_names=tuple(features["labels"].feature.names))
+    return _Opened(examples, class_names=tuple(features["label"].names))
 
 
 def _check_features(folder: Path) -> None:
@@ -167,38 +186,41 @@ def _feature_kinds(value: Any) -> Iterator[str]:
         yield from _feature_kinds(item)
 
 
-def _read_index(
-    path: Path, examples: Any, class_names: tuple[str, ...], mask_classes: tuple[str, ...]
-) -> Mapping[str, Any]:
+def _read_index(path: Path, opened: _Opened) -> Mapping[str, Any]:
     """Return names and labels of all examples; read every image only the first time."""
-    num_examples, num_classes = len(examples), len(class_names)
-    if (index := _stored_index(path, num_examples, num_classes)) is not None:
+    if (index := _stored_index(path, opened)) is not None:
         return index
     with build_lock(path):
-        if (index := _stored_index(path, num_examples, num_classes)) is None:
-            index = _make_index(examples, mask_classes or class_names)
-            if not _fits(index, num_examples, num_classes):
+        if (index := _stored_index(path, opened)) is None:
+            index = _make_index(opened)
+            if not _fits(index, opened):
                 raise ValueError("an example has no class, or an unknown part")
             with replacing(path) as file:
                 np.savez(file, **index)
     return index
 
 
-def _stored_index(path: Path, num_examples: int, num_classes: int) -> Mapping[str, Any] | None:
-    """Return the index if it is complete and has this number of examples, else None."""
-    names = ("ids", "labels", "fingerprint")
+def _stored_index(path: Path, opened: _Opened) -> Mapping[str, Any] | None:
+    """Return the index if it is complete and fits the examples, else None."""
+    names = ("ids", "labels", "fingerprint", *(("label_vectors",) if opened.label_names else ()))
     try:
         index = read_arrays(path, largest=LARGEST_INDEX, names=names, optional=("groups", "parts"))
     except UserError:
         return None
-    return index if _fits(index, num_examples, num_classes) else None
+    return index if _fits(index, opened) else None
 
 
-def _fits(index: Mapping[str, np.ndarray], num_examples: int, num_classes: int) -> bool:
-    labels, texts = index["labels"], [index[name] for name in index if name != "labels"]
-    shapes = [index[name].shape for name in index if name != "fingerprint"]
+def _fits(index: Mapping[str, np.ndarray], opened: _Opened) -> bool:
+    num_examples, num_classes = len(opened.examples), len(opened.class_names)
+    columns = {name: index[name] for name in index if name != "label_vectors"}
+    labels, texts = columns["labels"], [columns[name] for name in columns if name != "labels"]
+    shapes = [columns[name].shape for name in columns if name != "fingerprint"]
+    vectors = index.get("label_vectors", np.zeros((num_examples, 0), np.int32))
     return (
-        labels.dtype == np.int32
+        vectors.dtype == np.int32
+        and vectors.shape == (num_examples, len(opened.label_names))
+        and bool(np.isin(vectors, (0, 1, MISSING_LABEL)).all())
+        and labels.dtype == np.int32
         and all(text.dtype.kind == "U" for text in texts)
         and all(shape == (num_examples,) for shape in shapes)
         and len(set(index["ids"].tolist())) == num_examples
@@ -208,19 +230,23 @@ def _fits(index: Mapping[str, np.ndarray], num_examples: int, num_classes: int) 
     )
 
 
-def _make_index(examples: Any, class_names: tuple[str, ...]) -> dict[str, Any]:
+def _make_index(opened: _Opened) -> dict[str, Any]:
     """Collect the names and labels of all examples, and hash them with the encoded bytes."""
     labels: list[int] = []
+    vectors: list[np.ndarray] = []
     ids: list[str] = []
     groups: list[str] = []
     parts: list[str] = []
     digest = hashlib.sha256()
-    for class_name in class_names:
+    for class_name in opened.names:
         _hash_fields(digest, class_name.encode())
-    for example in examples:
+    for example in opened.examples:
         texts = example["id"], example.get("group", b""), example.get("part", b"")
         label, masks = example.get("label", 0), [example["mask"]] if "mask" in example else []
         _hash_fields(digest, *texts, b"%d" % label, example["image"], *masks)
+        if opened.label_names:
+            vectors.append(_label_vector(example, len(opened.label_names)))
+            _hash_fields(digest, vectors[-1].astype("<i4").tobytes())
         labels.append(label)
         for column, text in zip((ids, groups, parts), texts, strict=True):
             column.append(text.decode())
@@ -229,8 +255,17 @@ def _make_index(examples: Any, class_names: tuple[str, ...]) -> dict[str, Any]:
         "labels": np.array(labels, np.int32),
         "fingerprint": np.array(digest.hexdigest()),
     }
+    if vectors:
+        index["label_vectors"] = np.stack(vectors)
     optional = {"groups": np.array(groups), "parts": np.array(parts)}
     return index | {name: column for name, column in optional.items() if np.any(column != "")}
+
+
+def _label_vector(example: Mapping[str, Any], num_labels: int) -> Int32[np.ndarray, " labels"]:
+    vector = np.zeros(num_labels, np.int32)
+    vector[example["labels"]] = 1
+    vector[example["missing_labels"]] = MISSING_LABEL
+    return vector
 
 
 def _state(path: Path) -> bytes:

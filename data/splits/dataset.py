@@ -190,6 +190,11 @@ def load_dataset(
             f"The images of {name} have masks and no classes; give --task segmentation, or a "
             "dataset with classes."
         )
+    if parse_name(name).has_label_vectors:
+        raise UserError(
+            f"The images of {name} may have several labels; give --task multilabel, or a dataset "
+            "with classes."
+        )
     ratio = _imbalance_ratio(name, imbalance_ratio)
     parts_of = split, split_seed, ratio, fingerprint, fold, where
     prepared, parts = open_parts(name, data_dir, *parts_of)
@@ -206,7 +211,7 @@ def open_parts(
     fold: Fold | None = None,
     where: str | None = None,
 ) -> tuple[Prepared, dict[str, Any]]:
-    """Open a dataset of images with classes or masks, and split it.
+    """Open a dataset of images with classes, masks or several labels, and split it.
 
     Args:
         name: Name of the dataset.
@@ -227,7 +232,8 @@ def open_parts(
     """
     check_seed(split_seed)
     prepared = open_dataset(name, Path(data_dir).expanduser())
-    if (prepared.masks is not None) != parse_name(name).has_masks:
+    found = (prepared.masks is not None, prepared.label_vectors is not None)
+    if found != (parse_name(name).has_masks, parse_name(name).has_label_vectors):
         raise UserError(
             f"{prepared.folder} has another dataset; remove it and prepare {name} again."
         )

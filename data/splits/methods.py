@@ -5,6 +5,7 @@ import numpy as np
 from data.labels import PARTS, Labels, Rows
 from data.splits.folds import Fold, default_fold_split, fold_split
 from data.splits.grouped import GROUPED_VERSIONS, can_be_grouped, grouped_split
+from data.splits.label_strata import label_split
 from data.splits.paper import paper_split
 from data.splits.validation_cut import cut_validation, lacks_validation
 from lmf_jax.errors import UserError
@@ -58,8 +59,8 @@ def make_split(
 
     Args:
         labels: Labels of the dataset.
-        split: "official" (the split of the dataset), "paper" (stratified by class, 70 : 15 : 15) or
-            "grouped" (the same, with no patient or lesion in two parts).
+        split: "official" (the split of the dataset), "paper" (stratified by class or by every
+            label, 70 : 15 : 15) or "grouped" (the same, with no patient or lesion in two parts).
         seed: Seed of the split; any whole number from 0. The official one uses it only if its
             validation part is taken from training.
         version: One of :func:`split_versions`; None takes the present one.
@@ -79,9 +80,14 @@ def make_split(
             cut = cut_validation(labels, seed)
             return {**cut, "test": np.flatnonzero(labels.parts == "test")}
         return {part: np.flatnonzero(labels.parts == part) for part in PARTS}
+    vectors = labels.label_vectors
+    if split == "paper" and vectors is not None and len(vectors) >= len(PARTS):
+        return label_split(vectors, None, seed)
     if split == "paper":
         return paper_split(labels.labels, seed)
     if split == "grouped" and "grouped" in possible_splits(labels) and labels.groups is not None:
+        if vectors is not None:
+            return label_split(vectors, labels.groups, seed)
         version = version or GROUPED_VERSIONS[0]
         return grouped_split(labels.labels, labels.groups, seed, version)
     reasons = {

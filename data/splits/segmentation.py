@@ -63,7 +63,7 @@ def load_segmentation_dataset(
             if spec.task == "segmentation" and spec.kind != "volumes"
         )
         raise UserError(
-            f"The images of {name} have classes and no masks; choose one of  {', '.join(choices)}."
+            f"The images of {name} have classes and no masks; choose one of {', '.join(choices)}."
         )
     prepared, parts = open_parts(
         name, data_dir, split, split_seed, fingerprint=fingerprint, fold=fold, where=where

@@ -19,11 +19,11 @@ def test_every_folder_is_a_dataset() -> None:
 
 
 def test_datasets_are_ordered_by_kind_and_name() -> None:
-    assert datasets_of_kind("embedded") == ("digits_lt", "digits_masks")
+    assert datasets_of_kind("embedded") == ("digits_lt", "digits_masks", "digits_multilabel")
     assert datasets_of_kind("volumes") == ("brats20", "kits19")
     assert datasets_of_kind("own", "volumes") == (
         *("brats20", "kits19"),
-        *("folder", "manifest", "medmnist", "pairs"),
+        *("folder", "manifest", "manifest_multilabel", "medmnist", "pairs"),
     )
 
 

@@ -40,10 +40,10 @@ def read_labels(raw: Path) -> Labels:
     return make_labels(
         raw,
         classes,
-        [_name(raw, row["path"].strip()) for row in rows],
+        [image_name(raw, row["path"].strip()) for row in rows],
         labels,
         groups=[row["group"].strip() for row in rows] if "group" in columns else None,
-        parts=[_part(raw, row) for row in rows] if "split" in columns else None,
+        parts=[part_of(raw, row) for row in rows] if "split" in columns else None,
         metadata=read_columns(rows, [column for column in columns if column not in COLUMNS]),
     )
 
@@ -60,12 +60,13 @@ def raw_files(raw: Path) -> Iterator[Path]:
         yield image_path(raw, name)
 
 
-def _name(raw: Path, path: str) -> str:
+def image_name(raw: Path, path: str) -> str:
     """Return a path relative to the folder of the manifest if it leads there."""
     return below(raw.parent, path) if path else path
 
 
-def _part(path: Path, row: Row) -> str:
+def part_of(path: Path, row: Row) -> str:
+    """Return the part of the image of a row, from its column ``split``."""
     part = PART_NAMES.get(row["split"].strip().lower())
     if part is None:
         raise UserError(

@@ -32,7 +32,7 @@ def read_labels(raw_dir: Path) -> Labels:
     check_values(path, rows, "ID", may_be_empty=True)
     ids = [row["filename"].removesuffix(".jpg") for row in rows]
     labels = [_label(path, row) for row in rows]
-    metadata = {**read_columns(rows, METADATA), "side": list(map(_side, ids))}
+    metadata = {**read_columns(rows, METADATA), "side": list(map(eye_side, ids))}
     return make_labels(path, CLASSES, ids, labels, [row["ID"] for row in rows], metadata=metadata)
 
 
@@ -44,7 +44,7 @@ def image_path(raw_dir: Path, name: str) -> Path:
     return folder / f"{name}.jpg"
 
 
-def _side(name: str) -> str:
+def eye_side(name: str) -> str:
     """Return the eye of an image, or "" if its name does not tell."""
     side = name.rpartition("_")[2]
     return side if side in ("left", "right") else ""
