@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lmf_jax.inference import classifier
+from lmf_jax.inference import image_model
 from lmf_jax.training import classification
 from tests.helpers.colored_images import draw_images
 from tests.helpers.degenerate import check_test_file, nonsense_in
@@ -52,7 +52,7 @@ def run(monkeypatch, module, *words):
 
 
 def test_a_class_without_test_images_is_named_all_the_way(manifest, monkeypatch, tmp_path, capsys):
-    for module in (classification, classifier):
+    for module in (classification, image_model):
         monkeypatch.setattr(module, "create_model", lambda name, **values: tiny_model(**values))
     words = ["--dataset", f"manifest:{manifest}", "--data-dir", tmp_path / "data"]
     words += ["--image-size", "32", "--epochs", "1", "--batch-size", "8", "--pretrained", "none"]

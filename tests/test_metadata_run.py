@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmf_jax.inference import classifier
+from lmf_jax.inference import image_model
 from lmf_jax.training import classification
 from tests.helpers.colored_images import draw_images
 from tests.helpers.degenerate import nonsense_in
@@ -49,7 +49,7 @@ def run(monkeypatch, module: str, *words) -> int:
 
 @pytest.mark.slow
 def test_subgroups_go_from_a_manifest_to_the_report(manifest, monkeypatch, tmp_path, capsys):
-    for module in (classification, classifier):
+    for module in (classification, image_model):
         monkeypatch.setattr(module, "create_model", lambda name, **values: tiny_model(**values))
     words = ["--dataset", f"manifest:{manifest}", "--data-dir", tmp_path / "data"]
     words += ["--image-size", "32", "--epochs", "1", "--batch-size", "8", "--pretrained", "none"]
@@ -103,7 +103,7 @@ def test_subgroups_go_from_a_manifest_to_the_report(manifest, monkeypatch, tmp_p
 
 @pytest.mark.slow
 def test_a_test_on_other_data_has_subgroups_of_its_own(manifest, monkeypatch, tmp_path, capsys):
-    for module in (classification, classifier):
+    for module in (classification, image_model):
         monkeypatch.setattr(module, "create_model", lambda name, **values: tiny_model(**values))
     run_dir, data_dir = tmp_path / "run", tmp_path / "data"
     words = ["--dataset", f"manifest:{manifest}", "--data-dir", data_dir, "--run-dir", run_dir]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lmf_jax.inference import classifier, segmenter
+from lmf_jax.inference import image_model, segmenter
 from lmf_jax.training import classification, segmentation
 from tests.helpers.colored_images import draw_images
 from tests.helpers.image_pairs import draw_pairs
@@ -44,7 +44,7 @@ def root(tmp_path_factory):
     common += ["--image-size", "32", "--learning-rate", "0.01", "--normalization", "unit"]
     common += ["--pretrained", "none"]
     with pytest.MonkeyPatch.context() as patch:
-        for module in (classification, classifier):
+        for module in (classification, image_model):
             patch.setattr(module, "create_model", lambda name, **kw: tiny_model(**kw))
         for module in (segmentation, segmenter):
             patch.setattr(module, "create_model", lambda name, **kw: tiny_unet(**kw))

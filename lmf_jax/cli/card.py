@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from lmf_jax.cli.arguments import RunDir
+from lmf_jax.cli.supported_tasks import require_task
 from lmf_jax.documents.write import write_documents
+from lmf_jax.runs.files import CLASSIFICATION, SEGMENTATION
 from lmf_jax.runs.folds import require_single_run
 
 
@@ -20,6 +22,7 @@ class Card:
 
 def run_card(options: Card) -> None:
     """Write the documents of a run and print their paths."""
+    require_task("card", options.run, CLASSIFICATION, SEGMENTATION)
     require_single_run(options.run)
     for path in write_documents(options.run, options.output, overwrite=options.overwrite):
         print(path)

@@ -17,9 +17,10 @@ from lmf_jax.cli.image_batches import (
 )
 from lmf_jax.cli.members import load_predictor
 from lmf_jax.cli.tasks import TASKS
+from lmf_jax.errors import UserError
 from lmf_jax.evaluation.classification.gradcam import resize_heat
 from lmf_jax.output_files import make_folder, plan_outputs
-from lmf_jax.runs.files import CLASSIFICATION
+from lmf_jax.runs.files import common_task
 
 if TYPE_CHECKING:
     from data.formats.intensity import IntensityRange
@@ -30,7 +31,7 @@ LARGEST_PICTURE = 2000
 
 @dataclass(frozen=True)
 class Explain:
-    """Draw Grad-CAM for the predicted class over images; classification only."""
+    """Draw Grad-CAM over images, for the predicted class or for each predicted label."""
 
     run: RunDir
     images: Annotated[
@@ -39,7 +40,7 @@ class Explain:
         tyro.conf.arg(metavar="IMAGE", help="Images, or folders of images."),
     ]
     output: str
-    """The folder for the pictures, one PNG per image, named after the image and its class."""
+    """The folder for the pictures, one PNG per image and class or label, named after both."""
     ensemble: Ensemble = ()
     tta: TtaMode = "none"
     overwrite: bool = False
@@ -47,7 +48,7 @@ class Explain:
 
 
 def run_explain(options: Explain) -> None:
-    """Write a picture of each image and print its predicted class.
+    """Write a picture of each image and print its predicted class or labels.
 
     All images are predicted first, since the names of the pictures contain the classes.
     """
@@ -57,15 +58,21 @@ def run_explain(options: Explain) -> None:
     check_stems(files)
     output = Path(options.output).expanduser()
     make_folder(output)
-    task = TASKS[CLASSIFICATION]
-    classifier = load_predictor(task, (options.run, *options.ensemble), options.tta)
-    batches = open_batches(files, classifier.config, classifier.dataset)
+    task = TASKS[common_task((options.run, *options.ensemble))]
+    if task.explain is None:
+        raise UserError(
+            f"The task of the run in {options.run} is {task.name}, which has no Grad-CAM; give a "
+            "run with classes or labels of images."
+        )
+    model = load_predictor(task, (options.run, *options.ensemble), options.tta)
+    batches = open_batches(files, model.config, model.dataset)
     explained = []
     for batch in batches:
-        class_ids, probabilities, heats = classifier.explain(batch["image"])
-        for i in np.flatnonzero(batch["mask"]):
-            file, name = files[batch["label"][i]], classifier.class_names[class_ids[i]]
-            explained.append((file, name, probabilities[i], heats[i]))
+        of_images = task.explain(model, batch["image"])
+        for i in np.flatnonzero(batch["mask"]).tolist():
+            for index, probability, heat in of_images[i]:
+                file, name = files[batch["label"][i]], model.class_names[index]
+                explained.append((file, name, probability, heat))
     names = [name for _, name, *_ in explained]
     stems = image_stems(file for file, *_ in explained)
     stems = [f"{stem}-{name}" for stem, name in zip(stems, names, strict=True)]

@@ -6,9 +6,10 @@ A configuration has a value for every flag, so only the command line tells which
 from collections.abc import Collection, Iterator, Sequence
 
 from lmf_jax.config import Config
+from lmf_jax.config.task_settings import TASK_SETTINGS
 from lmf_jax.errors import UserError
 from lmf_jax.losses.loss_config import LOSS_OPTIONS
-from lmf_jax.losses.registry import get_loss, losses_with
+from lmf_jax.losses.registry import losses_with
 
 
 def given_flags(words: Sequence[str]) -> set[str]:
@@ -41,12 +42,13 @@ def check_given(config: Config, given: Collection[str]) -> None:
 def _without_effect(config: Config) -> Iterator[tuple[str, str, str]]:
     """Yield each setting without effect, the reason, and a remedy."""
     training, form = config.training, config.loss.form
-    loss = get_loss(config.loss.loss)
+    task = TASK_SETTINGS[config.data.task]
+    loss = task.get_loss(config.loss.loss)
     for option in LOSS_OPTIONS:
         is_sampled = option == "effective_number_beta" and training.sampling == "effective-number"
         if option not in loss.options_in(form) and not is_sampled:
             of_form = f" --form {form}" if option in loss.options else ""
-            losses = losses_with(option, form)
+            losses = task.losses_with(option, form) or losses_with(option, form)
             if not losses:  # a field that no imported loss reads
                 continue
             yield option, f"with --loss {loss.name}{of_form}", f"use --loss {_one_of(losses)}"

@@ -17,7 +17,7 @@ import tyro
 from lmf_jax.config import Config, LossConfig, ResolvedConfig
 from lmf_jax.config.recipes import RECIPES
 from lmf_jax.config.task_settings import TASK_SETTINGS
-from lmf_jax.losses.registry import get_loss, registered_losses
+from lmf_jax.losses.registry import registered_losses
 
 HELP_FLAGS = ("-h", "--help", "--help-all")
 
@@ -93,9 +93,11 @@ def _shown_section(section: type, config: ResolvedConfig, show_all: bool) -> typ
 def _applies(section: type, setting: "dataclasses.Field[Any]", config: ResolvedConfig) -> bool:
     """Return whether the short help shows a flag."""
     if section is LossConfig:
-        options = get_loss(config.loss.loss).options_in(config.loss.form)
+        loss = TASK_SETTINGS[config.data.task].get_loss(config.loss.loss)
+        options = loss.options_in(config.loss.form)
         return setting.name in ("loss", "form", *options)
-    return setting.metadata["common"] and setting.metadata["task"] in (None, config.data.task)
+    tasks = setting.metadata["tasks"]
+    return setting.metadata["common"] and (not tasks or config.data.task in tasks)
 
 
 def _argument(name: str, text: str, value: Any, task: str, show_all: bool) -> Any:
@@ -103,17 +105,17 @@ def _argument(name: str, text: str, value: Any, task: str, show_all: bool) -> An
     if name == "dataset":
         text = _dataset_text(text, task, show_all)
     if name == "loss":
-        usable = TASK_SETTINGS[task].loss_names()
-        losses = {
-            s.name: f"{s.summary} ({s.paper})" + ("" if s.name in usable else f" (--task {s.task})")
-            for s in registered_losses()
-            if show_all or s.name in usable
-        }
+        usable = [TASK_SETTINGS[task].get_loss(n) for n in TASK_SETTINGS[task].loss_names()]
+        losses = {s.name: f"{s.summary} ({s.paper})" for s in usable}
+        for s in registered_losses() if show_all else ():
+            losses.setdefault(s.name, f"{s.summary} ({s.paper}) (--task {s.task})")
         return _choice("The loss:", losses, value)
     if name == "model":
         from lmf_jax.models.registry import registered_models  # loads Flax
 
-        models = [s for s in registered_models() if show_all or s.task == task]
+        models = [
+            s for s in registered_models() if show_all or s.task == TASK_SETTINGS[task].models
+        ]
         summaries = {s.name: f"{s.summary}, as in {s.source}" for s in models}
         return _choice("The architecture:", summaries, value)
     if name == "recipe":

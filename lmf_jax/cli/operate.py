@@ -7,6 +7,7 @@ import numpy as np
 import tyro
 
 from lmf_jax.cli.arguments import RunDir
+from lmf_jax.cli.supported_tasks import require_task
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.classification.run import FinishedRun, read_run
 from lmf_jax.evaluation.operating.description import describe_point
@@ -14,6 +15,7 @@ from lmf_jax.evaluation.operating.file import check_name, read_points, write_poi
 from lmf_jax.evaluation.operating.point import ClassPart, operating_point
 from lmf_jax.evaluation.operating.thresholds import KINDS, Target
 from lmf_jax.evaluation.report import write_report
+from lmf_jax.runs.files import CLASSIFICATION
 from lmf_jax.runs.folds import require_single_run
 
 
@@ -50,6 +52,7 @@ def run_operate(options: Operate) -> None:
             f"--prevalence is {options.prevalence:g}; expected a fraction between 0 and 1, such as "
             "0.02."
         )
+    require_task("operate", options.run, CLASSIFICATION)
     require_single_run(options.run)
     run = read_run(options.run)
     names = list(run.dataset["class_names"])

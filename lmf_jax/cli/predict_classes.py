@@ -1,7 +1,5 @@
 """Predictions of a classifier for image files, as a CSV file."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ import numpy as np
 
 from lmf_jax.cli.image_batches import open_batches, print_lines, refuse_broken
 from lmf_jax.cli.predict_options import Predict
+from lmf_jax.cli.prediction_table import table_path, write_table
 from lmf_jax.cli.prevalence import ratios_of_run
 from lmf_jax.errors import UserError, printable
 from lmf_jax.evaluation.calibration import Calibrator, describe_calibrator, shift_priors
@@ -37,7 +36,7 @@ def predict_classes(model: TrainedClassifier | ClassifierEnsemble, options: Pred
     """
     from data.inputs.image_files import image_files, skipped_lines
 
-    table = _table(options.output)
+    table = table_path(options.output)
     files = image_files(options.images)
     check_outputs([table], inputs=files, overwrite=options.overwrite)
     names = model.class_names
@@ -79,15 +78,6 @@ def predict_classes(model: TrainedClassifier | ClassifierEnsemble, options: Pred
     refuse_broken(files, batches.broken)
 
 
-def _table(output: str) -> Path:
-    table = Path(output).expanduser()
-    if table.suffix.lower() != ".csv" or table.is_dir():
-        raise UserError(f"--output {table} is not a CSV file; give a name that ends in .csv.")
-    if not table.parent.is_dir():
-        raise UserError(f"There is no folder {table.parent} to write {table.name} into.")
-    return table
-
-
 def _check_one_model(
     model: TrainedClassifier | ClassifierEnsemble, run_dir: str, flag: str
 ) -> None:
@@ -127,22 +117,15 @@ def _write_predictions(
     columns: Mapping[str, Sequence[str]],
 ) -> None:
     """Write the CSV file; ``columns`` are more columns by their titles."""
-    from data.storage import replacing
-
-    probabilities = softmax(logits)
-    with replacing(output) as target:
-        # Bytes of a file name that are not UTF-8 are written unchanged.
-        file = io.TextIOWrapper(target, "utf-8", "surrogateescape", newline="")
-        writer = csv.writer(file)
-        of_classes = [f"p({n})" for n in class_names]
-        writer.writerow(["path", "prediction", "probability", *of_classes, *columns])
-        best_classes = predicted_classes(logits).tolist()
-        for index, (path, row) in enumerate(zip(files, probabilities, strict=True)):
-            best = best_classes[index]
-            texts = [f"{value:.6f}" for value in row]
-            more = [values[index] for values in columns.values()]
-            writer.writerow([path, class_names[best], texts[best], *texts, *more])
-        file.detach()
+    of_classes = [f"p({n})" for n in class_names]
+    best_classes = predicted_classes(logits).tolist()
+    rows = []
+    for index, (path, row) in enumerate(zip(files, softmax(logits), strict=True)):
+        best = best_classes[index]
+        texts = [f"{value:.6f}" for value in row]
+        more = [values[index] for values in columns.values()]
+        rows.append([path, class_names[best], texts[best], *texts, *more])
+    write_table(output, ["path", "prediction", "probability", *of_classes, *columns], rows)
 
 
 def _join_members(members: np.ndarray, class_names: Sequence[str]) -> str:

@@ -24,9 +24,10 @@ class Predict:
     ]
     output: str
     """Classification: the CSV file, with path, predicted class, its probability, and the
-    probability of each class. Segmentation: the folder for the masks, PNGs of class ids in the size
-    of their images, or CASE.nii.gz on the grid of the files of the case, with the labels of the
-    dataset."""
+    probability of each class. Multilabel: the CSV file, with path, predicted labels joined by |,
+    and the probability of each label. Segmentation: the folder for the masks, PNGs of class ids in
+    the size of their images, or CASE.nii.gz on the grid of the files of the case, with the labels
+    of the dataset."""
     prevalence: str | None = None
     """CLASS=0.02,...: how frequent classes are where the probabilities will be used, if not as in
     the validation part; the other classes share the rest. Classification only."""

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 from lmf_jax.cli.arguments import RunDir
+from lmf_jax.cli.supported_tasks import require_task
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.classification.run import read_run
 from lmf_jax.evaluation.conformal.file import write_sets
 from lmf_jax.evaluation.conformal.summary import Part, format_sets, summarize_sets
 from lmf_jax.evaluation.report import write_report
+from lmf_jax.runs.files import CLASSIFICATION
 from lmf_jax.runs.folds import require_single_run
 
 
@@ -30,6 +32,7 @@ def run_sets(options: Sets) -> None:
         raise UserError(
             f"--level is {options.level:g}; expected a number between 0 and 1, such as 0.9."
         )
+    require_task("sets", options.run, CLASSIFICATION)
     require_single_run(options.run)
     run = read_run(options.run)
     if run.validation is None:

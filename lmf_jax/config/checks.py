@@ -12,7 +12,6 @@ from lmf_jax.config.task_settings import TASK_SETTINGS
 from lmf_jax.config.value_types import fits, shown
 from lmf_jax.errors import UserError
 from lmf_jax.losses.loss_config import LossConfig
-from lmf_jax.losses.registry import cosine_losses
 
 MAX_FOLDS = 1000
 
@@ -108,16 +107,17 @@ def check_combinations(
     from lmf_jax.models.registry import get_model, model_names  # loads Flax
 
     spec = get_model(str(model.model))
-    if spec.task != data.task:
+    task = TASK_SETTINGS[data.task]
+    if spec.task != task.models:
         raise UserError(
             f"--model {spec.name} is for --task {spec.task}; use one of "
-            f"{', '.join(model_names(data.task))} with --task {data.task}."
+            f"{', '.join(model_names(task.models))} with --task {data.task}."
         )
-    _check_task(data.task, vars(model) | vars(training))
-    if model.head == "cosine" and loss.loss not in cosine_losses():
+    _check_task(data.task, vars(data) | vars(model) | vars(training))
+    if model.head == "cosine" and loss.loss not in task.cosine_losses():
         raise UserError(
             f"--head cosine does not go with --loss {loss.loss}; use one of "
-            f"{', '.join(cosine_losses())}, or --head linear."
+            f"{', '.join(task.cosine_losses())}, or --head linear."
         )
     if model.freeze_backbone and model.pretrained == "none":
         raise UserError("--freeze-backbone would keep random weights; give --pretrained with it.")
@@ -172,7 +172,7 @@ def _check_task(task: str, settings: Mapping[str, Any]) -> None:
     """Refuse settings that have no meaning in a task."""
     for name, values in TASK_SETTINGS[task].allowed.items():
         expected = " or ".join(str(value) for value in values if value is not None)
-        expected += f" with --task {task}"
+        expected = f"{expected or 'no value'} with --task {task}"
         _check(name, settings[name], settings[name] in values, expected)
 
 

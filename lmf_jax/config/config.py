@@ -12,7 +12,6 @@ from lmf_jax.config.sections import DataConfig, ModelConfig, RunConfig, Training
 from lmf_jax.config.task_settings import TASK_SETTINGS
 from lmf_jax.errors import UserError
 from lmf_jax.losses.loss_config import LossConfig
-from lmf_jax.losses.registry import get_loss
 
 AnyConfig = TypeVar("AnyConfig", bound="Config")
 
@@ -147,7 +146,7 @@ class ResolvedConfig(Config):
     @property
     def logit_scale(self) -> float:
         """The factor of the logits in the softmax of the loss."""
-        logit_scale = get_loss(self.loss.loss).logit_scale
+        logit_scale = TASK_SETTINGS[self.data.task].get_loss(self.loss.loss).logit_scale
         return 1.0 if logit_scale is None else logit_scale(self.loss, self.model.head)
 
     @classmethod

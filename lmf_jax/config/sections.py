@@ -11,7 +11,10 @@ from lmf_jax.losses.loss_config import HeadName
 
 DEFAULT_DATA_DIR = "~/.cache/lmf-jax/data"
 
-Task = Literal["classification", "segmentation"]
+Task = Literal["classification", "segmentation", "multilabel"]
+IMAGE_TASKS: tuple[Task, ...] = ("classification", "multilabel")
+"""The tasks with an output for the whole image."""
+
 Split = Literal["paper", "grouped", "official"]
 Augmentation = Literal["none", "shift", "flip", "dihedral", "mirror"]
 Optimizer = Literal["adamw", "adam-l2", "sgd"]
@@ -20,7 +23,7 @@ NormalizationName = Literal["imagenet", "unit", "caffe"]
 
 
 def setting(
-    default: Any, *, run_only: bool = False, common: bool = False, task: Task | None = None
+    default: Any, *, run_only: bool = False, common: bool = False, tasks: tuple[Task, ...] = ()
 ) -> Any:
     """Return a dataclass field with marks for the command line and for resumed runs.
 
@@ -29,9 +32,9 @@ def setting(
         run_only: The setting does not affect the results: a resumed run may change it, and two runs
             that differ in it are the same experiment.
         common: ``--help`` shows the flag; ``--help-all`` shows every flag.
-        task: The only task in which the setting has an effect.
+        tasks: The tasks in which the setting has an effect; all if empty.
     """
-    return field(default=default, metadata={"run_only": run_only, "common": common, "task": task})
+    return field(default=default, metadata={"run_only": run_only, "common": common, "tasks": tasks})
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class DataConfig:
     """The dataset, its split, and the size of the images."""
 
     task: Task = setting("classification", common=True)
-    """Classification: one class per image. Segmentation: one class per pixel or voxel."""
+    """Classification: one class per image. Segmentation: one class per pixel or voxel. Multilabel:
+    any number of labels per image."""
     dataset: str | None = setting(None, run_only=True, common=True)  # the fingerprint identifies it
     """The dataset: a name, or a kind and the path of your own files. Prepare a download first with
     python -m data prepare."""
@@ -60,15 +64,15 @@ class DataConfig:
     single run)."""
     fold: int | None = setting(None)
     """Train this fold only, from 1, in --run-dir with the others (default: every fold)."""
-    imbalance_ratio: float | None = setting(None, task="classification")
+    imbalance_ratio: float | None = setting(None, tasks=("classification",))
     """Balanced datasets: size of the largest training class over that of the smallest."""
     image_size: int | None = setting(None, common=True)
     """Side of the square image in pixels (paper: 224)."""
-    patch_size: PatchSize | None = setting(None, common=True, task="segmentation")
+    patch_size: PatchSize | None = setting(None, common=True, tasks=("segmentation",))
     """Volumes: voxels of a patch along each axis (default: from the dataset)."""
-    overlap: float = setting(0.5, task="segmentation")
+    overlap: float = setting(0.5, tasks=("segmentation",))
     """Volumes: overlap of neighboring windows in a test, as a fraction of the patch."""
-    foreground_share: float = setting(1 / 3, task="segmentation")
+    foreground_share: float = setting(1 / 3, tasks=("segmentation",))
     """Volumes: fraction of the patches that are centered on a foreground voxel."""
     cache: Literal["disk", "none"] = setting("disk", run_only=True)
     """disk: decode every image once, into a file in --data-dir. none: decode an image whenever it
@@ -81,16 +85,16 @@ class ModelConfig:
 
     model: str | None = setting(None, common=True)
     """The architecture, by its name in the registry."""
-    pretrained: str | None = setting(None, common=True, task="classification")
+    pretrained: str | None = setting(None, common=True, tasks=IMAGE_TASKS)
     """Initial weights: none (random), imagenet (torchvision's, downloaded once), or a file:
     .safetensors (names of torchvision or timm), .npz or .h5 (names of Keras), or .pth (paper:
     imagenet)."""
-    freeze_backbone: bool = setting(False, common=True, task="classification")
+    freeze_backbone: bool = setting(False, common=True, tasks=IMAGE_TASKS)
     """Train the head only, on the features of the pretrained backbone."""
     normalization: NormalizationName | None = setting(None)
     """How images are normalized. imagenet: by ImageNet's mean and standard deviation. unit: to
     [0, 1]. caffe: as in Caffe (default: that of the model's ImageNet weights; paper: unit)."""
-    head: HeadName = setting("linear", task="classification")
+    head: HeadName = setting("linear", tasks=IMAGE_TASKS)
     """The classifier. linear: as in the LMF paper. cosine: with normalized features and weights, as
     in the LDAM paper (for ldam, ldam-drw and lmf)."""
     precision: Literal["float32", "bfloat16"] = setting("float32", common=True)
@@ -110,7 +114,7 @@ class TrainingConfig:
     batch_size: int | None = setting(None, common=True)
     """Images per step, over all devices (paper: 32)."""
     sampling: Literal["uniform", "class-balanced", "effective-number"] = setting(
-        "uniform", common=True, task="classification"
+        "uniform", common=True, tasks=("classification",)
     )
     """How training images are drawn. uniform: each once per epoch. class-balanced: all classes
     equally likely. effective-number: classes weighted by their effective number."""
@@ -136,9 +140,9 @@ class TrainingConfig:
     """Random augmentation on the device. shift: by up to 1/8 of the side. flip: mirror images.
     dihedral: mirror images and quarter turns. mirror: along every axis, for volumes too (paper:
     none)."""
-    mixup: float = setting(0.0, common=True, task="classification")
+    mixup: float = setting(0.0, common=True, tasks=IMAGE_TASKS)
     """Mixup with a coefficient from Beta(mixup, mixup); 0: off."""
-    cutmix: float = setting(0.0, task="classification")
+    cutmix: float = setting(0.0, tasks=IMAGE_TASKS)
     """CutMix with an area from Beta(cutmix, cutmix); 0: off."""
     ema_decay: float | None = setting(None)
     """Validate, test and keep an exponential moving average of the weights; 0: off (paper: off).

@@ -4,13 +4,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lmf_jax.evaluation.classification.report import write_report as write_classification_report
+from lmf_jax.evaluation.multilabel.report import write_report as write_multilabel_report
 from lmf_jax.evaluation.segmentation.report import write_report as write_segmentation_report
 from lmf_jax.extras import extra_packages
-from lmf_jax.runs.files import CLASSIFICATION, SEGMENTATION, read_record, task_of
+from lmf_jax.runs.files import CLASSIFICATION, MULTILABEL, SEGMENTATION, read_record, task_of
 
 REPORT_WRITERS: Mapping[str, Callable[[Path], Path]] = {
     CLASSIFICATION: write_classification_report,
     SEGMENTATION: write_segmentation_report,
+    MULTILABEL: write_multilabel_report,
 }
 
 

@@ -17,7 +17,7 @@ def predict(
     batches: Iterable[Batch],
     *,
     scale: float = 1.0,
-) -> tuple[Float[np.ndarray, "n classes"], Int[np.ndarray, " n"]]:
+) -> tuple[Float[np.ndarray, "n classes"], Int[np.ndarray, "n ..."]]:
     """Return logits and labels of every example once, in the order of the batches.
 
     Args:
@@ -34,7 +34,7 @@ def predict_views(
     members: Sequence[tuple[Callable[[Variables, Array], Array], Variables]],
     batches: Iterable[Batch],
     views: Sequence[View],
-) -> tuple[Float[np.ndarray, "n predictions classes"], Int[np.ndarray, " n"]]:
+) -> tuple[Float[np.ndarray, "n predictions classes"], Int[np.ndarray, "n ..."]]:
     """Return the logits of every example by every model in every view, and the labels.
 
     Args:
@@ -44,7 +44,7 @@ def predict_views(
 
     Returns:
         Unscaled logits ``[n, members * views, C]``, the views of the first model first, and the
-        labels ``[n]``, in the order of the batches.
+        labels ``[n]`` or label vectors ``[n, C]``, in the order of the batches.
     """
     logits: list[list[Any]] = []
     labels, masks = [], []

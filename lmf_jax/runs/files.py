@@ -25,7 +25,8 @@ class RunFiles:
         dataset: ``name``, ``fingerprint``, ``class_names`` and ``class_counts`` of the parts
             "train", "validation" and "test", by class id; of a cross-validation, "test" counts all
             images and the others are means over the folds. For segmentation, the counts are pixels
-            or voxels, and ``num_cases`` gives the number of cases of each part.
+            or voxels, and ``num_cases`` gives the number of cases of each part. With several labels
+            per image, the classes are the labels, and ``negative_counts`` has the images without.
         versions: Versions of Python and of the packages used.
         git_commit: Commit of the checkout, None outside of one.
         device: ``platform``, ``kind``, ``count`` and ``process_count``.
@@ -53,8 +54,8 @@ class RunFiles:
     groups: Shaped[np.ndarray, " n"] | None = None
 
 
-CLASSIFICATION, SEGMENTATION = "classification", "segmentation"
-TASKS = (CLASSIFICATION, SEGMENTATION)
+CLASSIFICATION, SEGMENTATION, MULTILABEL = "classification", "segmentation", "multilabel"
+TASKS = (CLASSIFICATION, SEGMENTATION, MULTILABEL)
 RECORD_KEYS = ("config", "dataset", "versions", "git_commit", "device")
 TIMING_KEYS = ("epoch", "seconds", "images_per_second")
 PARTS = ("train", "validation", "test")
@@ -198,6 +199,10 @@ def _check_dataset(path: Path, dataset: Mapping[str, Any], task: str) -> None:
         are_limits and limits[0] < limits[1] < 2**16,
         "its intensity_range is not a pair of 16-bit integers in increasing order",
     )
+    if task == MULTILABEL:
+        require(path, dataset, ("negative_counts",), "its dataset")
+        require(path, dataset["negative_counts"], PARTS, "its negative_counts")
+        _check_classes(path, dataset["class_names"], dataset["negative_counts"])
     if task == SEGMENTATION:
         require(path, dataset, ("num_cases",), "its dataset")
         require(path, dataset["num_cases"], PARTS, "its num_cases")

@@ -133,8 +133,8 @@ def _random_interval(key: Key[Array, ""], length: int, side: Float[Array, ""]) -
 
 
 def roll_global_batch(
-    values: Float[Array, "batch ..."] | Int[Array, " batch"], axis_name: str
-) -> Float[Array, "batch ..."] | Int[Array, " batch"]:
+    values: Float[Array, "batch ..."] | Int[Array, "batch ..."], axis_name: str
+) -> Float[Array, "batch ..."] | Int[Array, "batch ..."]:
     """Roll the global batch by one: each example is replaced by its predecessor.
 
     The last example of a device moves to the next device; a roll within each device would make the

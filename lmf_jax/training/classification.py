@@ -1,13 +1,14 @@
 """The program of a classification run, with its validation metrics."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
 from lmf_jax.config import ResolvedConfig, ResolvedModel
 from lmf_jax.distributed.devices import AXIS, Batch, MappedStep, Variables
@@ -18,7 +19,7 @@ from lmf_jax.evaluation.classification.metrics import (
 )
 from lmf_jax.inference.predict import predict
 from lmf_jax.inference.steps import make_predict_step
-from lmf_jax.losses import TrainingProgress
+from lmf_jax.losses import Objective, TrainingProgress, build_objective
 from lmf_jax.losses.checks import ClassCounts
 from lmf_jax.models import create_model
 from lmf_jax.models.normalization import NORMALIZATIONS, Normalization
@@ -27,17 +28,18 @@ from lmf_jax.training.program import Program, Validation, make_training_parts
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classification(Program):
-    """A run that trains a classifier."""
+class ImageProgram(Program):
+    """A run that trains a model with logits for the whole image."""
 
     examples: ClassVar[str] = "images"
-    score: ClassVar[str] = "val_macro_f1"
 
     normalization: Normalization
     predict_step: MappedStep
 
-    def validate(self, variables: Variables, batches: Iterable[Batch], step: int) -> Validation:
-        """Return loss, accuracy and macro F1 of the validation images."""
+    def predict_validation(
+        self, variables: Variables, batches: Iterable[Batch], step: int
+    ) -> tuple[Float[np.ndarray, "n classes"], Int[np.ndarray, "n ..."], float]:
+        """Return logits, labels and loss of the validation images; see :meth:`validate`."""
         logits, labels = predict(self.predict_step, variables, batches)
         progress = TrainingProgress(step - 1, self.settings.total_steps)
         objective = jax.jit(self.objective)
@@ -45,12 +47,24 @@ class Classification(Program):
         # A scaled logit may be infinite where the logit itself is not.
         if not (np.isfinite(logits).all() and np.isfinite(loss)):
             raise self.not_finite(step)
+        return logits, labels, float(loss)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification(ImageProgram):
+    """A run that trains a classifier."""
+
+    score: ClassVar[str] = "val_macro_f1"
+
+    def validate(self, variables: Variables, batches: Iterable[Batch], step: int) -> Validation:
+        """Return loss, accuracy and macro F1 of the validation images."""
+        logits, labels, loss = self.predict_validation(variables, batches, step)
         predictions = predicted_classes(logits)
         confusion = confusion_matrix(labels, predictions, num_classes=self.num_classes)
         metrics = classification_metrics(np.asarray(confusion))
         return Validation(
             {
-                "val_loss": float(loss),
+                "val_loss": loss,
                 "val_accuracy": float(metrics.accuracy),
                 "val_macro_f1": float(metrics.macro_f1),
             },
@@ -73,7 +87,38 @@ def make_classification(
         UserError: If the batch cannot be divided over the devices, a class has no example, or the
             pretrained weights do not fit.
     """
-    settings, num_classes = config.model, len(class_counts)
+    return Classification(
+        **make_image_parts(
+            config,
+            lambda: build_objective(config.loss, class_counts, head=config.model.head),
+            num_classes=len(class_counts),
+            num_examples=int(np.sum(class_counts)),
+            devices=devices,
+        )
+    )
+
+
+def make_image_parts(
+    config: ResolvedConfig,
+    make_objective: Callable[[], Objective],
+    *,
+    num_classes: int,
+    num_examples: int,
+    devices: Sequence[jax.Device] | None,
+) -> dict[str, Any]:
+    """Build the fields of an :class:`ImageProgram`.
+
+    Args:
+        config: All settings.
+        make_objective: See :func:`lmf_jax.training.program.make_training_parts`.
+        num_classes: Number of logits of an image.
+        num_examples: Training images.
+        devices: The devices of the steps (default: all).
+
+    Raises:
+        UserError: As :func:`make_classification`.
+    """
+    settings = config.model
     dtype, normalization = jnp.dtype(settings.precision), NORMALIZATIONS[settings.normalization]
     make_model = partial(
         create_model, settings.model, num_classes=num_classes, dtype=dtype, head=settings.head
@@ -86,21 +131,21 @@ def make_classification(
         start = _starting_point(settings, num_classes)[1]
     parts = make_training_parts(
         config,
-        class_counts,
-        num_examples=int(np.sum(class_counts)),
+        make_objective,
+        num_examples=num_examples,
         image_shape=(config.data.image_size, config.data.image_size, 3),
         normalization=normalization,
         model=model,
         starting_point=lambda: _starting_point(settings, num_classes)[0],
         devices=devices,
     )
-    return Classification(
-        model=make_model(),
-        start=start,
-        normalization=normalization,
-        predict_step=make_predict_step(model, normalization, dtype, devices),
+    return {
+        "model": make_model(),
+        "start": start,
+        "normalization": normalization,
+        "predict_step": make_predict_step(model, normalization, dtype, devices),
         **parts,
-    )
+    }
 
 
 def _starting_point(settings: ResolvedModel, num_classes: int) -> tuple[Variables | None, str]:

@@ -243,11 +243,11 @@ def _check_batch(batch: Batch, program: Program) -> None:
             )
     elif images.dtype != np.uint8:
         raise ValueError(f"A batch holds images of {images.dtype}; expected uint8 in 0 to 255.")
-    wrong = (labels < 0) | (labels >= program.num_classes)
+    low, high = program.label_range
+    wrong = (labels < low) | (labels > high)
     if wrong.any():
         raise ValueError(
-            f"A batch holds the label {labels[wrong][0]}; expected class ids from 0 to "
-            f"{program.num_classes - 1}."
+            f"A batch holds the label {labels[wrong][0]}; expected class ids from {low} to {high}."
         )
 
 

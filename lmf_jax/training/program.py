@@ -11,12 +11,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lmf_jax.config import LossConfig, ResolvedConfig, ResolvedTraining
+from lmf_jax.config import ResolvedConfig, ResolvedTraining
 from lmf_jax.distributed.devices import Batch, MappedStep, Variables
 from lmf_jax.errors import TrainingStopped, UserError
-from lmf_jax.losses import Objective, build_objective
-from lmf_jax.losses.checks import ClassCounts
-from lmf_jax.losses.loss_config import HeadName
+from lmf_jax.losses import Objective
 from lmf_jax.models.normalization import Normalization
 from lmf_jax.training.optimizer import (
     PlateauDecay,
@@ -61,6 +59,11 @@ class Program(ABC):
     state_shapes: Callable[[], TrainState]
     """Shapes and types that a saved state is restored to."""
     train_step: MappedStep
+
+    @property
+    def label_range(self) -> tuple[int, int]:
+        """The smallest and the largest label of a batch."""
+        return 0, self.num_classes - 1
 
     @abstractmethod
     def validate(self, variables: Variables, batches: Iterable[Batch], step: int) -> Validation:
@@ -127,7 +130,7 @@ class TrainingParts(TypedDict):
 
 def make_training_parts(
     config: ResolvedConfig,
-    class_counts: ClassCounts,
+    make_objective: Callable[[], Objective],
     *,
     num_examples: int,
     image_shape: tuple[int, ...],
@@ -136,11 +139,12 @@ def make_training_parts(
     starting_point: Callable[[], Variables | None],
     devices: Sequence[jax.Device] | None,
 ) -> TrainingParts:
-    """Build the steps, the optimizer, the schedule and the objective of a run.
+    """Build the steps, the optimizer and the schedule of a run.
 
     Args:
         config: All settings.
-        class_counts: Training examples, pixels or voxels per class, ``[C]``.
+        make_objective: Returns the objective; raises ``ValueError`` if the counts of the training
+            examples do not fit the loss.
         num_examples: Examples per epoch.
         image_shape: Shape of one image, ``(*space, channels)``.
         normalization: Normalization of the images; None if they come normalized.
@@ -171,10 +175,13 @@ def make_training_parts(
         plateau = PlateauDecay(patience=training.decay_epochs, factor=training.decay_factor)
     schedule = _learning_rate(training, steps_per_epoch)
     optimizer = _optimizer(training, schedule, head_only=config.model.freeze_backbone)
-    objective = _objective(config.loss, class_counts, config.model.head)
+    try:
+        objective = make_objective()
+    except ValueError as error:
+        raise UserError(str(error)) from error
     return TrainingParts(
         settings=settings,
-        num_classes=len(class_counts),
+        num_classes=objective.num_classes,
         objective=objective,
         schedule=schedule,
         plateau=plateau,
@@ -219,10 +226,3 @@ def _optimizer(
     if training.schedule == "plateau":
         optimizer = optax.chain(optimizer, scale_by_plateau())
     return train_head_only(optimizer) if head_only else optimizer
-
-
-def _objective(loss: LossConfig, class_counts: ClassCounts, head: HeadName) -> Objective:
-    try:
-        return build_objective(loss, class_counts, head=head)
-    except ValueError as error:
-        raise UserError(str(error)) from error

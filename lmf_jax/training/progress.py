@@ -22,6 +22,8 @@ _SCORES = {
     "val_macro_f1": "val macro F1",
     "val_dsc": "val DSC",
     "val_iou": "val IoU",
+    "val_map": "val mAP",
+    "val_auroc": "val macro AUROC",
 }
 """Validation metrics of all tasks, and their titles on the terminal."""
 

@@ -16,6 +16,7 @@ from lmf_jax.distributed.devices import AXIS, Batch, MappedStep, Variables, shar
 from lmf_jax.distributed.gather import gather_batches
 from lmf_jax.evaluation.segmentation.metrics import case_counts, overlap_metrics
 from lmf_jax.inference.steps import make_validation_step
+from lmf_jax.losses import build_objective
 from lmf_jax.losses.checks import ClassCounts
 from lmf_jax.models import create_model
 from lmf_jax.models.normalization import NORMALIZATIONS
@@ -84,7 +85,7 @@ def make_segmentation(
     model = make_model(axis_name=AXIS, remat=settings.remat)
     parts = make_training_parts(
         config,
-        class_counts,
+        lambda: build_objective(config.loss, class_counts, head=config.model.head),
         num_examples=num_examples,
         image_shape=(*space, num_channels),
         normalization=normalization,

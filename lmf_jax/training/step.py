@@ -29,7 +29,8 @@ def make_train_step(
     """Return the mapped train step ``(state, batch) -> state``; it donates the state.
 
     The batch is ``{"image": [D, B/D, *space, channels], "label": int32}``, with one label per image
-    ``[D, B/D]`` or per pixel ``[D, B/D, *space]``. Images are uint8, or float32 if the settings
+    ``[D, B/D]``, a label vector per image ``[D, B/D, C]`` or one label per pixel
+    ``[D, B/D, *space]``. Images are uint8, or float32 if the settings
     have no normalization. N devices compute what one computes: batch statistics, loss denominators,
     loss and gradients are those of the global batch, and random draws depend on the position in it.
 
@@ -99,7 +100,7 @@ def _augment(key: Key[Array, ""], batch: Batch, settings: StepSettings) -> dict[
     """Augment the images and, in the same way, labels per pixel."""
     images, labels = batch["image"], batch["label"]
     keys = example_keys(key, len(images), AXIS)
-    if labels.ndim > 1:
+    if labels.ndim == images.ndim - 1:  # and neither one label nor a label vector per image
         labels = augment_images(settings.augment, keys, labels[..., None])[..., 0]
     return {"image": augment_images(settings.augment, keys, images), "label": labels}
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lmf_jax.evaluation import read_run
-from lmf_jax.inference import classifier
+from lmf_jax.inference import classifier, image_model
 from lmf_jax.training import classification
 from tests.helpers.colored_images import draw_images
 from tests.helpers.tiny_commands import run_lmf_jax, train
@@ -20,7 +20,7 @@ from tests.helpers.tiny_training import tiny_model, tiny_models
 COUNTS = (60, 30, 20)
 
 
-tiny = tiny_models(tiny_model, classification, classifier)
+tiny = tiny_models(tiny_model, classification, image_model)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from lmf_jax.errors import UserError
 from lmf_jax.evaluation import read_run, write_report
 from lmf_jax.evaluation.classification.comparison import compare_runs, format_comparison
 from lmf_jax.evaluation.classification.summary import summarize_test
-from lmf_jax.inference import classifier
+from lmf_jax.inference import image_model
 from lmf_jax.runs.folds import fold_dirs, try_lock
 from lmf_jax.training import classification
 from tests.helpers.colored_images import draw_images
@@ -28,7 +28,7 @@ COUNTS = (40, 20, 12)
 NUM_IMAGES = sum(COUNTS)
 
 
-tiny = tiny_models(tiny_model, classification, classifier)
+tiny = tiny_models(tiny_model, classification, image_model)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from data.formats.images import decode_image
 from lmf_jax.cli.members import load_ensemble
 from lmf_jax.cli.tasks import TASKS
 from lmf_jax.evaluation.classification.external import read_external
-from lmf_jax.inference import classifier
+from lmf_jax.inference import image_model
 from lmf_jax.training import classification
 from tests.helpers.colored_images import draw_images
 from tests.helpers.tiny_commands import run_lmf_jax, train
@@ -22,7 +22,7 @@ from tests.helpers.tiny_training import tiny_model, tiny_models
 NAMES = ["blue", "green", "red"]
 
 
-tiny = tiny_models(tiny_model, classification, classifier)
+tiny = tiny_models(tiny_model, classification, image_model)
 
 
 @pytest.fixture(scope="module")

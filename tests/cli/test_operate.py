@@ -8,13 +8,13 @@ from functools import partial
 import pytest
 
 from lmf_jax.evaluation import read_run
-from lmf_jax.inference import classifier
+from lmf_jax.inference import image_model
 from lmf_jax.training import classification
 from tests.helpers.colored_images import draw_images
 from tests.helpers.tiny_commands import run_lmf_jax, train
 from tests.helpers.tiny_training import tiny_model, tiny_models
 
-tiny = tiny_models(tiny_model, classification, classifier)
+tiny = tiny_models(tiny_model, classification, image_model)
 
 
 @pytest.fixture(scope="module")

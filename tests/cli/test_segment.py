@@ -230,7 +230,7 @@ def test_label_maps_never_replace_the_files_of_a_case(whole, tmp_path, capsys):
         (["predict", "{brats20}", "{images}", "--output", "{out}"], "has no case; expected"),
         (
             ["explain", "{digits_masks}", "{images}", "--output", "{out}"],
-            "is segmentation; exp",
+            "is segmentation, which has no Grad-CAM",
         ),
         (["compare", "{digits_masks}", "{kits19}"], "data"),
     ],

@@ -9,4 +9,5 @@ DATASET = DatasetSpec(
     kind="own",
     paths=("file",),
     usage="manifest_multilabel:FILE.csv",
+    settings_by_size=True,
 )

@@ -162,6 +162,15 @@ def _test_external(
     return f"{table}\n\n{format_external(external)}"
 
 
+def _explain(
+    model: TrainedClassifier | ClassifierEnsemble, images: Any
+) -> list[list[tuple[int, float, Any]]]:
+    explained = zip(*model.explain(images), strict=True)
+    return [
+        [(int(class_id), float(probability), heat)] for class_id, probability, heat in explained
+    ]
+
+
 def _compare(run_dirs: Sequence[str]) -> str:
     return format_comparison(compare_runs(run_dirs))
 
@@ -184,6 +193,7 @@ CLASSIFICATION = Task(
     compare=_compare,
     join_folds=join_folds,
     format_folds=format_folds,
+    explain=_explain,
     predict=predict_classes,
     format_subgroups=format_test_subgroups,
 )

@@ -142,6 +142,7 @@ SEGMENTATION = Task(
     compare=_compare,
     join_folds=join_folds,
     format_folds=format_folds,
+    explain=None,
     predict=predict_masks,
     format_subgroups=format_case_subgroups,
 )

@@ -66,11 +66,16 @@ class Task:
     """``join_folds(run_dir)`` writes the joint results of a cross-validation into its folder."""
     format_folds: Callable[[Path], str]
     """``format_folds(run_dir)`` formats the joint results for the terminal."""
+    explain: Callable[[Any, Any], Sequence[Sequence[tuple[int, float, Any]]]] | None
+    """``explain(model, images)`` returns, for each image, the index, the probability and the
+    Grad-CAM map of every class or label to show; None if the task has no such maps."""
     predict: Callable[[Any, Predict], None]
     """``predict(model, options)`` predicts image files and writes the predictions."""
     format_subgroups: Callable[[Path, int, Sequence[str]], str]
     """``format_subgroups(folder, num_tested, columns)`` formats the subgroups of a test, of which
     the folder is that of a run or of a test on another dataset, by columns of the metadata."""
+    has_subgroups: bool = True
+    """Whether a test has subgroups."""
 
     def inputs_of_run(self, model: Any, data_dir: str | Path | None = None) -> Any:
         """Open the inputs that a run was trained with.

@@ -1,0 +1,67 @@
+"""Predictions of a model of several labels for image files, as a CSV file."""
+
+import numpy as np
+
+from lmf_jax.cli.image_batches import open_batches, print_lines, refuse_broken
+from lmf_jax.cli.predict_options import Predict
+from lmf_jax.cli.prediction_table import table_path, write_table
+from lmf_jax.cli.supported_tasks import refuse_flag
+from lmf_jax.errors import UserError
+from lmf_jax.evaluation.multilabel.report import describe_label_calibrator
+from lmf_jax.inference.labeler import TrainedLabeler
+from lmf_jax.output_files import check_outputs
+from lmf_jax.runs.files import MULTILABEL
+
+SEPARATOR = "|"
+"""Text between the labels of an image."""
+
+
+def predict_labels(model: TrainedLabeler, options: Predict) -> None:
+    """Write a line of CSV per image: path, predicted labels and all calibrated probabilities.
+
+    Args:
+        model: The model of a run.
+        options: The command line.
+
+    Raises:
+        UserError: If a flag or a path does not fit, or images cannot be decoded; the others are
+            predicted.
+    """
+    from data.inputs.image_files import image_files, skipped_lines
+
+    _refuse_flags(options)
+    table = table_path(options.output)
+    files = image_files(options.images)
+    check_outputs([table], inputs=files, overwrite=options.overwrite)
+    batches = open_batches(files, model.config, model.dataset)
+    logits, indices = model.predict(batches)
+    paths = [files[index] for index in indices]
+    undefined = np.isnan(logits).any(axis=1)
+    if undefined.any():
+        raise UserError(f"The logits of {paths[undefined.argmax()]} are NaN; its run diverged.")
+    probabilities = model.label_probabilities(logits)
+    names = model.class_names
+    rows = (
+        [path, SEPARATOR.join(np.array(names)[predicted]), *(f"{value:.6f}" for value in row)]
+        for path, predicted, row in zip(
+            paths, model.decide(probabilities), probabilities, strict=True
+        )
+    )
+    write_table(table, ["path", "labels", *(f"p({name})" for name in names)], rows)
+    print(f"{len(indices):,} of {len(files):,} images predicted: {table}")
+    print(f"calibration: {describe_label_calibrator(model.calibrator)}")
+    print("labels: those with a probability from their threshold on, chosen on validation")
+    print_lines(skipped_lines(options.images, table))
+    print_lines(batches.remarks())
+    refuse_broken(files, batches.broken)
+
+
+def _refuse_flags(options: Predict) -> None:
+    given = {
+        "--sets": options.sets,
+        "--operating-point": options.operating_point is not None,
+        "--prevalence": options.prevalence is not None,
+    }
+    for flag, is_given in given.items():
+        if is_given:
+            raise refuse_flag(flag, MULTILABEL)

@@ -1,0 +1,181 @@
+"""The multi-label task: any number of labels per image."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+
+from lmf_jax.cli.predict_labels import predict_labels
+from lmf_jax.cli.supported_tasks import refuse_flag
+from lmf_jax.cli.tasks.task import Task
+from lmf_jax.config import Config, ResolvedConfig
+from lmf_jax.distributed.devices import Variables
+from lmf_jax.evaluation.calibration import Method
+from lmf_jax.evaluation.multilabel.calibration import (
+    LabelMethod,
+    fit_label_calibrator,
+    read_label_calibrator,
+)
+from lmf_jax.evaluation.multilabel.comparison import compare_runs, format_comparison
+from lmf_jax.evaluation.multilabel.report import format_test_table
+from lmf_jax.evaluation.multilabel.run import (
+    LabelPredictions,
+    check_finite,
+    read_run,
+    summarize,
+    write_test,
+    write_validation,
+)
+from lmf_jax.evaluation.multilabel.thresholds import f1_thresholds, write_thresholds
+from lmf_jax.inference.labeler import TrainedLabeler, load_labeler
+from lmf_jax.runs.files import MULTILABEL
+from lmf_jax.training.multilabel import Multilabel, make_multilabel
+from lmf_jax.training.program import Program
+
+METHODS: dict[Method, LabelMethod] = {"none": "none", "temperature": "temperature"}
+"""Method of calibration by the value of ``--calibration``."""
+
+
+def _load_dataset(config: Config, fingerprint: str | None) -> Any:
+    from data.inputs.classification import load_for_multilabel
+
+    return load_for_multilabel(config, fingerprint)
+
+
+def _open_inputs(dataset: Any, config: ResolvedConfig, shard: Any) -> Any:
+    from data.inputs.classification import open_classification
+
+    return open_classification(dataset, config, shard)
+
+
+def _make_program(config: ResolvedConfig, inputs: Any) -> Program:
+    dataset = inputs.dataset
+    return make_multilabel(config, dataset.label_counts("train"), len(dataset.rows["train"]))
+
+
+def _trained_model(
+    config: ResolvedConfig, inputs: Any, program: Program, variables: Variables
+) -> TrainedLabeler:
+    assert isinstance(program, Multilabel)
+    return TrainedLabeler(
+        config,
+        inputs.description,
+        program.model,
+        variables,
+        program.normalization,
+        compiled_step=program.predict_step,
+    )
+
+
+def _ensemble(models: tuple[Any, ...], views: Any) -> NoReturn:
+    """Refuse whatever averages models: ensembles, views and tests on other data."""
+    raise refuse_flag("A mean of models or views, or a test on another --dataset,", MULTILABEL)
+
+
+def _calibrate(
+    model: TrainedLabeler, run_dir: Path, inputs: Any, method: Method | None
+) -> TrainedLabeler:
+    if method is not None and method not in METHODS:
+        raise refuse_flag(f"--calibration {method}", MULTILABEL)
+    validation = _predict_part(model, inputs, "validation")
+    check_finite(validation.logits, "validation")
+    names = model.class_names
+    chosen = _stored_method(run_dir, names) if method is None else METHODS[method]
+    # Every process fits, so that none has to wait for the files of the first.
+    calibrator = fit_label_calibrator(validation.labels, validation.logits, chosen)
+    thresholds = f1_thresholds(validation.labels, calibrator.probabilities(validation.logits))
+    if jax.process_index() == 0:
+        write_validation(run_dir, validation)
+        write_thresholds(run_dir, names, thresholds)
+    return replace(model, calibrator=calibrator, thresholds=thresholds)
+
+
+def _stored_method(run_dir: Path, names: Sequence[str]) -> LabelMethod:
+    """Return the method of a run that was tested before, at first temperature scaling."""
+    is_tested = (run_dir / "calibration.json").exists()
+    return read_label_calibrator(run_dir, names).method if is_tested else "temperature"
+
+
+def _test(model: TrainedLabeler, run_dir: Path, inputs: Any) -> dict[str, Any]:
+    test = _predict_part(model, inputs, "test")
+    if jax.process_index() > 0:
+        return {}
+    assert model.calibrator is not None and model.thresholds is not None
+    return write_test(run_dir, test, model.class_names, model.calibrator, model.thresholds)
+
+
+def _predict_part(model: TrainedLabeler, inputs: Any, part: str) -> LabelPredictions:
+    dataset = inputs.dataset
+    logits, labels = model.predict(inputs.batches(part))
+    ids, groups = dataset.ids[dataset.rows[part]], dataset.groups_of(part)
+    return LabelPredictions(ids=ids, labels=labels, logits=logits, groups=groups)
+
+
+def _summarize(model: TrainedLabeler, inputs: Any, part: str) -> dict[str, Any]:
+    predictions = _predict_part(model, inputs, part)
+    assert model.calibrator is not None and model.thresholds is not None
+    return summarize(predictions, model.class_names, model.calibrator, model.thresholds)
+
+
+def _format_table(results: dict[str, Any], inputs: Any, part: str) -> str:
+    positives = inputs.description["class_counts"]["train"]
+    return format_test_table(results, positives, part, results.get("calibration"))
+
+
+def _explain(model: TrainedLabeler, images: Any) -> list[list[tuple[int, float, Any]]]:
+    return model.explain_labels(images)
+
+
+def _compare(run_dirs: Sequence[str]) -> str:
+    return format_comparison(compare_runs(run_dirs))
+
+
+def _open_external(
+    model: Any, name: str, class_map: Mapping[str, str], data_dir: str | None
+) -> NoReturn:
+    raise refuse_flag(f"A test on --dataset {name}", MULTILABEL)
+
+
+def _test_external(
+    model: Any, run_dir: Path, folder: Path, inputs: Any, facts: Mapping[str, Any]
+) -> NoReturn:
+    raise refuse_flag("A test on another --dataset", MULTILABEL)
+
+
+def _join_folds(run_dir: Path) -> NoReturn:
+    raise refuse_flag("--folds", MULTILABEL)
+
+
+def _format_folds(run_dir: Path) -> NoReturn:
+    raise refuse_flag("--folds", MULTILABEL)
+
+
+def _format_subgroups(folder: Path, num_tested: int, columns: Sequence[str]) -> NoReturn:
+    raise refuse_flag("--subgroups", MULTILABEL)
+
+
+MULTILABEL_TASK = Task(
+    name=MULTILABEL,
+    read_run=read_run,
+    load_dataset=_load_dataset,
+    open_inputs=_open_inputs,
+    make_program=_make_program,
+    trained_model=_trained_model,
+    load_model=load_labeler,
+    ensemble=_ensemble,
+    calibrate=_calibrate,
+    test=_test,
+    summarize=_summarize,
+    format_table=_format_table,
+    open_external=_open_external,
+    test_external=_test_external,
+    compare=_compare,
+    join_folds=_join_folds,
+    format_folds=_format_folds,
+    explain=_explain,
+    predict=predict_labels,
+    format_subgroups=_format_subgroups,
+    has_subgroups=False,
+)

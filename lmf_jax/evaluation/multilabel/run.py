@@ -1,0 +1,264 @@
+"""Write and read the test results in the folder of a multi-label run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Integer, Shaped
+
+from lmf_jax.errors import UserError
+from lmf_jax.evaluation.calibration.file import write_calibration
+from lmf_jax.evaluation.multilabel.calibration import (
+    LABEL_METHODS,
+    LabelCalibrator,
+    read_label_calibrator,
+    summarize_label_calibration,
+)
+from lmf_jax.evaluation.multilabel.summary import summarize_test
+from lmf_jax.evaluation.multilabel.thresholds import read_thresholds
+from lmf_jax.evaluation.result_files import read_test_arrays
+from lmf_jax.runs.atomic_files import write_arrays, write_results
+from lmf_jax.runs.files import (
+    MULTILABEL,
+    RunFiles,
+    check,
+    is_number,
+    is_whole,
+    missing,
+    parse,
+    read_text,
+    read_training_files,
+    require,
+)
+
+VALIDATION_FILE = "validation_predictions.npz"
+HISTORY_KEYS = ("epoch", "train_loss", "val_loss", "val_map", "val_auroc", "learning_rate")
+RANKING_METRICS = ("mean_average_precision", "mean_auroc")
+"""Means over the labels, with intervals; null if undefined."""
+F1_METRICS = ("macro_f1", "micro_f1", "samples_f1")
+LABEL_RANKING_METRICS = ("auroc", "average_precision")
+LABEL_F1_METRICS = ("f1", "precision", "recall", "threshold")
+ODIR_METRICS = ("kappa", "f1", "auc", "final")
+MAX_PREDICTIONS_BYTES = 2**32
+"""Maximum size of ``predictions.npz``: a million images of several hundred labels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelPredictions:
+    """Predictions of the images of one part of the data, in the order of their rows.
+
+    Attributes:
+        ids: Names of the images ``[n]``, unicode.
+        labels: 0, 1 or -1 for a missing label ``[n, C]``.
+        logits: Output of the model ``[n, C]``, not calibrated.
+        groups: Patient of each image ``[n]``; None if unknown.
+    """
+
+    ids: Shaped[np.ndarray, " n"]
+    labels: Integer[np.ndarray, "n labels"]
+    logits: Float[np.ndarray, "n labels"]
+    groups: Shaped[np.ndarray, " n"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedMultilabel(RunFiles):
+    """Contents of the folder of a finished multi-label run.
+
+    Attributes:
+        labels: 0, 1 or -1 for a missing label of the test images ``[n, C]``.
+        logits: Their logits ``[n, C]``, not calibrated.
+        calibrator: Fitted on the validation images.
+        calibration: Contents of ``calibration.json``.
+        thresholds: Probability from which each label is predicted ``[C]``.
+        validation: Predictions of the validation images.
+    """
+
+    labels: Integer[np.ndarray, "n labels"]
+    logits: Float[np.ndarray, "n labels"]
+    calibrator: LabelCalibrator
+    calibration: Mapping[str, Any]
+    thresholds: Float[np.ndarray, " labels"]
+    validation: LabelPredictions
+
+
+def read_run(run_dir: str | Path) -> FinishedMultilabel:
+    """Read the folder of a multi-label run that was trained and tested.
+
+    Args:
+        run_dir: The folder that ``train.py`` wrote.
+
+    Returns:
+        The contents of its files, checked to be complete and consistent.
+
+    Raises:
+        UserError: If the folder or a file is missing, unreadable or incomplete, or the run has
+            another task; the message names the file.
+    """
+    run_dir = Path(run_dir)
+    files = read_training_files(run_dir, MULTILABEL, HISTORY_KEYS)
+    names = files["dataset"]["class_names"]
+    arrays = _read_predictions(run_dir / "predictions.npz", len(names))
+    return FinishedMultilabel(
+        **files,
+        **arrays,
+        test=_read_test(run_dir / "test.json", names, arrays["labels"]),
+        calibrator=read_label_calibrator(run_dir, names),
+        calibration=_read_calibration(run_dir / "calibration.json"),
+        thresholds=read_thresholds(run_dir, names),
+        validation=read_validation(run_dir, len(names)),
+    )
+
+
+def read_validation(run_dir: str | Path, num_labels: int) -> LabelPredictions:
+    """Read the predictions of the validation images of a run.
+
+    Args:
+        run_dir: The folder of a multi-label run.
+        num_labels: Number of labels of the run.
+
+    Raises:
+        UserError: If the file is missing or broken.
+    """
+    return LabelPredictions(**_read_predictions(Path(run_dir) / VALIDATION_FILE, num_labels))
+
+
+def write_validation(run_dir: Path, validation: LabelPredictions) -> None:
+    """Write ``validation_predictions.npz``.
+
+    Args:
+        run_dir: The folder of the run.
+        validation: The predictions of its validation images.
+    """
+    arrays = {name: getattr(validation, name) for name in ("ids", "labels", "logits")}
+    write_arrays(run_dir / VALIDATION_FILE, arrays, validation.groups)
+
+
+def write_test(
+    run_dir: Path,
+    test: LabelPredictions,
+    label_names: Sequence[str],
+    calibrator: LabelCalibrator,
+    thresholds: Float[np.ndarray, " labels"],
+) -> dict[str, Any]:
+    """Write ``predictions.npz``, ``test.json`` and ``calibration.json`` of a test.
+
+    Args:
+        run_dir: The folder of the run.
+        test: The predictions of the test images.
+        label_names: The ``C`` names.
+        calibrator: Fitted on the validation images.
+        thresholds: Calibrated probability from which each label is predicted ``[C]``.
+
+    Returns:
+        The contents of ``test.json``, and under ``calibration`` those of ``calibration.json``.
+
+    Raises:
+        UserError: If a logit is NaN or infinite.
+    """
+    check_finite(test.logits, "test")
+    # The slow part comes first, so that all files are written together.
+    results = summarize(test, label_names, calibrator, thresholds)
+    calibration = summarize_label_calibration(calibrator, label_names, test.labels, test.logits)
+    arrays = {name: getattr(test, name) for name in ("ids", "labels", "logits")}
+    write_results(run_dir, "predictions", arrays, test.groups, results)
+    write_calibration(run_dir, calibration)
+    return {**results, "calibration": calibration}
+
+
+def summarize(
+    predictions: LabelPredictions,
+    label_names: Sequence[str],
+    calibrator: LabelCalibrator,
+    thresholds: Float[np.ndarray, " labels"],
+) -> dict[str, Any]:
+    """Return the contents of ``test.json``; arguments are those of :func:`write_test`."""
+    logits = calibrator.calibrate(predictions.logits)
+    return summarize_test(predictions.labels, logits, label_names, thresholds, predictions.groups)
+
+
+def check_finite(logits: Float[np.ndarray, "n labels"], part: str) -> None:
+    """Raise UserError if a logit of this part of the data is NaN or infinite."""
+    undefined = int((~np.isfinite(logits)).any(axis=-1).sum())
+    if undefined:
+        raise UserError(
+            f"The model gives NaN or infinity for {undefined} of {len(logits)} {part} images; "
+            "train again with a lower --learning-rate or in float32."
+        )
+
+
+def _read_predictions(path: Path, num_labels: int) -> dict[str, Any]:
+    if not path.exists():
+        raise missing(path)
+    arrays = read_test_arrays(
+        path,
+        ("labels", (num_labels,)),
+        ("logits", (num_labels,)),
+        num_classes=num_labels,
+        max_bytes=MAX_PREDICTIONS_BYTES,
+    )
+    labels = arrays["labels"]
+    check(path, len(labels) > 0, "it has no image")
+    check(path, bool(np.isin(labels, (-1, 0, 1)).all()), "its labels are not 0, 1 or -1")
+    check(path, bool(np.isfinite(arrays["logits"]).all()), "its logits contain NaN or infinity")
+    return arrays
+
+
+def _read_calibration(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise missing(path)
+    calibration: dict[str, Any] = parse(path, read_text(path))
+    require(path, calibration, ("method", "temperature", "metrics"))
+    require(path, calibration["metrics"], LABEL_METHODS, "its metrics")
+    for metrics in calibration["metrics"].values():
+        require(path, metrics, ("log_loss", "brier"), "its metrics")
+        check(path, all(map(is_number, metrics.values())), "its metrics are not numbers")
+    return calibration
+
+
+def _read_test(
+    path: Path, label_names: Sequence[str], labels: Integer[np.ndarray, "n labels"]
+) -> dict[str, Any]:
+    test: dict[str, Any] = parse(path, read_text(path))
+    require(path, test, (*RANKING_METRICS, *F1_METRICS, "odir", "per_label", "intervals"))
+    intervals, per_label = test["intervals"], test["per_label"]
+    keys = ("level", "resamples", "drawn", "units", "per_label", *RANKING_METRICS)
+    require(path, intervals, keys, "its intervals")
+    is_described = is_number(intervals["level"], 0, 1) and is_whole(intervals["resamples"])
+    is_described = is_described and isinstance(intervals["drawn"], str)
+    check(path, is_described, "the settings of its intervals are not a level, counts and names")
+    require(path, test["odir"], ODIR_METRICS, "its odir")
+    for name in F1_METRICS:
+        check(path, is_number(test[name], 0, 1), f"its {name} is not a fraction")
+    for name in ODIR_METRICS:
+        _check_metric(path, f"odir {name}", test["odir"][name], None)
+    for name in RANKING_METRICS:
+        _check_metric(path, name, test[name], intervals[name])
+    for name, column in zip(label_names, labels.T, strict=True):
+        owner = f"label {name}"
+        require(path, per_label, (name,), "its per_label")
+        require(path, intervals["per_label"], (name,), "its intervals of labels")
+        of_label, ends = per_label[name], intervals["per_label"][name]
+        counted = ("positives", "negatives")
+        require(path, of_label, (*LABEL_RANKING_METRICS, *LABEL_F1_METRICS, *counted), owner)
+        require(path, ends, LABEL_RANKING_METRICS, f"the intervals of {owner}")
+        for metric in LABEL_RANKING_METRICS:
+            _check_metric(path, f"{metric} of {owner}", of_label[metric], ends[metric])
+        for metric in LABEL_F1_METRICS:
+            is_valid = is_number(of_label[metric], 0, 1)
+            check(path, is_valid, f"the {metric} of {owner} is not a fraction")
+        counts = [of_label["positives"], of_label["negatives"]]
+        expected = [int((column == value).sum()) for value in (1, 0)]
+        check(path, counts == expected, f"{owner} has other images than in predictions.npz")
+    return test
+
+
+def _check_metric(path: Path, name: str, value: Any, interval: Any) -> None:
+    is_valid = value is None or is_number(value, -1.001, 1.001)
+    check(path, is_valid, f"its {name} is neither null nor a fraction")
+    is_pair = isinstance(interval, list) and len(interval) == 2
+    is_interval = interval is None or (
+        is_pair and all(is_number(end, -1.001, 1.001) for end in interval)
+    )
+    check(path, is_interval, f"the interval of its {name} is not a pair of fractions")

@@ -1,0 +1,137 @@
+"""A trained model with outputs for the whole image: the shared part of classifier and labeler."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from lmf_jax.config import ResolvedConfig
+from lmf_jax.distributed.devices import (
+    Batch,
+    MappedStep,
+    Variables,
+    replicate,
+    shard_batch,
+)
+from lmf_jax.evaluation.classification.gradcam import grad_cam
+from lmf_jax.inference.predict import predict
+from lmf_jax.inference.steps import make_predict_step
+from lmf_jax.models import create_model
+from lmf_jax.models.classifier import Classifier
+from lmf_jax.models.normalization import Normalization, normalize_images
+from lmf_jax.runs.best_checkpoint import read_best
+from lmf_jax.runs.files import read_record_of
+from lmf_jax.runs.folder import read_config
+from lmf_jax.runs.folds import require_single_run
+
+
+@dataclass(frozen=True)
+class ImageModel(ABC):
+    """The model of the best epoch of a run.
+
+    Attributes:
+        config: The settings of the run.
+        dataset: The recorded description of the data: ``name``, ``fingerprint``, ``class_names``,
+            ``class_counts``.
+        model: The model, for images from :meth:`normalize`.
+        variables: ``{"params", "batch_stats"}``, on the devices.
+        normalization: Normalization of the images.
+        compiled_step: The step that validated the model, which saves a second compilation; None
+            makes a new one.
+    """
+
+    config: ResolvedConfig
+    dataset: Mapping[str, Any]
+    model: Classifier
+    variables: Variables
+    normalization: Normalization
+    compiled_step: MappedStep | None = None
+
+    @abstractmethod
+    def calibrated_probabilities(
+        self, outputs: Float[np.ndarray, "n classes"]
+    ) -> Float[np.ndarray, "n classes"]:
+        """Return the calibrated probabilities for outputs of :attr:`predict_step`."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of every class or label, in the order of the outputs."""
+        return tuple(self.dataset["class_names"])
+
+    @cached_property
+    def predict_step(self) -> MappedStep:
+        """The mapped forward pass from ``variables`` and sharded uint8 images to logits."""
+        return self.compiled_step or make_predict_step(self.model, self.normalization, self._dtype)
+
+    @property
+    def _dtype(self) -> jnp.dtype:
+        return jnp.dtype(self.config.model.precision)
+
+    def predict(
+        self, batches: Iterable[Batch]
+    ) -> tuple[Float[np.ndarray, "n classes"], Int[np.ndarray, "n ..."]]:
+        """Return the logits, not calibrated, and the labels of every example."""
+        scale = self.config.logit_scale
+        return predict(self.predict_step, self.variables, batches, scale=scale)
+
+    def normalize(self, images: UInt8[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:
+        """Return the inputs of the model for RGB images in 0 to 255."""
+        return normalize_images(images, self.normalization, self._dtype)
+
+    def probabilities(
+        self, images: UInt8[np.ndarray, "batch h w 3"]
+    ) -> Float[np.ndarray, "batch classes"]:
+        """Return calibrated probabilities of RGB images in 0 to 255, in the training size."""
+        missing = -len(images) % jax.local_device_count()  # every device gets as many images
+        padded = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)])
+        batch = shard_batch({"image": padded})
+        logits = np.asarray(self.predict_step(self.variables, batch["image"]))
+        return self.calibrated_probabilities(logits.reshape(len(padded), -1)[: len(images)])
+
+    def heat(
+        self,
+        images: UInt8[np.ndarray, "batch height width 3"],
+        class_ids: Int[np.ndarray, " batch"],
+    ) -> Float[np.ndarray, "batch map_height map_width"]:
+        """Return the Grad-CAM map of one class in each image, see :func:`grad_cam`."""
+        inputs = self.normalize(jnp.asarray(images))
+        return np.asarray(
+            grad_cam(self.model, self.variables, inputs, jnp.asarray(class_ids.astype(np.int32)))
+        )
+
+
+def read_image_model(run_dir: str | Path, task: str) -> dict[str, Any]:
+    """Return the fields of an :class:`ImageModel`: the model of the best epoch of a run.
+
+    Args:
+        run_dir: The folder of the run.
+        task: Its task.
+
+    Raises:
+        UserError: If there is no such run, or it has not finished an epoch.
+    """
+    record = read_record_of(run_dir, task)
+    require_single_run(run_dir)
+    config = read_config(run_dir)
+    variables, normalization = read_best(Path(run_dir) / "checkpoints")
+    assert normalization is not None  # the images come as uint8
+    model: Any = create_model(
+        config.model.model,
+        num_classes=len(record["dataset"]["class_names"]),
+        dtype=jnp.dtype(config.model.precision),
+        head=config.model.head,
+    )
+    return {
+        "config": config,
+        "dataset": record["dataset"],
+        "model": model,
+        "variables": replicate(variables),
+        "normalization": normalization,
+    }

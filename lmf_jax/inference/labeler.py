@@ -1,0 +1,80 @@
+"""A trained model of several labels: prediction and Grad-CAM with the best epoch of a run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from lmf_jax.evaluation.multilabel.calibration import LabelCalibrator, read_label_calibrator
+from lmf_jax.evaluation.multilabel.scores import sigmoid
+from lmf_jax.evaluation.multilabel.thresholds import FILE_NAME as THRESHOLDS_FILE
+from lmf_jax.evaluation.multilabel.thresholds import read_thresholds
+from lmf_jax.inference.image_model import ImageModel, read_image_model
+from lmf_jax.runs.files import MULTILABEL
+
+
+@dataclass(frozen=True)
+class TrainedLabeler(ImageModel):
+    """The model of the best epoch of a multi-label run.
+
+    Attributes:
+        calibrator: Calibration of the probabilities; None if they are not calibrated.
+        thresholds: Calibrated probability from which each label is predicted ``[C]``; None for 0.5.
+    """
+
+    calibrator: LabelCalibrator | None = None
+    thresholds: Float[np.ndarray, " labels"] | None = None
+
+    def calibrated_probabilities(
+        self, outputs: Float[np.ndarray, "n labels"]
+    ) -> Float[np.ndarray, "n labels"]:
+        """Return the calibrated probability of each label for outputs of the predict step."""
+        return self.label_probabilities(np.float32(self.config.logit_scale) * outputs)
+
+    def label_probabilities(
+        self, logits: Float[np.ndarray, "n labels"]
+    ) -> Float[np.ndarray, "n labels"]:
+        """Return the calibrated probability of each label for logits of :meth:`predict`."""
+        return sigmoid(logits) if self.calibrator is None else self.calibrator.probabilities(logits)
+
+    def decide(self, probabilities: Float[np.ndarray, "n labels"]) -> Bool[np.ndarray, "n labels"]:
+        """Return which labels are predicted for calibrated probabilities."""
+        thresholds = 0.5 if self.thresholds is None else self.thresholds
+        return np.asarray(probabilities >= thresholds)
+
+    def explain_labels(
+        self, images: UInt8[np.ndarray, "batch h w 3"]
+    ) -> list[list[tuple[int, float, Float[np.ndarray, "map_height map_width"]]]]:
+        """Return, for each image, the predicted labels with probability and Grad-CAM map.
+
+        An image without a predicted label gets its most probable one.
+        """
+        probabilities = self.probabilities(images)
+        shown = self.decide(probabilities)
+        shown[np.arange(len(shown)), probabilities.argmax(axis=1)] |= ~shown.any(axis=1)
+        heats = {
+            label: self.heat(images, np.full(len(images), label, np.int32))
+            for label in np.flatnonzero(shown.any(axis=0)).tolist()
+        }
+        return [
+            [(label, float(row[label]), heats[label][index]) for label in heats if of_image[label]]
+            for index, (row, of_image) in enumerate(zip(probabilities, shown, strict=True))
+        ]
+
+
+def load_labeler(run_dir: str | Path) -> TrainedLabeler:
+    """Read the model of the best epoch of a multi-label run.
+
+    Raises:
+        UserError: If there is no such run, or it has not finished an epoch.
+    """
+    fields = read_image_model(run_dir, MULTILABEL)
+    names = fields["dataset"]["class_names"]
+    if not (Path(run_dir) / THRESHOLDS_FILE).exists():  # before the end of the training
+        return TrainedLabeler(**fields)
+    return TrainedLabeler(
+        **fields,
+        calibrator=read_label_calibrator(run_dir, names),
+        thresholds=read_thresholds(run_dir, names),
+    )
