@@ -125,8 +125,8 @@ def test_a_run_stopped_within_an_epoch_ends_as_one_that_was_not(
     """The third step is in the middle of an epoch of every dataset."""
     real, steps = Progress.add, iter(range(1, 100))
 
-    def add_and_stop(progress, images):
-        real(progress, images)
+    def add_and_stop(progress):
+        real(progress)
         if next(steps) == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 

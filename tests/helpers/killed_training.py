@@ -118,8 +118,8 @@ def _train(words: list[str], started: Path, output: Path) -> None:
     train.write_report = cross_validation.write_report = _write_no_report
     add = Progress.add
 
-    def add_and_tell(progress: Progress, images: int) -> None:
-        add(progress, images)
+    def add_and_tell(progress: Progress) -> None:
+        add(progress)
         started.touch()
 
     Progress.add = add_and_tell

@@ -10,7 +10,7 @@ import logging
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from lmf_jax.extras import MissingPackageError, extra_packages
 
@@ -39,7 +39,7 @@ def is_dicom(encoded: bytes) -> bool:
 
 
 def read_elements(
-    file: bytes | io.BufferedIOBase, keywords: Sequence[str], *, pixels: bool
+    file: bytes | BinaryIO, keywords: Sequence[str], *, pixels: bool
 ) -> "Dataset":
     """Read some elements of a DICOM file; all others are skipped.
 
@@ -98,7 +98,7 @@ def _silence_pydicom() -> None:
     warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
 
 
-def _check_inflated_size(stream: io.BufferedIOBase) -> None:
+def _check_inflated_size(stream: BinaryIO) -> None:
     """Refuse a deflated file of too many bytes: pydicom inflates it without a limit."""
     from pydicom.filereader import read_dataset
 

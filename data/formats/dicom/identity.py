@@ -9,10 +9,9 @@ linked.
 
 import hashlib
 import hmac
-import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from data.formats.dicom.file import DicomError, is_dicom, read_elements, without_details
 
@@ -52,7 +51,7 @@ def read_identity(path: Path) -> Identity | None:
         return None
 
 
-def identity_in(file: bytes | io.BufferedIOBase) -> Identity:
+def identity_in(file: bytes | BinaryIO) -> Identity:
     """Read the identity in a DICOM file.
 
     Args:

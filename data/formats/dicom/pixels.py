@@ -250,8 +250,9 @@ def _decode_with_pydicom(
         index=0,
         raw=raw,
         decoding_plugin=_PLUGINS.get(layout.syntax, ""),
-        allow_excess_frames=False,
-        correct_unused_bits=False,
+        # pydicom annotates every option as a whole set of options.
+        allow_excess_frames=False,  # type: ignore[arg-type]
+        correct_unused_bits=False,  # type: ignore[arg-type]
     )
     return decoded, str(properties["photometric_interpretation"])
 
