@@ -38,9 +38,7 @@ def is_dicom(encoded: bytes) -> bool:
     return encoded.startswith(_MAGIC, _PREAMBLE)
 
 
-def read_elements(
-    file: bytes | BinaryIO, keywords: Sequence[str], *, pixels: bool
-) -> "Dataset":
+def read_elements(file: bytes | BinaryIO, keywords: Sequence[str], *, pixels: bool) -> "Dataset":
     """Read some elements of a DICOM file; all others are skipped.
 
     Args:
