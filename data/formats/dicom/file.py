@@ -10,7 +10,7 @@ import logging
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from lmf_jax.extras import MissingPackageError, extra_packages
 
@@ -38,7 +38,9 @@ def is_dicom(encoded: bytes) -> bool:
     return encoded.startswith(_MAGIC, _PREAMBLE)
 
 
-def read_elements(file: bytes | BinaryIO, keywords: Sequence[str], *, pixels: bool) -> "Dataset":
+def read_elements(
+    file: bytes | io.BufferedIOBase, keywords: Sequence[str], *, pixels: bool
+) -> "Dataset":
     """Read some elements of a DICOM file; all others are skipped.
 
     Args:
@@ -96,12 +98,14 @@ def _silence_pydicom() -> None:
     warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
 
 
-def _check_inflated_size(stream: BinaryIO) -> None:
+def _check_inflated_size(stream: io.BufferedIOBase) -> None:
     """Refuse a deflated file of too many bytes: pydicom inflates it without a limit."""
     from pydicom.filereader import read_dataset
 
     stream.seek(_PREAMBLE + len(_MAGIC))
-    meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+    # pydicom asks for a BinaryIO, whose interface BufferedIOBase has without being one.
+    source: Any = stream
+    meta = read_dataset(source, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
     if str(meta.get("TransferSyntaxUID", "")) != _DEFLATED:
         return
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)

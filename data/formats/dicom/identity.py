@@ -9,9 +9,10 @@ linked.
 
 import hashlib
 import hmac
+import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from data.formats.dicom.file import DicomError, is_dicom, read_elements, without_details
 
@@ -51,7 +52,7 @@ def read_identity(path: Path) -> Identity | None:
         return None
 
 
-def identity_in(file: bytes | BinaryIO) -> Identity:
+def identity_in(file: bytes | io.BufferedIOBase) -> Identity:
     """Read the identity in a DICOM file.
 
     Args:
