@@ -39,7 +39,9 @@ def resolve_settings(config: Config, dataset: Any) -> Resolution:
     if isinstance(config, ResolvedConfig):
         return Resolution(config)
     if config.run.resume and has_record(config.run.run_dir):
-        return Resolution(config.resolve(read_config(config.run.run_dir).settings()))
+        recorded = read_config(config.run.run_dir).settings()
+        chosen = {name: recorded[name] for name in ResolvedConfig.resolved_names()}
+        return Resolution(config.resolve(chosen))
     from data.registry import find_dataset  # opens no file
 
     spec, recipe = find_dataset(config.dataset_name), RECIPES[config.training.recipe]

@@ -150,6 +150,12 @@ class ResolvedConfig(Config):
         return 1.0 if logit_scale is None else logit_scale(self.loss, self.model.head)
 
     @classmethod
+    def resolved_names(cls) -> list[str]:
+        """Return the names of the settings that are never None once they are resolved."""
+        fields = cls.setting_fields().values()
+        return [f.name for f in fields if f.default is dataclasses.MISSING]
+
+    @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "ResolvedConfig":
         """Return the settings recorded in ``config.json``.
 
@@ -162,10 +168,7 @@ class ResolvedConfig(Config):
             names.get(key, key): tuple(value) if isinstance(value, list) else value  # no JSON tuple
             for key, value in record.items()
         }
-        required = [
-            f.name for f in cls.setting_fields().values() if f.default is dataclasses.MISSING
-        ]
-        missing = [name for name in required if settings.get(name) is None]
+        missing = [name for name in cls.resolved_names() if settings.get(name) is None]
         if missing:
             raise UserError(f"The settings of the run lack {', '.join(missing)}.")
         return cls.of(**settings)

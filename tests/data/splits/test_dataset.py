@@ -137,7 +137,7 @@ def test_the_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.Monke
     [
         (
             {"name": "digits"},
-            "no dataset named 'digits'; choose one of digits_lt, digits_masks, covid19",
+            "no dataset named 'digits'; choose one of digits_lt, digits_masks, digits_multilabel",
         ),
         (
             {"split": "grouped"},
