@@ -40,8 +40,8 @@ def resolve_settings(config: Config, dataset: Any) -> Resolution:
         return Resolution(config)
     if config.run.resume and has_record(config.run.run_dir):
         recorded = read_config(config.run.run_dir).settings()
-        chosen = {name: recorded[name] for name in ResolvedConfig.resolved_names()}
-        return Resolution(config.resolve(chosen))
+        kept = {name: recorded[name] for name in ResolvedConfig.resolved_names()}
+        return Resolution(config.resolve(kept))
     from data.registry import find_dataset  # opens no file
 
     spec, recipe = find_dataset(config.dataset_name), RECIPES[config.training.recipe]
