@@ -159,7 +159,7 @@ def _starting_point(settings: ResolvedModel, num_classes: int) -> tuple[Variable
         description += f", with a new head of {num_classes} classes"
     elif settings.head != "linear" or len(head["bias"]) != num_classes:
         old = len(head["bias"])
-        description += f", their head of {old:,} classes replaced by one of {num_classes}"
+        description += f"; a new head of {num_classes} classes replaces theirs of {old:,}"
     else:
         params["head"] = head
     return {"params": params, "batch_stats": variables["batch_stats"]}, description

@@ -118,9 +118,9 @@ class Progress:
         left = per_step * self._steps_left
         end = time.strftime("%H:%M", time.localtime(time.time() + left))
         tqdm.write(
-            f"{self._steps_left:,} steps left, each {per_step:.2g} s by the last {MEASURED_STEPS}: "
-            f"training takes about {format_duration(left)}, until {end}, and validation comes on "
-            "top"
+            f"{self._steps_left:,} steps left; at {per_step:.2g} s each, as the last "
+            f"{MEASURED_STEPS}, they take about {format_duration(left)} (until {end}), without "
+            "validation"
         )
 
     def end_epoch(self, history: History, *, is_constant: bool = False) -> None:

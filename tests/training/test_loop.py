@@ -252,7 +252,7 @@ def test_the_end_of_a_run_is_estimated_once_from_its_first_steps(tmp_path, compi
     lines = capsys.readouterr().out.splitlines()
     [line] = [line for line in lines if "steps left" in line]
     # Of three epochs of six steps, one step compiles and three are measured.
-    assert re.match(r"14 steps left, each \S+ s by the last 3: training takes about .* until", line)
+    assert re.match(r"14 steps left; at \S+ s each, .* about .* \(until \d\d:\d\d\)", line)
     after_compilation = next(n for n, line in enumerate(lines) if "of compilation" in line)
     assert lines[after_compilation + 1] == line
     assert lines[after_compilation + 2].startswith("epoch 1/3")
@@ -269,7 +269,7 @@ def test_the_estimate_is_the_time_per_step_times_the_steps_left(tmp_path, monkey
     progress.close()
     assert waits == [True, False, False, True, False]
     text = capsys.readouterr().out
-    assert "6 steps left, each 20 s by the last 3: training takes about 2 min 0 s" in text
+    assert "6 steps left; at 20 s each, as the last 3, they take about 2 min 0 s" in text
 
 
 def test_a_model_that_answers_one_class_says_so_once(tmp_path, compiled, monkeypatch, capsys):

@@ -66,7 +66,7 @@ def test_a_head_of_other_classes_is_new_and_said_so(pretrained):
     assert_equal(state.params["backbone"], pretrained["THOUSAND"]["params"]["backbone"])
     random_head = program_of(pretrained="none").initial_state().params["head"]
     assert_equal(state.params["head"], jax.device_get(random_head))
-    assert program.start.endswith("head of 1,000 classes replaced by one of 3")
+    assert program.start.endswith("a new head of 3 classes replaces theirs of 1,000")
 
 
 def test_an_average_starts_from_the_weights_too(pretrained):
