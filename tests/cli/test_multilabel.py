@@ -270,25 +270,47 @@ def test_mixing_and_other_losses_train(word, root: Path, tmp_path: Path) -> None
     assert train(tmp_path, "run", *words) == 0
 
 
-def test_missing_labels_and_patients_of_a_list_reach_the_results(tmp_path: Path, capsys) -> None:
-    lines = ["path,label:red,label:rare,group,split"]
-    for number in range(40):
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a list of 60 images of 30 patients, with two labels of which some are missing."""
+    folder = tmp_path_factory.mktemp("listed")
+    lines = ["path,label:red,label:rare,group,sex"]
+    for number in range(60):
         rng = np.random.default_rng(number)
         is_red, is_rare = number % 2, int(number % 5 == 0)
         pixels = rng.integers(0, 80, (32, 32, 3), np.uint8)
         pixels[..., 0] += np.uint8(150 * is_red)
         pixels[..., 1] += np.uint8(150 * is_rare)
-        Image.fromarray(pixels).save(tmp_path / f"{number:02d}.png")
-        part = ("train", "train", "val", "test")[number // 10]
-        red = "" if number % 7 == 0 else is_red
-        lines.append(f"{number:02d}.png,{red},{is_rare},patient {number // 2},{part}")
-    (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
-    words = ["--dataset", f"manifest:{tmp_path / 'list.csv'}", "--epochs", "2"]
-    assert train(tmp_path, "run", *QUICK, *words, "--pretrained", "none") == 0
-    found = arrays(tmp_path / "run" / "predictions.npz")
-    assert found["labels"][:, 0].tolist() == [0, 1, 0, 1, 0, -1, 0, 1, 0, 1]  # 35 is missing
-    assert found["groups"].tolist()[:3] == ["patient 15", "patient 15", "patient 16"]
-    test = json.loads((tmp_path / "run" / "test.json").read_text())
+        Image.fromarray(pixels).save(folder / f"{number:02d}.png")
+        red, sex = "" if number % 7 == 0 else is_red, ("female", "male", "")[number // 2 % 3]
+        lines.append(f"{number:02d}.png,{red},{is_rare},patient {number // 2},{sex}")
+    (folder / "list.csv").write_text("\n".join(lines) + "\n")
+    return folder / "list.csv"
+
+
+@pytest.fixture(scope="module")
+def grouped(root: Path, listed: Path) -> Path:
+    """Return a run on the list, with each patient in one part."""
+    words = ["--dataset", f"manifest:{listed}", "--split", "grouped", "--epochs", "2"]
+    assert train(root, "grouped", *QUICK, *words, "--pretrained", "none") == 0
+    return root / "grouped"
+
+
+def test_missing_labels_and_patients_of_a_list_reach_the_results(grouped: Path) -> None:
+    parts = [arrays(grouped / name) for name in ("predictions.npz", "validation_predictions.npz")]
+    for found in parts:
+        for name, vector, group in zip(found["ids"], found["labels"], found["groups"], strict=True):
+            number = int(name.removesuffix(".png"))
+            red = -1 if number % 7 == 0 else number % 2
+            assert vector.tolist() == [red, int(number % 5 == 0)]
+            assert group == f"patient {number // 2}"
+    assert not set(parts[0]["groups"]) & set(parts[1]["groups"])
+    trained = {f"{number:02d}.png" for number in range(60)} - {*parts[0]["ids"], *parts[1]["ids"]}
+    tested = {*parts[0]["groups"], *parts[1]["groups"]}
+    assert not {f"patient {int(name[:2]) // 2}" for name in trained} & tested
+    test = json.loads((grouped / "test.json").read_text())
     assert test["intervals"]["drawn"] == "groups"
-    assert (test["per_label"]["red"]["positives"], test["per_label"]["red"]["negatives"]) == (4, 5)
-    assert "lesions or patients" in capsys.readouterr().out
+    red = parts[0]["labels"][:, 0]
+    counts = [test["per_label"]["red"][key] for key in ("positives", "negatives")]
+    assert counts == [(red == 1).sum(), (red == 0).sum()]
+    assert "lesions or patients" in (grouped / "report.html").read_text()
