@@ -19,6 +19,7 @@ import data.datasets.isic2019.labels as isic2019
 import data.datasets.manifest.labels as manifest
 import data.datasets.manifest_multilabel.labels as manifest_multilabel
 import data.datasets.medmnist.labels as medmnist
+import data.datasets.medmnist_multilabel.labels as medmnist_multilabel
 import data.datasets.odir5k.labels as odir5k
 import data.datasets.pairs.labels as pairs
 from benchmarks.fuzzing.harness import Files, Target
@@ -182,6 +183,19 @@ def _read_medmnist(folder: Path) -> None:
     assert all(image[:2] in (b"P5", b"P6") for image in images)
 
 
+def _bad_medmnist_multilabel() -> SearchStrategy[Files]:
+    random = np.random.default_rng(0)
+    arrays = {}
+    for number, part in enumerate(("train", "val", "test"), start=2):
+        arrays[f"{part}_images"] = random.integers(0, 256, (number, 5, 4), np.uint8)
+        arrays[f"{part}_labels"] = random.integers(0, 2, (number, 14), np.uint8)
+    return changed_npz(arrays).map(lambda content: {"chestmnist_28.npz": content})
+
+
+def _read_medmnist_multilabel(folder: Path) -> None:
+    check_labels(medmnist_multilabel.read_labels(folder / "chestmnist_28.npz"))
+
+
 def _bad_isic2018() -> SearchStrategy[Files]:
     parts = ("images/train", "images/val", "images/test")
     good = {f"{part}/ISIC_{number}.jpg": b"" for number, part in enumerate(parts)}
@@ -283,6 +297,7 @@ TARGETS = (
     Target("manifest", _bad_manifest, _reader(manifest, "images.csv")),
     Target("manifest_multilabel", _bad_label_columns, _reader(manifest_multilabel, "images.csv")),
     Target("medmnist", _bad_medmnist, _read_medmnist),
+    Target("medmnist_multilabel", _bad_medmnist_multilabel, _read_medmnist_multilabel),
     Target("pairs", _bad_pairs, _read_pairs),
     Target("split-file", _bad_splits, _read_split),
     Target("given-split", _bad_given_splits, _read_given_split),

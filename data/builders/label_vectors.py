@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import Int32
 
 from data.builders.images import ImageFilesBuilder
-from data.labels import MISSING_LABEL
+from data.labels import MISSING_LABEL, Labels
 
 
 class LabelVectorsBuilder(ImageFilesBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -16,15 +16,23 @@ class LabelVectorsBuilder(ImageFilesBuilder, skip_registration=True):  # type: i
 
     def targets(self) -> dict[str, tuple[Any, Iterable[Any]]]:
         """Return the labels and the missing labels with their TFDS features."""
-        labels = self.labels.without(self.skipped)
-        assert labels.label_vectors is not None
-        stored = map(stored_labels, labels.label_vectors)
-        present, missing = zip(*((x["labels"], x["missing_labels"]) for x in stored), strict=True)
-        features = label_features(labels.label_names)
-        return {
-            "labels": (features["labels"], present),
-            "missing_labels": (features["missing_labels"], missing),
-        }
+        return label_targets(self.labels.without(self.skipped))
+
+
+def label_targets(labels: Labels) -> dict[str, tuple[Any, Iterable[Any]]]:
+    """Return the labels and the missing labels of all images with their TFDS features.
+
+    Args:
+        labels: Labels of images that may have several.
+    """
+    assert labels.label_vectors is not None
+    stored = map(stored_labels, labels.label_vectors)
+    present, missing = zip(*((x["labels"], x["missing_labels"]) for x in stored), strict=True)
+    features = label_features(labels.label_names)
+    return {
+        "labels": (features["labels"], present),
+        "missing_labels": (features["missing_labels"], missing),
+    }
 
 
 def label_features(label_names: Sequence[str]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def test_datasets_are_ordered_by_kind_and_name() -> None:
     assert datasets_of_kind("volumes") == ("brats20", "kits19")
     assert datasets_of_kind("own", "volumes") == (
         *("brats20", "kits19"),
-        *("folder", "manifest", "manifest_multilabel", "medmnist", "pairs"),
+        *("folder", "manifest", "manifest_multilabel", "medmnist", "medmnist_multilabel", "pairs"),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int32, Shaped
 
 from data.labels import PARTS, Labels
 from lmf_jax.errors import UserError
@@ -50,7 +50,7 @@ CLASSES: Mapping[str, tuple[str, ...]] = {
     "organcmnist": _ORGANS,
     "organsmnist": _ORGANS,
 }  # fmt: skip
-"""Class names by flag and class id, without the flags of several classes per image."""
+"""Class names by flag and class id, without the flags of several labels per image."""
 
 EXPECTED_COUNTS: Mapping[str, Mapping[str, int]] = {
     "pathmnist": {"train": 89996, "validation": 10004, "test": 7180},
@@ -67,7 +67,7 @@ EXPECTED_COUNTS: Mapping[str, Mapping[str, int]] = {
 }
 """Images by flag and part, the same at every size."""
 
-_NAMES = dict(zip(PARTS, ("train", "val", "test"), strict=True))
+PART_NAMES = dict(zip(PARTS, ("train", "val", "test"), strict=True))
 """Part names of MedMNIST."""
 
 _LARGEST_SIDE = 4096
@@ -94,15 +94,36 @@ def read_labels(path: Path) -> Labels:
             images with one class each.
     """
     with open_npz(path) as archive:
-        counts = {part: shape[0] for part, shape in _image_shapes(path, archive).items()}
+        counts = part_sizes(path, archive)
         labels = {part: _read_part(path, archive, part, counts[part]) for part in PARTS}
-    ids = [f"{part}-{row:07d}" for part in PARTS for row in range(counts[part])]
     return Labels(
         class_names=_class_names(path, labels),
-        ids=np.array(ids),
+        ids=image_ids(counts),
         labels=np.concatenate(list(labels.values())),
         parts=np.repeat(PARTS, list(counts.values())),
     )
+
+
+def part_sizes(path: Path, archive: zipfile.ZipFile) -> dict[str, int]:
+    """Return the number of images of every part, after checking their shapes and types.
+
+    Args:
+        path: The npz file, for errors.
+        archive: The open file.
+
+    Raises:
+        UserError: If an array of images is missing, or holds no 2D 8-bit images.
+    """
+    return {part: shape[0] for part, shape in _image_shapes(path, archive).items()}
+
+
+def image_ids(counts: Mapping[str, int]) -> Shaped[np.ndarray, " n"]:
+    """Return the name of every image, in the order of the parts.
+
+    Args:
+        counts: Number of images of every part.
+    """
+    return np.array([f"{part}-{row:07d}" for part in PARTS for row in range(counts[part])])
 
 
 def raw_files(path: Path) -> Iterator[Path]:
@@ -129,7 +150,7 @@ def encoded_images(path: Path) -> Iterator[bytes]:
     with open_npz(path) as archive:
         _image_shapes(path, archive)
         for part in PARTS:
-            with open_array(path, archive, f"{_NAMES[part]}_images") as images:
+            with open_array(path, archive, f"{PART_NAMES[part]}_images") as images:
                 height, width = images.shape[1:3]
                 kind = b"P5" if len(images.shape) == 3 else b"P6"
                 for _ in range(images.shape[0]):
@@ -141,7 +162,7 @@ def _image_shapes(path: Path, archive: zipfile.ZipFile) -> dict[str, tuple[int, 
     """Return the shape of the images of every part, after checking all of them."""
     shapes = {}
     for part in PARTS:
-        with open_array(path, archive, f"{_NAMES[part]}_images") as images:
+        with open_array(path, archive, f"{PART_NAMES[part]}_images") as images:
             _check_images(images)
             shapes[part] = images.shape
     if len({shape[1:] for shape in shapes.values()}) > 1:
@@ -186,12 +207,12 @@ def _read_part(
 ) -> Int32[np.ndarray, " n"]:
     """Return the labels of a part, after checking their number and values."""
     flag = flag_of(path)
-    with open_array(path, archive, f"{_NAMES[part]}_labels") as labels:
+    with open_array(path, archive, f"{PART_NAMES[part]}_labels") as labels:
         name, shape = labels.name, labels.shape
         if len(shape) == 2 and shape[1] > 1:
             raise UserError(
                 f"{path} gives every image {shape[1]} labels in {name}; expected one class per "
-                "image; choose a dataset of MedMNIST that is not multi-label."
+                "image; use --task multilabel."
             )
         if labels.dtype.kind not in "iu" or shape not in ((count,), (count, 1)):
             raise UserError(
