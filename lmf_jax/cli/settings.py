@@ -11,9 +11,9 @@ from jax.experimental import multihost_utils
 from lmf_jax.config import Config, ResolvedConfig
 from lmf_jax.config.recipes import RECIPES, TrainingPart
 from lmf_jax.models.starting_weights import (
-    KNOWN_FILES,
     StartingWeights,
     find_starting_weights,
+    model_of_file,
 )
 from lmf_jax.runs.folder import has_record, read_config
 
@@ -70,7 +70,7 @@ def _starting_weights(config: Config) -> StartingWeights:
     """Return the given weights with the model of their file, or the weights that are found."""
     given = config.model.pretrained
     if given is not None:
-        return StartingWeights(given, KNOWN_FILES.get(Path(given).name), note="")
+        return StartingWeights(given, model_of_file(Path(given)), note="")
     weights = find_starting_weights(config.model.model)
     if not _is_same_everywhere(f"{weights.model} {Path(weights.pretrained).name}"):
         note = (

@@ -19,7 +19,7 @@ Split = Literal["paper", "grouped", "official"]
 Augmentation = Literal["none", "shift", "flip", "dihedral", "mirror"]
 Optimizer = Literal["adamw", "adam-l2", "sgd"]
 PatchSize = tuple[int, int, int]
-NormalizationName = Literal["imagenet", "unit", "caffe"]
+NormalizationName = Literal["imagenet", "unit", "inception", "caffe"]
 
 
 def setting(
@@ -93,7 +93,8 @@ class ModelConfig:
     """Train the head only, on the features of the pretrained backbone."""
     normalization: NormalizationName | None = setting(None)
     """How images are normalized. imagenet: by ImageNet's mean and standard deviation. unit: to
-    [0, 1]. caffe: as in Caffe (default: that of the model's ImageNet weights; paper: unit)."""
+    [0, 1]. inception: to [-1, 1]. caffe: as in Caffe (default: that of the model's ImageNet
+    weights; paper: unit)."""
     head: HeadName = setting("linear", tasks=IMAGE_TASKS)
     """The classifier. linear: as in the LMF paper. cosine: with normalized features and weights, as
     in the LDAM paper (for ldam, ldam-drw and lmf)."""

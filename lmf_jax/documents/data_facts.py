@@ -48,6 +48,7 @@ NORMALIZATIONS = {
         "imagenet (each channel minus its mean over ImageNet, divided by its standard deviation)"
     ),
     "unit": "unit (pixel values divided by 255)",
+    "inception": "inception (pixel values scaled to [-1, 1])",
     "caffe": "caffe (channels in the order BGR, minus their ImageNet means)",
 }
 

@@ -9,6 +9,7 @@ import contextlib
 import math
 import resource
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ WEIGHTS = {
     4: ("gamma", "beta", "moving_mean", "moving_variance"),
 }
 """The weights of a convolution or dense layer without and with bias, and of a batch norm."""
+
+MOST_GROUPS = 10_000
+"""Limit of the groups in a file of Keras 3; links between them may form cycles."""
 
 LARGEST_ATTRIBUTE = 2**20
 """Limit of the bytes of a list of names."""
@@ -45,8 +49,11 @@ def main() -> None:
 def read_keras(path: Path, largest: int) -> dict[str, np.ndarray]:
     """Read the file as Keras does, which identifies the weights of a layer by their order.
 
+    ``model.save_weights`` of Keras 3 writes ``layers/<kind>/vars/<number>``, with the name of the
+    layer as an attribute; all else writes the names of layers and of weights as attributes.
+
     Args:
-        path: The file.
+        path: A file in either layout.
         largest: Limit of the bytes of all weights.
 
     Returns:
@@ -54,22 +61,53 @@ def read_keras(path: Path, largest: int) -> dict[str, np.ndarray]:
 
     Raises:
         Exception: Any that h5py raises for a broken file.
-        ValueError: If weights are too large or in another file.
+        ValueError: If weights are too large or in another file, or layers have no names.
     """
     found: dict[str, Any] = {}
     with h5py.File(path, "r") as file:
-        layers = _child(file, "model_weights") if "model_weights" in file else file
-        for layer in _names(layers, "layer_names"):
-            weights = _child(layers, layer)
-            names = _names(weights, "weight_names")
-            if names and len(names) not in WEIGHTS:
-                raise ValueError(f"the layer {layer} has {len(names)} weights")
-            for weight, name in zip(WEIGHTS.get(len(names), ()), names, strict=True):
-                found[f"{layer}/{weight}"] = _child(weights, name)
+        is_keras_3 = "layers" in file and "layer_names" not in file.attrs
+        for layer, weights in _keras_3_layers(file) if is_keras_3 else _layers(file):
+            if len(weights) not in WEIGHTS:
+                raise ValueError(f"the layer {layer} has {len(weights)} weights")
+            for weight, tensor in zip(WEIGHTS[len(weights)], weights, strict=True):
+                if found.setdefault(f"{layer}/{weight}", tensor) is not tensor:
+                    raise ValueError(f"it has two layers {layer}")
         size = sum(_size(name, dataset) for name, dataset in found.items())
         if size > largest:
             raise ValueError(f"its tensors take {size} bytes; expected {largest} at most")
         return {name: dataset[()] for name, dataset in found.items()}
+
+
+def _layers(file: Any) -> Iterator[tuple[str, list[Any]]]:
+    """Yield the name and the weights of each layer that has any."""
+    layers = _child(file, "model_weights") if "model_weights" in file else file
+    for layer in _names(layers, "layer_names"):
+        group = _child(layers, layer)
+        names = _names(group, "weight_names")
+        if names:
+            yield layer, [_child(group, name) for name in names]
+
+
+def _keras_3_layers(file: Any) -> Iterator[tuple[str, list[Any]]]:
+    """Yield the same of a file that ``save_weights`` of Keras 3 has written."""
+    waiting = [_child(file, "layers")]
+    for _ in range(MOST_GROUPS):
+        if not waiting:
+            return
+        group = waiting.pop()
+        if not isinstance(group, h5py.Group):
+            raise ValueError(f"{group.name} is not a layer")
+        waiting += [_child(group, name) for name in group if name != "vars"]
+        variables: Any = _child(group, "vars") if "vars" in group else ()
+        if not len(variables):  # an activation and the like
+            continue
+        if "name" not in variables.attrs:
+            raise ValueError(
+                "its layers have no names; load it in Keras, and save it by model.save('FILE.h5')"
+            )
+        weights = [_child(variables, str(number)) for number in range(len(variables))]
+        yield str(variables.attrs["name"]), weights
+    raise ValueError(f"it has more than {MOST_GROUPS} groups")
 
 
 def _names(group: Any, attribute: str) -> list[str]:

@@ -48,6 +48,8 @@ class Conv(nn.Module):
     """Convolution with equal kernel sides and zero padding, as ``torch.nn.Conv2d`` and ``Conv3d``.
 
     The padding keeps the size of the map at stride 1: ``(kernel_size - 1) // 2`` on each side.
+    TensorFlow's SAME is different at a larger stride: it adds no more zeros than the outputs need,
+    and the odd one at the end.
 
     Attributes:
         features: Number of output channels.
@@ -55,6 +57,7 @@ class Conv(nn.Module):
         stride: Step between outputs, in pixels; 1 for volumes.
         depthwise: Whether each channel is convolved separately; not for volumes.
         use_bias: Whether a learned bias is added to each output channel.
+        same_padding: Whether images are padded as by TensorFlow's SAME.
         kernel_init: Initializer of the kernel.
         dtype: Dtype of the computation.
     """
@@ -64,6 +67,7 @@ class Conv(nn.Module):
     stride: int = 1
     depthwise: bool = False
     use_bias: bool = False
+    same_padding: bool = False
     kernel_init: Initializer = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
     dtype: DTypeLike = jnp.float32
 
@@ -85,17 +89,25 @@ class Conv(nn.Module):
         channels = 1 if self.depthwise else images.shape[-1]
         shape = (*(self.kernel_size,) * dims, channels, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, parameter_dtype(self.dtype))
-        side = (self.kernel_size - 1) // 2
         images, weights = images.astype(self.dtype), kernel.astype(self.dtype)
         if dims == 3:
+            side = (self.kernel_size - 1) // 2
             outputs = convolve_volumes(images, weights, padding=((side, side),) * 3)
         else:
-            padding = ((side, side), (side, side))
-            outputs = convolve(images, weights, stride=self.stride, padding=padding)
+            height, width = (self._padding(size) for size in images.shape[1:3])
+            outputs = convolve(images, weights, stride=self.stride, padding=(height, width))
         if not self.use_bias:
             return outputs
         bias = self.param("bias", nn.initializers.zeros, (self.features,), kernel.dtype)
         return outputs + bias.astype(self.dtype).reshape(*(1,) * (dims + 1), -1)
+
+    def _padding(self, size: int) -> tuple[int, int]:
+        """Return the zeros before and after an axis of an image."""
+        if not self.same_padding:
+            return (self.kernel_size - 1) // 2, (self.kernel_size - 1) // 2
+        last = (size - 1) // self.stride * self.stride  # where the last window begins
+        zeros = max(last + self.kernel_size - size, 0)
+        return zeros // 2, zeros - zeros // 2
 
 
 class BatchNorm(nn.Module):
@@ -217,6 +229,7 @@ class ConvNorm(DistributedModule):
         kernel_size: Rows and columns of the kernel, in pixels.
         stride: Step between outputs, in pixels.
         depthwise: Whether each channel is convolved separately.
+        same_padding: Whether images are padded as by TensorFlow's SAME.
         epsilon: Added to the variance in the batch norm.
     """
 
@@ -224,6 +237,7 @@ class ConvNorm(DistributedModule):
     kernel_size: int = 1
     stride: int = 1
     depthwise: bool = False
+    same_padding: bool = False
     epsilon: float = 1e-5
 
     @nn.compact
@@ -234,6 +248,7 @@ class ConvNorm(DistributedModule):
             self.kernel_size,
             self.stride,
             depthwise=self.depthwise,
+            same_padding=self.same_padding,
             dtype=self.dtype,
             name="conv",
         )

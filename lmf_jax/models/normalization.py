@@ -40,9 +40,11 @@ NORMALIZATIONS: dict[str, Normalization] = {
     # 255 times (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225)
     "imagenet": Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     "unit": Normalization((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
+    "inception": Normalization((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
     "caffe": Normalization((103.939, 116.779, 123.68), (1.0, 1.0, 1.0), "bgr"),
 }
-"""By name: that of torchvision's models, the range [0, 1], and that of Keras' first ResNet."""
+"""By name: that of torchvision's models; the ranges [0, 1] and [-1, 1], the latter that of timm's
+EfficientNetV2-S; and that of Keras' ResNet-50."""
 
 
 def normalize_images(

@@ -1,12 +1,11 @@
 """Conversion of pretrained torchvision, timm and Keras weights to Flax variables.
 
-timm's ResNet-50 and DenseNet-121 have torchvision's names. Its EfficientNetV2-S pads maps unevenly,
-as TensorFlow's SAME does, or has another epsilon in batch norm. The same weights would give other
-logits here, so they are refused.
+timm's ResNet-50 and DenseNet-121 have torchvision's names and are converted as torchvision's. Its
+EfficientNetV2-S is another model, because it pads as TensorFlow's SAME does.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +15,13 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lmf_jax.errors import UserError
-from lmf_jax.models.registry import Renames, create_model, registered_models
+from lmf_jax.models.registry import (
+    KerasWeights,
+    Renames,
+    create_model,
+    get_model,
+    registered_models,
+)
 from lmf_jax.models.weight_files import Tensors, read_tensors, weights_path
 
 Variables = dict[str, dict[str, Any]]
@@ -30,7 +35,8 @@ def load_pretrained(source: str, model: str) -> Variables:
 
     Args:
         source: ``"imagenet"`` for torchvision's weights, which are downloaded once; or a file with
-            torchvision's or Keras' names, see :func:`lmf_jax.models.weight_files.read_tensors`.
+            the names of torchvision, timm or Keras, see
+            :func:`lmf_jax.models.weight_files.read_tensors`.
         model: Name of the model.
 
     Returns:
@@ -43,11 +49,17 @@ def load_pretrained(source: str, model: str) -> Variables:
     """
     path = weights_path(source, model)
     tensors = read_tensors(path)
-    is_keras = any("/" in name for name in tensors)
     try:
-        return from_keras(model, tensors) if is_keras else from_torchvision(model, tensors)
+        return _conversion(model, tensors)(model, tensors)
     except ValueError as error:
         raise UserError(f"The weights in {path} cannot be used: {error}") from error
+
+
+def _conversion(model: str, tensors: Tensors) -> Callable[[str, Tensors], Variables]:
+    """Return the conversion for the names of the tensors and the model."""
+    if any("/" in name for name in tensors):
+        return from_keras
+    return from_timm if get_model(model).timm else from_torchvision
 
 
 _LEAVES = {
@@ -57,6 +69,9 @@ _LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
+
+_TIMM_TENSOR = "blocks.0.0.conv.weight"
+"""A tensor that timm's EfficientNetV2-S has, and no model of torchvision."""
 
 
 def from_torchvision(
@@ -86,93 +101,133 @@ def from_torchvision(
             f"There are no torchvision weights for {name!r}; expected one of "
             f"{', '.join(published)}."
         )
-    renames = published[name].renames
-    if "blocks.0.0.conv.weight" in state_dict:
+    if _TIMM_TENSOR in state_dict:
+        others = ", ".join(spec.name for spec in registered_models() if spec.timm)
+        raise ValueError(f"they are timm's, which pads otherwise; give --model {others}.")
+    return _from_state_dict(
+        name, f"torchvision's {name}", published[name].renames, state_dict, num_classes
+    )
+
+
+def from_timm(
+    name: str, state_dict: Mapping[str, Any], *, num_classes: int | None = None
+) -> Variables:
+    """Convert the state dict of a timm model that torchvision does not have to Flax variables.
+
+    Args:
+        name: ``"tf_efficientnetv2_s"``, which is timm's name too.
+        state_dict: As in :func:`from_torchvision`, by timm's names.
+        num_classes: As in :func:`from_torchvision`.
+
+    Returns:
+        As :func:`from_torchvision` does.
+
+    Raises:
+        ValueError: If the model has no names of timm, or tensors are missing, unknown or of the
+            wrong shape.
+    """
+    published = {spec.name: spec.timm for spec in registered_models() if spec.timm}
+    if name not in published:
         raise ValueError(
-            "they are timm's, whose tf_efficientnetv2_s pads unevenly, as TensorFlow's SAME does, "
-            "and whose others have another epsilon in batch norm, so the same weights would "
-            "give other logits here; use torchvision's efficientnet_v2_s."
+            f"There are no timm weights for {name!r}; expected one of {', '.join(published)}."
         )
+    return _from_state_dict(name, f"timm's {name}", published[name], state_dict, num_classes)
+
+
+def _from_state_dict(
+    name: str,
+    owner: str,
+    renames: Renames,
+    state_dict: Mapping[str, Any],
+    num_classes: int | None,
+) -> Variables:
+    """Convert the state dict of PyTorch's model that is called ``owner`` in messages."""
     tensors = {
         _current_name(torch_name): np.asarray(tensor)
         for torch_name, tensor in state_dict.items()
         if not torch_name.endswith("num_batches_tracked")
     }
-    head_weight = tensors.get(_torchvision_name(renames, ("params", "head", "kernel")), np.ones(1))
+    head_weight = tensors.get(_torch_name(renames, ("params", "head", "kernel")), np.ones(1))
     head_weight = np.atleast_1d(head_weight)
     shapes = _variable_shapes(name, num_classes=len(head_weight))
-    names = {path: _torchvision_name(renames, path) for path in shapes}
+    names = {path: _torch_name(renames, path) for path in shapes}
     in_our_layout = {key: _to_flax_layout(tensor) for key, tensor in tensors.items()}
-    variables = _collect(f"torchvision's {name}", in_our_layout, names, shapes)
+    variables = _collect(owner, in_our_layout, names, shapes)
     if num_classes not in (None, len(head_weight)):
         variables["params"].pop("head", None)
     return variables
 
 
 def from_keras(name: str, tensors: Tensors) -> Variables:
-    """Convert the weights of Keras' first ResNet-50 to Flax variables.
+    """Convert the weights of a Keras model to Flax variables.
 
     Keras' convolutions have a bias, and ours have none. Subtracting the bias from the running mean
     of the batch norm that follows gives the same outputs.
 
     Args:
-        name: ``"resnet50_v1"``.
+        name: ``"resnet50_v1"`` for the weights of Keras until 2.2, or ``"resnet50_keras"`` since
+            2.3, where the layers have other names and the batch norms another epsilon.
         tensors: The weights as ``<layer>/<weight>``, such as ``"res2a_branch2a/kernel"``.
 
     Returns:
         ``{"params": ..., "batch_stats": ...}`` as NumPy copies, with the head if there is one.
 
     Raises:
-        ValueError: If the name is another, or tensors are missing, unknown or of the wrong shape.
+        ValueError: If the weights are of another model, or tensors are missing, unknown or of the
+            wrong shape.
     """
-    if name != "resnet50_v1":
+    owner = keras_model(tensors)
+    if name != owner:
+        models = ", ".join(spec.name for spec in registered_models() if spec.keras)
         raise ValueError(
-            f"they are Keras', of the first ResNet-50; give --model resnet50_v1, not {name}."
+            f"they have Keras' names, but are of none of its models here ({models})."
+            if owner is None
+            else f"they are of {_keras_weights()[owner].owner}; give --model {owner}, not {name}."
         )
-    folded = {key: t for key, t in tensors.items() if not _is_folded(key)}
-    for key in filter(_is_folded, tensors):
-        mean = f"{_keras_norm(key.removesuffix('/bias'))}/moving_mean"
-        if mean in folded:
-            if folded[mean].shape != tensors[key].shape:
-                raise ValueError(f"{key} and {mean} differ in their shapes.")
-            folded[mean] = folded[mean] - tensors[key]
-    shapes = _variable_shapes(name, num_classes=np.size(tensors.get("fc1000/bias", 1)))
-    names = {path: _keras_name(path) for path in shapes}
-    return _collect("Keras' first ResNet-50", folded, names, shapes)
+    weights = _keras_weights()[name]
+    # Keras called the head of the later ResNet-50 "probs" when the published files were written.
+    tensors = {re.sub("^probs/", "predictions/", key): tensor for key, tensor in tensors.items()}
+    head_bias = tensors.get(_keras_name(weights, ("params", "head", "bias")), 1)
+    shapes = _variable_shapes(name, num_classes=np.size(head_bias))
+    names = {path: _keras_name(weights, path) for path in shapes}
+    return _collect(weights.owner, _without_biases(tensors, weights, names), names, shapes)
 
 
-_KERAS_LEAVES = {
-    "kernel": "kernel",
-    "scale": "gamma",
-    "bias": "beta",
-    "mean": "moving_mean",
-    "var": "moving_variance",
-}
+def keras_model(names: Iterable[str]) -> str | None:
+    """Return the model whose layers the names ``<layer>/<weight>`` have; None if there is none."""
+    layers = {name.partition("/")[0] for name in names}
+    models = (name for name, weights in _keras_weights().items() if weights.first_layer in layers)
+    return next(models, None)
 
 
-def _keras_name(path: VariablePath) -> str:
+def _keras_weights() -> dict[str, KerasWeights]:
+    return {spec.name: spec.keras for spec in registered_models() if spec.keras}
+
+
+_KERAS_LEAVES = {"scale": "gamma", "mean": "moving_mean", "var": "moving_variance"}
+
+
+def _keras_name(weights: KerasWeights, path: VariablePath) -> str:
     """Return Keras' name of a variable; ``layer1_0/conv2/conv`` is ``res2a_branch2b``."""
     _, *modules, leaf = path
-    if modules == ["head"]:
-        return f"fc1000/{leaf}"
-    *block, kind = modules[1:]
-    if len(block) == 1:
-        layer = "conv1"
-    else:
-        stage, number = re.fullmatch(r"layer(\d)_(\d)", block[0]).groups()  # type: ignore[union-attr]
-        branch = "1" if block[1] == "downsample" else "2" + "abc"[int(block[1][-1]) - 1]
-        layer = f"res{int(stage) + 1}{'abcdef'[int(number)]}_branch{branch}"
-    return f"{layer if kind == 'conv' else _keras_norm(layer)}/{_KERAS_LEAVES[leaf]}"
+    if modules[-1] == "norm" and leaf == "bias":
+        leaf = "beta"
+    return f"{_renamed(weights.renames, modules)}/{_KERAS_LEAVES.get(leaf, leaf)}"
 
 
-def _is_folded(key: str) -> bool:
-    """Return whether a tensor is the bias of a convolution."""
-    return key.endswith("/bias") and not key.startswith("fc")
-
-
-def _keras_norm(convolution: str) -> str:
-    """Return Keras' name of the batch norm after a convolution."""
-    return "bn_conv1" if convolution == "conv1" else "bn" + convolution.removeprefix("res")
+def _without_biases(
+    tensors: Tensors, weights: KerasWeights, names: Mapping[VariablePath, str]
+) -> Tensors:
+    """Return the tensors with the bias of each convolution moved into the mean that follows."""
+    tensors = dict(tensors)
+    for path, mean in names.items():
+        bias = _keras_name(weights, (*path[:-2], "conv", "bias"))
+        if path[-2:] != ("norm", "mean") or mean not in tensors or bias not in tensors:
+            continue
+        if tensors[mean].shape != tensors[bias].shape:
+            raise ValueError(f"{bias} and {mean} differ in their shapes.")
+        tensors[mean] = tensors[mean] - tensors.pop(bias)
+    return tensors
 
 
 def _collect(
@@ -211,13 +266,18 @@ def _current_name(torch_name: str) -> str:
     return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", torch_name)
 
 
-def _torchvision_name(renames: Renames, path: VariablePath) -> str:
-    """Return torchvision's name of a variable."""
+def _torch_name(renames: Renames, path: VariablePath) -> str:
+    """Return the name of a variable in a state dict."""
     _, *modules, leaf = path
+    return f"{_renamed(renames, modules).replace('/', '.')}.{_LEAVES[leaf]}"
+
+
+def _renamed(renames: Renames, modules: Iterable[str]) -> str:
+    """Return the path of a module after all replacements."""
     module = "/".join(modules)
     for pattern, replacement in renames:
         module = re.sub(pattern, replacement, module)
-    return f"{module.replace('/', '.')}.{_LEAVES[leaf]}"
+    return module
 
 
 def _variable_shapes(name: str, num_classes: int) -> dict[VariablePath, tuple[int, ...]]:

@@ -44,6 +44,18 @@ class TorchvisionWeights:
 
 
 @dataclass(frozen=True)
+class KerasWeights:
+    """Keras' weights of a model, and its names of our modules."""
+
+    owner: str
+    """What Keras calls the model, for messages."""
+    first_layer: str
+    """A layer that no other model has, by which a file is recognized."""
+    renames: Renames
+    """How the path of a module becomes the name of its layer."""
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """A registered model."""
 
@@ -63,6 +75,9 @@ class ModelSpec:
     """Whether a batch of one image cannot be trained."""
     spatial_dims: tuple[SpatialDims, ...]
     torchvision: TorchvisionWeights | None
+    timm: Renames | None
+    """How the path of a module becomes timm's name, for weights that torchvision does not have."""
+    keras: KerasWeights | None
 
 
 _MODELS: dict[str, ModelSpec] = {}
@@ -79,6 +94,8 @@ def register_model(
     has_batch_norm: bool = True,
     spatial_dims: Sequence[SpatialDims] = (2,),
     torchvision: TorchvisionWeights | None = None,
+    timm: Renames | None = None,
+    keras: KerasWeights | None = None,
 ) -> Callable[[Function], Function]:
     """Return a decorator that registers the builder of a model and leaves it as it is.
 
@@ -108,6 +125,8 @@ def register_model(
             has_batch_norm=has_batch_norm,
             spatial_dims=tuple(spatial_dims),
             torchvision=torchvision,
+            timm=timm,
+            keras=keras,
         )
         return build
 
@@ -163,8 +182,9 @@ def create_model(
 
     Args:
         name: ``"resnet50"``, ``"densenet121"`` or ``"efficientnet_v2_s"``, with torchvision's
-            architecture, constants and initializers; ``"resnet50_v1"``, with those of Keras; or
-            ``"unet"``, see :class:`lmf_jax.models.architectures.unet.UNet`.
+            architecture, constants and initializers; ``"tf_efficientnetv2_s"``, with those of timm;
+            ``"resnet50_v1"`` and ``"resnet50_keras"``, with those of Keras until 2.2 and since 2.3;
+            or ``"unet"``, see :class:`lmf_jax.models.architectures.unet.UNet`.
         num_classes: Number of classes.
         dtype: Dtype of the computation. Parameters, statistics and logits stay float32 at
             ``jnp.bfloat16``, and are float64 at ``jnp.float64``.

@@ -5,15 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmf_jax.errors import UserError
+from lmf_jax.models.pretrained import keras_model
 from lmf_jax.models.registry import registered_models
-from lmf_jax.models.weight_files import WEIGHTS_DIR, fetch_imagenet_weights
+from lmf_jax.models.weight_files import WEIGHTS_DIR, fetch_imagenet_weights, read_tensors
 
 KNOWN_FILES = {
-    "resnet50_keras_imagenet.npz": "resnet50_v1",
-    "resnet50_weights_tf_dim_ordering_tf_kernels.h5": "resnet50_v1",
-    "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5": "resnet50_v1",
+    "resnet50_keras_imagenet.npz": ("resnet50_v1",),
+    "resnet50_weights_tf_dim_ordering_tf_kernels.h5": ("resnet50_v1", "resnet50_keras"),
+    "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5": ("resnet50_v1", "resnet50_keras"),
 }
-"""Files of ImageNet weights besides torchvision's, and the model that each fits."""
+"""Files of ImageNet weights besides torchvision's, and the models that each may fit.
+
+Keras published its first ResNet-50 and the one since Keras 2.3 under the same names.
+"""
 
 DOWNLOADED_MODEL = "resnet50"
 """The model whose weights are downloaded if none is asked for and no file is there."""
@@ -46,11 +50,16 @@ def find_starting_weights(
     Returns:
         The weights. ``pretrained`` is ``"none"`` if there are none, and the note then says which
         file to fetch and where to put it.
+
+    Raises:
+        UserError: If a known file that may fit two models cannot be read.
     """
     path = Path(folder).expanduser()
-    for name, owner in KNOWN_FILES.items():
-        if model in (None, owner) and (path / name).is_file():
-            return StartingWeights(str(path / name), owner, _reason(owner, path / name))
+    for name, owners in KNOWN_FILES.items():
+        if model in (None, *owners) and (path / name).is_file():
+            owner = model_of_file(path / name)
+            if owner is not None and model in (None, owner):
+                return StartingWeights(str(path / name), owner, _reason(owner, path / name))
     downloaded = next(_torchvision_files(path, model), None)
     owner = downloaded or model or DOWNLOADED_MODEL
     try:
@@ -59,6 +68,22 @@ def find_starting_weights(
         note = f"no ImageNet weights, so training starts from random ones: {error}"
         return StartingWeights("none", None, note)
     return StartingWeights("imagenet", owner, _reason(owner, file))
+
+
+def model_of_file(path: Path) -> str | None:
+    """Return the model that a known file fits, by its name or, if that leaves two, by its layers.
+
+    Returns:
+        The model; None if the name is not known, or the layers are those of another model.
+
+    Raises:
+        UserError: If the layers are needed and cannot be read.
+    """
+    owners = KNOWN_FILES.get(path.name, ())
+    if len(owners) < 2:
+        return next(iter(owners), None)
+    owner = keras_model(read_tensors(path))
+    return owner if owner in owners else None
 
 
 def _torchvision_files(folder: Path, model: str | None) -> Iterator[str]:

@@ -302,7 +302,10 @@ def test_settings_are_checked_wherever_they_come_from():
         Config.of(alpha=-1.0)
 
 
-MODELS = "one of densenet121, efficientnet_v2_s, resnet50, resnet50_v1, unet or nothing."
+MODELS = (
+    "one of densenet121, efficientnet_v2_s, resnet50, resnet50_keras, resnet50_v1, "
+    "tf_efficientnetv2_s, unet or nothing."
+)
 WRONG_TYPES = [
     ("alpha", "1", "a number."),
     ("alpha", True, "a number."),

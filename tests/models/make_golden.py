@@ -1,17 +1,19 @@
-"""Golden outputs of torchvision's models with seeded weights, and the script that stores them.
+"""Golden outputs of others' models with seeded weights, and the script that stores them.
 
-`python -m tests.models.make_golden` needs torch and torchvision and writes `golden/<model>.npz`.
-The weights are not stored: each tensor is drawn from a generator whose seed is the CRC-32 of its
-name, so only the names and shapes are.
+`python -m tests.models.make_golden` needs torch, torchvision, timm and Keras, and writes
+`golden/<model>.npz`. The weights are not stored: each tensor is drawn from a generator whose seed
+is the CRC-32 of its name, so only the names and shapes are.
 """
 
+import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-MODELS = ("resnet50", "densenet121", "efficientnet_v2_s")
+MODELS = ("resnet50", "densenet121", "efficientnet_v2_s", "tf_efficientnetv2_s")
+KERAS_MODEL = "resnet50_keras"
 SIZES = ((224, 224), (97, 131))
 NUM_CLASSES = 7
 GOLDEN = Path(__file__).parent / "golden"
@@ -32,13 +34,14 @@ def seeded_state_dict(shapes: Shapes) -> dict[str, np.ndarray]:
 
 def _seeded_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
     generator = _generator(name)
-    if name.endswith("running_var"):
+    if name.endswith(("running_var", "moving_variance")):
         return generator.uniform(0.5, 1.5, shape)
-    if name.endswith(("bias", "running_mean")):
+    if name.endswith(("bias", "beta", "running_mean", "moving_mean")):
         return generator.normal(0, 0.1, shape)
     if len(shape) == 1:
         return generator.uniform(0.5, 1.5, shape)
-    return generator.normal(0, np.sqrt(1 / np.prod(shape[1:])), shape)
+    inputs = shape[:-1] if name.endswith("kernel") else shape[1:]  # of Keras, else of torch
+    return generator.normal(0, np.sqrt(1 / np.prod(inputs)), shape)
 
 
 def seeded_images(size: tuple[int, int]) -> np.ndarray:
@@ -51,9 +54,9 @@ def seeded_cotangent() -> np.ndarray:
     return _generator("cotangent").normal(0, 1, (2, NUM_CLASSES))
 
 
-def torchvision_shapes(name: str) -> Shapes:
-    """Names and shapes of the tensors of torchvision's model, but for the counters."""
-    state_dict = _torchvision_model(name).state_dict()
+def torch_shapes(name: str) -> Shapes:
+    """Names and shapes of the tensors of torchvision's or timm's model, but for the counters."""
+    state_dict = _torch_model(name).state_dict()
     return {
         key: tuple(tensor.shape)
         for key, tensor in state_dict.items()
@@ -61,7 +64,7 @@ def torchvision_shapes(name: str) -> Shapes:
     }
 
 
-def torchvision_outputs(name: str, size: tuple[int, int]) -> Outputs:
+def torch_outputs(name: str, size: tuple[int, int]) -> Outputs:
     """Logits, input gradients and, after one training step, running statistics, in float64.
 
     Dropout and stochastic depth are off. `float32_logits` are those of evaluation in float32.
@@ -69,8 +72,8 @@ def torchvision_outputs(name: str, size: tuple[int, int]) -> Outputs:
     import torch
 
     torch.set_num_threads(1)  # several threads wait for each other on a busy machine
-    model = _torchvision_model(name)
-    weights = seeded_state_dict(torchvision_shapes(name))
+    model = _torch_model(name)
+    weights = seeded_state_dict(torch_shapes(name))
     model.load_state_dict(
         {key: torch.tensor(value) for key, value in weights.items()}, strict=False
     )
@@ -94,15 +97,32 @@ def torchvision_outputs(name: str, size: tuple[int, int]) -> Outputs:
     return outputs | statistics
 
 
-def _torchvision_model(name: str):
+def _torch_model(name: str):
     import torch
     import torchvision
 
+    if name.startswith("tf_"):
+        import timm
+
+        return timm.create_model(name, num_classes=NUM_CLASSES)  # drops nothing unless asked
     model = getattr(torchvision.models, name)(num_classes=NUM_CLASSES)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout | torchvision.ops.StochasticDepth):
             module.p = 0.0
     return model
+
+
+def keras_outputs(size: tuple[int, int]) -> tuple[Shapes, np.ndarray]:
+    """Names and shapes of the tensors of Keras' ResNet-50, and its logits in evaluation."""
+    os.environ["KERAS_BACKEND"] = "jax"
+    import keras
+
+    model = keras.applications.ResNet50(
+        weights=None, input_shape=(*size, 3), classes=NUM_CLASSES, classifier_activation=None
+    )
+    shapes = {weight.path: tuple(weight.shape) for weight in model.weights}
+    model.set_weights(list(seeded_state_dict(shapes).values()))
+    return shapes, np.asarray(model(np.float32(seeded_images(size)), training=False))
 
 
 def extract(outputs: Mapping[str, np.ndarray]) -> Outputs:
@@ -128,14 +148,17 @@ def main() -> None:
     GOLDEN.mkdir(exist_ok=True)
     for name in MODELS:
         golden = {
-            "tensors": np.array(
-                [f"{key} {shape}" for key, shape in torchvision_shapes(name).items()]
-            )
+            "tensors": np.array([f"{key} {shape}" for key, shape in torch_shapes(name).items()])
         }
         for size in SIZES:
-            for key, value in extract(torchvision_outputs(name, size)).items():
+            for key, value in extract(torch_outputs(name, size)).items():
                 golden[f"{size[0]}x{size[1]}/{key}"] = value
         np.savez_compressed(GOLDEN / f"{name}.npz", **golden)
+    golden = {}
+    for size in SIZES:
+        shapes, golden[f"{size[0]}x{size[1]}/float32_logits"] = keras_outputs(size)
+    golden["tensors"] = np.array([f"{key} {shape}" for key, shape in shapes.items()])
+    np.savez_compressed(GOLDEN / f"{KERAS_MODEL}.npz", **golden)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,32 @@ def train_batch_norm(norm, variables, inputs):
     return norm.apply(variables, inputs, True, mutable=["batch_stats"])
 
 
+# Convolution
+
+
+@pytest.mark.parametrize("size", [(8, 9), (9, 8), (2, 1), (5, 5)])
+@pytest.mark.parametrize(("kernel_size", "stride"), [(1, 2), (3, 1), (3, 2), (3, 3), (7, 2)])
+def test_same_padding_is_that_of_tensorflow(size, kernel_size, stride):
+    """XLA's SAME is TensorFlow's."""
+    images = normal(2, *size, 3)
+    conv = Conv(4, kernel_size, stride, same_padding=True)
+    kernel = normal(kernel_size, kernel_size, 3, 4, seed=1)
+
+    def ours(images):
+        return conv.apply({"params": {"kernel": kernel}}, images)
+
+    def expected(images):
+        dims = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            images, kernel, (stride, stride), "SAME", dimension_numbers=dims
+        )
+
+    outputs, pullback = jax.vjp(ours, images)
+    other_outputs, other_pullback = jax.vjp(expected, images)
+    np.testing.assert_allclose(outputs, other_outputs, atol=1e-4)
+    np.testing.assert_allclose(pullback(outputs)[0], other_pullback(outputs)[0], atol=1e-3)
+
+
 # Batch norm
 
 

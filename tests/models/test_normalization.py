@@ -23,6 +23,10 @@ def test_unit_is_the_range_0_to_1():
     np.testing.assert_allclose(normalized("unit"), IMAGES / 255, atol=1e-6)
 
 
+def test_inception_is_the_range_minus_1_to_1():
+    np.testing.assert_allclose(normalized("inception"), IMAGES / 127.5 - 1, atol=1e-6)
+
+
 def test_caffe_is_blue_green_red_less_their_means():
     expected = IMAGES[..., ::-1] - np.array([103.939, 116.779, 123.68])
     np.testing.assert_allclose(normalized("caffe"), expected, atol=1e-4)

@@ -11,7 +11,8 @@ from safetensors.numpy import save_file
 from lmf_jax.errors import UserError
 from lmf_jax.models import create_model, pretrained
 from lmf_jax.models.normalization import NORMALIZATIONS, normalize_images
-from lmf_jax.models.pretrained import from_keras, from_torchvision, load_pretrained
+from lmf_jax.models.pretrained import from_keras, from_timm, from_torchvision, load_pretrained
+from lmf_jax.models.registry import get_model
 from tests.models.make_golden import NUM_CLASSES, seeded_state_dict
 from tests.models.test_torchvision_parity import stored_shapes
 
@@ -123,22 +124,36 @@ def test_models_that_torchvision_does_not_have_are_refused(state_dict):
         from_torchvision("unet", state_dict)
 
 
-def test_timm_s_efficientnet_is_refused_since_it_computes_something_else():
-    message = r"timm's, whose tf_efficientnetv2_s pads unevenly, .* would give other logits"
-    with pytest.raises(ValueError, match=message):
-        from_torchvision("efficientnet_v2_s", {"blocks.0.0.conv.weight": np.ones(1)})
+def test_timm_s_efficientnet_is_a_model_by_itself(tmp_path):
+    """The same weights would give other logits in torchvision's, which pads otherwise."""
+    weights = seeded_state_dict(stored_shapes("tf_efficientnetv2_s"))
+    save_file(weights, tmp_path / "timm.safetensors")
+    variables = load_pretrained(str(tmp_path / "timm.safetensors"), "tf_efficientnetv2_s")
+    np.testing.assert_allclose(
+        variables["params"]["backbone"]["stage4_0"]["depthwise"]["conv"]["kernel"][..., 0, :],
+        np.moveaxis(weights["blocks.3.0.conv_dw.weight"][:, 0], 0, -1),
+    )
+    with pytest.raises(UserError, match=r"are timm's.*; give --model tf_efficientnetv2_s\."):
+        load_pretrained(str(tmp_path / "timm.safetensors"), "efficientnet_v2_s")
+    with pytest.raises(ValueError, match=r"timm's tf_efficientnetv2_s; missing .*blocks.0.0.bn1"):
+        from_timm("tf_efficientnetv2_s", seeded_state_dict(stored_shapes("efficientnet_v2_s")))
+    with pytest.raises(
+        ValueError, match=r"weights for 'resnet50'; expected .* tf_efficientnetv2_s"
+    ):
+        from_timm("resnet50", weights)
 
 
-def keras_tensors(num_classes=NUM_CLASSES):
+def keras_tensors(num_classes=NUM_CLASSES, name="resnet50_v1"):
     """Random weights in Keras' names, from the shapes of our own tree."""
-    model = create_model("resnet50_v1", num_classes=num_classes)
+    model = create_model(name, num_classes=num_classes)
+    keras = get_model(name).keras
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     rng = np.random.default_rng(0)
     tensors = {}
     for path, leaf in flatten_dict(shapes).items():
-        name = pretrained._keras_name(path)
+        name = pretrained._keras_name(keras, path)
         tensors[name] = rng.random(leaf.shape, np.float32)
-        if name.endswith("/kernel") and not name.startswith("fc"):
+        if path[-2] == "conv":
             tensors[name.replace("/kernel", "/bias")] = rng.random(leaf.shape[-1:], np.float32)
     return tensors
 
@@ -148,6 +163,7 @@ def test_keras_names_are_those_of_its_first_resnet():
     assert len(names) == 320
     assert {"conv1/kernel", "bn_conv1/gamma", "res2a_branch1/kernel", "fc1000/bias"} < set(names)
     assert {"res4f_branch2c/bias", "bn5c_branch2b/moving_variance"} < set(names)
+    assert set(keras_tensors(name="resnet50_keras")) == set(stored_shapes("resnet50_keras"))
 
 
 def test_a_keras_bias_of_another_shape_is_refused_and_not_spread_over_the_mean():
@@ -169,9 +185,18 @@ def test_a_keras_bias_moves_the_running_mean():
     assert variables["params"]["head"]["bias"].shape == (NUM_CLASSES,)
 
 
-def test_keras_weights_are_for_its_own_model():
-    with pytest.raises(ValueError, match="give --model resnet50_v1, not resnet50"):
+def test_keras_weights_are_for_the_model_whose_layers_they_name():
+    with pytest.raises(ValueError, match=r"of Keras' first ResNet-50; give --model resnet50_v1, n"):
         from_keras("resnet50", keras_tensors())
+    later = keras_tensors(name="resnet50_keras")
+    with pytest.raises(
+        ValueError, match=r"Keras 2\.3; give --model resnet50_keras, not resnet50_v1"
+    ):
+        from_keras("resnet50_v1", later)
+    with pytest.raises(
+        ValueError, match=r"none of its models here \(resnet50_keras, resnet50_v1\)"
+    ):
+        from_keras("resnet50_v1", {"block1_conv1/kernel": np.zeros(1, np.float32)})
 
 
 def test_keras_weights_that_do_not_fit_are_refused():

@@ -67,7 +67,7 @@ def test_number_of_parameters_at_1000_classes(name, count):
 
 
 def test_unknown_names_are_answered_with_the_known_ones(monkeypatch):
-    with pytest.raises(ValueError, match=r"'resnet51'.*densenet121, eff.*, resnet50, resnet50_v1"):
+    with pytest.raises(ValueError, match=r"'resnet51'.*densenet121, eff.*, resnet50, resnet50_k"):
         create_model("resnet51", num_classes=2)
     monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
     with pytest.raises(ValueError, match=r"'round'.*linear, cosine"):

@@ -2,8 +2,11 @@
 
 from functools import partial
 
+import h5py
+import numpy as np
 import pytest
 
+from lmf_jax.errors import UserError
 from lmf_jax.models import starting_weights
 from lmf_jax.models.registry import get_model
 from lmf_jax.models.starting_weights import KNOWN_FILES, find_starting_weights
@@ -32,13 +35,45 @@ def offline(monkeypatch):
     monkeypatch.setattr(starting_weights, "fetch_imagenet_weights", fetch)
 
 
-@pytest.mark.parametrize("name", KNOWN_FILES)
-def test_a_known_file_comes_first_with_the_model_that_it_fits(name, tmp_path, downloads):
-    (tmp_path / name).touch()
+def write_layers(path, *layers):
+    """Write a file with the names of the layers; an npz is known by its own name."""
+    if path.suffix == ".npz":
+        path.touch()
+        return
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = list(layers)
+        for layer in layers:
+            file.create_group(layer).attrs["weight_names"] = ["kernel"]
+            file[layer]["kernel"] = np.zeros(3)
+
+
+LAYERS = {"resnet50_v1": "conv1", "resnet50_keras": "conv1_conv"}
+FITTING = [(name, model) for name, models in KNOWN_FILES.items() for model in models]
+
+
+@pytest.mark.parametrize(("name", "model"), FITTING)
+def test_a_known_file_comes_first_with_the_model_that_it_fits(name, model, tmp_path, downloads):
+    write_layers(tmp_path / name, LAYERS[model])
     (tmp_path / TORCHVISION_FILE).touch()
-    found = find_starting_weights(folder=tmp_path)
-    assert (found.pretrained, found.model) == (str(tmp_path / name), KNOWN_FILES[name])
-    assert found.model in found.note and name in found.note and downloads == []
+    for asked in (None, model):
+        found = find_starting_weights(asked, tmp_path)
+        assert (found.pretrained, found.model) == (str(tmp_path / name), model)
+        assert found.model in found.note and name in found.note and downloads == []
+
+
+def test_a_known_file_with_the_layers_of_another_model_is_passed_over(tmp_path, offline):
+    name = "resnet50_weights_tf_dim_ordering_tf_kernels.h5"
+    write_layers(tmp_path / name, "conv1_conv")
+    assert find_starting_weights("resnet50_v1", tmp_path).pretrained == "none"
+    assert find_starting_weights(None, tmp_path).model == "resnet50_keras"
+    write_layers(tmp_path / name, "block1_conv1")
+    assert find_starting_weights(None, tmp_path).pretrained == "none"
+
+
+def test_a_known_file_that_is_damaged_is_named(tmp_path):
+    (tmp_path / "resnet50_weights_tf_dim_ordering_tf_kernels.h5").write_bytes(b"half")
+    with pytest.raises(UserError, match=r"kernels.h5 cannot be read as weights .* fetch or export"):
+        find_starting_weights(folder=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The models compute what torchvision's compute from the same weights."""
+"""The models compute what torchvision's and timm's compute from the same weights."""
 
 import ast
 import functools
@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict
 
 from lmf_jax.distributed.devices import CPU_COMPILER_OPTIONS
 from lmf_jax.models import create_model
-from lmf_jax.models.pretrained import from_torchvision
+from lmf_jax.models.pretrained import from_timm, from_torchvision
 from tests.helpers.quick_compilation import AS_RELEASED
 from tests.models import make_golden
 from tests.models.make_golden import MODELS, NUM_CLASSES, SIZES, Outputs
@@ -36,19 +36,23 @@ def stored_shapes(name: str) -> make_golden.Shapes:
 
 def without_dropout(name: str, dtype):
     model = create_model(name, num_classes=NUM_CLASSES, dtype=dtype)
-    if name == "efficientnet_v2_s":
+    if "efficientnet" in name:
         model = model.clone(dropout_rate=0.0, backbone=model.backbone.clone(drop_rate=0.0))
     return model
 
 
 @functools.cache
 def seeded_variables(name: str) -> dict:
-    return from_torchvision(name, make_golden.seeded_state_dict(stored_shapes(name)))
+    return converted(name, make_golden.seeded_state_dict(stored_shapes(name)))
+
+
+def converted(name: str, state_dict) -> dict:
+    return (from_timm if name.startswith("tf_") else from_torchvision)(name, state_dict)
 
 
 @functools.cache
 def our_outputs(name: str, size: tuple[int, int]) -> Outputs:
-    """Return the counterpart of ``make_golden.torchvision_outputs``, with torch's names."""
+    """Return the counterpart of ``make_golden.torch_outputs``, with torch's names."""
     weights = seeded_variables(name)
     images = make_golden.seeded_images(size)
     single = jax.tree.map(np.float32, weights)
@@ -89,10 +93,10 @@ def under_torch_names(name: str, batch_stats) -> Outputs:
 
 @functools.cache
 def torch_names_of_statistics(name: str) -> dict[tuple[str, ...], str]:
-    """Find the name of each leaf by converting indices with ``from_torchvision``."""
+    """Find the name of each leaf by converting indices."""
     shapes = stored_shapes(name)
     places = {key: np.full(shape, place) for place, (key, shape) in enumerate(shapes.items())}
-    leaves = flatten_dict(from_torchvision(name, places)["batch_stats"])
+    leaves = flatten_dict(converted(name, places)["batch_stats"])
     return {path: list(shapes)[leaf.flat[0]] for path, leaf in leaves.items()}
 
 
@@ -118,7 +122,7 @@ def stored_outputs(name: str, size: tuple[int, int]) -> Outputs:
 @pytest.mark.parametrize("source", ["stored", "installed"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("name", MODELS)
-def test_models_reproduce_torchvision(name, size, source):
+def test_models_reproduce_torchvision_and_timm(name, size, source):
     if source == "stored":
         assert_close(make_golden.extract(our_outputs(name, size)), stored_outputs(name, size))
         return
@@ -127,5 +131,7 @@ def test_models_reproduce_torchvision(name, size, source):
         # torchvision says so where its image files do not match the installed torch.
         warnings.filterwarnings("ignore", "Failed to load image Python extension")
         pytest.importorskip("torchvision", reason="compares with torchvision, not installed")
-    assert make_golden.torchvision_shapes(name) == stored_shapes(name)
-    assert_close(our_outputs(name, size), make_golden.torchvision_outputs(name, size))
+        if name.startswith("tf_"):
+            pytest.importorskip("timm", reason="compares with timm, which is not installed")
+    assert make_golden.torch_shapes(name) == stored_shapes(name)
+    assert_close(our_outputs(name, size), make_golden.torch_outputs(name, size))

@@ -47,7 +47,19 @@ def write_keras(path, group=None):
                 root[layer][name] = tensor
 
 
+def write_keras_3(path, **attributes):
+    """Write the layout of ``save_weights`` of Keras 3: layers may lie in a model in the model."""
+    with h5py.File(path, "w") as file:
+        for number, (layer, weights) in enumerate(KERAS.items()):
+            group = file.create_group(f"layers/functional/layers/layer_{number}")
+            group.create_group("vars").attrs["name"] = attributes.get(layer, layer)
+            for place, tensor in enumerate(weights.values()):
+                group["vars"][str(place)] = tensor
+        file.create_group("vars")
+
+
 WRITERS = {
+    "weights.weights.h5": write_keras_3,
     "weights.safetensors": lambda path: save_file(TENSORS, path),
     "weights.npz": lambda path: np.savez(path, **TENSORS),
     "weights.h5": write_keras,
@@ -235,6 +247,55 @@ TOO_MUCH = {
 @pytest.mark.parametrize(("fill", "message"), TOO_MUCH.values(), ids=TOO_MUCH)
 def test_keras_weights_that_are_no_weights_are_refused(fill, message, tmp_path):
     keras_layer(tmp_path / "weights.h5", fill)
+    with pytest.raises(UserError, match=rf"weights.h5 cannot be read as weights \(.*{message}"):
+        read_tensors(tmp_path / "weights.h5")
+
+
+def remove_a_name(layers):
+    del layers["layer_1/vars"].attrs["name"]
+
+
+def add_a_cycle(layers):
+    cycle = layers.create_group("cycle")
+    cycle["again"] = cycle
+
+
+def link_to_another_file(layers):
+    layers["a"] = h5py.ExternalLink("b", "/")
+
+
+def add_a_tensor(layers):
+    layers["a"] = np.zeros(3)
+
+
+def remove_the_first_weight(layers):
+    del layers["layer_1/vars/0"]
+
+
+def remove_the_last_weight(layers):
+    del layers["layer_1/vars/3"]
+
+
+def repeat_a_name(layers):
+    layers.copy("layer_0", "a")
+
+
+KERAS_3_FAULTS = {
+    remove_a_name: r"layers have no names; load it .* by model.save\('FILE.h5'\)",
+    add_a_cycle: "more than 10000 groups",
+    link_to_another_file: "a lies elsewhere",
+    add_a_tensor: "/a is not a layer",
+    remove_the_first_weight: "0 lies elsewhere",
+    remove_the_last_weight: "the layer bn_conv1 has 3 weights",
+    repeat_a_name: "it has two layers conv1",
+}
+
+
+@pytest.mark.parametrize(("change", "message"), KERAS_3_FAULTS.items())
+def test_weights_of_keras_3_that_cannot_be_told_apart_are_refused(change, message, tmp_path):
+    write_keras_3(tmp_path / "weights.h5")
+    with h5py.File(tmp_path / "weights.h5", "r+") as file:
+        change(file["layers/functional/layers"])
     with pytest.raises(UserError, match=rf"weights.h5 cannot be read as weights \(.*{message}"):
         read_tensors(tmp_path / "weights.h5")
 

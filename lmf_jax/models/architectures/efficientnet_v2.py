@@ -1,6 +1,7 @@
 """EfficientNetV2-S (Tan and Le, "EfficientNetV2", 2021, arXiv 2104.00298).
 
-The variant of torchvision, in which all maps are padded equally on both sides.
+torchvision's variant pads all maps equally on both sides. The original, which timm has under a name
+with ``tf_``, pads as TensorFlow's SAME, so the same weights give other outputs.
 """
 
 from collections.abc import Callable
@@ -91,11 +92,13 @@ class Block(DistributedModule):
         stage: The row of the table that the block belongs to.
         stride: Step of the block, in pixels.
         drop_rate: Probability that an example skips the block in training (stochastic depth).
+        same_padding: Whether maps are padded as by TensorFlow's SAME.
     """
 
     stage: Stage
     stride: int = 1
     drop_rate: float = 0.0
+    same_padding: bool = False
 
     @nn.compact
     def __call__(self, inputs: InputMap, train: bool) -> OutputMap:
@@ -126,7 +129,7 @@ class Block(DistributedModule):
 
     def conv(self) -> Callable[..., ConvNorm]:
         """Return the class of convolutions with the block's batch norm and dtype."""
-        return partial(ConvNorm, epsilon=EPSILON, dtype=self.dtype, axis_name=self.axis_name)
+        return _conv_norm(self)
 
 
 class EfficientNetV2(DistributedModule):
@@ -138,6 +141,7 @@ class EfficientNetV2(DistributedModule):
         num_features: Number of channels of the last convolution.
         drop_rate: Stochastic depth. The probability that an example skips a block grows linearly
             from 0 in the first block; it would reach ``drop_rate`` one block after the last.
+        same_padding: Whether maps are padded as by TensorFlow's SAME.
         remat: Whether the blocks are computed again in the backward pass, to save memory.
     """
 
@@ -145,14 +149,20 @@ class EfficientNetV2(DistributedModule):
     width: int = 24
     num_features: int = 1280
     drop_rate: float = 0.2
+    same_padding: bool = False
     remat: bool = False
 
     @nn.compact
     def __call__(self, images: ImageBatch, train: bool) -> OutputMap:
         """Return the last map, 32 times smaller than the images."""
-        conv = partial(ConvNorm, epsilon=EPSILON, dtype=self.dtype, axis_name=self.axis_name)
+        conv = _conv_norm(self)
         block_class = rematerialized(Block, self.remat)
-        block = partial(block_class, dtype=self.dtype, axis_name=self.axis_name)
+        block = partial(
+            block_class,
+            same_padding=self.same_padding,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+        )
         x = nn.silu(conv(self.width, 3, 2, name="first")(images, train))
         blocks = [(s, b) for s, stage in enumerate(self.stages) for b in range(stage.size)]
         for depth, (s, b) in enumerate(blocks):
@@ -161,6 +171,17 @@ class EfficientNetV2(DistributedModule):
             drop_rate = self.drop_rate * depth / len(blocks)
             x = block(stage, stride, drop_rate, name=f"stage{s + 1}_{b}")(x, train)
         return nn.silu(conv(self.num_features, name="last")(x, train))
+
+
+def _conv_norm(module: Block | EfficientNetV2) -> Callable[..., ConvNorm]:
+    """Return the class of convolutions with the module's padding and dtype."""
+    return partial(
+        ConvNorm,
+        same_padding=module.same_padding,
+        epsilon=EPSILON,
+        dtype=module.dtype,
+        axis_name=module.axis_name,
+    )
 
 
 @register_model(
@@ -188,8 +209,47 @@ class EfficientNetV2(DistributedModule):
 )
 def efficientnet_v2_s(options: ModelOptions) -> Classifier:
     """Return EfficientNetV2-S."""
+    return _classifier(options, same_padding=False)
+
+
+@register_model(
+    "tf_efficientnetv2_s",
+    task="classification",
+    summary="EfficientNetV2-S with TensorFlow's padding",
+    source="timm",
+    normalization="inception",
+    timm=(
+        ("^head$", "classifier"),
+        ("^backbone/", ""),
+        ("first/conv", "conv_stem"),
+        ("last/conv", "conv_head"),
+        ("(first|expand)/norm", "bn1"),
+        ("(last|depthwise)/norm", "bn2"),
+        (r"stage([23]_\d+)/project/norm", r"stage\1/bn2"),
+        ("project/norm", "bn3"),
+        (r"stage1_(\d+)/expand/conv", r"stage1_\1/conv"),
+        (r"stage([23]_\d+)/expand/conv", r"stage\1/conv_exp"),
+        ("expand/conv", "conv_pw"),
+        ("depthwise/conv", "conv_dw"),
+        ("project/conv", "conv_pwl"),
+        ("gate/fc1", "se/conv_reduce"),
+        ("gate/fc2", "se/conv_expand"),
+        *((f"stage{n + 1}_", f"blocks/{n}/") for n in range(len(STAGES_S))),
+    ),
+)
+def tf_efficientnetv2_s(options: ModelOptions) -> Classifier:
+    """Return EfficientNetV2-S with TensorFlow's padding."""
+    return _classifier(options, same_padding=True)
+
+
+def _classifier(options: ModelOptions, *, same_padding: bool) -> Classifier:
     return make_classifier(
-        EfficientNetV2(dtype=options.dtype, axis_name=options.axis_name, remat=options.remat),
+        EfficientNetV2(
+            same_padding=same_padding,
+            dtype=options.dtype,
+            axis_name=options.axis_name,
+            remat=options.remat,
+        ),
         options,
         kernel_init=nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform"),
         dropout_rate=0.2,

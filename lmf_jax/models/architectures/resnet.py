@@ -1,7 +1,8 @@
 """ResNet-50 (He et al., "Deep residual learning for image recognition", 2015, arXiv 1512.03385).
 
 In torchvision's variant, often called v1.5, the 3x3 convolution of a bottleneck has the stride; in
-the original, v1, which Keras has, the 1x1 convolution before it.
+the original, v1, which Keras has, the 1x1 convolution before it. Keras 2.3 changed the epsilon of
+the batch norms and the names of the layers, so older and later weights belong to two models.
 """
 
 from functools import partial
@@ -19,7 +20,12 @@ from lmf_jax.models.layers import (
     max_pool,
     rematerialized,
 )
-from lmf_jax.models.registry import ModelOptions, TorchvisionWeights, register_model
+from lmf_jax.models.registry import (
+    KerasWeights,
+    ModelOptions,
+    TorchvisionWeights,
+    register_model,
+)
 
 
 class Bottleneck(DistributedModule):
@@ -123,10 +129,52 @@ def resnet50(options: ModelOptions) -> Classifier:
     summary="ResNet-50 v1",
     source="Keras",
     normalization="caffe",
+    keras=KerasWeights(
+        "Keras' first ResNet-50",
+        "conv1",
+        (
+            ("^head$", "fc1000"),
+            ("^backbone/", ""),
+            ("^conv1/conv$", "conv1"),
+            ("^conv1/norm$", "bn_conv1"),
+            *((f"^layer{n}_", f"{n + 1}_") for n in range(1, 5)),
+            *((rf"^(\d)_{n}/", rf"\1{letter}_") for n, letter in enumerate("abcdef")),
+            ("_downsample/", "_branch1/"),
+            *((f"_conv{n}/", f"_branch2{letter}/") for n, letter in enumerate("abc", start=1)),
+            (r"^(\d.*)/conv$", r"res\1"),
+            (r"^(\d.*)/norm$", r"bn\1"),
+        ),
+    ),
 )
 def resnet50_v1(options: ModelOptions) -> Classifier:
-    """Return ResNet-50 v1 with Keras' constants."""
+    """Return ResNet-50 v1 with the constants of Keras until 2.2."""
     return _classifier(options, stride_first=True, epsilon=1e-3)
+
+
+@register_model(
+    "resnet50_keras",
+    task="classification",
+    summary="ResNet-50 v1 since Keras 2.3",
+    source="Keras",
+    normalization="caffe",
+    keras=KerasWeights(
+        "ResNet-50 since Keras 2.3",
+        "conv1_conv",
+        (
+            ("^head$", "predictions"),
+            ("^backbone/", ""),
+            ("^conv1/", "conv1_"),
+            *((f"^layer{n}_", f"conv{n + 1}_block") for n in range(1, 5)),
+            *((f"_block{n}/", f"_block{n + 1}_") for n in range(6)),
+            ("_downsample/", "_0_"),
+            (r"_conv(\d)/", r"_\1_"),
+            ("_norm$", "_bn"),
+        ),
+    ),
+)
+def resnet50_keras(options: ModelOptions) -> Classifier:
+    """Return ResNet-50 v1 with the constants of Keras since 2.3."""
+    return _classifier(options, stride_first=True, epsilon=1.001e-5)
 
 
 def _classifier(options: ModelOptions, *, stride_first: bool, epsilon: float) -> Classifier:
