@@ -75,6 +75,7 @@ def _absolute_paths(settings: dict[str, Any]) -> dict[str, Any]:
         parts = path.split(",", maxsplit=max(0, len(spec.paths) - 1) if spec else 0)
         absolute = (os.path.abspath(os.path.expanduser(part)) for part in parts)
         paths["dataset"] = f"{kind}:{','.join(absolute)}"
-    if settings["pretrained"] not in (None, "none", "imagenet"):
-        paths["pretrained"] = os.path.abspath(os.path.expanduser(settings["pretrained"]))
+    pretrained = settings["pretrained"]
+    if pretrained not in (None, "none", "imagenet") and "://" not in pretrained:
+        paths["pretrained"] = os.path.abspath(os.path.expanduser(pretrained))
     return paths

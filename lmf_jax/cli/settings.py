@@ -15,6 +15,7 @@ from lmf_jax.models.starting_weights import (
     find_starting_weights,
     model_of_file,
 )
+from lmf_jax.models.weight_files import fetch_weights, is_address
 from lmf_jax.runs.folder import has_record, read_config
 
 
@@ -70,7 +71,8 @@ def _starting_weights(config: Config) -> StartingWeights:
     """Return the given weights with the model of their file, or the weights that are found."""
     given = config.model.pretrained
     if given is not None:
-        return StartingWeights(given, model_of_file(Path(given)), note="")
+        file = fetch_weights(given) if is_address(given) else Path(given)
+        return StartingWeights(given, model_of_file(file), note="")
     weights = find_starting_weights(config.model.model)
     if not _is_same_everywhere(f"{weights.model} {Path(weights.pretrained).name}"):
         note = (

@@ -86,9 +86,9 @@ class ModelConfig:
     model: str | None = setting(None, common=True)
     """The architecture, by its name in the registry."""
     pretrained: str | None = setting(None, common=True, tasks=IMAGE_TASKS)
-    """Initial weights: none (random), imagenet (torchvision's, downloaded once), or a file:
-    .safetensors (names of torchvision or timm), .npz or .h5 (names of Keras), or .pth (paper:
-    imagenet)."""
+    """Initial weights: none (random), imagenet (torchvision's, downloaded once), or a file or its
+    address https://: .safetensors (names of torchvision or timm), .npz or .h5 (names of Keras), or
+    .pth (paper: imagenet)."""
     freeze_backbone: bool = setting(False, common=True, tasks=IMAGE_TASKS)
     """Train the head only, on the features of the pretrained backbone."""
     normalization: NormalizationName | None = setting(None)

@@ -34,8 +34,8 @@ def load_pretrained(source: str, model: str) -> Variables:
     """Load pretrained weights for a model.
 
     Args:
-        source: ``"imagenet"`` for torchvision's weights, which are downloaded once; or a file with
-            the names of torchvision, timm or Keras, see
+        source: ``"imagenet"`` for torchvision's weights, which are downloaded once; or a file, or
+            its https address, with the names of torchvision, timm or Keras, see
             :func:`lmf_jax.models.weight_files.read_tensors`.
         model: Name of the model.
 

@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 import tempfile
+import urllib.parse
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,11 @@ Tensors = dict[str, np.ndarray]
 
 IMAGENET_URL = "https://download.pytorch.org/models"
 LARGEST_WEIGHTS = 2**30
-"""Limit of the bytes of all tensors in a file: five times the largest model in float64."""
+"""Limit of the bytes of all tensors in a file, and of a file that is downloaded: five times the
+largest model in float64."""
+
+RESPONSE_SECONDS = 60
+"""Time limit for an answer of a server, and for each part of a file."""
 
 KERAS_READER = Path(__file__).with_name("keras_file.py")
 """The program that reads Keras' HDF5; it is not imported, because it loads h5py."""
@@ -36,13 +42,22 @@ def weights_path(source: str, model: str) -> Path:
     """Return the file of weights that ``--pretrained`` names.
 
     Args:
-        source: ``"imagenet"`` for torchvision's, which are downloaded once; or a file.
+        source: ``"imagenet"`` for torchvision's, which are downloaded once; the https address of a
+            file, which is downloaded once too; or a file.
         model: Name of the model.
 
     Raises:
-        UserError: If torchvision's weights are not available, see :func:`fetch_imagenet_weights`.
+        UserError: If the weights cannot be downloaded, see :func:`fetch_imagenet_weights` and
+            :func:`fetch_weights`.
     """
-    return fetch_imagenet_weights(model) if source == "imagenet" else Path(source)
+    if source == "imagenet":
+        return fetch_imagenet_weights(model)
+    return fetch_weights(source) if is_address(source) else Path(source)
+
+
+def is_address(source: str) -> bool:
+    """Return whether ``--pretrained`` names an address instead of a file."""
+    return "://" in source
 
 
 def describe_weights(source: str, model: str) -> dict[str, str] | None:
@@ -93,19 +108,77 @@ def fetch_imagenet_weights(
     if path.exists():
         _check_hash(path, name)
     else:
-        _download(f"{url}/{name}", path)
+        _download(f"{url}/{name}", path, check=_check_hash)
     return path
 
 
-def _download(address: str, path: Path) -> None:
+def fetch_weights(address: str, *, folder: str | Path = WEIGHTS_DIR) -> Path:
+    """Download a file of weights once, and print its SHA-256.
+
+    The file keeps its name. It lies in a folder named after the address, because many files are
+    called ``model.safetensors``.
+
+    Args:
+        address: An address ``https://``, whose path ends with the name of the file.
+        folder: Local folder of downloaded files.
+
+    Raises:
+        UserError: If the address is of another kind or has a password, or the download fails.
+    """
+    name = _name_in(address)
+    subfolder = hashlib.sha256(address.encode()).hexdigest()[:8]
+    path = Path(folder).expanduser() / subfolder / name
+    if not path.exists():
+        _download(address, path, check=_print_hash, https_only=True)
+    return path
+
+
+def _name_in(address: str) -> str:
+    """Return the name of the file at an address, which is checked."""
+    try:
+        parts = urllib.parse.urlsplit(address)
+        is_https = parts.scheme == "https" and bool(parts.hostname)
+    except ValueError:
+        is_https = False
+    if not is_https:
+        raise UserError(f"--pretrained is {address}; expected a file, or an address https://.")
+    if "@" in parts.netloc:
+        raise UserError(
+            "The address in --pretrained has a user name or password, which the run would record; "
+            "download the file, and give --pretrained FILE."
+        )
+    name = PurePosixPath(urllib.parse.unquote(parts.path)).name
+    if PurePosixPath(name).suffix not in _READERS or "\0" in name:
+        raise UserError(
+            f"--pretrained is {address}; expected the address of a file that ends with "
+            f"{', '.join(_READERS)}."
+        )
+    return name
+
+
+def _print_hash(path: Path, name: str) -> None:
+    import pooch
+
+    print(f"downloaded {name}, SHA-256 {pooch.file_hash(str(path))}")
+
+
+def _download(
+    address: str,
+    path: Path,
+    *,
+    check: Callable[[Path, str], None],
+    https_only: bool = False,
+) -> None:
+    """Download a file, and put it into its place at once when it is whole and checked."""
     import pooch  # loads an HTTP client, which few runs need
     import requests
 
     pooch.get_logger().setLevel("WARNING")
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    downloader = partial(_write_response, https_only=https_only)
     try:
-        pooch.retrieve(address, None, fname=part.name, path=path.parent)
-        _check_hash(part, path.name)
+        pooch.retrieve(address, None, fname=part.name, path=path.parent, downloader=downloader)
+        check(part, path.name)
         os.replace(part, path)
     except (requests.RequestException, ValueError) as error:
         raise UserError(
@@ -114,6 +187,35 @@ def _download(address: str, path: Path) -> None:
         ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _write_response(address: str, file: str, _pooch: Any, *, https_only: bool) -> None:
+    """Write what an address answers to a file, up to the limit of its size."""
+    import requests
+
+    hooks = {"response": _refuse_plain_redirect} if https_only else {}
+    with requests.get(address, stream=True, timeout=RESPONSE_SECONDS, hooks=hooks) as response:
+        response.raise_for_status()
+        size = 0
+        with open(file, "wb") as output:
+            for block in response.iter_content(2**20):
+                size += len(block)
+                if size > LARGEST_WEIGHTS:
+                    raise UserError(
+                        f"{address} has more than {LARGEST_WEIGHTS} bytes, the limit of a file of "
+                        "weights; give another --pretrained."
+                    )
+                output.write(block)
+
+
+def _refuse_plain_redirect(response: Any, **_: Any) -> None:
+    """Refuse to be sent from https to http, where anyone may change the file."""
+    target = urllib.parse.urljoin(response.url, response.headers.get("location", ""))
+    if response.is_redirect and not target.startswith("https://"):
+        raise UserError(
+            f"{response.url} leads to {target}, which is not https; download the file, and give "
+            "--pretrained FILE."
+        )
 
 
 def _check_hash(path: Path, name: str) -> None:

@@ -160,6 +160,16 @@ def test_given_weights_of_a_known_name_choose_their_model(root, tmp_path):
     assert config.model.pretrained == str(tmp_path / KERAS_FILE) and len(notes) == 1
 
 
+def test_an_address_is_kept_and_the_file_behind_it_chooses_the_model(root, tmp_path, monkeypatch):
+    address = f"https://weights.example/{KERAS_FILE}"
+    monkeypatch.setattr(settings, "fetch_weights", {address: tmp_path / KERAS_FILE}.__getitem__)
+    config = resolve(root, "--pretrained", address).config
+    assert (config.model.model, config.model.pretrained) == ("resnet50_v1", address)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"--pretrained is http://a.org/b.pth; expected a file, or"):
+        resolve(root, "--pretrained", "http://a.org/b.pth")
+
+
 def test_the_recipe_of_the_paper_takes_all_its_settings(root, weights_dir):
     (weights_dir / KERAS_FILE).touch()
     config, notes = resolve(root, "--recipe", "paper")

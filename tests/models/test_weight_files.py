@@ -1,22 +1,30 @@
 """Files of weights: each kind is read as it was written, and nothing else is."""
 
 import dataclasses
+import functools
 import gc
 import hashlib
 import http.server
 import sys
 import threading
 import urllib.parse
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import requests
 from safetensors.numpy import save_file
 
 from benchmarks.fuzzing.torch_files import torch_file
 from lmf_jax.errors import UserError
 from lmf_jax.models import registry, weight_files
-from lmf_jax.models.weight_files import describe_weights, fetch_imagenet_weights, read_tensors
+from lmf_jax.models.weight_files import (
+    describe_weights,
+    fetch_imagenet_weights,
+    fetch_weights,
+    read_tensors,
+)
 
 # The HTTP client leaves its connections to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
@@ -186,6 +194,109 @@ def test_without_the_file_one_line_says_what_to_fetch_and_where_to_put_it(reason
 def test_a_model_without_published_weights_is_refused():
     with pytest.raises(UserError, match="no torchvision weights for resnet50_v1"):
         fetch_imagenet_weights("resnet50_v1")
+
+
+@pytest.fixture
+def https(server, monkeypatch):
+    """Let requests for https://weights.example/ reach the server; the rest has no network."""
+    url, file, asked = server
+    get = requests.get
+
+    def get_from_server(address, **settings):
+        scheme, _, rest = address.partition("https://weights.example/")
+        if scheme or not rest:
+            raise requests.ConnectionError("no network")
+        return get(f"{url}/{rest}", **settings)
+
+    monkeypatch.setattr(requests, "get", get_from_server)
+    return f"https://weights.example/{file.name}", file, asked
+
+
+def test_an_address_is_fetched_once_and_its_hash_printed(https, tmp_path, capsys):
+    address, file, asked = https
+    path = fetch_weights(f"{address}?download=true", folder=tmp_path / "weights")
+    assert path.name == file.name and path.read_bytes() == file.read_bytes()
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert capsys.readouterr().out == f"downloaded {file.name}, SHA-256 {digest}\n"
+    assert fetch_weights(f"{address}?download=true", folder=tmp_path / "weights") == path
+    assert len(asked) == 1 and capsys.readouterr().out == ""
+    assert [p for p in (tmp_path / "weights").rglob("*") if p.is_file()] == [path]
+
+
+def test_two_addresses_with_one_name_are_two_files(https, tmp_path):
+    address, _, asked = https
+    paths = [fetch_weights(f"{address}{end}", folder=tmp_path) for end in ("", "?version=2")]
+    assert paths[0] != paths[1] and paths[0].name == paths[1].name and len(asked) == 2
+
+
+def test_pretrained_takes_an_address(https, tmp_path, monkeypatch):
+    address, file, _ = https
+    monkeypatch.setattr(
+        weight_files, "fetch_weights", functools.partial(fetch_weights, folder=tmp_path / "weights")
+    )
+    assert weight_files.weights_path(address, "resnet50").read_bytes() == file.read_bytes()
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert describe_weights(address, "resnet50") == {"file": file.name, "sha256": digest}
+
+
+def assert_nothing_is_left(folder):
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("reason", ["no network", "no such file"])
+def test_without_the_file_at_an_address_one_line_says_where_to_put_it(reason, https, tmp_path):
+    address, file, _ = https
+    file.unlink()
+    if reason == "no network":
+        address = address.replace("weights.example", "other.example")
+    with pytest.raises(UserError) as refusal:
+        fetch_weights(address, folder=tmp_path / "weights")
+    assert "\n" not in str(refusal.value)
+    sentence, _, folder = str(refusal.value).rpartition(" and put it into ")
+    assert sentence.endswith(f"; fetch {address} where there is a network,")
+    assert_nothing_is_left(tmp_path / "weights")
+    put = Path(folder.removesuffix("."))
+    put.mkdir(parents=True, exist_ok=True)
+    (put / file.name).write_bytes(b"by hand")
+    assert fetch_weights(address, folder=tmp_path / "weights").read_bytes() == b"by hand"
+
+
+def test_a_download_stops_at_the_largest_size(https, tmp_path, monkeypatch):
+    address, _, _ = https
+    monkeypatch.setattr(weight_files, "LARGEST_WEIGHTS", 100)
+    with pytest.raises(UserError, match=r"has more than 100 bytes, the limit of a file of weights"):
+        fetch_weights(address, folder=tmp_path / "weights")
+    assert_nothing_is_left(tmp_path / "weights")
+
+
+def test_an_address_that_leads_to_plain_http_is_refused(https, tmp_path):
+    address, file, asked = https
+    file.unlink()
+    file.mkdir()  # the server sends clients to the same address with a slash
+    with pytest.raises(UserError, match=r"leads to http://.*, which is not https; download the f"):
+        fetch_weights(address, folder=tmp_path / "weights")
+    assert len(asked) == 1
+    assert_nothing_is_left(tmp_path / "weights")
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("http://a.org/model.pth", r"is http://a.org/model.pth; expected a file, or an address h"),
+        ("ftp://a.org/model.pth", "expected a file, or an address https://"),
+        ("https:///model.pth", "expected a file, or an address https://"),
+        ("https://[a/model.pth", "expected a file, or an address https://"),
+        ("https://me:secret@a.org/model.pth", r"^The address .* has a user name or password, whi"),
+        ("https://a.org/", "expected the address of a file that ends with .safetensors, .npz, .h5"),
+        ("https://a.org/model.bin?x=.pth", "expected the address of a file that ends with"),
+        ("https://a.org/..%2F..%2F.pth", "expected the address of a file that ends with"),
+    ],
+)
+def test_other_addresses_are_refused_before_anything_is_asked(address, message, https, tmp_path):
+    with pytest.raises(UserError, match=message) as refusal:
+        fetch_weights(address, folder=tmp_path / "weights")
+    assert "secret" not in str(refusal.value)
+    assert https[-1] == [] and not (tmp_path / "weights").exists()
 
 
 def test_weights_are_known_by_their_content(tmp_path, monkeypatch):
