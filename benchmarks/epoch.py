@@ -111,7 +111,7 @@ def prepare(options: Options) -> tuple[ResolvedConfig, Classification, tuple[Any
     dataset = load_dataset(options.dataset, data_dir=options.data_dir)
     settings = Config.of(model=options.model, epochs=options.epochs, image_size=options.image_size)
     config = settings.resolve(dataset.defaults)
-    images = cached_images(dataset, config.data.image_size, options.data_dir)
+    images = cached_images(dataset, config.data.image_spec, options.data_dir)
     training = train_batches(
         images, dataset.labels, dataset.rows["train"], batch_size=config.training.batch_size, seed=0
     )

@@ -26,6 +26,7 @@ from data.batches.image_cache import Images
 from data.formats.images import read_encoded, reason
 from data.formats.masks import decode_mask
 from lmf_jax.cli.tasks import TASKS
+from lmf_jax.config import ImageSpec
 from lmf_jax.distributed.initialize import initialize
 from lmf_jax.errors import UserError, run_command
 from lmf_jax.evaluation.classification.explanations import (
@@ -143,14 +144,14 @@ def heat_of(run: OpenedRun, tests: Int[np.ndarray, " m"]) -> Float[np.ndarray, "
 
 def scores_of(run: OpenedRun, masks_dir: Path) -> dict[str, Float[np.ndarray, " n"]]:
     """Return energy, hit and both chances of every test image; NaN without a score."""
-    side = run.trained.config.data.image_size
+    spec = run.trained.config.data.image_spec
     heat = heat_of(run, np.arange(len(run.rows)))
-    cells = maximum_of_random_cell(heat.shape[1:], side)
+    cells = maximum_of_random_cell(heat.shape[1:], spec)
     scores = []
     for start in range(0, len(heat), BATCH_SIZE):
         batch = slice(start, start + BATCH_SIZE)
-        masks = read_masks(masks_dir, run.finished.ids[batch], side)
-        large = resize_heat(heat[batch], side, side)
+        masks = read_masks(masks_dir, run.finished.ids[batch], spec)
+        large = resize_heat(heat[batch], *spec.size)
         game = pointing_game(large, masks)
         cell_chance = np.where(masks, cells, 0).sum((1, 2))
         scores.append((energy_inside(large, masks), game.hit, game.chance, cell_chance))
@@ -161,28 +162,30 @@ def scores_of(run: OpenedRun, masks_dir: Path) -> dict[str, Float[np.ndarray, " 
     }
 
 
-def maximum_of_random_cell(map_shape: tuple[int, int], side: int) -> Float[np.ndarray, "side side"]:
+def maximum_of_random_cell(
+    map_shape: tuple[int, int], spec: ImageSpec
+) -> Float[np.ndarray, "height width"]:
     """Return the probability of each pixel to be the maximum of an enlarged random cell."""
     rows, columns = map_shape
     cells = np.eye(rows * columns, dtype=np.float32).reshape(-1, rows, columns)
-    large = np.asarray(resize_heat(cells, side, side))
+    large = np.asarray(resize_heat(cells, *spec.size))
     at_maximum = large == large.max((1, 2), keepdims=True)
     return (at_maximum / at_maximum.sum((1, 2), keepdims=True)).mean(0)
 
 
 def read_masks(
-    folder: Path, ids: Shaped[np.ndarray, " n"], side: int
-) -> Bool[np.ndarray, "n side side"]:
+    folder: Path, ids: Shaped[np.ndarray, " n"], spec: ImageSpec
+) -> Bool[np.ndarray, "n height width"]:
     """Read the masks of these images, resized to a square like the images.
 
     Raises:
         UserError: If a mask is missing or cannot be decoded.
     """
-    masks = np.empty((len(ids), side, side), bool)
+    masks = np.empty((len(ids), *spec.size), bool)
     for mask, name in zip(masks, ids.tolist(), strict=True):
         path = folder / f"{name}_segmentation.png"
         try:
-            mask[:] = decode_mask(read_encoded(path), side, num_classes=2)
+            mask[:] = decode_mask(read_encoded(path), spec, num_classes=2)
         except FileNotFoundError:
             raise UserError(
                 f"There is no mask {path}; expected <image>_segmentation.png in --masks-dir for "
@@ -272,9 +275,9 @@ def draw_examples(runs: Sequence[OpenedRun], masks_dir: Path, count: int) -> Fig
                 "needs runs of one dataset and split."
             )
     tests = of_each_class_in_turn(first.finished.labels, count)
-    side = first.trained.config.data.image_size
-    masks = read_masks(masks_dir, first.finished.ids[tests], side)
-    columns = {run.name: explanations_of(run, tests, side) for run in runs}
+    spec = first.trained.config.data.image_spec
+    masks = read_masks(masks_dir, first.finished.ids[tests], spec)
+    columns = {run.name: explanations_of(run, tests, spec) for run in runs}
     names = first.trained.class_names
     examples = [
         ExplainedImage(
@@ -298,9 +301,11 @@ def of_each_class_in_turn(labels: Int[np.ndarray, " n"], count: int) -> Int[np.n
     return np.lexsort((labels, turn))[:count]
 
 
-def explanations_of(run: OpenedRun, tests: Int[np.ndarray, " m"], side: int) -> list[Explanation]:
+def explanations_of(
+    run: OpenedRun, tests: Int[np.ndarray, " m"], spec: ImageSpec
+) -> list[Explanation]:
     """Return the explanations of a run for its predicted classes of these test images."""
-    heats = np.asarray(resize_heat(heat_of(run, tests), side, side))
+    heats = np.asarray(resize_heat(heat_of(run, tests), *spec.size))
     return [
         Explanation(heat, run.trained.class_names[class_id], float(probabilities[class_id]))
         for heat, class_id, probabilities in zip(

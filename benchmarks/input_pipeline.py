@@ -21,7 +21,7 @@ from benchmarks.record import record
 from data.batches.image_cache import open_images
 from data.batches.pipeline import train_batches
 from data.splits.dataset import Dataset, load_dataset
-from lmf_jax.config import DEFAULT_DATA_DIR
+from lmf_jax.config import DEFAULT_DATA_DIR, ImageSpec
 from lmf_jax.errors import run_command
 
 WARM_UP = 10
@@ -87,7 +87,8 @@ def images_per_second(stream: Iterator[Any], options: Options) -> float:
 
 def ours(options: Options, dataset: Dataset, cache: Literal["disk", "none"]) -> Iterator[Any]:
     """Return the training batches as ``train.py`` reads them."""
-    images = open_images(dataset, options.image_size, cache=cache, data_dir=options.data_dir)
+    spec = ImageSpec.of_size(options.image_size)
+    images = open_images(dataset, spec, cache=cache, data_dir=options.data_dir)
     rows = dataset.rows["train"]
     return train_batches(images, dataset.labels, rows, batch_size=options.batch_size, seed=0)
 

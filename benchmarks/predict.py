@@ -17,6 +17,7 @@ import tyro
 
 from benchmarks.record import record
 from data.inputs.image_files import InferenceImages, image_files
+from lmf_jax.config import format_size
 from lmf_jax.distributed.devices import shard_batch
 from lmf_jax.distributed.initialize import initialize
 from lmf_jax.errors import run_command
@@ -43,15 +44,15 @@ def main() -> None:
     started = time.perf_counter()
     initialize()
     classifier = load_classifier(options.run)
-    step, side = classifier.predict_step, classifier.config.data.image_size
+    step, spec = classifier.predict_step, classifier.config.data.image_spec
     batch_size = 32 * jax.device_count()
     files = image_files(Path(options.folder))[: options.images]
-    full = shard_batch({"image": np.zeros((batch_size, side, side, 3), np.uint8)})["image"]
+    full = shard_batch({"image": np.zeros((batch_size, *spec.shape), np.uint8)})["image"]
     jax.block_until_ready(step(classifier.variables, full))
     prepared = time.perf_counter() - started
 
     def from_files() -> None:
-        classifier.predict(InferenceImages(files, side, batch_size))
+        classifier.predict(InferenceImages(files, spec, batch_size))
 
     def bare() -> None:
         for _ in range(0, len(files), batch_size):
@@ -67,7 +68,7 @@ def main() -> None:
                 turns[name].append(time.perf_counter() - started)
     medians = {name: statistics.median(seconds) for name, seconds in turns.items()}
     row: dict[str, Any] = {"model": classifier.config.model.model}
-    row |= {"size": side, "images": len(files)}
+    row |= {"size": format_size(classifier.config.data.image_size), "images": len(files)}
     row |= {"forward passes, s": medians["bare"], "from files, s": medians["from files"]}
     row |= {"ratio": medians["from files"] / medians["bare"], "start and compile, s": prepared}
     record("predict", [row], turns=turns)

@@ -19,7 +19,7 @@ import tyro
 from benchmarks.record import record
 from data.batches.image_cache import open_images
 from data.splits.dataset import load_dataset
-from lmf_jax.config import DEFAULT_DATA_DIR
+from lmf_jax.config import DEFAULT_DATA_DIR, ImageSpec
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ def main() -> None:
     """Print a row per architecture."""
     options = tyro.cli(Options)
     dataset = load_dataset("digits_lt", data_dir=options.data_dir)
-    open_images(dataset, dataset.defaults["image_size"], data_dir=options.data_dir)
+    spec = ImageSpec.of_size(dataset.defaults["image_size"])
+    open_images(dataset, spec, data_dir=options.data_dir)
     rows = [measure(model, options.data_dir) for model in options.models]
     record("start_up", rows)
 

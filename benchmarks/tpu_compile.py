@@ -145,9 +145,7 @@ def compile_step(settings: Config, devices: list[jax.Device]) -> Any:
     program = make_classification(config, CLASS_COUNTS, devices)
     sharded = (len(devices), config.training.batch_size // len(devices))
     batch = {
-        "image": jax.ShapeDtypeStruct(
-            (*sharded, config.data.image_size, config.data.image_size, 3), jnp.uint8
-        ),
+        "image": jax.ShapeDtypeStruct((*sharded, *config.data.image_spec.shape), jnp.uint8),
         "label": jax.ShapeDtypeStruct(sharded, jnp.int32),
     }
     state = jax.eval_shape(program.initial_state)

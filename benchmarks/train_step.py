@@ -110,7 +110,7 @@ def program_for(
     config = Config.of(
         model=model,
         precision=precision,
-        image_size=images.shape[1],
+        image_size=images.shape[1:3],
         batch_size=len(images),
     )
     return make_classification(config.resolve({}), CLASS_COUNTS)

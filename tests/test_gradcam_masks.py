@@ -24,7 +24,7 @@ from benchmarks.gradcam_masks import (
     scores_of,
 )
 from data.formats.png import save_mask
-from lmf_jax.config import Config
+from lmf_jax.config import Config, ImageSpec
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.classification.explanations import overlay
 from lmf_jax.evaluation.classification.gradcam import pointing_game, resize_heat
@@ -110,7 +110,7 @@ def test_cell_chance_is_the_mean_game_of_all_cells():
     cells = np.eye(9, dtype=np.float32).reshape(9, 3, 3)
     large = resize_heat(cells, SIDE, SIDE)
     games = [pointing_game(large, np.broadcast_to(mask, large.shape)).hit for mask in masks]
-    chances = np.where(masks, maximum_of_random_cell((3, 3), SIDE), 0).sum((1, 2))
+    chances = np.where(masks, maximum_of_random_cell((3, 3), ImageSpec(SIDE, SIDE)), 0).sum((1, 2))
     np.testing.assert_allclose(chances, np.mean(games, axis=1), rtol=1e-6)
     assert np.ptp(chances) > 0.05
 
@@ -139,7 +139,7 @@ def test_masks_are_squeezed_as_images_are_and_cut_at_the_middle(tmp_path):
     Image.fromarray(gray.repeat(3, 0).repeat(3, 1)).save(tmp_path / "a_segmentation.png")
     stripes = np.tile(np.array([0, 255, 0], np.uint8), (12, 4))
     Image.fromarray(stripes).save(tmp_path / "b_segmentation.png")
-    mask, striped = read_masks(tmp_path, np.array(["a", "b"]), 4)
+    mask, striped = read_masks(tmp_path, np.array(["a", "b"]), ImageSpec(4, 4))
     upper, lower = [False, False, True, True], [True, True, False, False]
     np.testing.assert_array_equal(mask, [upper, upper, lower, lower])
     assert striped.all()  # the pixel in the middle of three, not their mean
@@ -147,19 +147,19 @@ def test_masks_are_squeezed_as_images_are_and_cut_at_the_middle(tmp_path):
 
 def test_class_ids_in_a_palette_are_taken_for_the_lesion(tmp_path):
     save_mask(np.eye(4, dtype=np.uint8), (4, 4), tmp_path / "a_segmentation.png")
-    (mask,) = read_masks(tmp_path, np.array(["a"]), 4)
+    (mask,) = read_masks(tmp_path, np.array(["a"]), ImageSpec(4, 4))
     np.testing.assert_array_equal(mask, np.eye(4, dtype=bool))
 
 
 def test_a_broken_mask_is_named(tmp_path):
     (tmp_path / "a_segmentation.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"mask .*/a_segmentation.png cannot be decoded"):
-        read_masks(tmp_path, np.array(["a"]), 4)
+        read_masks(tmp_path, np.array(["a"]), ImageSpec(4, 4))
 
 
 def test_a_missing_mask_is_named(tmp_path):
     with pytest.raises(UserError, match=r"no mask .*/b_segmentation.png"):
-        read_masks(tmp_path, np.array(["b"]), 4)
+        read_masks(tmp_path, np.array(["b"]), ImageSpec(4, 4))
 
 
 def test_rows_are_means_of_the_images_with_a_score():

@@ -27,8 +27,10 @@ from data.formats.images import METHOD_VERSION, decode_image
 from data.inputs.image_files import InferenceImages, image_files
 from data.splits.dataset import Dataset
 from data.splits.segmentation import SegmentationDataset
+from lmf_jax.config import ImageSpec
 
 SIDE = 8
+SPEC = ImageSpec(SIDE, SIDE)
 IMAGE = "image.png"
 
 
@@ -165,7 +167,7 @@ def _check_images(images: np.ndarray) -> None:
 @_with_small_limit
 def _read_of_dataset(folder: Path) -> None:
     """Read as training does: one that cannot be decoded is named."""
-    _check_images(DecodedImages(_dataset(folder), SIDE)[np.zeros(1, np.int64)])
+    _check_images(DecodedImages(_dataset(folder), SPEC)[np.zeros(1, np.int64)])
 
 
 def encoded_masks() -> list[bytes]:
@@ -207,7 +209,7 @@ def _read_mask(folder: Path) -> None:
         content_fingerprint="0" * 64,
         fingerprint="0" * 64,
     )
-    masks = DecodedMasks(dataset, SIDE)[np.zeros(1, np.int64)]
+    masks = DecodedMasks(dataset, SPEC)[np.zeros(1, np.int64)]
     assert masks.shape == (1, SIDE, SIDE), masks.shape
     assert masks.dtype == np.uint8, masks.dtype
     assert masks.max() < 3, masks.max()
@@ -216,12 +218,12 @@ def _read_mask(folder: Path) -> None:
 @_with_small_limit
 def _read_loose(folder: Path) -> None:
     """Read as a prediction does: one that cannot be decoded is masked and named."""
-    images = InferenceImages(image_files(folder), SIDE, 1)
+    images = InferenceImages(image_files(folder), SPEC, 1)
     (batch,) = images
     _check_images(batch["image"])
     assert batch["mask"].tolist() == [0 not in images.broken]
     try:
-        decode_image((folder / IMAGE).read_bytes(), SIDE)
+        decode_image((folder / IMAGE).read_bytes(), SPEC)
     except Exception as error:  # whatever Pillow raises, as its docstring says
         no_memory_error(error)
         assert not batch["mask"][0]
@@ -247,13 +249,13 @@ def _bad_caches() -> SearchStrategy[Files]:
     np.savez(files[2], good)
     caches = changed_bytes([file.getvalue() for file in files])
     image = encoded_images()[0]
-    name = f"images/{'0' * 32}-{SIDE}px-v{METHOD_VERSION}.npy"
+    name = f"images/{'0' * 32}-{SPEC.key}-v{METHOD_VERSION}.npy"
     return caches.map(lambda content: {IMAGE: image, name: content})
 
 
 def _read_cache(folder: Path) -> None:
     """Open the cache of decoded images, or rewrite it, and read it."""
-    _check_images(cached_images(_dataset(folder), SIDE, folder)[np.arange(1)])
+    _check_images(cached_images(_dataset(folder), SPEC, folder)[np.arange(1)])
 
 
 TARGETS = (

@@ -11,6 +11,7 @@ from data.formats.images import decode_image, reason
 from data.formats.masks import decode_mask
 from data.splits.dataset import SplitDataset
 from data.splits.segmentation import SegmentationDataset
+from lmf_jax.config import ImageSpec
 from lmf_jax.errors import UserError
 
 AnyDataset = TypeVar("AnyDataset", bound=SplitDataset)
@@ -22,18 +23,18 @@ class Decoded(ABC, Generic[AnyDataset]):
 
     Attributes:
         dataset: The dataset.
-        image_size: Height and width of the result, in pixels.
+        spec: Size of the result.
     """
 
     NOUN: ClassVar[str]
 
     dataset: AnyDataset
-    image_size: int
+    spec: ImageSpec
 
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """Shape of the array of all images or masks, (n, image_size, image_size, ...)."""
+        """Shape of the array of all images or masks, (n, height, width, ...)."""
 
     @abstractmethod
     def encoded(self, row: int) -> bytes:
@@ -69,8 +70,8 @@ class DecodedImages(Decoded[SplitDataset]):
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Shape of the array of all images, (n, image_size, image_size, 3)."""
-        return (len(self.dataset.ids), self.image_size, self.image_size, 3)
+        """Shape of the array of all images, (n, height, width, 3)."""
+        return (len(self.dataset.ids), *self.spec.shape)
 
     def encoded(self, row: int) -> bytes:
         """Return the bytes of the image of a row."""
@@ -78,7 +79,7 @@ class DecodedImages(Decoded[SplitDataset]):
 
     def decode(self, encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
         """Decode one image; see :func:`data.formats.images.decode_image`."""
-        return decode_image(encoded, self.image_size, self.dataset.intensity_range)
+        return decode_image(encoded, self.spec, self.dataset.intensity_range)
 
 
 class DecodedMasks(Decoded[SegmentationDataset]):
@@ -88,8 +89,8 @@ class DecodedMasks(Decoded[SegmentationDataset]):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Shape of the array of all masks, (n, image_size, image_size)."""
-        return (len(self.dataset.ids), self.image_size, self.image_size)
+        """Shape of the array of all masks, (n, height, width)."""
+        return (len(self.dataset.ids), *self.spec.size)
 
     def encoded(self, row: int) -> bytes:
         """Return the bytes of the mask of a row."""
@@ -97,4 +98,4 @@ class DecodedMasks(Decoded[SegmentationDataset]):
 
     def decode(self, encoded: bytes) -> UInt8[np.ndarray, "height width"]:
         """Decode one mask; see :func:`data.formats.masks.decode_mask`."""
-        return decode_mask(encoded, self.image_size, len(self.dataset.class_names))
+        return decode_mask(encoded, self.spec, len(self.dataset.class_names))

@@ -22,7 +22,7 @@ from data.formats.masks import MASK_VERSION
 from data.splits.dataset import SplitDataset
 from data.splits.segmentation import SegmentationDataset
 from data.storage import build_lock, replacing
-from lmf_jax.config import DEFAULT_DATA_DIR
+from lmf_jax.config import DEFAULT_DATA_DIR, ImageSpec
 from lmf_jax.errors import UserError
 
 BLOCK = 16
@@ -45,8 +45,8 @@ class CachedImages:
         path: The file.
         file: The opened file.
         start: Bytes before the first image.
-        shape: Shape of the array of all images, (n, image_size, image_size, 3), or of all masks,
-            (n, image_size, image_size).
+        shape: Shape of the array of all images, (n, height, width, 3), or of all masks,
+            (n, height, width).
         ids: Name of every image, unicode [n].
         unread: CRC-32 of the images that have not been read yet, by row.
         noun: "Image" or "Mask".
@@ -103,7 +103,7 @@ Masks = UInt8[np.ndarray, "n height width"] | CachedImages | DecodedMasks
 
 def open_images(
     dataset: SplitDataset,
-    image_size: int,
+    spec: ImageSpec,
     *,
     cache: Literal["disk", "none"] = "disk",
     data_dir: str | Path = DEFAULT_DATA_DIR,
@@ -112,18 +112,18 @@ def open_images(
 
     Args:
         dataset: The dataset.
-        image_size: Height and width of the result, in pixels.
+        spec: Size of the result.
         cache: "disk" decodes them once, as :func:`cached_images`; "none" on every read.
         data_dir: Folder of prepared datasets and image caches.
     """
     if cache == "none":
-        return DecodedImages(dataset, image_size)
-    return cached_images(dataset, image_size, data_dir)
+        return DecodedImages(dataset, spec)
+    return cached_images(dataset, spec, data_dir)
 
 
 def open_masks(
     dataset: SegmentationDataset,
-    image_size: int,
+    spec: ImageSpec,
     *,
     cache: Literal["disk", "none"] = "disk",
     data_dir: str | Path = DEFAULT_DATA_DIR,
@@ -132,22 +132,21 @@ def open_masks(
 
     Args:
         dataset: The dataset.
-        image_size: Height and width of the result, in pixels.
+        spec: Size of the result.
         cache: "disk" decodes them once, into a separate file; "none" on every read.
         data_dir: Folder of prepared datasets and image caches; "~" is the home folder.
 
     Returns:
-        Masks, indexed by rows: uint8 class ids, [m, image_size, image_size], every pixel with the
-        class at its center.
+        Masks, indexed by rows: uint8 class ids, [m, height, width], every pixel with the class at
+        its center.
 
     Raises:
         UserError: If a mask cannot be decoded, or ``data_dir`` cannot be written.
-        ValueError: If ``image_size`` is below 1.
     """
-    masks = DecodedMasks(dataset, image_size)
+    masks = DecodedMasks(dataset, spec)
     if cache == "none":
         return masks
-    return _cached(masks, f"{image_size}px-masks-v{MASK_VERSION}", data_dir)
+    return _cached(masks, f"{spec.key}-masks-v{MASK_VERSION}", data_dir)
 
 
 def pixel_counts(
@@ -178,7 +177,7 @@ def pixel_counts(
 
 
 def cached_images(
-    dataset: SplitDataset, image_size: int, data_dir: str | Path = DEFAULT_DATA_DIR
+    dataset: SplitDataset, spec: ImageSpec, data_dir: str | Path = DEFAULT_DATA_DIR
 ) -> CachedImages:
     """Return all images of a dataset, decoded and resized, from a file.
 
@@ -187,24 +186,21 @@ def cached_images(
 
     Args:
         dataset: The dataset.
-        image_size: Height and width of the result, in pixels.
+        spec: Size of the result.
         data_dir: Folder of prepared datasets and image caches; "~" is the home folder.
 
     Returns:
-        uint8 RGB images in the row order of the dataset, [n, image_size, image_size, 3].
+        uint8 RGB images in the row order of the dataset, [n, height, width, 3].
 
     Raises:
         UserError: If an image cannot be decoded, or ``data_dir`` cannot be written.
-        ValueError: If ``image_size`` is below 1.
     """
-    images = DecodedImages(dataset, image_size)
-    return _cached(images, f"{image_size}px-v{METHOD_VERSION}", data_dir)
+    images = DecodedImages(dataset, spec)
+    return _cached(images, f"{spec.key}-v{METHOD_VERSION}", data_dir)
 
 
 def _cached(images: Decoded, key: str, data_dir: str | Path) -> CachedImages:
     """Open the file of these images or masks; write it the first time."""
-    if images.image_size < 1:
-        raise ValueError(f"image_size must be at least 1 pixel, got {images.image_size}.")
     name = f"{images.dataset.content_fingerprint[:32]}-{key}.npy"
     path = Path(data_dir).expanduser() / "images" / name
     if (cached := _open_complete(path, images)) is not None:

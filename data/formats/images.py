@@ -11,6 +11,7 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from data.formats.intensity import FULL_RANGE, LARGEST_VALUE, IntensityRange, scale
 from data.formats.unsupported import FLOATING_POINT, describe_unknown_format
+from lmf_jax.config import ImageSpec
 
 METHOD_VERSION = 2
 """Version of the decoding; increases if the same bytes would give other pixels."""
@@ -27,30 +28,30 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def decode_image(
-    encoded: bytes, image_size: int, intensity_range: IntensityRange = FULL_RANGE
-) -> UInt8[np.ndarray, "image_size image_size 3"]:
-    """Decode an image to square RGB, as a viewer displays it.
+    encoded: bytes, spec: ImageSpec, intensity_range: IntensityRange = FULL_RANGE
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Decode an image to RGB of one size, as a viewer displays it.
 
     The EXIF rotation is applied; grayscale and palette images become RGB; transparent parts are
     blended with white; grayscale of more than 8 bits is scaled from its intensity range. The image
-    is resized to a square with antialiased bilinear interpolation, whatever its aspect ratio.
+    is resized with antialiased bilinear interpolation, whatever its aspect ratio.
 
     Args:
         encoded: Bytes of an image file in one of :data:`FORMATS`; the first of several frames is
             used. It has at most 179 million pixels (twice Pillow's limit), each of which
             temporarily takes up to 25 bytes of memory.
-        image_size: Height and width of the result, in pixels.
+        spec: Size of the result.
         intensity_range: Range that maps to black and white in images of more than 8 bits.
 
     Returns:
-        uint8 RGB, [image_size, image_size, 3].
+        uint8 RGB, [height, width, 3].
 
     Raises:
         Exception: Any exception of Pillow for bytes it cannot decode, such as
             ``DecompressionBombError`` for more pixels, before any is decoded.
     """
     rgb = open_rgb(encoded, intensity_range)
-    return np.asarray(rgb.resize((image_size, image_size), Image.Resampling.BILINEAR))
+    return np.asarray(rgb.resize((spec.width, spec.height), Image.Resampling.BILINEAR))
 
 
 def open_rgb(encoded: bytes, intensity_range: IntensityRange = FULL_RANGE) -> Image.Image:

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from data.formats.images import is_white_zero, open_image, reason
 from data.sources import ImageSource
+from lmf_jax.config import ImageSpec
 from lmf_jax.errors import UserError
 
 MASK_VERSION = 2
@@ -25,26 +26,26 @@ BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 
 
 def decode_mask(
-    encoded: bytes, image_size: int, num_classes: int
-) -> UInt8[np.ndarray, "image_size image_size"]:
-    """Decode a mask to a square of class ids, aligned with ``decode_image``.
+    encoded: bytes, spec: ImageSpec, num_classes: int
+) -> UInt8[np.ndarray, "height width"]:
+    """Decode a mask to class ids in one size, aligned with ``decode_image``.
 
     Every pixel gets the class at its center; the pixels of the resized image have the same centers.
 
     Args:
         encoded: Bytes of a file in one of ``formats.images.FORMATS``; see :func:`read_mask`.
-        image_size: Height and width of the result, in pixels.
+        spec: Size of the result.
         num_classes: Number of classes; see :func:`class_ids`.
 
     Returns:
-        uint8 class ids, [image_size, image_size].
+        uint8 class ids, [height, width].
 
     Raises:
         Exception: Any exception of Pillow for bytes it cannot decode.
         ValueError: If it is not a mask of this number of classes.
     """
     mask = Image.fromarray(class_ids(read_mask(encoded), num_classes))
-    return np.asarray(mask.resize((image_size, image_size), Image.Resampling.NEAREST))
+    return np.asarray(mask.resize((spec.width, spec.height), Image.Resampling.NEAREST))
 
 
 def read_mask(encoded: bytes) -> UInt8[np.ndarray, "height width"]:

@@ -126,5 +126,5 @@ def open_classification(
         UserError: If an image cannot be decoded, or ``data_dir`` cannot be written.
     """
     data = config.data
-    images = open_images(dataset, data.image_size, cache=data.cache, data_dir=data.data_dir)
+    images = open_images(dataset, data.image_spec, cache=data.cache, data_dir=data.data_dir)
     return ClassificationInputs(dataset, config, shard or Shard(), images)

@@ -83,8 +83,8 @@ def open_external(
         raise UserError(f"--map leaves no image of {name}; map at least one class to the run's.")
     parts = _attributes(name, prepared, rows, intensity_range)
     dataset = Dataset(**parts, class_names=tuple(class_names), labels=labels)
-    size, cache = config.data.image_size, config.data.cache
-    images = open_images(dataset, size, cache=cache, data_dir=data_dir)
+    spec, cache = config.data.image_spec, config.data.cache
+    images = open_images(dataset, spec, cache=cache, data_dir=data_dir)
     return ClassificationInputs(dataset, config, Shard(), images)
 
 

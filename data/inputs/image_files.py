@@ -18,6 +18,7 @@ from data.formats.dicom.identity import identity_in
 from data.formats.image_file import without_header
 from data.formats.images import decode_image, is_deep, open_image, read_encoded, reason
 from data.formats.intensity import FULL_RANGE, IntensityRange
+from lmf_jax.config import ImageSpec
 from lmf_jax.errors import UserError
 
 
@@ -63,7 +64,7 @@ class InferenceImages:
 
     Attributes:
         files: The image files.
-        image_size: Height and width of the images, in pixels.
+        spec: Size of the images.
         batch_size: Images in a batch; the last batch is padded.
         intensity_range: Range that maps to black and white in images of more than 8 bits, as in the
             training images. None if none of these had more than 8 bits.
@@ -75,7 +76,7 @@ class InferenceImages:
     """
 
     files: Sequence[Path]
-    image_size: int
+    spec: ImageSpec
     batch_size: int
     intensity_range: IntensityRange | None = None
     broken: dict[int, str] = field(default_factory=dict)
@@ -89,9 +90,8 @@ class InferenceImages:
 
     def _batch(self, start: int) -> EvaluationBatch:
         indices = range(start, min(start + self.batch_size, len(self.files)))
-        shape = (self.image_size, self.image_size, 3)
         batch: EvaluationBatch = {
-            "image": np.zeros((self.batch_size, *shape), np.uint8),
+            "image": np.zeros((self.batch_size, *self.spec.shape), np.uint8),
             "label": np.arange(start, start + self.batch_size, dtype=np.int32),
             "mask": np.zeros(self.batch_size, np.bool_),
         }
@@ -113,7 +113,7 @@ class InferenceImages:
         with open_image(encoded) as image:
             if is_deep(image):
                 self.deep.add(index)
-        return decode_image(encoded, self.image_size, self.intensity_range or FULL_RANGE)
+        return decode_image(encoded, self.spec, self.intensity_range or FULL_RANGE)
 
     def remarks(self) -> list[str]:
         """Return remarks, after a pass: on burned-in annotation, and on an unknown range."""

@@ -41,8 +41,8 @@ def open_segmentation(
     if isinstance(dataset, VolumeDataset):
         return VolumeInputs(dataset, config, shard, len(dataset.modalities))
     data = config.data
-    images = open_images(dataset, data.image_size, cache=data.cache, data_dir=data.data_dir)
-    masks = open_masks(dataset, data.image_size, cache=data.cache, data_dir=data.data_dir)
+    images = open_images(dataset, data.image_spec, cache=data.cache, data_dir=data.data_dir)
+    masks = open_masks(dataset, data.image_spec, cache=data.cache, data_dir=data.data_dir)
     return ImageInputs(dataset, config, shard, images, masks)
 
 

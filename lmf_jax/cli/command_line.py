@@ -8,6 +8,7 @@ from typing import Any
 
 import tyro
 
+from lmf_jax.cli.flag_types import FLAG_TYPES
 from lmf_jax.cli.given_flags import check_given, given_flags
 from lmf_jax.cli.help import help_sections
 from lmf_jax.cli.parser import parse_in_one_line, replace_old_flags
@@ -58,6 +59,7 @@ def _parse(words: Sequence[str], sections: dict[str, Any], defaults: Config | No
             default=default,
             description="Train, test and report.",
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
+            registry=FLAG_TYPES,
         ),
         sections.values(),
         words,

@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_type_hints
 
 import tyro
 
-from lmf_jax.config import Config, LossConfig, ResolvedConfig
+from lmf_jax.config import Config, LossConfig, ResolvedConfig, format_size
 from lmf_jax.config.recipes import RECIPES
 from lmf_jax.config.task_settings import TASK_SETTINGS
 from lmf_jax.losses.registry import registered_losses
@@ -121,6 +121,8 @@ def _argument(name: str, text: str, value: Any, task: str, show_all: bool) -> An
     if name == "recipe":
         summaries = {known: recipe.summary for known, recipe in RECIPES.items()}
         return _choice(text, summaries, value)
+    if name == "image_size":
+        value = format_size(value)
     if value in (None, ""):  # the text names the origin of the default
         return tyro.conf.arg(help=text, help_behavior_hint="")
     return tyro.conf.arg(help=_DEFAULT_IN_TEXT.sub("", text), help_behavior_hint=_default(value))

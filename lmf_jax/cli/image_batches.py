@@ -22,7 +22,7 @@ def open_batches(
 
     batch_size = divisible_batch_size(config.training.batch_size)
     recorded = recorded_range(dataset.get("intensity_range"))
-    return InferenceImages(files, config.data.image_size, batch_size, recorded)
+    return InferenceImages(files, config.data.image_spec, batch_size, recorded)
 
 
 def check_stems(files: Sequence[Path]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lmf_jax.cli.tasks.task import Task
+from lmf_jax.config import format_size
 from lmf_jax.errors import UserError
 from lmf_jax.inference.views import VIEWS, Tta
 from lmf_jax.runs.folds import member_dirs
@@ -63,7 +64,7 @@ def _inputs(model: Any) -> tuple[Any, ...]:
     data = model.config.data
     return (
         ", ".join(model.class_names),
-        data.image_size,
+        format_size(data.image_size),
         data.patch_size,
         model.dataset.get("intensity_range"),
     )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_type_hints
 
+from lmf_jax.config.image_spec import format_size, height_and_width
 from lmf_jax.config.recipes import RECIPES
 from lmf_jax.config.sections import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from lmf_jax.config.task_settings import TASK_SETTINGS
@@ -23,7 +24,10 @@ def _at_least(low: int) -> Callable[[Any], bool]:
 RANGES: dict[str, tuple[tuple[str, ...], Callable[[Any], bool]]] = {
     "at least 0": (("gamma",), _at_least(0)),
     "at least 1": (("imbalance_ratio",), _at_least(1)),
-    "at least 32 pixels": (("image_size",), _at_least(32)),
+    "at least 32 pixels": (
+        ("image_size",),
+        lambda size: min(height_and_width(size)) >= 32,
+    ),
     "a number of at least 0": (
         ("alpha", "beta", "tau", "weight_decay", "mixup", "cutmix", "watchdog_minutes"),
         _at_least(0),
@@ -123,6 +127,11 @@ def check_combinations(
         raise UserError("--freeze-backbone would keep random weights; give --pretrained with it.")
     if training.mixup and training.cutmix:
         raise UserError("--mixup and --cutmix were both given; choose one.")
+    if training.augment == "dihedral" and isinstance(data.image_size, tuple):
+        raise UserError(
+            f"--augment dihedral turns images by 90 degrees, and --image-size "
+            f"{format_size(data.image_size)} is not a square; use --augment flip or a square."
+        )
     _check_batch(training, spec.has_batch_norm)
     if run.resume and not run.run_dir:
         raise UserError("--resume needs --run-dir, the folder of the run to continue.")
@@ -211,4 +220,5 @@ def _is_utf8(text: str) -> bool:
 
 def _check(name: str, value: Any, is_valid: bool, expected: str) -> None:
     if not is_valid:
-        raise UserError(f"--{name.replace('_', '-')} is {value}; expected {expected}.")
+        given = format_size(value) if name == "image_size" else value
+        raise UserError(f"--{name.replace('_', '-')} is {given}; expected {expected}.")

@@ -8,6 +8,8 @@ lesions, other ones than those of ``benchmarks/own_images.py``, which measures t
 from dataclasses import dataclass
 from typing import Any
 
+from lmf_jax.config.image_spec import ImageSize
+
 IMAGE_SIZE = 96
 """Default side in pixels, at which a few hundred images train in minutes on two cores."""
 
@@ -42,7 +44,7 @@ FROM_RANDOM = Schedule(1e-3, min_steps=600, steps_per_class=120, min_epochs=30, 
 
 
 def own_data_settings(
-    num_images: int, num_classes: int, image_size: int | None = None, *, pretrained: bool
+    num_images: int, num_classes: int, image_size: ImageSize | None = None, *, pretrained: bool
 ) -> dict[str, Any]:
     """Return the settings for a dataset of the user.
 
@@ -57,7 +59,7 @@ def own_data_settings(
     Args:
         num_images: Images of the training part.
         num_classes: Classes.
-        image_size: Side of the images in pixels; None takes ``IMAGE_SIZE``.
+        image_size: Size of the images; None takes ``IMAGE_SIZE``.
         pretrained: Whether training starts from pretrained weights.
 
     Returns:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lmf_jax.config.image_spec import ImageSize
 from lmf_jax.config.own_data import own_data_settings
 
 
@@ -18,14 +19,14 @@ class TrainingPart:
     Attributes:
         num_images: Images of the training part.
         num_classes: Classes.
-        image_size: Side of the images in pixels, if it is given.
+        image_size: Size of the images, if it is given.
         pretrained: Whether training starts from pretrained weights.
         is_own_data: Whether the dataset consists of images of the user without known settings.
     """
 
     num_images: int
     num_classes: int
-    image_size: int | None
+    image_size: ImageSize | None
     pretrained: bool
     is_own_data: bool
 

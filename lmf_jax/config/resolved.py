@@ -6,6 +6,7 @@ required: a dataclass would inherit the default None.
 
 from dataclasses import dataclass, field
 
+from lmf_jax.config.image_spec import ImageSize, ImageSpec
 from lmf_jax.config.sections import (
     Augmentation,
     DataConfig,
@@ -23,7 +24,12 @@ class ResolvedData(DataConfig):
 
     dataset: str = field()
     split: Split = field()
-    image_size: int = field()
+    image_size: ImageSize = field()
+
+    @property
+    def image_spec(self) -> ImageSpec:
+        """What the images are decoded to."""
+        return ImageSpec.of_size(self.image_size)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ one, the paper, see :meth:`lmf_jax.config.Config.resolve`.
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lmf_jax.config.image_spec import ImageSize, simplify_size
 from lmf_jax.losses.loss_config import HeadName
 
 DEFAULT_DATA_DIR = "~/.cache/lmf-jax/data"
@@ -66,8 +67,9 @@ class DataConfig:
     """Train this fold only, from 1, in --run-dir with the others (default: every fold)."""
     imbalance_ratio: float | None = setting(None, tasks=("classification",))
     """Balanced datasets: size of the largest training class over that of the smallest."""
-    image_size: int | None = setting(None, common=True)
-    """Side of the square image in pixels (paper: 224)."""
+    image_size: ImageSize | None = setting(None, common=True)
+    """Size of the images in pixels: the side of a square, or height and width, such as 512,384
+    (paper: 224)."""
     patch_size: PatchSize | None = setting(None, common=True, tasks=("segmentation",))
     """Volumes: voxels of a patch along each axis (default: from the dataset)."""
     overlap: float = setting(0.5, tasks=("segmentation",))
@@ -77,6 +79,10 @@ class DataConfig:
     cache: Literal["disk", "none"] = setting("disk", run_only=True)
     """disk: decode every image once, into a file in --data-dir. none: decode an image whenever it
     is read, for datasets larger than the disk."""
+
+    def __post_init__(self) -> None:
+        """Record a square by its side."""
+        object.__setattr__(self, "image_size", simplify_size(self.image_size))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from lmf_jax.config.image_spec import ImageSize
+
 _KINDS = {
     bool: "true or false",
     int: "a whole number",
@@ -32,6 +34,8 @@ def fits(value: Any, kind: Any) -> bool:
 
 def shown(kind: Any) -> str:
     """Return the description of a type."""
+    if kind == ImageSize:
+        return "a whole number, or height and width such as 512,384"
     if get_origin(kind) is Literal:
         return f"one of {', '.join(get_args(kind))}"
     if get_origin(kind) is tuple:

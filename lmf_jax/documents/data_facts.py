@@ -1,6 +1,6 @@
 """Facts on the data of a run, their split and their preprocessing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lmf_jax.documents.facts import Block, Fact, sentence, table
 from lmf_jax.documents.run_files import DocumentedRun
@@ -200,9 +200,9 @@ def preprocessing(run: DocumentedRun) -> Blocks:
         )
     return (
         *sentence(
-            "Images are decoded to RGB and resized, whatever their aspect ratio, to a square with "
-            "antialiased bilinear interpolation; its side in pixels: {}.",
-            config.fact("config", "image_size"),
+            "Images are decoded to RGB and resized, whatever their aspect ratio, with antialiased "
+            "bilinear interpolation, to this height and width in pixels: {}.",
+            config.fact("config", "image_size", show=_format_size),
         ),
         *sentence(
             "Range of the pixel values that is mapped to black and white in images of high bit "
@@ -216,6 +216,11 @@ def preprocessing(run: DocumentedRun) -> Blocks:
             ),
         ),
     )
+
+
+def _format_size(size: int | Sequence[int]) -> str:
+    height, width = (size, size) if isinstance(size, int) else size
+    return f"{height} x {width}"
 
 
 TOPICS = {

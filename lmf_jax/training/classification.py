@@ -133,7 +133,7 @@ def make_image_parts(
         config,
         make_objective,
         num_examples=num_examples,
-        image_shape=(config.data.image_size, config.data.image_size, 3),
+        image_shape=config.data.image_spec.shape,
         normalization=normalization,
         model=model,
         starting_point=lambda: _starting_point(settings, num_classes)[0],

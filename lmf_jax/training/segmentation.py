@@ -73,7 +73,7 @@ def make_segmentation(
     """
     data, settings = config.data, config.model
     dtype = jnp.dtype(settings.precision)
-    space = data.patch_size or (data.image_size, data.image_size)
+    space = data.patch_size or data.image_spec.size
     normalization = None if data.patch_size else NORMALIZATIONS[settings.normalization]
     make_model = partial(
         create_model,

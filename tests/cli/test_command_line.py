@@ -64,6 +64,15 @@ WRONG = {
     "an unknown optimizer": ("--optimizer rmsprop", "rmsprop"),
     "an unknown dataset": ("--dataset imagenet", "no dataset named 'imagenet'"),
     "images too small": ("--image-size 8", "--image-size is 8; expected at least 32 pixels"),
+    "a width too small": ("--image-size 64,8", "--image-size is 64,8; expected at least 32 pixels"),
+    "three sides": (
+        "--image-size 32,32,32",
+        "--image-size is 32,32,32; expected a whole number, or height and width such as 512,384.",
+    ),
+    "quarter turns of a rectangle": (
+        "--image-size 64,32 --augment dihedral",
+        "--augment dihedral turns images by 90 degrees, and --image-size 64,32 is not a square",
+    ),
     "an inverted imbalance": ("--imbalance-ratio 0.5", "--imbalance-ratio is 0.5"),
     "a split that needs groups": ("--split grouped", "grouped"),
     "an option of another loss": (
@@ -314,6 +323,10 @@ WRONG_TYPES = [
     ("resume", "yes", "true or false."),
     ("split", "other", "one of paper, grouped, official or nothing."),
     ("model", ["resnet50"], MODELS),
+    ("image-size", "64", "a whole number or 2 whole numbers or nothing."),
+    ("image-size", (64,), "a whole number or 2 whole numbers or nothing."),
+    ("image-size", (64, 32.0), "a whole number or 2 whole numbers or nothing."),
+    ("image-size", ("64", "64"), "a whole number or 2 whole numbers or nothing."),
 ]
 
 
@@ -324,9 +337,10 @@ from lmf_jax.config import Config
 from lmf_jax.errors import UserError
 for name, value, expected in %r:
     try:
-        Config.of(**{name: value})
+        Config.of(**{name.replace("-", "_"): value})
     except UserError as error:
-        assert str(error) == f"--{name} is {value}; expected {expected}", error
+        assert str(error).startswith(f"--{name} is "), error
+        assert str(error).endswith(f"; expected {expected}"), error
     else:
         raise AssertionError(name)
 """

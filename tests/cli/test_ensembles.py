@@ -12,6 +12,7 @@ import pytest
 from data.formats.images import decode_image
 from lmf_jax.cli.members import load_ensemble
 from lmf_jax.cli.tasks import TASKS
+from lmf_jax.config import ImageSpec
 from lmf_jax.evaluation.classification.external import read_external
 from lmf_jax.inference import image_model
 from lmf_jax.training import classification
@@ -105,7 +106,7 @@ def test_predict_writes_the_mean_probabilities(root, monkeypatch, capsys, tmp_pa
     assert "4 predictions an image" in printed
     with output.open(newline="") as file:
         row = next(csv.DictReader(file))
-    image = decode_image(Path(row["path"]).read_bytes(), 32)
+    image = decode_image(Path(row["path"]).read_bytes(), ImageSpec(32, 32))
     batch = np.stack([image] * 4)
     expected = probabilities_of(root, ["first", "second"], "flip", batch)[0]
     found = [float(row[f"p({name})"]) for name in NAMES]
@@ -244,7 +245,7 @@ def test_the_folds_of_a_cross_validation_predict_together(root, monkeypatch, cap
     assert "mean of 3 models and 1 view of each image" in capsys.readouterr().out
     with output.open(newline="") as file:
         row = next(csv.DictReader(file))
-    batch = np.stack([decode_image(image.read_bytes(), 32)] * 4)
+    batch = np.stack([decode_image(image.read_bytes(), ImageSpec(32, 32))] * 4)
     folds = [f"folds/fold-{number}" for number in (1, 2, 3)]
     expected = np.mean([probabilities_of(root, [fold], "none", batch)[0] for fold in folds], axis=0)
     found = [float(row[f"p({name})"]) for name in NAMES]

@@ -17,6 +17,7 @@ from data.formats.nifti import open_nifti
 from data.prepared.prepare_volumes import bounding_box, prepare_volumes
 from data.splits.volumes import load_volumes
 from data.volume_spec import volume_spec
+from lmf_jax.config import ImageSpec
 from lmf_jax.inference import segmenter
 from lmf_jax.inference.segmenter import load_segmenter
 from lmf_jax.training import segmentation
@@ -172,7 +173,7 @@ def test_masks_are_predicted_in_the_size_of_their_images(whole, tmp_path):
     mask = np.asarray(Image.open(file))
     assert (file.name, mask.shape, mask.dtype) == ("one.png", (40, 56), np.uint8)
     trained = load_segmenter(whole / "digits_masks")
-    resized = decode_image((tmp_path / "images" / "one.png").read_bytes(), 32)
+    resized = decode_image((tmp_path / "images" / "one.png").read_bytes(), ImageSpec(32, 32))
     prediction = trained.segment(np.stack([resized] * jax.local_device_count()))[0]
     np.testing.assert_array_equal(np.unique(mask), np.unique(prediction))
 

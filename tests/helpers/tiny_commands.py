@@ -28,3 +28,13 @@ def run_lmf_jax(patch: pytest.MonkeyPatch, *words: object) -> int | str | None:
     except SystemExit as stop:
         return stop.code
     return 0
+
+
+def run_train(patch: pytest.MonkeyPatch, *words: object) -> int | str | None:
+    """Run ``train.py`` with these words and return its exit code."""
+    patch.setattr(sys, "argv", ["train.py", *map(str, words)])
+    try:
+        runpy.run_path(TRAIN, run_name="__main__")
+    except SystemExit as stop:
+        return stop.code
+    return 0

@@ -12,6 +12,7 @@ from PIL import Image
 
 from data import Dataset, cached_images, evaluation_batches, train_batches
 from data.batches.image_cache import CachedImages
+from lmf_jax.config import ImageSpec
 from lmf_jax.errors import UserError
 
 
@@ -37,7 +38,7 @@ def everything(images: CachedImages) -> np.ndarray:
 
 
 def test_the_cache_is_what_pillow_decodes(digits: Dataset, data_dir: Path) -> None:
-    images = cached_images(digits, 32, data_dir)
+    images = cached_images(digits, ImageSpec(32, 32), data_dir)
     assert images.shape == (1797, 32, 32, 3)
     rows = np.array([300, 0, 1796, 300])
     pixels = images[rows]
@@ -49,7 +50,7 @@ def test_the_cache_is_what_pillow_decodes(digits: Dataset, data_dir: Path) -> No
 
 
 def test_a_row_that_is_not_there_is_an_error(digits: Dataset, data_dir: Path) -> None:
-    images = cached_images(digits, 32, data_dir)
+    images = cached_images(digits, ImageSpec(32, 32), data_dir)
     np.testing.assert_array_equal(images[np.array([-1])], images[np.array([1796])])
     with pytest.raises(IndexError):
         images[np.array([1797])]
@@ -57,10 +58,10 @@ def test_a_row_that_is_not_there_is_an_error(digits: Dataset, data_dir: Path) ->
 
 def test_a_finished_cache_is_opened_and_not_decoded_again(digits: Dataset, tmp_path: Path) -> None:
     dataset = made_up_dataset(digits, [encode(Image.new("L", (8, 8), 50))])
-    first = cached_images(dataset, 4, tmp_path)
+    first = cached_images(dataset, ImageSpec(4, 4), tmp_path)
     unreadable = replace(dataset, source=[b""], rows={}, fingerprint="another split")
     np.testing.assert_array_equal(
-        everything(cached_images(unreadable, 4, tmp_path)), everything(first)
+        everything(cached_images(unreadable, ImageSpec(4, 4), tmp_path)), everything(first)
     )
 
 
@@ -71,18 +72,20 @@ def test_a_finished_cache_is_opened_and_not_decoded_again(digits: Dataset, tmp_p
 @pytest.mark.parametrize("size", [0, 40, 128, 130, -4, -1])  # -4: as it was without checksums
 def test_a_cache_that_was_cut_short_is_rebuilt(digits: Dataset, tmp_path: Path, size: int) -> None:
     dataset = made_up_dataset(digits, [encode(Image.new("L", (8, 8), 50))])
-    whole = everything(cached_images(dataset, 8, tmp_path))
+    whole = everything(cached_images(dataset, ImageSpec(8, 8), tmp_path))
     (path,) = (tmp_path / "images").glob("*.npy")
     content = path.read_bytes()
     path.write_bytes(content[:size])
-    np.testing.assert_array_equal(everything(cached_images(dataset, 8, tmp_path)), whole)
+    np.testing.assert_array_equal(
+        everything(cached_images(dataset, ImageSpec(8, 8), tmp_path)), whole
+    )
     assert path.read_bytes() == content
 
 
 def test_a_cache_of_another_shape_is_rebuilt(digits: Dataset, tmp_path: Path) -> None:
     pictures = [encode(Image.new("L", (8, 8), value)) for value in (50, 60)]
-    cached_images(made_up_dataset(digits, pictures), 8, tmp_path)
-    one = cached_images(made_up_dataset(digits, pictures[1:]), 8, tmp_path)
+    cached_images(made_up_dataset(digits, pictures), ImageSpec(8, 8), tmp_path)
+    one = cached_images(made_up_dataset(digits, pictures[1:]), ImageSpec(8, 8), tmp_path)
     assert one[np.array([0])].max() == 60
 
 
@@ -90,7 +93,7 @@ def test_a_cache_of_another_shape_is_rebuilt(digits: Dataset, tmp_path: Path) ->
 def opened(digits: Dataset, tmp_path: Path) -> CachedImages:
     """Six images of 8 pixels, the one in row i of value i."""
     pictures = [encode(Image.new("L", (8, 8), row)) for row in range(6)]
-    return cached_images(made_up_dataset(digits, pictures), 8, tmp_path)
+    return cached_images(made_up_dataset(digits, pictures), ImageSpec(8, 8), tmp_path)
 
 
 @pytest.mark.fault(
@@ -161,8 +164,8 @@ def test_a_run_goes_on_when_its_cache_is_removed_or_replaced(
 
 def test_sizes_have_caches_of_their_own(digits: Dataset, tmp_path: Path) -> None:
     dataset = made_up_dataset(digits, [encode(Image.new("L", (8, 8), 50))])
-    assert cached_images(dataset, 4, tmp_path).shape == (1, 4, 4, 3)
-    assert cached_images(dataset, 6, tmp_path).shape == (1, 6, 6, 3)
+    assert cached_images(dataset, ImageSpec(4, 4), tmp_path).shape == (1, 4, 4, 3)
+    assert cached_images(dataset, ImageSpec(6, 6), tmp_path).shape == (1, 6, 6, 3)
     assert len(list((tmp_path / "images").glob("*.npy"))) == 2
 
 
@@ -171,7 +174,7 @@ def test_more_images_than_one_block_stay_in_row_order(
 ) -> None:
     monkeypatch.setattr("data.batches.image_cache.BLOCK", 4)
     encoded = [encode(Image.new("L", (3, 3), row)) for row in range(11)]
-    images = cached_images(made_up_dataset(digits, encoded), 2, tmp_path)
+    images = cached_images(made_up_dataset(digits, encoded), ImageSpec(2, 2), tmp_path)
     assert everything(images)[:, 0, 0, 0].tolist() == list(range(11))
 
 
@@ -190,26 +193,26 @@ def test_an_image_that_cannot_be_decoded_is_named_and_leaves_no_cache(
 ) -> None:
     dataset = made_up_dataset(digits, [encode(Image.new("L", (8, 8))), broken])
     with pytest.raises(UserError, match=rf"image-1 of digits_lt .*decoded \(.*{reason}"):
-        cached_images(dataset, 8, tmp_path)
+        cached_images(dataset, ImageSpec(8, 8), tmp_path)
     assert [path for path in (tmp_path / "images").iterdir() if path.suffix != ".lock"] == []
 
 
 def test_a_folder_that_cannot_be_written_is_named(digits: Dataset, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/data.* cannot be written .*--data-dir"):
-        cached_images(digits, 8, tmp_path / "file" / "data")
+        cached_images(digits, ImageSpec(8, 8), tmp_path / "file" / "data")
 
 
 def test_an_image_size_below_one_is_refused(digits: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least 1 pixel, got 0"):
-        cached_images(digits, 0, tmp_path)
+        cached_images(digits, ImageSpec(0, 0), tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["an archive", "code", "another type", "a header of no array"])
 def test_a_cache_of_something_else_is_rebuilt(digits: Dataset, tmp_path: Path, damage: str) -> None:
     dataset = made_up_dataset(digits, [encode(Image.new("L", (8, 8), 50))])
     rows = np.arange(1)
-    whole = cached_images(dataset, 8, tmp_path)[rows]
+    whole = cached_images(dataset, ImageSpec(8, 8), tmp_path)[rows]
     (path,) = (tmp_path / "images").glob("*.npy")
     content = path.read_bytes()
     changed = {
@@ -219,5 +222,5 @@ def test_a_cache_of_something_else_is_rebuilt(digits: Dataset, tmp_path: Path, d
         "a header of no array": content[:8] + b"\xff\xff" + b"(" * 5000,
     }
     path.write_bytes(changed[damage])
-    np.testing.assert_array_equal(cached_images(dataset, 8, tmp_path)[rows], whole)
+    np.testing.assert_array_equal(cached_images(dataset, ImageSpec(8, 8), tmp_path)[rows], whole)
     assert path.read_bytes() == content

@@ -19,6 +19,7 @@ import pytest
 from data import Dataset, evaluation_batches, open_images, train_batches
 from data.batches.decoded import DecodedImages
 from data.batches.stream import DECODE_OPTIONS, Stream
+from lmf_jax.config import ImageSpec
 from lmf_jax.errors import TrainingStopped, UserError
 
 NUM_IMAGES = 120
@@ -148,7 +149,7 @@ def test_images_that_are_not_cached_come_in_the_same_batches(
     rows = digits.rows["train"]
     streams = []
     for cache in ("disk", "none"):
-        images = open_images(digits, 16, cache=cache, data_dir=data_dir)
+        images = open_images(digits, ImageSpec(16, 16), cache=cache, data_dir=data_dir)
         training = train_batches(
             images, digits.labels, rows, batch_size=16, seed=0, sampling=sampling
         )
@@ -163,7 +164,7 @@ def test_images_that_are_not_cached_come_in_the_same_batches(
 
 
 def test_processes_read_the_same_stream_as_threads(digits: Dataset, monkeypatch) -> None:
-    images, rows = DecodedImages(digits, 16), digits.rows["train"]
+    images, rows = DecodedImages(digits, ImageSpec(16, 16)), digits.rows["train"]
 
     def batches() -> Iterator:
         return train_batches(images, digits.labels, rows, batch_size=16, seed=0)
@@ -219,7 +220,7 @@ def test_an_image_that_breaks_while_it_streams_is_named_at_its_step(
     rows, options = np.arange(50), {"batch_size": 5, "seed": 0}
     victim = take_labels(train_batches(IMAGES[:50], rows, rows, **options), 4)[3][2]
     encoded = [b"GIF89a" if row == victim else digits.source[row] for row in range(1797)]
-    images = DecodedImages(replace(digits, source=encoded), 16)
+    images = DecodedImages(replace(digits, source=encoded), ImageSpec(16, 16))
     broken = train_batches(images, np.arange(1797), rows, **options)
     assert victim not in joined(take_labels(broken, 3))
     message = rf"^Image digit-{victim + 1:04d} of digits_lt cannot be decoded"

@@ -11,6 +11,7 @@ from data.builders.image_folder import images_in, is_image, stem_of
 from data.formats.dicom.image import decode_dicom
 from data.inputs.image_files import InferenceImages, image_files
 from data.prepared.prepare import open_dataset, prepare
+from lmf_jax.config import ImageSpec
 from lmf_jax.errors import UserError
 from tests.helpers.dicom_files import SENTINEL, dicom_dataset, encode, write_dicom
 
@@ -140,7 +141,7 @@ def test_dicom_files_are_predicted_as_they_are_prepared(folder):
     files = image_files(folder / "nodule")
     torn = folder / "nodule" / "9.dcm"
     torn.write_bytes(files[0].read_bytes()[:300])
-    images = InferenceImages([*files, torn], image_size=4, batch_size=9)
+    images = InferenceImages([*files, torn], ImageSpec(4, 4), batch_size=9)
     (batch,) = images
     assert batch["mask"].tolist() == [True] * 8 + [False]
     for image, path in zip(batch["image"], files, strict=False):

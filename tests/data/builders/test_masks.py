@@ -18,6 +18,7 @@ from data.datasets.ham10000_masks import labels as ham10000_masks
 from data.datasets.isic2018_task1.labels import read_labels
 from data.formats.masks import read_mask
 from data.prepared.prepare import prepare
+from lmf_jax.config import ImageSpec
 from lmf_jax.errors import UserError
 
 DATA = Path(__file__).parents[3] / "data/datasets"
@@ -208,7 +209,7 @@ def test_a_mask_that_is_lost_after_it_was_prepared_is_named(isic: Path, tmp_path
     dataset = load_segmentation_dataset("isic2018_task1", data_dir=tmp_path)
     message = r"^Mask ISIC_9200000 cannot be read from the prepared dataset .*; remove that folder"
     with pytest.raises(UserError, match=message):
-        open_masks(dataset, 8, cache="none")[np.array([0])]
+        open_masks(dataset, ImageSpec(8, 8), cache="none")[np.array([0])]
 
 
 def test_another_dataset_in_the_place_of_one_with_masks_is_refused(

@@ -15,6 +15,7 @@ from data.builders.unused_files import unused_file_lines
 from data.datasets.pairs.labels import find_masks, mask_classes
 from data.names import FolderPair, parse_name
 from data.prepared.prepare import prepare
+from lmf_jax.config import ImageSpec
 from lmf_jax.errors import UserError
 from tests.helpers.image_pairs import SIZE, classes_of, draw_image, draw_mask, draw_pairs
 from tests.helpers.refused_datasets import refused
@@ -31,7 +32,7 @@ def load(name: str, tmp_path: Path, **options) -> SegmentationDataset:
 
 def check_masks(dataset: SegmentationDataset, num_classes: int) -> None:
     """Check that every image has the mask that follows from its number."""
-    masks = open_masks(dataset, 36, cache="none")[np.arange(len(dataset.ids))]
+    masks = open_masks(dataset, ImageSpec(36, 36), cache="none")[np.arange(len(dataset.ids))]
     for name, mask in zip(dataset.ids.tolist(), masks, strict=True):
         expected = classes_of(int(Path(name).stem), num_classes)
         np.testing.assert_array_equal(mask, expected.repeat(4, axis=0).repeat(3, axis=1))
@@ -161,7 +162,7 @@ def test_several_masks_of_an_image_are_joined(folder: Path, tmp_path: Path) -> N
     (masks / "05_mask.png").rename(masks / "05_mask_1.png")
     dataset = load(name, tmp_path)
     rows = dataset.ids.tolist().index("03.png"), dataset.ids.tolist().index("05.png")
-    joined = open_masks(dataset, 36, cache="none")[np.array(rows)]
+    joined = open_masks(dataset, ImageSpec(36, 36), cache="none")[np.array(rows)]
     assert joined[0, 0, ::3].tolist() == [1, 1, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0]
     np.testing.assert_array_equal(joined[1, 0, ::3], classes_of(5)[0])
     (line,) = unused_file_lines(name)

@@ -12,6 +12,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from data.formats.images import decode_image, open_rgb, read_encoded, reason
 from data.inputs.image_files import InferenceImages
 from data.prepared.prepare import prepare
+from lmf_jax.config import ImageSpec
 from lmf_jax.errors import UserError
 
 
@@ -23,7 +24,7 @@ def encode(image: Image.Image, format: str = "png", **options) -> bytes:
 
 def corner_colors(image: Image.Image, format: str = "png", **options) -> list[tuple]:
     """Return the decoded colors of a 2x2 image: top left, top right, bottom left, right."""
-    decoded = decode_image(encode(image, format, **options), image_size=2)
+    decoded = decode_image(encode(image, format, **options), ImageSpec(2, 2))
     assert decoded.shape == (2, 2, 3)
     assert decoded.dtype == np.uint8
     return [tuple(color) for color in decoded.reshape(4, 3).tolist()]
@@ -81,12 +82,12 @@ def test_white_is_zero_gives_the_same_picture_at_every_depth(depth: str, compres
     if compression == "group4" and depth != "1":
         pytest.skip("a compression of 1-bit images")
     image = PICTURES[depth]
-    expected = decode_image(encode(image), 8)
+    expected = decode_image(encode(image), ImageSpec(8, 8))
     assert expected[0, 0, 0] < expected[-1, -1, 0]
     if depth == "16":  # Pillow inverts what it saves at the other depths, but not here
         image = Image.fromarray(65535 - np.asarray(image))
     encoded = encode(image, "tiff", tiffinfo={262: 0}, compression=compression)
-    np.testing.assert_array_equal(decode_image(encoded, 8), expected)
+    np.testing.assert_array_equal(decode_image(encoded, ImageSpec(8, 8)), expected)
 
 
 def test_white_is_zero_in_a_tiff_that_exif_turns() -> None:
@@ -103,7 +104,7 @@ def test_32_bit_integers_count_as_16_bit_gray() -> None:
 def test_shrinking_is_antialiased() -> None:
     stripes = np.zeros((64, 64), np.uint8)
     stripes[:, ::2] = 255
-    decoded = decode_image(encode(Image.fromarray(stripes)), image_size=8)
+    decoded = decode_image(encode(Image.fromarray(stripes)), ImageSpec(8, 8))
     assert np.abs(decoded.astype(int) - 128).max() < 8
 
 
@@ -116,7 +117,7 @@ def test_the_inverted_ink_of_a_cmyk_jpeg_is_understood() -> None:
     # Adobe's programs store ink inverted and mark it; so does Pillow.
     encoded = encode(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "jpeg", quality=95)
     assert b"Adobe" in encoded
-    difference = decode_image(encoded, 4).astype(int) - [255, 0, 0]
+    difference = decode_image(encoded, ImageSpec(4, 4)).astype(int) - [255, 0, 0]
     assert np.abs(difference).max() <= 3
 
 
@@ -128,7 +129,7 @@ def test_resizing_equals_torchvision_within_one_gray_level(side: int, mode: str)
     pixels = rng.integers(0, 256, (150, 200, 3) if mode == "RGB" else (150, 200), np.uint8)
     image = Image.fromarray(pixels)
     expected = np.asarray(transforms.Resize((side, side))(image.convert("RGB")))
-    difference = decode_image(encode(image), side).astype(int) - expected
+    difference = decode_image(encode(image), ImageSpec(side, side)).astype(int) - expected
     assert np.abs(difference).max() <= 1
 
 
@@ -146,16 +147,16 @@ ENCODED = {
 
 @pytest.mark.parametrize("format", ENCODED)
 def test_too_many_pixels_are_refused_before_they_are_decoded(format: str, monkeypatch) -> None:
-    assert decode_image(ENCODED[format], 4).shape == (4, 4, 3)
+    assert decode_image(ENCODED[format], ImageSpec(4, 4)).shape == (4, 4, 3)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 299)
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("it was decoded"))
     with pytest.raises(Image.DecompressionBombError, match=r"600 pixels\) exceeds limit of 598"):
-        decode_image(ENCODED[format], 4)
+        decode_image(ENCODED[format], ImageSpec(4, 4))
 
 
 def test_a_format_that_pillow_gives_to_another_program_is_not_opened() -> None:
     with pytest.raises(UnidentifiedImageError):
-        decode_image(encode(Image.new("RGB", (2, 2)), "eps"), 4)
+        decode_image(encode(Image.new("RGB", (2, 2)), "eps"), ImageSpec(4, 4))
 
 
 def tiff_of(dtype: str, photometric: int = 1) -> bytes:
@@ -199,7 +200,7 @@ def test_every_file_that_is_no_image_has_its_reason(
     Image.new("L", (2, 2)).save(tmp_path / "raw" / "b" / "good.png")
     path = tmp_path / "raw" / "a" / "bad.jpg"
     path.write_bytes(encoded)
-    images = InferenceImages([path], 4, 1)
+    images = InferenceImages([path], ImageSpec(4, 4), 1)
     assert not any(batch["mask"].any() for batch in images)
     assert message in images.broken[0]
     (tmp_path / "list.csv").write_text("path,label\nraw/a/bad.jpg,a\nraw/b/good.png,b\n")
@@ -213,7 +214,9 @@ def test_every_file_that_is_no_image_has_its_reason(
 
 
 def test_a_missing_file_and_one_that_may_not_be_read_have_their_reason(tmp_path: Path) -> None:
-    images = InferenceImages([tmp_path / "none.png", tmp_path / "none.png" / "a.png"], 4, 1)
+    images = InferenceImages(
+        [tmp_path / "none.png", tmp_path / "none.png" / "a.png"], ImageSpec(4, 4), 1
+    )
     (tmp_path / "file.png").write_bytes(b"")
     images.files.append(tmp_path / "file.png" / "a.png")
     assert len(list(images)) == 3

@@ -23,7 +23,7 @@ from data.prepared.prepare import prepare
 from data.splits.dataset import Dataset, load_dataset
 from data.splits.segmentation import load_segmentation_dataset
 from lmf_jax.cli.image_batches import open_batches
-from lmf_jax.config import Config
+from lmf_jax.config import Config, ImageSpec
 from lmf_jax.errors import UserError
 
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
@@ -67,7 +67,7 @@ def dataset(scans: str, tmp_path: Path) -> Dataset:
 
 def test_all_gray_levels_of_12_bits_in_16_are_kept(dataset: Dataset) -> None:
     expected = np.round(RAMP * (255 / 4095)).astype(np.uint8)
-    images = DecodedImages(dataset, 64)[np.arange(12)]
+    images = DecodedImages(dataset, ImageSpec(64, 64))[np.arange(12)]
     assert dataset.intensity_range == (0, 4095)
     np.testing.assert_array_equal(images[-1], np.repeat(expected[..., None], 3, axis=2))
     assert len(np.unique(images[-1])) == 256
@@ -86,15 +86,17 @@ def test_the_range_is_recorded_and_said(dataset: Dataset, scans: str, tmp_path: 
 def test_a_file_gives_the_same_pixels_in_training_and_alone(dataset: Dataset, scans: str) -> None:
     recorded = json.loads(json.dumps(dataset.description))["intensity_range"]
     files = [Path(scans.removeprefix("folder:")) / name for name in dataset.ids]
-    (batch,) = InferenceImages(files, 32, 12, recorded_range(recorded))
-    np.testing.assert_array_equal(batch["image"], DecodedImages(dataset, 32)[np.arange(12)])
+    (batch,) = InferenceImages(files, ImageSpec(32, 32), 12, recorded_range(recorded))
+    np.testing.assert_array_equal(
+        batch["image"], DecodedImages(dataset, ImageSpec(32, 32))[np.arange(12)]
+    )
 
 
 def test_predictions_read_files_by_the_range_of_their_run(dataset: Dataset, scans: str) -> None:
     config = Config.of(image_size=64, batch_size=12).resolve({})
     files = [Path(scans.removeprefix("folder:")) / name for name in dataset.ids]
     (batch,) = open_batches(files, config, dataset.description)
-    expected = DecodedImages(dataset, 64)[np.arange(12)]
+    expected = DecodedImages(dataset, ImageSpec(64, 64))[np.arange(12)]
     np.testing.assert_array_equal(batch["image"][:12], expected)
     assert open_batches(files, config, {}).intensity_range is None
 
@@ -103,7 +105,7 @@ def test_files_that_are_deeper_than_what_was_trained_on_are_counted(tmp_path: Pa
     for number, values in enumerate((RAMP, RAMP.astype(np.uint8))):
         (tmp_path / f"{number}.png").write_bytes(encode(values))
     (tmp_path / "2.png").write_bytes(b"")
-    images = InferenceImages(sorted(tmp_path.iterdir()), 8, 4)
+    images = InferenceImages(sorted(tmp_path.iterdir()), ImageSpec(8, 8), 4)
     (batch,) = images
     assert batch["mask"].tolist() == [True, True, False, False]
     (line,) = images.remarks()
@@ -116,7 +118,7 @@ def test_another_range_can_be_given_later(
     dataset: Dataset, scans: str, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     data_dir = str(tmp_path / "data")
-    before = cached_images(dataset, 8, data_dir)[np.arange(12)]
+    before = cached_images(dataset, ImageSpec(8, 8), data_dir)[np.arange(12)]
     where = ("prepare", scans, "--data-dir", data_dir)
     command(*where, "--intensity-range", "1000,2000", monkeypatch=monkeypatch)
     assert "intensities 1000 to 2000 of 12 images" in capsys.readouterr().out
@@ -125,10 +127,10 @@ def test_another_range_can_be_given_later(
     changed = load_dataset(scans, data_dir=data_dir)
     assert changed.intensity_range == (1000, 2000)
     assert changed.fingerprint != dataset.fingerprint
-    image = DecodedImages(changed, 64)[np.array([11])][0, ..., 0]
+    image = DecodedImages(changed, ImageSpec(64, 64))[np.array([11])][0, ..., 0]
     expected = np.clip(np.floor((RAMP - 1000.0) * 0.255 + 0.5), 0, 255)
     np.testing.assert_array_equal(image, expected)
-    assert (cached_images(changed, 8, data_dir)[np.arange(12)] != before).any()
+    assert (cached_images(changed, ImageSpec(8, 8), data_dir)[np.arange(12)] != before).any()
     np.testing.assert_array_equal(changed.rows["test"], dataset.rows["test"])
 
 
@@ -209,7 +211,9 @@ def test_white_is_zero_within_the_range() -> None:
     plain = encode(RAMP)
     assert found(inverted).range == (0, 4095)
     limits = parse_range("0,4095")
-    difference = decode_image(inverted, 64, limits).astype(int) - decode_image(plain, 64, limits)
+    difference = decode_image(inverted, ImageSpec(64, 64), limits).astype(int) - decode_image(
+        plain, ImageSpec(64, 64), limits
+    )
     assert np.abs(difference).max() == 0
 
 

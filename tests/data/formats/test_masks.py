@@ -10,6 +10,7 @@ from PIL import Image
 
 from data.formats.images import decode_image
 from data.formats.masks import class_ids, decode_mask, format_values, read_mask
+from lmf_jax.config import ImageSpec
 
 
 def encode(image: Image.Image | np.ndarray, format: str = "png", **options) -> bytes:
@@ -148,8 +149,8 @@ def test_of_two_classes_the_lighter_is_the_foreground(encoded: bytes) -> None:
 
 def test_an_empty_mask_is_background_and_a_full_one_foreground() -> None:
     for encoded in (encode(BINARY * 0), encode(with_palette(BINARY * 0, COLORS))):
-        assert not decode_mask(encoded, 4, 2).any()
-    assert decode_mask(encode(BINARY * 0 + 255), 4, 2).all()
+        assert not decode_mask(encoded, ImageSpec(4, 4), 2).any()
+    assert decode_mask(encode(BINARY * 0 + 255), ImageSpec(4, 4), 2).all()
 
 
 REFUSED = {
@@ -170,7 +171,7 @@ REFUSED = {
 )
 def test_what_is_no_mask_is_refused(encoded: bytes, num_classes: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        decode_mask(encoded, 4, num_classes)
+        decode_mask(encoded, ImageSpec(4, 4), num_classes)
 
 
 def test_of_many_values_the_first_and_the_last_are_listed() -> None:
@@ -186,8 +187,8 @@ def test_the_edge_of_a_mask_is_the_edge_of_its_image(axis: int, side: int) -> No
     for edge in range(margin, 65 - margin):
         picture = np.zeros((64, 64), np.uint8)
         picture.swapaxes(0, axis)[edge:] = 255
-        mask = decode_mask(encode(picture), side, 2)
-        image = decode_image(encode(picture), side)[..., 0]
+        mask = decode_mask(encode(picture), ImageSpec(side, side), 2)
+        image = decode_image(encode(picture), ImageSpec(side, side))[..., 0]
         centers = (np.arange(side) + 0.5) * 64 / side
         tie = centers == edge  # half of the pixel is light
         across = (image.swapaxes(0, axis)[:, 0] >= 128, mask.swapaxes(0, axis)[:, 0] == 1)
@@ -197,7 +198,7 @@ def test_the_edge_of_a_mask_is_the_edge_of_its_image(axis: int, side: int) -> No
 
 def test_nothing_is_interpolated() -> None:
     stripes = np.tile(np.array([0, 3], np.uint8), (50, 25))
-    assert set(np.unique(decode_mask(encode(stripes), 33, 4))) <= {0, 3}
+    assert set(np.unique(decode_mask(encode(stripes), ImageSpec(33, 33), 4))) <= {0, 3}
 
 
 def test_a_mask_is_turned_as_exif_says() -> None:

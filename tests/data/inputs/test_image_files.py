@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from data.inputs.image_files import InferenceImages, image_files, skipped_lines
+from lmf_jax.config import ImageSpec
 from lmf_jax.errors import UserError
 
 
@@ -56,7 +57,7 @@ def test_a_folder_without_images_says_what_it_holds(tmp_path):
 
 
 def test_every_image_comes_once_under_its_place_and_a_broken_one_is_masked(folder):
-    images = InferenceImages(image_files(folder), image_size=4, batch_size=2)
+    images = InferenceImages(image_files(folder), ImageSpec(4, 4), batch_size=2)
     batches = list(images)
     assert [batch["image"].shape for batch in batches] == [(2, 4, 4, 3)] * 3
     label, mask, image = (
@@ -69,7 +70,7 @@ def test_every_image_comes_once_under_its_place_and_a_broken_one_is_masked(folde
 
 def test_what_is_no_file_is_masked_and_waited_for_by_nobody(folder):
     os.mkfifo(folder / "5.png")
-    images = InferenceImages(image_files(folder), image_size=4, batch_size=6)
+    images = InferenceImages(image_files(folder), ImageSpec(4, 4), batch_size=6)
     (batch,) = images
     assert batch["mask"].tolist() == [True, True, False, True, True, False]
     assert images.broken[5] == "it is not a regular file"

@@ -17,6 +17,7 @@ PROGRAM = """
 import json, os, random, shutil, signal, sys, time, warnings
 from pathlib import Path
 import data.batches.decoded, data.datasets.folder.labels
+from lmf_jax.config import ImageSpec
 from data import cached_images, load_dataset
 from data.prepared.prepare import prepare
 from tests.helpers.killed_at import KilledAt
@@ -29,7 +30,7 @@ EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.listdir"
 def use():
     prepare(name, None, data_dir, skip_broken=True)
     dataset = load_dataset(name, data_dir=data_dir)
-    images = cached_images(dataset, 8, data_dir)
+    images = cached_images(dataset, ImageSpec(8, 8), data_dir)
     return {"fingerprint": dataset.fingerprint, "pixels": images[dataset.rows["train"]].tolist()}
 
 

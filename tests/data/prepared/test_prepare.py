@@ -19,6 +19,7 @@ from data.builders.images import SKIPPED_FILE
 from data.datasets.ham10000.labels import CLASSES
 from data.prepared.prepare import prepare
 from data.splits.dataset import load_dataset
+from lmf_jax.config import ImageSpec
 from lmf_jax.errors import UserError
 
 NUM_IMAGES = 60
@@ -61,7 +62,7 @@ def test_a_prepared_download_is_a_dataset_with_two_splits(raw_dir: Path, tmp_pat
     prepare("ham10000", raw_dir, tmp_path)
     paper = load_dataset("ham10000", data_dir=tmp_path)
     assert paper.class_counts("train").tolist() == [8, 12, 4, 4, 4, 4, 4]
-    assert cached_images(paper, 8, tmp_path).shape == (NUM_IMAGES, 8, 8, 3)
+    assert cached_images(paper, ImageSpec(8, 8), tmp_path).shape == (NUM_IMAGES, 8, 8, 3)
     grouped = load_dataset("ham10000", data_dir=tmp_path, split="grouped")
     train, test = (set(grouped.groups[grouped.rows[part]]) for part in ("train", "test"))
     assert train and test and not train & test
@@ -299,7 +300,7 @@ def test_images_that_are_lost_after_they_were_prepared_are_named(
         return
     message = rf"^Image ISIC_0000007 cannot be read from the prepared dataset {path.parent} \(.*"
     with pytest.raises(UserError, match=message + "; remove that folder and prepare") as error:
-        DecodedImages(dataset, 8)[np.array([7])]
+        DecodedImages(dataset, ImageSpec(8, 8))[np.array([7])]
     assert "\n" not in str(error.value)
 
 

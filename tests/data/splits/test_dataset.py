@@ -21,9 +21,10 @@ REPOSITORY = Path(__file__).parents[3]
 USE_EVERYTHING = """
 import json, sys
 import data
+from lmf_jax.config import ImageSpec
 imported_early = "tensorflow_datasets" in sys.modules
 digits = data.load_dataset("digits_lt", data_dir=sys.argv[1])
-images = data.cached_images(digits, 16, sys.argv[1])
+images = data.cached_images(digits, ImageSpec(16, 16), sys.argv[1])
 batch = next(data.train_batches(images, digits.labels, digits.rows["train"], batch_size=4, seed=0))
 print(json.dumps({
     "fingerprint": digits.fingerprint,

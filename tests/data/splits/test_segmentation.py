@@ -23,7 +23,7 @@ from data.formats.images import decode_image
 from data.formats.masks import decode_mask
 from data.inputs.segmentation import open_segmentation
 from lmf_jax.cli.tasks import TASKS
-from lmf_jax.config import Config
+from lmf_jax.config import Config, ImageSpec
 from lmf_jax.errors import UserError
 from tests.helpers.image_pairs import classes_of, draw_mask, draw_pairs
 
@@ -49,7 +49,7 @@ def expected_masks() -> np.ndarray:
 
 @pytest.mark.parametrize("cache", ["disk", "none"])
 def test_masks_are_class_ids_in_row_order(cache, dataset: SegmentationDataset, folder) -> None:
-    masks = open_masks(dataset, SIDE, cache=cache, data_dir=folder / "data")
+    masks = open_masks(dataset, ImageSpec(SIDE, SIDE), cache=cache, data_dir=folder / "data")
     assert masks.shape == (COUNT, SIDE, SIDE)
     rows = np.array([7, 0, 39, 7])
     found = masks[rows]
@@ -58,19 +58,21 @@ def test_masks_are_class_ids_in_row_order(cache, dataset: SegmentationDataset, f
 
 
 def test_images_and_masks_have_caches_of_their_own(dataset: SegmentationDataset, folder) -> None:
-    images = open_images(dataset, SIDE, data_dir=folder / "data")
-    masks = open_masks(dataset, SIDE, data_dir=folder / "data")
+    images = open_images(dataset, ImageSpec(SIDE, SIDE), data_dir=folder / "data")
+    masks = open_masks(dataset, ImageSpec(SIDE, SIDE), data_dir=folder / "data")
     assert images.path != masks.path
     assert images.shape == (COUNT, SIDE, SIDE, 3)
-    again = open_masks(replace(dataset, masks=[b""] * COUNT), SIDE, data_dir=folder / "data")
+    again = open_masks(
+        replace(dataset, masks=[b""] * COUNT), ImageSpec(SIDE, SIDE), data_dir=folder / "data"
+    )
     np.testing.assert_array_equal(again[np.arange(COUNT)], expected_masks())
     with pytest.raises(ValueError, match="at least 1 pixel, got 0"):
-        open_masks(dataset, 0, data_dir=folder / "data")
+        open_masks(dataset, ImageSpec(0, 0), data_dir=folder / "data")
 
 
 @pytest.fixture
 def opened(dataset: SegmentationDataset, tmp_path: Path) -> CachedImages:
-    return open_masks(dataset, SIDE, data_dir=tmp_path)
+    return open_masks(dataset, ImageSpec(SIDE, SIDE), data_dir=tmp_path)
 
 
 def test_a_cache_of_masks_that_is_damaged_is_named(opened: CachedImages) -> None:
@@ -95,17 +97,17 @@ def test_a_mask_that_cannot_be_decoded_is_named_and_leaves_no_cache(dataset, tmp
     broken = replace(dataset, masks=four)
     message = r"^Mask 00.png of pairs:.* \(its values are 0, 1, 2, 3; expected 0 to 2\); replace"
     with pytest.raises(UserError, match=message):
-        open_masks(broken, SIDE, data_dir=tmp_path)
+        open_masks(broken, ImageSpec(SIDE, SIDE), data_dir=tmp_path)
     assert not list(tmp_path.rglob("*.npy"))
     with pytest.raises(UserError, match=message):
-        open_masks(broken, SIDE, cache="none")[np.array([0])]
+        open_masks(broken, ImageSpec(SIDE, SIDE), cache="none")[np.array([0])]
 
 
 @pytest.mark.parametrize("cache", ["disk", "none", "memory"])
 def test_pixels_are_counted(cache: str, dataset: SegmentationDataset, folder: Path) -> None:
     masks = expected_masks()
     if cache != "memory":
-        masks = open_masks(dataset, SIDE, cache=cache, data_dir=folder / "data")
+        masks = open_masks(dataset, ImageSpec(SIDE, SIDE), cache=cache, data_dir=folder / "data")
     rows = np.arange(1, 38)  # more than a block, and not whole ones
     counts = pixel_counts(masks, rows, CLASSES + 1)
     assert counts.dtype == np.int64
@@ -174,8 +176,8 @@ def test_three_images_are_too_few(tmp_path: Path) -> None:
 def test_batches_hold_the_mask_of_each_image_however_they_are_read(dataset, folder) -> None:
     seen = []
     for cache in ("disk", "none"):
-        images = open_images(dataset, SIDE, cache=cache, data_dir=folder / "data")
-        masks = open_masks(dataset, SIDE, cache=cache, data_dir=folder / "data")
+        images = open_images(dataset, ImageSpec(SIDE, SIDE), cache=cache, data_dir=folder / "data")
+        masks = open_masks(dataset, ImageSpec(SIDE, SIDE), cache=cache, data_dir=folder / "data")
         rows = dataset.rows["train"]
         training = train_batches(images, masks, rows, batch_size=8, seed=0, num_classes=CLASSES)
         evaluation = evaluation_batches(images, masks, rows, batch_size=8, num_classes=CLASSES)
@@ -191,13 +193,13 @@ def test_batches_hold_the_mask_of_each_image_however_they_are_read(dataset, fold
 
 
 def test_masks_can_be_sent_to_processes_that_read(dataset: SegmentationDataset) -> None:
-    masks = pickle.loads(pickle.dumps(open_masks(dataset, SIDE, cache="none")))
+    masks = pickle.loads(pickle.dumps(open_masks(dataset, ImageSpec(SIDE, SIDE), cache="none")))
     np.testing.assert_array_equal(masks[np.arange(3)], expected_masks()[:3])
 
 
 def test_threads_read_what_is_partly_cached(dataset, folder: Path, monkeypatch) -> None:
-    images = open_images(dataset, SIDE, data_dir=folder / "data")
-    masks = open_masks(dataset, SIDE, cache="none")
+    images = open_images(dataset, ImageSpec(SIDE, SIDE), data_dir=folder / "data")
+    masks = open_masks(dataset, ImageSpec(SIDE, SIDE), cache="none")
     rows = dataset.rows["train"]
     threads = train_batches(images, masks, rows, batch_size=8, seed=0)
     monkeypatch.setattr("data.batches.pipeline.NUM_PROCESSES", 1)
@@ -211,10 +213,12 @@ def test_real_masks_lie_over_their_lesions(real_data) -> None:
     raw = real_data("isic2018_task1")
     contrasts = {shift: [] for shift in (-2, 0, 2)}
     for path in sorted((raw / "images" / "test").glob("*.jpg"))[:40]:
-        gray = decode_image(path.read_bytes(), 64).mean(-1)
+        gray = decode_image(path.read_bytes(), ImageSpec(64, 64)).mean(-1)
         mask = raw / "masks" / f"{path.stem}_segmentation.png"
         for shift, found in contrasts.items():
-            lesion = np.roll(decode_mask(mask.read_bytes(), 64, 2) == 1, shift, axis=(0, 1))
+            lesion = np.roll(
+                decode_mask(mask.read_bytes(), ImageSpec(64, 64), 2) == 1, shift, axis=(0, 1)
+            )
             found.append(gray[~lesion].mean() - gray[lesion].mean())
     left, middle, right = map(np.mean, contrasts.values())
     assert middle > 60

@@ -1,0 +1,65 @@
+"""The size that images are given for the model."""
+
+from dataclasses import dataclass
+
+ImageSize = int | tuple[int, int]
+"""The side of a square in pixels, or height and width."""
+
+
+def simplify_size(size: ImageSize | None) -> ImageSize | None:
+    """Return the side instead of an equal height and width; return anything else unchanged.
+
+    A size has one form: runs with ``--image-size 64`` and ``--image-size 64,64`` are the same
+    experiment, and the record of a square is the one of earlier versions.
+    """
+    is_pair = isinstance(size, tuple) and len(size) == 2
+    return size[0] if is_pair and size[0] == size[1] else size  # type: ignore[index]
+
+
+def height_and_width(size: ImageSize) -> tuple[int, int]:
+    """Return height and width of a size."""
+    return size if isinstance(size, tuple) else (size, size)
+
+
+def format_size(size: ImageSize | None) -> str:
+    """Return a size as it is written after ``--image-size``: ``64`` or ``64,48``."""
+    return ",".join(map(str, size)) if isinstance(size, tuple) else str(size)
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What images are decoded to for a model: uint8 RGB of one size.
+
+    Attributes:
+        height: Height in pixels.
+        width: Width in pixels.
+    """
+
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a size without pixels."""
+        if min(self.height, self.width) < 1:
+            raise ValueError(f"A side must be at least 1 pixel, got {min(self.size)}.")
+
+    @classmethod
+    def of_size(cls, size: ImageSize) -> "ImageSpec":
+        """Return the images of a size as it is recorded in ``config.json``."""
+        return cls(*height_and_width(size))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return (self.height, self.width)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of an image, (height, width, channels)."""
+        return (self.height, self.width, 3)
+
+    @property
+    def key(self) -> str:
+        """A part of file names in which images of different specifications differ."""
+        height, width = self.size
+        return f"{height}px" if height == width else f"{height}x{width}px"
