@@ -1,12 +1,14 @@
 """Folds for cross-validation: every image is in the test part of exactly one fold."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from data.labels import Labels, Rows
 from data.splits.grouped import assign_to_folds, cover_classes
+from data.splits.label_strata import label_cut, label_folds
 from data.splits.validation_cut import cut_validation
 from lmf_jax.errors import UserError
 
@@ -64,7 +66,8 @@ def fold_split(labels: Labels, split: str, seed: int, fold: Fold) -> Rows:
     """Return the parts of one fold: it is the test part, and 15 % of the rest is for validation.
 
     The folds depend on the labels, the method, the seed and the number of folds. The validation
-    part is cut from the other folds as :func:`data.splits.validation_cut.cut_validation` does.
+    part is cut from the other folds as :func:`data.splits.validation_cut.cut_validation` does, or
+    by every label if images may have several.
 
     Args:
         labels: Labels of the dataset.
@@ -83,6 +86,12 @@ def fold_split(labels: Labels, split: str, seed: int, fold: Fold) -> Rows:
     fold_of = assign_folds(labels, split, seed, fold.total)
     is_test = fold_of == fold.number - 1
     groups = labels.groups if split == "grouped" else None
+    if labels.label_vectors is not None:
+        others = np.flatnonzero(~is_test)
+        of_others = None if groups is None else groups[others]
+        cut = label_cut(labels.label_vectors[others], of_others, seed)
+        rows = {part: others[places] for part, places in cut.items()}
+        return {**rows, "test": np.flatnonzero(is_test)}
     parts = np.where(is_test, "test", "train")
     rest = Labels(labels.class_names, labels.ids, labels.labels, groups, parts)
     return {**cut_validation(rest, seed), "test": np.flatnonzero(is_test)}
@@ -94,7 +103,8 @@ def assign_folds(labels: Labels, split: str, seed: int, total: int) -> Int64[np.
     Grouped folds are those of scikit-learn's ``StratifiedGroupKFold`` if every class is in as many
     of them as it can be; else whole groups are moved. Folds by image deal the shuffled images of
     one class after the other, so the sizes of two folds differ by at most one image, in total and
-    in every class.
+    in every class. Folds of images with several labels are those of
+    :func:`data.splits.label_strata.label_folds`.
 
     Args:
         labels: Labels of the dataset.
@@ -111,6 +121,10 @@ def assign_folds(labels: Labels, split: str, seed: int, total: int) -> Int64[np.
             f"choose {' or '.join(FOLD_SPLITS)}."
         )
     if split == "grouped":
+        _check_groups(labels, total)
+    if labels.label_vectors is not None:
+        fold_of = _label_folds(labels, split, seed, total)
+    elif split == "grouped":
         fold_of = _grouped_folds(labels, seed, total)
     else:
         fold_of = _folds_by_image(labels, seed, total)
@@ -118,7 +132,8 @@ def assign_folds(labels: Labels, split: str, seed: int, total: int) -> Int64[np.
     return fold_of
 
 
-def _grouped_folds(labels: Labels, seed: int, total: int) -> Int64[np.ndarray, " n"]:
+def _check_groups(labels: Labels, total: int) -> None:
+    """Refuse grouped folds without groups, or with too few of them."""
     if labels.groups is None:
         raise UserError(
             "--split grouped is not possible: the dataset names no patients or lesions; choose "
@@ -131,6 +146,20 @@ def _grouped_folds(labels: Labels, seed: int, total: int) -> Int64[np.ndarray, "
             f"there are {num_groups}, and {largest} images of the largest class; give fewer "
             "--folds, or --split paper to split by image."
         )
+
+
+def _label_folds(labels: Labels, split: str, seed: int, total: int) -> Int64[np.ndarray, " n"]:
+    assert labels.label_vectors is not None
+    if len(labels.ids) < total:
+        raise UserError(
+            f"--folds {total} needs as many images; there are {len(labels.ids)}; give fewer."
+        )
+    groups = labels.groups if split == "grouped" else None
+    return label_folds(labels.label_vectors, groups, seed, total)
+
+
+def _grouped_folds(labels: Labels, seed: int, total: int) -> Int64[np.ndarray, " n"]:
+    assert labels.groups is not None
     names = [str(number) for number in range(total)]
     folds = assign_to_folds(labels.labels, labels.groups, seed, total)
     if not _are_covered(labels, folds):
@@ -171,11 +200,22 @@ def _check_trained(
 ) -> None:
     """Refuse folds of which one tests on every image of a class, so that none is left to train."""
     unit = "patient or lesion" if split == "grouped" else "image"
-    for class_id, name in enumerate(labels.class_names):
-        found = np.unique(fold_of[labels.labels == class_id])
+    for description, noun, is_member in _members(labels):
+        found = np.unique(fold_of[is_member])
         if len(found) == 1:
             raise UserError(
-                f"Fold {found[0] + 1} of {total} would test on every {unit} of the class {name} "
-                f"and have none to train on; a class needs two for --folds: leave the class out, "
+                f"Fold {found[0] + 1} of {total} would test on every {unit} {description} "
+                f"and have none to train on; a {noun} needs two for --folds: leave the {noun} out, "
                 "or train without --folds."
             )
+
+
+def _members(labels: Labels) -> Iterator[tuple[str, str, Bool[np.ndarray, " n"]]]:
+    """Yield each class, or each label and its absence: a description, the noun and its images."""
+    if labels.label_vectors is None:
+        for class_id, name in enumerate(labels.class_names):
+            yield f"of the class {name}", "class", labels.labels == class_id
+        return
+    for name, column in zip(labels.label_names, labels.label_vectors.T, strict=True):
+        yield f"with the label {name}", "label", column == 1
+        yield f"without the label {name}", "label", column == 0

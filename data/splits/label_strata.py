@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Int, Int64, Shaped
 
 from data.splits.grouped import FRACTIONS, SERVED_FIRST, GroupTable, cover_table
+from data.splits.validation_cut import CUT_FRACTIONS
 
 _STRATA_STREAM = 7  # data/splits/folds.py has the previous one
 
@@ -59,6 +60,27 @@ def label_folds(
         ValueError: If there are fewer groups than folds.
     """
     return stratify_labels(labels, groups, np.full(total, 1 / total), seed)
+
+
+def label_cut(
+    labels: Labels, groups: Groups | None, seed: int
+) -> dict[str, Int64[np.ndarray, " _"]]:
+    """Split 15 % of the rows off for validation by every label, all rows of a group in one part.
+
+    A label of a single group is in training, and so are all rows if there is a single group.
+
+    Args:
+        labels: As in :func:`label_split`.
+        groups: As in :func:`label_split`.
+        seed: Seed of the split; any whole number from 0.
+
+    Returns:
+        The sorted row numbers of "train" and "validation".
+    """
+    part_of = np.zeros(len(labels), np.int64)
+    if len(labels if groups is None else np.unique(groups)) >= len(CUT_FRACTIONS):
+        part_of = stratify_labels(labels, groups, np.array([*CUT_FRACTIONS.values()]), seed)
+    return {name: np.flatnonzero(part_of == part) for part, name in enumerate(CUT_FRACTIONS)}
 
 
 def stratify_labels(

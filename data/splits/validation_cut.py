@@ -6,7 +6,8 @@ from jaxtyping import Int64
 from data.labels import Labels
 from data.splits.grouped import assign_groups, can_be_grouped, cover_classes
 
-_FRACTIONS = {"train": 0.85, "validation": 0.15}
+CUT_FRACTIONS = {"train": 0.85, "validation": 0.15}
+"""Target fraction of the rows of a training part that is cut."""
 _CUT_STREAM = 5  # data/splits/grouped.py has the previous one
 
 
@@ -62,4 +63,4 @@ def _cut_groups(
     if can_be_grouped(of_rows, groups):
         held_out, *others = assign_groups(of_rows, groups, seed)
         assigned = {"train": np.sort(np.concatenate(others)), "validation": held_out}
-    return cover_classes(of_rows, groups, assigned, _FRACTIONS, seed)
+    return cover_classes(of_rows, groups, assigned, CUT_FRACTIONS, seed)

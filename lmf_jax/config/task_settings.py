@@ -57,8 +57,6 @@ TASK_SETTINGS = {
         models="classification",
         allowed={
             "sampling": ("uniform",),
-            "folds": (None,),
-            "fold": (None,),
             "imbalance_ratio": (None,),
         },
     ),

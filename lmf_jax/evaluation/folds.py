@@ -7,7 +7,31 @@ from typing import Any
 import numpy as np
 
 from lmf_jax.evaluation.formatting import format_count, format_fraction
-from lmf_jax.runs.files import check, is_number, is_whole, require
+from lmf_jax.evaluation.resampling import Groups
+from lmf_jax.runs.files import RunFiles, check, is_number, is_whole, require
+
+
+def join_arrays(
+    runs: Sequence[RunFiles], values: Mapping[str, Sequence[np.ndarray]]
+) -> tuple[dict[str, np.ndarray], Groups | None]:
+    """Concatenate the predictions of the folds.
+
+    Args:
+        runs: The contents of the folders of the folds, in their order.
+        values: Arrays by name, one of each fold.
+
+    Returns:
+        ``ids``, the arrays, and the ``fold`` of each example, from 1; and the lesion or patient of
+        each example, None if one fold does not know them.
+    """
+    sizes = [len(run.ids) for run in runs]
+    arrays = {
+        "ids": np.concatenate([run.ids for run in runs]),
+        **{name: np.concatenate(of_folds) for name, of_folds in values.items()},
+        "fold": np.repeat(np.arange(1, len(runs) + 1), sizes),
+    }
+    groups = [run.groups for run in runs if run.groups is not None]
+    return arrays, np.concatenate(groups) if len(groups) == len(runs) else None
 
 
 def summarize_folds(
@@ -26,25 +50,29 @@ def summarize_folds(
 
     Returns:
         ``each``: for every fold ``fold`` (from 1), ``size`` and the metrics; ``mean`` and
-        ``standard_deviation`` (of the sample, n - 1) of each metric over the folds.
+        ``standard_deviation`` (of the sample, n - 1) of each metric over the folds. An undefined
+        metric is None, and mean and deviation leave its fold out.
     """
-    values = {name: np.array([test[name] for test in tests], np.float64) for name in metrics}
     each = [
-        {
-            "fold": index + 1,
-            "size": int(size),
-            **{name: float(values[name][index]) for name in metrics},
-        }
-        for index, size in enumerate(sizes)
+        {"fold": number, "size": int(size), **{name: test[name] for name in metrics}}
+        for number, (test, size) in enumerate(zip(tests, sizes, strict=True), start=1)
     ]
+    values = {
+        name: np.array([test[name] for test in tests if test[name] is not None], np.float64)
+        for name in metrics
+    }
     return {
         "each": each,
-        "mean": {name: float(found.mean()) for name, found in values.items()},
-        "standard_deviation": {name: float(found.std(ddof=1)) for name, found in values.items()},
+        "mean": {n: float(found.mean()) if len(found) else None for n, found in values.items()},
+        "standard_deviation": {
+            n: float(found.std(ddof=1)) if len(found) > 1 else None for n, found in values.items()
+        },
     }
 
 
-def check_folds(path: Path, folds: Any, metrics: Sequence[str], total: int) -> None:
+def check_folds(
+    path: Path, folds: Any, metrics: Sequence[str], total: int, *, nullable: bool = False
+) -> None:
     """Raise UserError unless the entry ``folds`` of a ``test.json`` is complete and possible.
 
     Args:
@@ -52,6 +80,7 @@ def check_folds(path: Path, folds: Any, metrics: Sequence[str], total: int) -> N
         folds: The entry.
         metrics: The metrics that it must list, in [0, 1].
         total: Number of test images or cases of all folds.
+        nullable: Whether a metric may be undefined, None.
     """
     require(path, folds, ("each", "mean", "standard_deviation"), "its folds")
     each = folds["each"]
@@ -63,8 +92,11 @@ def check_folds(path: Path, folds: Any, metrics: Sequence[str], total: int) -> N
     check(path, sum(fold["size"] for fold in each) == total, "its folds have other sizes in total")
     for owner in (*each, folds["mean"], folds["standard_deviation"]):
         require(path, owner, metrics, "its folds")
-        are_fractions = all(is_number(owner[name], -1e-9, 1 + 1e-9) for name in metrics)
-        check(path, are_fractions, "its folds have an impossible value of a metric")
+        are_valid = all(
+            nullable if owner[name] is None else is_number(owner[name], -1e-9, 1 + 1e-9)
+            for name in metrics
+        )
+        check(path, are_valid, "its folds have an impossible value of a metric")
 
 
 def fold_lines(folds: Mapping[str, Any], titles: Mapping[str, str], examples: str) -> list[str]:

@@ -131,7 +131,7 @@ def joint_dataset(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     joint = {**folds[0], "fingerprint": digest.hexdigest()}
     if "split_notes" in joint:
         joint["split_notes"] = list(dict.fromkeys(notes))
-    for key in ("class_counts", "num_cases"):
+    for key in ("class_counts", "negative_counts", "num_cases"):
         if key in joint:
             joint[key] = {
                 part: _joint_counts([fold[key][part] for fold in folds], part) for part in PARTS

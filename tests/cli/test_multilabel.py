@@ -18,6 +18,7 @@ from lmf_jax.evaluation.multilabel.run import read_run
 from lmf_jax.evaluation.multilabel.scores import score_labels, sigmoid
 from lmf_jax.inference import image_model
 from lmf_jax.training import classification
+from tests.helpers.labeled_images import NUM_IMAGES, draw_labeled_images, vector_of
 from tests.helpers.tiny_commands import TRAIN, run_lmf_jax
 from tests.helpers.tiny_training import tiny_model, tiny_models
 
@@ -250,7 +251,6 @@ def test_what_the_task_lacks_is_refused_in_one_line(
 
 WRONG_SETTINGS = {
     "a loss of classes": ({"loss": "ce"}, "--loss is ce; expected one of"),
-    "folds": ({"folds": 3}, "--folds is 3; expected no value with --task multilabel"),
     "sampling": ({"sampling": "class-balanced"}, "expected uniform with --task multilabel"),
     "a model of pixels": ({"model": "unet"}, "--model unet is for --task segmentation; use one of"),
     "a long tail": ({"imbalance_ratio": 5.0}, "--imbalance-ratio is 5.0; expected no value with"),
@@ -271,27 +271,10 @@ def test_mixing_and_other_losses_train(word, root: Path, tmp_path: Path) -> None
 
 
 @pytest.fixture(scope="module")
-def listed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a list of 60 images of 30 patients, with two labels of which some are missing."""
-    folder = tmp_path_factory.mktemp("listed")
-    lines = ["path,label:red,label:rare,group,sex"]
-    for number in range(60):
-        rng = np.random.default_rng(number)
-        is_red, is_rare = number % 2, int(number % 5 == 0)
-        pixels = rng.integers(0, 80, (32, 32, 3), np.uint8)
-        pixels[..., 0] += np.uint8(150 * is_red)
-        pixels[..., 1] += np.uint8(150 * is_rare)
-        Image.fromarray(pixels).save(folder / f"{number:02d}.png")
-        red, sex = "" if number % 7 == 0 else is_red, ("female", "male", "")[number // 2 % 3]
-        lines.append(f"{number:02d}.png,{red},{is_rare},patient {number // 2},{sex}")
-    (folder / "list.csv").write_text("\n".join(lines) + "\n")
-    return folder / "list.csv"
-
-
-@pytest.fixture(scope="module")
-def grouped(root: Path, listed: Path) -> Path:
-    """Return a run on the list, with each patient in one part."""
-    words = ["--dataset", f"manifest:{listed}", "--split", "grouped", "--epochs", "2"]
+def grouped(root: Path) -> Path:
+    """Return a run on a list of images, with each patient in one part."""
+    manifest = draw_labeled_images(root / "listed")
+    words = ["--dataset", f"manifest:{manifest}", "--split", "grouped", "--epochs", "2"]
     assert train(root, "grouped", *QUICK, *words, "--pretrained", "none") == 0
     return root / "grouped"
 
@@ -301,13 +284,13 @@ def test_missing_labels_and_patients_of_a_list_reach_the_results(grouped: Path) 
     for found in parts:
         for name, vector, group in zip(found["ids"], found["labels"], found["groups"], strict=True):
             number = int(name.removesuffix(".png"))
-            red = -1 if number % 7 == 0 else number % 2
-            assert vector.tolist() == [red, int(number % 5 == 0)]
-            assert group == f"patient {number // 2}"
+            assert vector.tolist() == vector_of(number)
+            assert group == f"patient 0-{number // 2}"
     assert not set(parts[0]["groups"]) & set(parts[1]["groups"])
-    trained = {f"{number:02d}.png" for number in range(60)} - {*parts[0]["ids"], *parts[1]["ids"]}
+    every = {f"{number:02d}.png" for number in range(NUM_IMAGES)}
+    trained = every - {*parts[0]["ids"], *parts[1]["ids"]}
     tested = {*parts[0]["groups"], *parts[1]["groups"]}
-    assert not {f"patient {int(name[:2]) // 2}" for name in trained} & tested
+    assert not {f"patient 0-{int(name[:2]) // 2}" for name in trained} & tested
     test = json.loads((grouped / "test.json").read_text())
     assert test["intervals"]["drawn"] == "groups"
     red = parts[0]["labels"][:, 0]

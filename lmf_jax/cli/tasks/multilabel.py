@@ -19,6 +19,7 @@ from lmf_jax.evaluation.multilabel.calibration import (
     read_label_calibrator,
 )
 from lmf_jax.evaluation.multilabel.comparison import compare_runs, format_comparison
+from lmf_jax.evaluation.multilabel.folds import format_folds, join_folds
 from lmf_jax.evaluation.multilabel.report import format_test_table
 from lmf_jax.evaluation.multilabel.run import (
     LabelPredictions,
@@ -144,14 +145,6 @@ def _test_external(
     raise refuse_flag("A test on another --dataset", MULTILABEL)
 
 
-def _join_folds(run_dir: Path) -> NoReturn:
-    raise refuse_flag("--folds", MULTILABEL)
-
-
-def _format_folds(run_dir: Path) -> NoReturn:
-    raise refuse_flag("--folds", MULTILABEL)
-
-
 def _format_subgroups(folder: Path, num_tested: int, columns: Sequence[str]) -> NoReturn:
     raise refuse_flag("--subgroups", MULTILABEL)
 
@@ -172,8 +165,8 @@ MULTILABEL_TASK = Task(
     open_external=_open_external,
     test_external=_test_external,
     compare=_compare,
-    join_folds=_join_folds,
-    format_folds=_format_folds,
+    join_folds=join_folds,
+    format_folds=format_folds,
     explain=_explain,
     predict=predict_labels,
     format_subgroups=_format_subgroups,

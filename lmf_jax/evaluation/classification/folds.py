@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from scipy.special import log_softmax
 
 from lmf_jax.evaluation.classification.report import format_test_table
 from lmf_jax.evaluation.classification.run import FOLD_METRICS, read_run
 from lmf_jax.evaluation.classification.summary import summarize_test
-from lmf_jax.evaluation.folds import fold_lines, summarize_folds
+from lmf_jax.evaluation.folds import fold_lines, join_arrays, summarize_folds
 from lmf_jax.runs.atomic_files import write_results
 from lmf_jax.runs.folds import fold_dirs
 
@@ -34,15 +33,8 @@ def join_folds(run_dir: str | Path) -> dict[str, Any]:
     """
     runs = [read_run(folder) for folder in fold_dirs(run_dir)]
     log_probabilities = [log_softmax(run.calibrator.calibrate(run.logits), axis=-1) for run in runs]
-    arrays = {
-        "ids": np.concatenate([run.ids for run in runs]),
-        "labels": np.concatenate([run.labels for run in runs]),
-        "logits": np.concatenate(log_probabilities),
-        "fold": np.repeat(np.arange(1, len(runs) + 1), [len(run.ids) for run in runs]),
-    }
-    groups = None
-    if all(run.groups is not None for run in runs):
-        groups = np.concatenate([run.groups for run in runs])
+    values = {"labels": [run.labels for run in runs], "logits": log_probabilities}
+    arrays, groups = join_arrays(runs, values)
     names = runs[0].dataset["class_names"]
     results = summarize_test(arrays["labels"], arrays["logits"], names, groups)
     sizes = [len(run.ids) for run in runs]

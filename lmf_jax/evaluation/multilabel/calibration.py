@@ -40,6 +40,11 @@ class LabelCalibrator:
     temperature: float
     label_temperatures: Float[np.ndarray, " labels"]
 
+    @classmethod
+    def identity(cls, num_labels: int) -> "LabelCalibrator":
+        """Return a calibrator that changes nothing."""
+        return cls("none", 1.0, np.ones(num_labels))
+
     def calibrate(self, logits: Float[np.ndarray, "*n labels"]) -> Float[np.ndarray, "*n labels"]:
         """Return logits whose sigmoid is calibrated, in float64.
 
@@ -163,7 +168,7 @@ def read_label_calibrator(run_dir: str | Path, label_names: Sequence[str]) -> La
     """
     path = Path(run_dir) / FILE_NAME
     if not path.exists():
-        return LabelCalibrator("none", 1.0, np.ones(len(label_names)))
+        return LabelCalibrator.identity(len(label_names))
     found: Mapping[str, Any] = parse(path, read_text(path))
     require(path, found, _KEYS)
     known = ", ".join(LABEL_METHODS)

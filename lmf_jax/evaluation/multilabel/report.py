@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lmf_jax.evaluation.calibration import format_loss
+from lmf_jax.evaluation.folds import fold_rows
 from lmf_jax.evaluation.formatting import (
     align_table,
     format_count,
@@ -15,7 +16,12 @@ from lmf_jax.evaluation.formatting import (
     format_interval,
 )
 from lmf_jax.evaluation.multilabel.calibration import LabelCalibrator
-from lmf_jax.evaluation.multilabel.run import ODIR_METRICS, FinishedMultilabel, read_run
+from lmf_jax.evaluation.multilabel.run import (
+    FOLD_METRICS,
+    ODIR_METRICS,
+    FinishedMultilabel,
+    read_run,
+)
 from lmf_jax.evaluation.multilabel.scores import has_both_values
 from lmf_jax.evaluation.operating.curves import PrecisionRecallCurve, precision_recall_curve
 from lmf_jax.evaluation.page import write_page
@@ -60,16 +66,14 @@ def write_report(run_dir: str | Path) -> Path:
         "multilabel/report.html.j2",
         _draw_figures(run, curves),
         labels=_label_rows(run),
-        best=best_epoch(run.history, "val_map"),
+        best=best_epoch(run.history, "val_map") if run.history else None,
+        folds=fold_rows(run.test, FOLD_METRICS),
         notes=label_notes(run.test),
         num_drawn=len(curves),
         num_missing=int((run.labels == -1).sum()),
         odir=[(name, run.test["odir"][name]) for name in ODIR_METRICS],
         calibration=describe_label_calibrator(run.calibrator),
-        log_losses=[
-            (title, format_loss(run.calibration["metrics"][method]["log_loss"]))
-            for method, title in (("none", "none"), ("temperature", "temperature scaling"))
-        ],
+        log_losses=_log_losses(run),
     )
 
 
@@ -143,6 +147,17 @@ def describe_label_calibrator(calibrator: LabelCalibrator | None) -> str:
     return "temperature scaling of each label"
 
 
+def _log_losses(run: FinishedMultilabel) -> list[tuple[str, str]]:
+    """Return the log loss of the labels by the title of each method; none for folds."""
+    if run.calibration is None:
+        return []
+    metrics = run.calibration["metrics"]
+    return [
+        (title, format_loss(metrics[method]["log_loss"]))
+        for method, title in (("none", "none"), ("temperature", "temperature scaling"))
+    ]
+
+
 def _label_rows(run: FinishedMultilabel) -> list[dict[str, Any]]:
     """Return name, training images, test metrics and intervals of each label."""
     counts = run.dataset["class_counts"]["train"]
@@ -179,11 +194,12 @@ def _draw_figures(
     from lmf_jax.evaluation.operating.figures import draw_precision_recall_curves
 
     before = replace(run.calibrator, method="none")
-    probabilities = {"not calibrated": before.probabilities(run.logits)}
+    # Those of a cross-validation are calibrated, each by its fold.
+    title = "not calibrated" if run.history else "calibrated in each fold"
+    probabilities = {title: before.probabilities(run.logits)}
     if run.calibrator.method != "none":
         probabilities["calibrated"] = run.calibrator.probabilities(run.logits)
-    drawn = {
-        "reliability": draw_reliability(run.labels, probabilities),
-        "training_curves": draw_training_curves(run.history, HISTORY_TITLES),
-    }
+    drawn = {"reliability": draw_reliability(run.labels, probabilities)}
+    if run.history:
+        drawn["training_curves"] = draw_training_curves(run.history, HISTORY_TITLES)
     return drawn | ({"precision_recall": draw_precision_recall_curves(curves)} if curves else {})

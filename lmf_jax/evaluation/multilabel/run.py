@@ -10,6 +10,7 @@ from jaxtyping import Float, Integer, Shaped
 
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.calibration.file import write_calibration
+from lmf_jax.evaluation.folds import check_folds
 from lmf_jax.evaluation.multilabel.calibration import (
     LABEL_METHODS,
     LabelCalibrator,
@@ -27,6 +28,7 @@ from lmf_jax.runs.files import (
     is_number,
     is_whole,
     missing,
+    num_folds,
     parse,
     read_text,
     read_training_files,
@@ -40,6 +42,8 @@ RANKING_METRICS = ("mean_average_precision", "mean_auroc")
 F1_METRICS = ("macro_f1", "micro_f1", "samples_f1")
 LABEL_RANKING_METRICS = ("auroc", "average_precision")
 LABEL_F1_METRICS = ("f1", "precision", "recall", "threshold")
+FOLD_METRICS = {"mean_average_precision": "mAP", "mean_auroc": "macro AUROC"}
+"""Metrics of each fold of a cross-validation, and their titles."""
 ODIR_METRICS = ("kappa", "f1", "auc", "final")
 MAX_PREDICTIONS_BYTES = 2**32
 """Maximum size of ``predictions.npz``: a million images of several hundred labels."""
@@ -68,9 +72,11 @@ class FinishedMultilabel(RunFiles):
 
     Attributes:
         labels: 0, 1 or -1 for a missing label of the test images ``[n, C]``.
-        logits: Their logits ``[n, C]``, not calibrated.
-        calibrator: Fitted on the validation images.
-        calibration: Contents of ``calibration.json``.
+        logits: Their logits ``[n, C]``, not calibrated. Of a cross-validation, the calibrated
+            logits of all images, each by the fold that tested it.
+        calibrator: Fitted on the validation images; that of a cross-validation changes nothing.
+        calibration: Contents of ``calibration.json``; None for a cross-validation, whose folds have
+            it, as for the next two.
         thresholds: Probability from which each label is predicted ``[C]``.
         validation: Predictions of the validation images.
     """
@@ -78,9 +84,9 @@ class FinishedMultilabel(RunFiles):
     labels: Integer[np.ndarray, "n labels"]
     logits: Float[np.ndarray, "n labels"]
     calibrator: LabelCalibrator
-    calibration: Mapping[str, Any]
-    thresholds: Float[np.ndarray, " labels"]
-    validation: LabelPredictions
+    calibration: Mapping[str, Any] | None = None
+    thresholds: Float[np.ndarray, " labels"] | None = None
+    validation: LabelPredictions | None = None
 
 
 def read_run(run_dir: str | Path) -> FinishedMultilabel:
@@ -100,10 +106,15 @@ def read_run(run_dir: str | Path) -> FinishedMultilabel:
     files = read_training_files(run_dir, MULTILABEL, HISTORY_KEYS)
     names = files["dataset"]["class_names"]
     arrays = _read_predictions(run_dir / "predictions.npz", len(names))
+    is_whole = num_folds(files) is not None
+    test = _read_test(run_dir / "test.json", names, arrays["labels"], is_whole)
+    if is_whole:
+        nothing = LabelCalibrator.identity(len(names))
+        return FinishedMultilabel(**files, **arrays, test=test, calibrator=nothing)
     return FinishedMultilabel(
         **files,
         **arrays,
-        test=_read_test(run_dir / "test.json", names, arrays["labels"]),
+        test=test,
         calibrator=read_label_calibrator(run_dir, names),
         calibration=_read_calibration(run_dir / "calibration.json"),
         thresholds=read_thresholds(run_dir, names),
@@ -218,9 +229,16 @@ def _read_calibration(path: Path) -> dict[str, Any]:
 
 
 def _read_test(
-    path: Path, label_names: Sequence[str], labels: Integer[np.ndarray, "n labels"]
+    path: Path,
+    label_names: Sequence[str],
+    labels: Integer[np.ndarray, "n labels"],
+    of_folds: bool,
 ) -> dict[str, Any]:
+    """Read ``test.json``, or that of a cross-validation, whose labels have several thresholds."""
     test: dict[str, Any] = parse(path, read_text(path))
+    if of_folds:
+        require(path, test, ("folds",))
+        check_folds(path, test["folds"], list(FOLD_METRICS), len(labels), nullable=True)
     require(path, test, (*RANKING_METRICS, *F1_METRICS, "odir", "per_label", "intervals"))
     intervals, per_label = test["intervals"], test["per_label"]
     keys = ("level", "resamples", "drawn", "units", "per_label", *RANKING_METRICS)
@@ -247,6 +265,7 @@ def _read_test(
             _check_metric(path, f"{metric} of {owner}", of_label[metric], ends[metric])
         for metric in LABEL_F1_METRICS:
             is_valid = is_number(of_label[metric], 0, 1)
+            is_valid |= of_folds and metric == "threshold" and of_label[metric] is None
             check(path, is_valid, f"the {metric} of {owner} is not a fraction")
         counts = [of_label["positives"], of_label["negatives"]]
         expected = [int((column == value).sum()) for value in (1, 0)]

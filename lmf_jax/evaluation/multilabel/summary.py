@@ -23,7 +23,7 @@ def summarize_test(
     labels: Labels,
     logits: Logits,
     label_names: Sequence[str],
-    thresholds: Float[np.ndarray, " labels"],
+    thresholds: Float[np.ndarray, " labels"] | Float[np.ndarray, "n labels"],
     groups: Groups | None = None,
 ) -> dict[str, Any]:
     """Compute every metric of the predictions, as ``test.json`` stores them.
@@ -33,7 +33,8 @@ def summarize_test(
         logits: ``[n, C]``; the thresholds belong to their sigmoid.
         label_names: The ``C`` unique names.
         thresholds: Of the probability of each label ``[C]``, from
-            :func:`lmf_jax.evaluation.multilabel.f1_thresholds` on validation.
+            :func:`lmf_jax.evaluation.multilabel.f1_thresholds` on validation; ``[n, C]`` if they
+            differ by example, as in a cross-validation.
         groups: Patient of each example ``[n]``; the intervals then resample patients.
 
     Returns:
@@ -41,7 +42,8 @@ def summarize_test(
         the thresholds, ``odir`` (``kappa``, ``f1``, ``auc``, ``final``); ``per_label``: for each
         name ``auroc``, ``average_precision``, ``f1``, ``precision``, ``recall``, ``threshold``,
         ``positives`` and ``negatives``; ``intervals`` of the ranking metrics and their means,
-        likewise. What is undefined, such as the AUROC of a label without a positive, is None.
+        likewise. What is undefined, such as the AUROC of a label without a positive, or the
+        threshold of a label that has several, is None.
 
     Raises:
         ValueError: If there is no example, a logit is NaN, a label is not 0, 1 or -1, or the names
@@ -59,7 +61,7 @@ def summarize_test(
             "f1": float(f1.per_label[index]),
             "precision": float(f1.precision[index]),
             "recall": float(f1.recall[index]),
-            "threshold": float(thresholds[index]),
+            "threshold": float(thresholds[index]) if thresholds.ndim == 1 else None,
             "positives": int((labels[:, index] == 1).sum()),
             "negatives": int((labels[:, index] == 0).sum()),
         }

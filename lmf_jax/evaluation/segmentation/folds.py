@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from lmf_jax.evaluation.folds import fold_lines, summarize_folds
+from lmf_jax.evaluation.folds import fold_lines, join_arrays, summarize_folds
 from lmf_jax.evaluation.segmentation.report import format_test_table
 from lmf_jax.evaluation.segmentation.run import FOLD_METRICS, read_run
 from lmf_jax.evaluation.segmentation.summary import summarize_test
@@ -29,17 +27,13 @@ def join_folds(run_dir: str | Path) -> dict[str, Any]:
     """
     runs = [read_run(folder) for folder in fold_dirs(run_dir)]
     sizes = [len(run.ids) for run in runs]
-    arrays = {
-        name: np.concatenate([getattr(run, name) for run in runs])
-        for name in ("ids", "counts", "hd95")
-    }
-    groups = [run.groups for run in runs if run.groups is not None]
-    joint_groups = np.concatenate(groups) if len(groups) == len(runs) else None
+    values = {"counts": [run.counts for run in runs], "hd95": [run.hd95 for run in runs]}
+    arrays, groups = join_arrays(runs, values)
     names, unit = runs[0].dataset["class_names"], runs[0].test["hd95_unit"]
-    results = summarize_test(**arrays, class_names=names, groups=joint_groups, hd95_unit=unit)
+    cases = {name: arrays[name] for name in ("ids", "counts", "hd95")}
+    results = summarize_test(**cases, class_names=names, groups=groups, hd95_unit=unit)
     results["folds"] = summarize_folds([run.test for run in runs], sizes, list(FOLD_METRICS))
-    arrays["fold"] = np.repeat(np.arange(1, len(runs) + 1), sizes)
-    write_results(Path(run_dir), "cases", arrays, joint_groups, results)
+    write_results(Path(run_dir), "cases", arrays, groups, results)
     return results
 
 

@@ -204,3 +204,59 @@ def test_folds_of_masks_and_of_volumes_test_every_case_once(data_dir, volumes_di
         tested = np.concatenate([fold.rows["test"] for fold in folds])
         assert sorted(tested) == list(range(len(folds[0].ids)))
         assert all(len(fold.rows["validation"]) for fold in folds)
+
+
+def of_several_labels(seed: int, patients: int = 40) -> Labels:
+    """Return images of patients with up to three labels, of which the last is rare."""
+    draw = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(patients), 1 + draw.poisson(1.0, patients))
+    vectors = (draw.random((len(groups), 3)) < [0.5, 0.3, 0.1]).astype(np.int32)
+    vectors[np.searchsorted(groups, [0, 1, 2]), 2] = 1
+    vectors[draw.random(vectors.shape) < 0.05] = -1
+    ids = np.array([f"image {row}" for row in range(len(groups))])
+    return Labels(
+        ("image",),
+        ids,
+        np.zeros(len(ids), np.int32),
+        groups.astype(str),
+        label_names=("a", "b", "c"),
+        label_vectors=vectors,
+    )
+
+
+@pytest.mark.parametrize("split", ["grouped", "paper"])
+def test_folds_of_several_labels_test_every_image_once_in_proportion(split: str) -> None:
+    for seed in range(3):
+        labels = of_several_labels(seed)
+        folds = folds_of(labels, split, seed, 3)
+        tested = np.concatenate([rows["test"] for rows in folds])
+        assert sorted(tested) == list(range(len(labels.ids)))
+        positive = labels.label_vectors == 1
+        for rows in folds:
+            assert sorted(np.concatenate([rows[part] for part in PARTS])) == sorted(tested)
+            for part in PARTS:
+                assert positive[rows[part], :2].any(axis=0).all()
+            counts = positive[rows["test"]].sum(axis=0)
+            assert (abs(counts - positive.sum(axis=0) / 3) <= 2.5).all()
+            rest = np.concatenate([rows["train"], rows["validation"]])
+            assert 0.08 < len(rows["validation"]) / len(rest) < 0.23
+            if split == "grouped":
+                per_part = [set(labels.groups[rows[part]]) for part in PARTS]
+                assert sum(map(len, per_part)) == len(set(labels.groups))
+
+
+def test_folds_without_images_of_a_label_are_refused() -> None:
+    labels = of_several_labels(0)
+    owners = labels.groups[labels.label_vectors[:, 2] == 1]
+    labels.label_vectors[labels.groups != owners[0], 2] = 0
+    with pytest.raises(UserError, match="every patient or lesion with the label c and have none"):
+        fold_split(labels, "grouped", 0, Fold(1, 3))
+    labels.label_vectors[:, 2] = 1
+    labels.label_vectors[5, 2] = 0
+    with pytest.raises(UserError, match="test on every image without the label c and have none"):
+        fold_split(labels, "paper", 0, Fold(1, 3))
+    with pytest.raises(UserError, match=r"--folds 99 needs as many .*there are 40"):
+        fold_split(labels, "grouped", 0, Fold(1, 99))
+    few = labels.only(np.arange(4))
+    with pytest.raises(UserError, match="--folds 5 needs as many images; there are 4; give fewer"):
+        fold_split(few, "paper", 0, Fold(1, 5))
