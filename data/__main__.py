@@ -21,7 +21,7 @@ from data.file_names import on_disk
 from data.formats.intensity import parse_range
 from data.formats.masks import count_mask_pixels
 from data.labels import Labels, Rows
-from data.names import parse_name, readable
+from data.names import parse_name, parse_volumes_name, readable
 from data.prepared.images import Prepared, open_prepared
 from data.prepared.prepare import is_prepared, open_dataset, prepare
 from data.prepared.recorded_metadata import record_missing_metadata
@@ -92,7 +92,7 @@ def run_prepare(options: Prepare) -> None:
     data_dir = Path(options.data_dir).expanduser()
     given = None if options.intensity_range is None else parse_range(options.intensity_range)
     spec = find_dataset(options.name)
-    if spec is not None and spec.kind == "volumes":
+    if spec is not None and spec.has_volumes:
         if given is not None:
             raise UserError(
                 f"--intensity-range is for images, and {options.name} has volumes; leave it out."
@@ -125,41 +125,40 @@ def run_prepare(options: Prepare) -> None:
 
 def _prepare_volumes(options: Prepare, data_dir: Path) -> None:
     """Prepare a dataset of volumes, and print the number of voxels of each class."""
-    from data.builders.unused_files import non_case_lines
+    from data.prepared.own_volumes import prepare_own_volumes
     from data.prepared.prepare_volumes import prepare_volumes
+    from data.prepared.volume_lines import volume_lines
     from data.prepared.volumes import (
         open_complete,
         volumes_folder,
     )  # these need SciPy, and nibabel for raw files
 
+    name = options.name
+    is_own = parse_volumes_name(name).raw is not None
+    if is_own == (options.raw_dir is not None):
+        raise UserError(_raw_dir_error(name, options.raw_dir))
+    folder = volumes_folder(name, data_dir)
+    was_prepared = open_complete(name, folder) is not None
+    raw_dir = None
     if options.raw_dir is None:
-        raise UserError(_needs_raw_dir(options.name))
-    folder = volumes_folder(options.name, data_dir)
-    was_prepared = open_complete(options.name, folder) is not None
-    raw_dir = Path(options.raw_dir).expanduser()
-    prepared = prepare_volumes(options.name, raw_dir, data_dir, skip_broken=options.skip_broken)
-    width = max(map(len, prepared.spec.class_names))
-    counts = prepared.voxel_counts
-    for name, voxels, cases in zip(
-        prepared.spec.class_names, counts.sum(0), (counts > 0).sum(0), strict=True
-    ):
-        print(f"{name:{width}}{voxels:14d} voxels in {cases} of {len(counts)} cases")
-    skipped = prepared.folder / SKIPPED_FILE
-    if skipped.exists():
-        print(f"{len(skipped.read_bytes().splitlines())} cases left out: {skipped}")
+        prepared = prepare_own_volumes(name, data_dir, skip_broken=options.skip_broken)
+    else:
+        raw_dir = Path(options.raw_dir).expanduser()
+        prepared = prepare_volumes(name, raw_dir, data_dir, skip_broken=options.skip_broken)
+    for line in volume_lines(prepared, name, None if was_prepared else raw_dir):
+        print(line)
     if was_prepared:
         print(_already_prepared(prepared.folder))
-    else:
-        for line in non_case_lines(raw_dir, prepared.spec.find_cases(raw_dir), []):
-            print(line)
 
 
 def _already_prepared(folder: Path) -> str:
     return f"it was already prepared; to prepare it again, remove {folder}"
 
 
-def _needs_raw_dir(name: str) -> str:
-    return f"{name} needs --raw-dir, the folder of the download."
+def _raw_dir_error(name: str, raw_dir: str | None) -> str:
+    if raw_dir is None:
+        return f"{name} needs --raw-dir, the folder of the download."
+    return f"{name} takes no --raw-dir; leave it out."
 
 
 def _remarks(prepared: Prepared) -> list[str]:
@@ -322,9 +321,7 @@ def _labels_of_files(options: Audit) -> Labels:
 def _raw_dir(name: str, raw_dir: str | None) -> Path | None:
     """Return the folder of a download; reject it for a dataset that is not downloaded."""
     if (parse_name(name).spec.kind == "download") != (raw_dir is not None):
-        raise UserError(
-            _needs_raw_dir(name) if raw_dir is None else f"{name} takes no --raw-dir; leave it out."
-        )
+        raise UserError(_raw_dir_error(name, raw_dir))
     return None if raw_dir is None else on_disk(Path(raw_dir).expanduser())
 
 

@@ -32,7 +32,7 @@ RawFolder = Path | FolderPair
 
 @dataclass(frozen=True)
 class DatasetName:
-    """Parsed name of a dataset of images.
+    """Parsed name of a dataset.
 
     Attributes:
         kind: Name of the dataset's folder in ``data/datasets``.
@@ -109,21 +109,43 @@ def parse_name(name: str) -> DatasetName:
     Raises:
         UserError: If there is no such dataset, it has volumes, or a path does not exist.
     """
-    kind, _, text = name.partition(":")
-    spec = find_dataset(kind)
-    if spec is not None and spec.paths and text:
-        texts = text.split(",", maxsplit=len(spec.paths) - 1)
-        texts += [""] * (len(spec.paths) - len(texts))
-        return DatasetName(kind, *(_existing_path(name, spec, *pair) for pair in enumerate(texts)))
-    if spec is None or spec.paths or name != kind:
-        specs = registered_datasets().values()
-        choices = ", ".join(other.form for other in specs if other.kind != "volumes")
-        raise UserError(f"There is no dataset named {name!r}; choose one of {choices}.")
-    if spec.kind == "volumes":
+    parsed = _parse(name, has_volumes=False)
+    if parsed.spec.has_volumes:
         raise UserError(
             f"{name} has volumes, which only --task segmentation reads; expected a dataset of "
             "images."
         )
+    return parsed
+
+
+def parse_volumes_name(name: str) -> DatasetName:
+    """Parse the name of a dataset of volumes.
+
+    Args:
+        name: Name as given on the command line.
+
+    Raises:
+        UserError: If there is no such dataset of volumes, or a path does not exist.
+    """
+    spec = find_dataset(name)
+    if spec is not None and not spec.has_volumes:
+        raise UserError(f"{name} has images; expected a dataset of volumes.")
+    return _parse(name, has_volumes=True)
+
+
+def _parse(name: str, *, has_volumes: bool) -> DatasetName:
+    """Parse a name; if there is no such dataset, the error lists those with volumes, or images."""
+    kind, _, text = name.partition(":")
+    spec = find_dataset(kind)
+    if spec is not None and spec.paths and text:
+        texts = text.split(",", maxsplit=len(spec.paths) - 1)
+        texts += [""] * (len(spec.paths) - spec.optional_paths - len(texts))
+        return DatasetName(kind, *(_existing_path(name, spec, *pair) for pair in enumerate(texts)))
+    if spec is None or spec.paths or name != kind:
+        specs = registered_datasets().values()
+        choices = ", ".join(other.form for other in specs if other.has_volumes == has_volumes)
+        noun = "dataset of volumes" if has_volumes else "dataset"
+        raise UserError(f"There is no {noun} named {name!r}; choose one of {choices}.")
     return DatasetName(kind)
 
 

@@ -18,11 +18,11 @@ from typing import Any, Literal
 PACKAGE = "data.datasets"
 """Package whose sub-packages are the datasets."""
 
-Kind = Literal["embedded", "download", "volumes", "own"]
+Kind = Literal["embedded", "download", "volumes", "own", "own-volumes"]
 """Origin of a dataset: part of an installed package, a download of images, a download of volumes,
-or files of the user."""
+images of the user, or volumes of the user."""
 
-KINDS: tuple[Kind, ...] = ("embedded", "download", "volumes", "own")
+KINDS: tuple[Kind, ...] = ("embedded", "download", "volumes", "own", "own-volumes")
 """All kinds, in the order in which help texts list them."""
 
 
@@ -50,6 +50,7 @@ class DatasetSpec:
             an image may have several labels.
         kind: Origin of the files.
         paths: For files of the user, what each path in the name leads to.
+        optional_paths: How many of the last paths may be left out.
         usage: Form of the name, such as ``folder:PATH``; empty for the name alone.
         defaults: Values of settings that the user left open. A dataset with an ``imbalance_ratio``
             is balanced and is thinned to a long tail.
@@ -64,6 +65,7 @@ class DatasetSpec:
     task: Literal["classification", "segmentation", "multilabel"] = "classification"
     kind: Kind
     paths: tuple[Literal["file", "folder"], ...] = ()
+    optional_paths: int = 0
     usage: str = ""
     defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     settings_by_size: bool = False
@@ -73,6 +75,11 @@ class DatasetSpec:
     def form(self) -> str:
         """Form of the name on the command line."""
         return self.usage or self.name
+
+    @property
+    def has_volumes(self) -> bool:
+        """Whether it has volumes instead of images."""
+        return self.kind in ("volumes", "own-volumes")
 
     def labels_module(self) -> ModuleType:
         """Return the module with ``read_labels``: ``labels.py`` of the folder, or its package."""
@@ -127,6 +134,16 @@ def find_dataset(name: str) -> DatasetSpec | None:
         name: Name as given on the command line; a path after a colon is ignored.
     """
     return registered_datasets().get(name.partition(":")[0])
+
+
+def has_volumes(name: str) -> bool:
+    """Return whether a dataset has volumes instead of images; False if there is none.
+
+    Args:
+        name: Name as given on the command line.
+    """
+    spec = find_dataset(name)
+    return spec is not None and spec.has_volumes
 
 
 def default_settings(name: str) -> Mapping[str, Any]:

@@ -1,10 +1,11 @@
 """Specification of a dataset of volumes, and the files of its cases."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -22,13 +23,15 @@ class CaseFiles:
         id: Name of the case.
         folder: Folder of the files.
         images: File name of each modality, without ``.nii`` or ``.nii.gz``.
-        labels: File name of the label map, likewise.
+        labels: File name of the label map, likewise; None for a case without labels.
+        labels_folder: Folder of the label map; None if it lies beside the images.
     """
 
     id: str
     folder: Path
     images: tuple[str, ...]
-    labels: str
+    labels: str | None
+    labels_folder: Path | None = None
 
     def image_paths(self) -> list[Path]:
         """Return the paths of the images.
@@ -36,33 +39,49 @@ class CaseFiles:
         Raises:
             UserError: If an image is missing.
         """
-        return [self._path(name) for name in self.images]
+        return [_existing(self.folder, name) for name in self.images]
 
     def labels_path(self) -> Path:
         """Return the path of the label map.
 
         Raises:
             UserError: If it is missing.
+            ValueError: If the case has no labels.
         """
-        return self._path(self.labels)
+        if self.labels is None:
+            raise ValueError(f"The case {self.id} has no label map.")
+        return _existing(self.labels_folder or self.folder, self.labels)
 
     def has(self, name: str) -> bool:
         """Return whether there is a file of this name, compressed or not."""
-        return any(path.exists() for path in self._candidates(name))
+        return any(path.exists() for path in _candidates(self.folder, name))
+
+    def has_labels(self) -> bool:
+        """Return whether there is a label map."""
+        folder = self.labels_folder or self.folder
+        return self.labels is not None and any(p.exists() for p in _candidates(folder, self.labels))
 
     def existing_paths(self) -> list[Path]:
         """Return the existing files of the case, including the label map."""
-        names = (*self.images, self.labels)
-        return [path for name in names for path in self._candidates(name) if path.exists()]
+        files = [path for name in self.images for path in _candidates(self.folder, name)]
+        if self.labels is not None:
+            files += _candidates(self.labels_folder or self.folder, self.labels)
+        return [path for path in files if path.exists()]
 
-    def _path(self, name: str) -> Path:
-        for path in self._candidates(name):
-            if path.exists():
-                return path
-        raise UserError(f"{self.folder} has no {name}.nii.gz or {name}.nii; expected one of them.")
 
-    def _candidates(self, name: str) -> list[Path]:
-        return [self.folder / f"{name}{ending}" for ending in (".nii.gz", ".nii")]
+ENDINGS = (".nii.gz", ".nii")
+"""Endings of the files of volumes; of two files with the same name, the first is read."""
+
+
+def _existing(folder: Path, name: str) -> Path:
+    for path in _candidates(folder, name):
+        if path.exists():
+            return path
+    raise UserError(f"{folder} has no {name}.nii.gz or {name}.nii; expected one of them.")
+
+
+def _candidates(folder: Path, name: str) -> list[Path]:
+    return [folder / f"{name}{ending}" for ending in ENDINGS]
 
 
 @dataclass(frozen=True)
@@ -74,30 +93,33 @@ class VolumeSpec:
         label_values: Label in the files of every class, by class id.
         modalities: Name of every modality, in the order of the last axis.
         spacing: Size of a prepared voxel along z, y, x, in mm.
-        padding: Normalized value outside a volume.
+        padding: Prepared value outside a volume; one for each modality if they differ.
         crop: Whether borders of :attr:`padding` are cropped.
-        case_of: Function from a folder to the case in it.
-        find_cases: Function from the folder of a download to its cases, in order.
-        normalize: Function from the values of one modality to the input of a model; it may change
-            them in place.
+        case_of: Function from a folder to the case in it; None if cases share a folder.
+        find_cases: Function from the folder of a download to its cases, in order; if cases share a
+            folder, from this folder to the cases without their labels.
+        normalize: For each modality, a function from its values to the prepared values; it may
+            change them in place.
+        plan: How the user's files are prepared, as JSON; None for a dataset with fixed values.
     """
 
     class_names: tuple[str, ...]
     label_values: tuple[int, ...]
     modalities: tuple[str, ...]
     spacing: tuple[float, float, float]
-    padding: float
+    padding: float | tuple[float, ...]
     crop: bool
-    case_of: Callable[[Path], CaseFiles]
+    case_of: Callable[[Path], CaseFiles] | None
     find_cases: Callable[[Path], list[CaseFiles]]
-    normalize: Callable[[VolumeArray], VolumeArray]
+    normalize: tuple[Callable[[VolumeArray], VolumeArray], ...]
+    plan: Mapping[str, Any] | None = None
 
 
 def volume_spec(name: str) -> VolumeSpec:
-    """Return the specification of a dataset of volumes.
+    """Return the specification of a downloaded dataset of volumes.
 
     Args:
-        name: Name of a dataset of volumes.
+        name: Name of the dataset.
     """
     spec: VolumeSpec = import_module(f"data.datasets.{name}.volumes").SPEC
     return spec

@@ -322,7 +322,7 @@ def _read_checkpoint(folder: Path) -> None:
     variables, normalization = read_best(folder)
     assert isinstance(variables, Mapping)
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(variables))
-    assert normalization is not None
+    assert isinstance(normalization, Normalization)
     values = (*normalization.mean, *normalization.std)
     assert len(values) == 6
     assert all(isinstance(value, (int, float)) for value in values)

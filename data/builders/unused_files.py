@@ -138,6 +138,6 @@ def non_case_lines(folder: Path, cases: Sequence[CaseFiles], others: Sequence[Pa
     folders = [below for below in folders if below not in used]
     lines = non_image_lines(folder, files, "a case is a folder with its files")
     if folders:
-        names = ", ".join((*cases[0].images, cases[0].labels))
+        names = ", ".join(filter(None, (*cases[0].images, cases[0].labels)))
         lines.append(unused_line(folder, folders, "folder", f"a case has the files {names}"))
     return lines

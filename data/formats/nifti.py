@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Shaped, UInt8
+from jaxtyping import Float32, Float64, Shaped, UInt8, UInt16
 
 from data.storage import replacing
 from lmf_jax.errors import UserError
@@ -29,6 +29,9 @@ SPACINGS = (0.05, 50.0)
 
 LABEL_TOLERANCE = 1e-3
 """Tolerance of stored labels, which scaling by slope and intercept rounds."""
+
+LARGEST_LABEL = 2**16 - 1
+"""Largest value of a label."""
 
 _CHUNK = 2**24
 _LONGEST_EXTENSIONS = 2**24
@@ -118,6 +121,34 @@ class NiftiFile:
                 )
         return self._oriented(ids)
 
+    def label_values(self, most: int) -> tuple[int, ...]:
+        """Return the labels in a label map, in ascending order.
+
+        Args:
+            most: Maximum number of labels.
+
+        Raises:
+            UserError: If the file is damaged, has more labels, or a value that is not a label: a
+                whole number from 0 to :data:`LARGEST_LABEL`, within :data:`LABEL_TOLERANCE`.
+        """
+        found: set[int] = set()
+        for _, stored in self._chunks():
+            values = np.unique(stored.astype(np.float64))
+            with np.errstate(invalid="ignore"):
+                near = np.abs(values - np.rint(values)) <= LABEL_TOLERANCE
+            wrong = values[~(near & (values > -0.5) & (values < LARGEST_LABEL + 0.5))]
+            if len(wrong):
+                raise UserError(
+                    f"{self.path} has the label {wrong[0]:.9g}; expected whole numbers from 0 to "
+                    f"{LARGEST_LABEL}."
+                )
+            found.update(np.rint(values).astype(int).tolist())
+            if len(found) > most:
+                raise UserError(
+                    f"{self.path} has more than {most} labels; expected a label map, not an image."
+                )
+        return tuple(sorted(found))
+
     def _chunks(self) -> Iterator[tuple[slice, Shaped[np.ndarray, " _"]]]:
         """Yield the values in chunks in the order of the file, each with its slice."""
         from nibabel.volumeutils import apply_read_scaling
@@ -180,7 +211,9 @@ def open_nifti(path: Path) -> NiftiFile:
 
 
 def write_label_map(
-    path: Path, values: UInt8[np.ndarray, "depth height width"], like: NiftiFile
+    path: Path,
+    values: UInt8[np.ndarray, "depth height width"] | UInt16[np.ndarray, "depth height width"],
+    like: NiftiFile,
 ) -> None:
     """Write a label map with the grid and the stored orientation of a volume.
 

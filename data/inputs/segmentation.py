@@ -13,7 +13,7 @@ from data.batches.patches import patch_batches, volume_cases
 from data.batches.pipeline import EvaluationBatches, evaluation_batches, train_batches
 from data.batches.stream import Stream
 from data.batches.tiles import TileBatches, num_tiles, tile_batches
-from data.registry import datasets_of_kind
+from data.registry import has_volumes
 from data.shard import Shard
 from data.splits.folds import selected_fold
 from data.splits.segmentation import SegmentationDataset, load_segmentation_dataset
@@ -60,7 +60,7 @@ def load_for_segmentation(
     """
     data, name = config.data, config.dataset_name
     fold = selected_fold(data.folds, data.fold)
-    if name in datasets_of_kind("volumes"):
+    if has_volumes(name):
         volumes = load_volumes(
             name,
             data_dir=data.data_dir,

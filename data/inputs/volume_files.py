@@ -1,13 +1,15 @@
 """Inputs and outputs of inference from volumes outside of a dataset."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from data.builders.unused_files import non_case_lines, non_image_lines, unused_entries, unused_line
+from data.datasets.volumes.plan import parse_plan
 from data.formats.nifti import NiftiFile, write_label_map
 from data.prepared.prepare_volumes import (
     bounding_box,
@@ -16,14 +18,35 @@ from data.prepared.prepare_volumes import (
     read_image,
     resample,
 )
-from data.volume_spec import CaseFiles, VolumeSpec
+from data.volume_spec import CaseFiles, VolumeSpec, volume_spec
 from lmf_jax.errors import UserError
+
+
+def spec_of_run(dataset: Mapping[str, Any]) -> VolumeSpec:
+    """Return the specification of the volumes that a run was trained on.
+
+    Args:
+        dataset: The description of the data in ``config.json``.
+
+    Raises:
+        UserError: If it is of another version.
+    """
+    if "plan" not in dataset:
+        return volume_spec(dataset["name"])
+    try:
+        return parse_plan(dataset["plan"]).spec()
+    except ValueError as error:
+        raise UserError(
+            f"The run records how {dataset['name']} was prepared by another version ({error}); "
+            "train it again."
+        ) from error
 
 
 def find_inference_cases(spec: VolumeSpec, path: str | Path) -> list[CaseFiles]:
     """Return the case in a folder, or the cases in its sub-folders, sorted by name.
 
-    A folder is a case if it has at least one image of it; a label map is not needed.
+    A folder is a case if it has at least one image of it; a label map is not needed. If cases of
+    the dataset share a folder, they are the cases in this folder.
 
     Args:
         spec: Specification of the dataset of the model.
@@ -33,6 +56,8 @@ def find_inference_cases(spec: VolumeSpec, path: str | Path) -> list[CaseFiles]:
         UserError: If there is no case, or the folder cannot be listed.
     """
     path = Path(path).expanduser()
+    if spec.case_of is None:
+        return spec.find_cases(path)
     try:
         folders = sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
     except OSError as error:
@@ -57,10 +82,13 @@ def skipped_lines(path: str | Path, cases: Sequence[CaseFiles], output: Path) ->
     folder = Path(path).expanduser()
     if cases[0].folder != folder:
         return non_case_lines(folder, cases, [output])
-    files, folders = unused_entries(folder, [output, *cases[0].existing_paths()])
-    lines = non_image_lines(folder, files, f"{folder} is one case")
+    used = {path for case in cases for path in case.existing_paths()}
+    files, folders = unused_entries(folder, [output])
+    others = [file for file in files if file not in used]
+    advice = f"{folder} is one case" if len(cases) == 1 else f"{folder} has files of the cases"
+    lines = non_image_lines(folder, others, advice)
     if folders:
-        lines.append(unused_line(folder, folders, "folder", f"{folder} is one case"))
+        lines.append(unused_line(folder, folders, "folder", advice))
     return lines
 
 
@@ -95,7 +123,8 @@ class InferenceVolume:
             path: Label map to write, with the labels of the dataset.
         """
         class_ids = self._most_probable(probabilities)
-        values = np.array(self.spec.label_values, np.uint8)
+        values = np.array(self.spec.label_values)
+        values = values.astype(np.uint8 if values.max() < 256 else np.uint16)
         write_label_map(path, values[class_ids], self.file)
 
     def _most_probable(

@@ -8,7 +8,7 @@ and ``part`` of the official split. The order of the examples does not depend on
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,19 +75,27 @@ def prepared_folder(name: DatasetName, data_dir: Path) -> Path:
     Raises:
         UserError: If the user's files contradict themselves.
     """
-    root = data_dir if name.path is None else data_dir / "own" / _state_of_files(name)
-    return root / name.kind / VERSION
+    if name.path is None:
+        return data_dir / name.kind / VERSION
+    return own_folder(name, name.spec.labels_module().raw_files(name.raw), data_dir)
 
 
-def _state_of_files(name: DatasetName) -> str:
-    """Return a short, readable name that is unique to the present state of the files."""
+def own_folder(name: DatasetName, files: Iterable[Path], data_dir: Path) -> Path:
+    """Return the folder of a prepared dataset of the user, unique to the state of the files.
+
+    Args:
+        name: Parsed name of the dataset, with paths.
+        files: Every file of the dataset.
+        data_dir: Folder of prepared datasets.
+    """
     bases = [path if path.is_dir() else path.parent for path in name.paths]
     digest = hashlib.sha256()
-    for path in name.spec.labels_module().raw_files(name.raw):
+    for path in files:
         base = next(base for base in bases if path.absolute().is_relative_to(base))
         relative = path.absolute().relative_to(base).as_posix()
         _hash_fields(digest, relative.encode(), _state(on_disk(path)))
-    return f"{readable(name.paths[0])}-{digest.hexdigest()[:16]}"
+    state = f"{readable(name.paths[0])}-{digest.hexdigest()[:16]}"
+    return data_dir / "own" / state / name.kind / VERSION
 
 
 def open_prepared(folder: Path) -> Prepared:

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped
@@ -46,18 +48,67 @@ def prepare_volumes(
         UserError: If a case cannot be used and ``skip_broken`` is False, or ``data_dir`` cannot be
             written.
     """
+
+    def find() -> RawCases:
+        spec = volume_spec(name)
+        return RawCases(spec, spec.find_cases(raw_dir), {})
+
     folder = volumes_folder(name, data_dir)
+    command = prepare_command(name, raw_dir, data_dir)
+    return build_volumes(name, folder, find, str(raw_dir), command, skip_broken=skip_broken)
+
+
+@dataclass(frozen=True)
+class RawCases:
+    """Cases to prepare.
+
+    Attributes:
+        spec: Specification of the dataset.
+        cases: Files of the cases.
+        broken: Why other cases cannot be used, by name.
+    """
+
+    spec: VolumeSpec
+    cases: Sequence[CaseFiles]
+    broken: dict[str, str]
+
+
+def build_volumes(
+    name: str,
+    folder: Path,
+    find: Callable[[], RawCases],
+    source: str,
+    command: str,
+    *,
+    skip_broken: bool,
+) -> PreparedVolumes:
+    """Prepare the cases of a dataset into its folder, unless it is complete.
+
+    Args:
+        name: Name of a dataset of volumes.
+        folder: Folder of the prepared dataset.
+        find: Function that returns the cases.
+        source: Location of the raw files, for the error.
+        command: Command that prepares the dataset, for the error.
+        skip_broken: Whether to leave out cases that cannot be used.
+
+    Raises:
+        UserError: If a case cannot be used and ``skip_broken`` is False, or the folder cannot be
+            written.
+    """
     if (prepared := open_complete(name, folder)) is not None:
         return prepared
     with build_lock(folder):
         if (prepared := open_complete(name, folder)) is not None:
             return prepared
         folder.mkdir(exist_ok=True)
-        spec = volume_spec(name)
-        cases = spec.find_cases(raw_dir)
-        files, broken = _prepare_cases(spec, cases, folder)
+        found = find()
+        spec = found.spec
+        files, unusable = _prepare_cases(spec, found.cases, folder)
+        broken = found.broken | unusable
         if broken and (not skip_broken or not files):
-            raise UserError(_describe_broken(broken, len(cases), raw_dir, name, data_dir))
+            total = len(found.cases) + len(found.broken)
+            raise UserError(describe_broken(broken, total, source, command))
         if broken:
             with replacing(folder / SKIPPED_FILE) as file:
                 file.write("".join(f"{case}\n" for case in broken).encode())
@@ -74,7 +125,7 @@ def _prepare_cases(
     files: list[CaseFile] = []
     broken: dict[str, str] = {}
     for case in tqdm(cases, desc="Preparing cases", unit="case", leave=False, disable=None):
-        path, state = case_path(folder, case.id), _state(case)
+        path, state = case_path(folder, case.id), _state(case, spec)
         if (finished := _completed_case(path, spec, state)) is None:
             try:
                 volume = prepare_case(spec, case)
@@ -97,26 +148,32 @@ def _completed_case(path: Path, spec: VolumeSpec, state: str) -> CaseFile | None
     return case if case.state == state else None
 
 
-def _state(case: CaseFiles) -> str:
+def _state(case: CaseFiles, spec: VolumeSpec) -> str:
     """Return a hash of the state of the raw files and of the method of preparation."""
     try:
         stats = [path.stat() for path in (*case.image_paths(), case.labels_path())]
     except (UserError, OSError):
         return "missing"  # reported by name when the case is prepared
     known = [[stat.st_size, stat.st_mtime_ns] for stat in stats]
-    return hashlib.sha256(json.dumps([METHOD_VERSION, known]).encode()).hexdigest()
+    method: list[Any] = [METHOD_VERSION] if spec.plan is None else [METHOD_VERSION, spec.plan]
+    return hashlib.sha256(json.dumps([*method, known]).encode()).hexdigest()
 
 
-def _describe_broken(
-    broken: dict[str, str], total: int, raw_dir: Path, name: str, data_dir: Path
-) -> str:
+def describe_broken(broken: dict[str, str], total: int, source: str, command: str) -> str:
+    """Return the sentence that names the cases which cannot be used.
+
+    Args:
+        broken: The reason by name of case.
+        total: Number of all cases.
+        source: Location of the raw files.
+        command: Command that prepares the dataset.
+    """
     shown = [f"{case}: {reason.rstrip('.')}" for case, reason in list(broken.items())[:5]]
     more = "; ..." if len(broken) > 5 else ""
-    given = f"{len(broken)} of {total} cases in {raw_dir} cannot be used "
+    given = f"{len(broken)} of {total} cases in {source} cannot be used "
     given += f"({'; '.join(shown)}{more})"
     if len(broken) == total:
         return f"{given}; nothing is left to prepare."
-    command = prepare_command(name, raw_dir, data_dir)
     return f"{given}; repair them, or leave them out with {command} --skip-broken"
 
 
@@ -174,7 +231,7 @@ def read_image(
     shape = _resampled_shape(files[0], spec.spacing)
     image = np.empty((*shape, len(files)), np.float32)
     for number, file in enumerate(files):
-        values = spec.normalize(file.read_image())
+        values = spec.normalize[number](file.read_image())
         if values.min() == values.max():
             raise UserError(
                 f"{file.path} has the single value {values.flat[0]:g}; expected an image."
@@ -194,7 +251,7 @@ def kept_voxels(
     """
     if not spec.crop:
         return np.ones(image.shape[:-1], bool)
-    kept: Bool[np.ndarray, "d h w"] = (image != np.float32(spec.padding)).any(axis=-1)
+    kept: Bool[np.ndarray, "d h w"] = (image != np.asarray(spec.padding, np.float32)).any(axis=-1)
     return kept
 
 

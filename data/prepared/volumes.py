@@ -8,19 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Float32, Int64, Shaped
 
+from data.datasets.volumes.layout import find_own_volumes
+from data.datasets.volumes.plan import parse_plan
+from data.names import parse_volumes_name
 from data.prepared.case_file import CaseFile
-from data.prepared.images import INDEX_FILE, VERSION
+from data.prepared.images import INDEX_FILE, VERSION, own_folder
 from data.storage import replacing
 from data.volume_spec import VolumeSpec, volume_spec
 from lmf_jax.errors import UserError
+from lmf_jax.json_text import parse_json
 from lmf_jax.npz import read_arrays
 
 METHOD_VERSION = 1
 """Version of the preparation; changes if the same raw files would give other values."""
 
+PLAN_FILE, FOREGROUND_FILE = "plan.json", "foreground.npz"
+"""Files beside the index of a dataset of the user: its plan, and foreground values of CT."""
+
 _LARGEST_INDEX = 2**28
+_LARGEST_PLAN = 2**24
+_LARGEST_FOREGROUND = 2**32
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +58,80 @@ class PreparedVolumes:
 def volumes_folder(name: str, data_dir: Path) -> Path:
     """Return the folder of a prepared dataset of volumes.
 
+    For files of the user it depends on their names, sizes and modification times: changed files
+    are another dataset.
+
     Args:
         name: Name of a dataset of volumes.
         data_dir: Folder of prepared datasets.
+
+    Raises:
+        UserError: If there is no such dataset, or the names of the user's files are ambiguous.
     """
-    return data_dir / name / VERSION
+    parsed = parse_volumes_name(name)
+    if parsed.raw is None:
+        return data_dir / parsed.kind / VERSION
+    return own_folder(parsed, find_own_volumes(parsed.raw).files(), data_dir)
+
+
+def prepared_spec(name: str, folder: Path) -> VolumeSpec:
+    """Return the specification of a dataset; for files of the user, from the plan in its folder.
+
+    Args:
+        name: Name of a dataset of volumes.
+        folder: Folder of the prepared dataset.
+
+    Raises:
+        UserError: If there is no such dataset, or its plan is missing or damaged.
+    """
+    parsed = parse_volumes_name(name)
+    if parsed.raw is None:
+        return volume_spec(parsed.kind)
+    path = folder / PLAN_FILE
+    try:
+        if path.stat().st_size > _LARGEST_PLAN:
+            raise ValueError("it is too large")
+        return parse_plan(parse_json(path.read_bytes())).spec()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} has no plan of this version; remove {folder} and prepare the dataset again."
+        ) from error
+
+
+def read_foreground(prepared: PreparedVolumes) -> Float32[np.ndarray, "n modalities samples"]:
+    """Return the foreground values of every CT in every case; NaN without foreground.
+
+    Args:
+        prepared: A prepared dataset of the user.
+
+    Raises:
+        UserError: If the file is missing or damaged.
+    """
+    path = prepared.folder / FOREGROUND_FILE
+    stored = read_arrays(path, largest=_LARGEST_FOREGROUND, names=("ids", "values"))
+    ids, values = stored["ids"], stored["values"]
+    assert prepared.spec.plan is not None
+    if foreground_digest(ids, values) != prepared.spec.plan["foreground"]:
+        raise UserError(
+            f"{path} is not that of the dataset; remove {prepared.folder} and prepare the dataset "
+            "again."
+        )
+    row_of = {case: row for row, case in enumerate(ids.tolist())}
+    return values[[row_of[case] for case in prepared.ids.tolist()]]
+
+
+def foreground_digest(
+    ids: Shaped[np.ndarray, " n"], values: Shaped[np.ndarray, "n modalities samples"]
+) -> str:
+    """Return the SHA-256, in hex, over names of cases and their foreground values.
+
+    Args:
+        ids: Name of every case.
+        values: Foreground values of every CT in every case.
+    """
+    digest = hashlib.sha256(json.dumps([ids.tolist(), values.shape]).encode())
+    digest.update(values.astype("<f4").tobytes())
+    return digest.hexdigest()
 
 
 def case_path(folder: Path, case: str) -> Path:
@@ -95,7 +173,7 @@ def open_prepared_volumes(name: str, folder: Path) -> PreparedVolumes:
     Raises:
         UserError: If the folder has no complete dataset.
     """
-    spec = volume_spec(name)
+    spec = prepared_spec(name, folder)
     names = ("ids", "shapes", "voxel_counts", "digests", "fingerprint")
     index = read_arrays(folder / INDEX_FILE, largest=_LARGEST_INDEX, names=names)
     if not _fits(spec, index):
@@ -134,7 +212,7 @@ def _fits(spec: VolumeSpec, index: Mapping[str, np.ndarray]) -> bool:
     if ids.dtype.kind != "U" or ids.ndim != 1 or not len(ids):
         return False
     return (
-        all(name.isidentifier() for name in ids.tolist())
+        all(map(_is_file_name, ids.tolist()))
         and shapes.dtype == counts.dtype == np.int64
         and shapes.shape == (len(ids), 3)
         and counts.shape == (len(ids), len(spec.class_names))
@@ -143,8 +221,20 @@ def _fits(spec: VolumeSpec, index: Mapping[str, np.ndarray]) -> bool:
     )
 
 
+def _is_file_name(case: str) -> bool:
+    """Return whether a case names a file that is directly in the folder, and is not hidden."""
+    return bool(case) and case.isprintable() and case[0] != "." and "/" not in case
+
+
 def _fingerprint(spec: VolumeSpec, index: Mapping[str, np.ndarray]) -> str:
     """Return the SHA-256, in hex, over the specification and the contents of the cases."""
     names = ("ids", "shapes", "voxel_counts", "digests")
-    known = [spec.class_names, spec.modalities, spec.spacing, *(index[n].tolist() for n in names)]
+    known: list[Any] = [
+        spec.class_names,
+        spec.modalities,
+        spec.spacing,
+        *(index[n].tolist() for n in names),
+    ]
+    if spec.plan is not None:
+        known.append(spec.plan)
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()

@@ -60,7 +60,7 @@ def load_segmentation_dataset(
         choices = (
             spec.form
             for spec in registered_datasets().values()
-            if spec.task == "segmentation" and spec.kind != "volumes"
+            if spec.task == "segmentation" and not spec.has_volumes
         )
         raise UserError(
             f"The images of {name} have classes and no masks; choose one of {', '.join(choices)}."

@@ -2,23 +2,29 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, Shaped
 
+from data.datasets.volumes.intensity import intensity_statistics
+from data.datasets.volumes.layout import find_own_volumes, remark_lines
+from data.datasets.volumes.plan import parse_plan
 from data.labels import PARTS, WHOLE_IMAGE, Labels, Rows
+from data.names import DatasetName, parse_volumes_name
 from data.prepared.case_file import CaseFile, open_case
 from data.prepared.case_file import Volume as Volume
 from data.prepared.images import INDEX_FILE
+from data.prepared.own_volumes import prepare_own_volumes
 from data.prepared.prepare import prepare_command
 from data.prepared.volumes import (
     PreparedVolumes,
     case_path,
     open_prepared_volumes,
+    read_foreground,
     volumes_folder,
 )
-from data.registry import datasets_of_kind, default_settings
+from data.registry import default_settings
 from data.splits.folds import Fold, fold_split
 from data.splits.methods import check_seed
 from data.splits.paper import paper_split
@@ -39,7 +45,7 @@ class VolumeDataset:
         class_names: Name of every class, by class id; the background is the first.
         modalities: Name of every modality, in the order of the image's last axis.
         spacing: Size of a voxel along z, y, x, in mm; the same in all cases.
-        padding: Value of an image outside its volume.
+        padding: Value of an image outside its volume; one for each modality if they differ.
         ids: Name of every case, unicode [n].
         groups: Patient of every case, unicode [n].
         shapes: Voxels of every case along z, y, x, [n, 3].
@@ -49,16 +55,16 @@ class VolumeDataset:
         fingerprint: SHA-256, in hex, over everything and the rows of each part: runs with equal
             fingerprints used the same data.
         prepared: The dataset before the split.
+        intensity: For each modality, the statistics of the training cases that normalize it, see
+            :func:`data.datasets.volumes.intensity.intensity_statistics`; None for one that is
+            normalized already. None if all are.
     """
-
-    notes: ClassVar[tuple[str, ...]] = ()
-    """Remarks on the data; none, since every case may have every class."""
 
     name: str
     class_names: tuple[str, ...]
     modalities: tuple[str, ...]
     spacing: tuple[float, float, float]
-    padding: float
+    padding: float | tuple[float, ...]
     ids: Shaped[np.ndarray, " n"]
     groups: Shaped[np.ndarray, " n"]
     shapes: Int64[np.ndarray, "n 3"]
@@ -67,18 +73,42 @@ class VolumeDataset:
     content_fingerprint: str
     fingerprint: str
     prepared: PreparedVolumes
+    intensity: tuple[dict[str, float] | None, ...] | None = None
     _files: dict[int, CaseFile] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks on the data, one line each: the plan of the user's volumes."""
+        if self.prepared.spec.plan is None:
+            return ()
+        statistics = [
+            f"{name} clipped to {values['low']:.4g} to {values['high']:.4g}, mean "
+            f"{values['mean']:.4g}, standard deviation {values['std']:.4g}"
+            for name, values in zip(self.modalities, self.intensity or (), strict=False)
+            if values is not None
+        ]
+        cases = f"of the foreground of {len(self.rows['train'])} training cases"
+        intensities = f"intensities {cases}: {'; '.join(statistics)}"
+        raw = parse_volumes_name(self.name).raw
+        return (
+            parse_plan(self.prepared.spec.plan).line,
+            *([intensities] if statistics else []),
+            *([] if raw is None else remark_lines(find_own_volumes(raw))),
+        )
 
     @property
     def description(self) -> dict[str, Any]:
         """Record of the data in ``config.json``, JSON-serializable."""
+        plan = self.prepared.spec.plan
+        own = {} if plan is None else {"plan": dict(plan), "intensity": _listed(self.intensity)}
         return {
             "name": self.name,
             "fingerprint": self.fingerprint,
             "class_names": list(self.class_names),
             "modalities": list(self.modalities),
             "spacing": list(self.spacing),
-            "padding": self.padding,
+            "padding": _listed(self.padding),
+            **own,
         }
 
     def groups_of(self, part: str) -> Shaped[np.ndarray, " m"]:
@@ -152,7 +182,7 @@ def load_volumes(
     """Open a prepared dataset of volumes, and split its cases 70 : 15 : 15.
 
     Args:
-        name: Name of the dataset, such as kits19.
+        name: Name of the dataset, such as kits19, or volumes:DIR, which is prepared first.
         data_dir: Folder of prepared datasets; "~" is the home folder.
         split: "paper" or "grouped", which are the same, since every case is a different patient.
             None takes "paper".
@@ -163,11 +193,10 @@ def load_volumes(
         The dataset. It depends only on these arguments and the files they name.
 
     Raises:
-        UserError: If there is no such dataset, it is not prepared, or it does not have this split.
+        UserError: If there is no such dataset, it is not prepared, a file of the user cannot be
+            used, or the dataset does not have this split.
     """
-    if name not in datasets_of_kind("volumes"):
-        choices = ", ".join(datasets_of_kind("volumes"))
-        raise UserError(f"There is no dataset of volumes named {name!r}; choose one of {choices}.")
+    parsed = parse_volumes_name(name)
     check_seed(split_seed)
     split = split or SPLITS[0]
     if split not in SPLITS:
@@ -175,13 +204,7 @@ def load_volumes(
             f"--split {split} is not possible for volumes; choose {' or '.join(SPLITS)}."
         )
     data_dir = Path(data_dir).expanduser()
-    folder = volumes_folder(name, data_dir)
-    if not (folder / INDEX_FILE).exists():
-        raise UserError(
-            f"{name} is not prepared in {data_dir}; download it and run: "
-            f"{prepare_command(name, 'DIR', data_dir)}"
-        )
-    prepared = open_prepared_volumes(name, folder)
+    prepared = _open(parsed, name, data_dir)
     labels = Labels(WHOLE_IMAGE, prepared.ids, np.zeros(len(prepared.ids), np.int32))
 
     def make() -> Rows:
@@ -193,6 +216,7 @@ def load_volumes(
     rows, fingerprint = stored_split(f"{split}-seed{split_seed}{of_fold}", prepared, make)
     spec = prepared.spec
     _check_parts(prepared, rows, split)
+    own_defaults = {} if spec.plan is None else parse_plan(spec.plan).defaults
     return VolumeDataset(
         name=name,
         class_names=spec.class_names,
@@ -203,11 +227,45 @@ def load_volumes(
         groups=prepared.ids,
         shapes=prepared.shapes,
         rows=rows,
-        defaults={**default_settings(name), "split": split},
+        defaults={**default_settings(name), **own_defaults, "split": split},
         content_fingerprint=prepared.fingerprint,
         fingerprint=fingerprint,
         prepared=prepared,
+        intensity=None if spec.plan is None else _training_intensity(prepared, rows["train"]),
     )
+
+
+def _open(parsed: DatasetName, name: str, data_dir: Path) -> PreparedVolumes:
+    """Open a prepared dataset; prepare the user's files first."""
+    if parsed.raw is not None:
+        return prepare_own_volumes(name, data_dir)
+    folder = volumes_folder(name, data_dir)
+    if not (folder / INDEX_FILE).exists():
+        raise UserError(
+            f"{name} is not prepared in {data_dir}; download it and run: "
+            f"{prepare_command(name, 'DIR', data_dir)}"
+        )
+    return open_prepared_volumes(name, folder)
+
+
+def _training_intensity(
+    prepared: PreparedVolumes, rows: Int64[np.ndarray, " _"]
+) -> tuple[dict[str, float] | None, ...] | None:
+    """Return the statistics of every CT over the training cases, None if there is no CT."""
+    assert prepared.spec.plan is not None
+    schemes = prepared.spec.plan["schemes"]
+    if "ct" not in schemes:
+        return None
+    values = read_foreground(prepared)[rows]
+    of_ct = iter(np.moveaxis(values[np.isfinite(values).all(axis=(1, 2))], 1, 0))
+    return tuple(
+        intensity_statistics(next(of_ct)) if scheme == "ct" else None for scheme in schemes
+    )
+
+
+def _listed(values: Any) -> Any:
+    """Return a tuple as the list that JSON makes of it."""
+    return list(values) if isinstance(values, tuple) else values
 
 
 def _check_parts(prepared: PreparedVolumes, rows: Rows, split: str) -> None:

@@ -58,11 +58,11 @@ def _without_effect(config: Config) -> Iterator[tuple[str, str, str]]:
     if config.run.resume:
         yield "recipe", "with --resume, which keeps the settings of the run", "start a new run"
     dataset = config.dataset_name
-    from data.registry import datasets_of_kind, registered_datasets  # opens no file
+    from data.registry import has_volumes, registered_datasets  # opens no file
 
-    volume_datasets = datasets_of_kind("volumes")
-    use_volumes = f"use --dataset {_one_of(volume_datasets)}"
-    if dataset in volume_datasets:
+    specs = registered_datasets().values()
+    use_volumes = f"use --dataset {_one_of([spec.form for spec in specs if spec.has_volumes])}"
+    if has_volumes(dataset):
         volumes = f"on the volumes of {dataset}"
         yield "image_size", volumes, "give --patch-size"
         yield "normalization", volumes, "use a dataset of images"
@@ -70,7 +70,6 @@ def _without_effect(config: Config) -> Iterator[tuple[str, str, str]]:
     else:
         for name in ("overlap", "foreground_share"):
             yield name, f"on the images of {dataset}", use_volumes
-    specs = registered_datasets().values()
     balanced = [spec.name for spec in specs if "imbalance_ratio" in spec.defaults]
     if dataset not in balanced:
         choices = f"use --dataset {_one_of(balanced)}"

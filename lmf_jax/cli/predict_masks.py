@@ -75,10 +75,14 @@ def _predict_volumes(
     segmenter: TrainedSegmenter | SegmenterEnsemble, images: str, output: str, *, overwrite: bool
 ) -> None:
     """Write a NIfTI label map per case, on the grid of the files of the case."""
-    from data.inputs.volume_files import find_inference_cases, read_inference_volume, skipped_lines
-    from data.volume_spec import volume_spec
+    from data.inputs.volume_files import (
+        find_inference_cases,
+        read_inference_volume,
+        skipped_lines,
+        spec_of_run,
+    )
 
-    spec = volume_spec(segmenter.dataset["name"])
+    spec = spec_of_run(segmenter.dataset)
     cases = find_inference_cases(spec, images)
     inputs = [file for case in cases for file in case.existing_paths()]
     stems = [case.id for case in cases]

@@ -42,6 +42,7 @@ DISJOINT = {
     ),
 }
 DISJOINT_VOLUMES = "no case is in two parts, and every case is another patient (split {})"
+DISJOINT_OWN_VOLUMES = "no case is in two parts; the patients of the cases are unknown (split {})"
 
 NORMALIZATIONS = {
     "imagenet": (
@@ -170,7 +171,10 @@ def disjoint(run: DocumentedRun) -> Blocks:
     """State at which level the parts are disjoint."""
 
     def describe(split: str) -> str:
-        return DISJOINT_VOLUMES.format(split) if run.has_volumes else DISJOINT.get(split, split)
+        if not run.has_volumes:
+            return DISJOINT.get(split, split)
+        is_own = run.config.get("dataset", "plan") is not None
+        return (DISJOINT_OWN_VOLUMES if is_own else DISJOINT_VOLUMES).format(split)
 
     return sentence("Level of the parts: {}.", run.config.fact("config", "split", show=describe))
 
@@ -185,6 +189,12 @@ def preprocessing(run: DocumentedRun) -> Blocks:
                 config.fact("dataset", "spacing", show=format_setting),
             ),
             *sentence("Modalities: {}.", config.fact("dataset", "modalities", show=format_setting)),
+            *sentence(
+                "Normalization of the modalities (ct: by the statistics of the foreground of the "
+                "training cases; z-score: case by case): {}.",
+                config.fact("dataset", "plan", "schemes", show=format_setting),
+            ),
+            *_intensity(run),
             *sentence(
                 "Patches of the training: {} voxels (z, y, x).",
                 config.fact("config", "patch_size", show=format_setting),
@@ -221,6 +231,24 @@ def preprocessing(run: DocumentedRun) -> Blocks:
 def _format_size(size: int | Sequence[int]) -> str:
     height, width = (size, size) if isinstance(size, int) else size
     return f"{height} x {width}"
+
+
+def _intensity(run: DocumentedRun) -> Blocks:
+    """State the statistics that normalize each CT."""
+    statistics = run.config.get("dataset", "intensity") or ()
+    keys = ("low", "high", "mean", "std")
+    return tuple(
+        block
+        for number in range(len(statistics))
+        for block in sentence(
+            "The modality {} is clipped to {} and {}, reduced by {} and divided by {}.",
+            run.config.fact("dataset", "modalities", number),
+            *(
+                run.config.fact("dataset", "intensity", number, key, show=lambda x: f"{x:.4g}")
+                for key in keys
+            ),
+        )
+    )
 
 
 TOPICS = {

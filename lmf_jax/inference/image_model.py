@@ -121,7 +121,7 @@ def read_image_model(run_dir: str | Path, task: str) -> dict[str, Any]:
     require_single_run(run_dir)
     config = read_config(run_dir)
     variables, normalization = read_best(Path(run_dir) / "checkpoints")
-    assert normalization is not None  # the images come as uint8
+    assert isinstance(normalization, Normalization)  # the images come as uint8
     model: Any = create_model(
         config.model.model,
         num_classes=len(record["dataset"]["class_names"]),

@@ -24,7 +24,7 @@ from lmf_jax.evaluation.segmentation.summary import Hd95Unit, summarize_test
 from lmf_jax.inference.sliding_window import segment_volume, volume_probabilities
 from lmf_jax.inference.steps import make_predict_step
 from lmf_jax.models import create_model
-from lmf_jax.models.normalization import Normalization
+from lmf_jax.models.normalization import AnyNormalization
 from lmf_jax.runs.best_checkpoint import read_best
 from lmf_jax.runs.files import SEGMENTATION, read_record_of
 from lmf_jax.runs.folder import read_config
@@ -96,7 +96,7 @@ class TrainedSegmenter:
     dataset: Mapping[str, Any]
     model: nn.Module
     variables: Variables
-    normalization: Normalization | None
+    normalization: AnyNormalization | None
     calibrator: Calibrator | None = None
 
     @property

@@ -80,7 +80,7 @@ def volume_probabilities(
     num_classes: int,
     batch_size: int,
     overlap: float = 0.5,
-    padding: float = 0.0,
+    padding: float | Sequence[float] = 0.0,
 ) -> Float[np.ndarray, "*space {num_classes}"]:
     """Compute the class probabilities of every voxel of an image or volume.
 
@@ -95,7 +95,7 @@ def volume_probabilities(
         num_classes: Number of classes ``C``.
         batch_size: Number of windows per call of ``predict``, ``b``.
         overlap: Overlap of neighboring windows as a fraction of the window, in [0, 1).
-        padding: Value of the padding.
+        padding: Value of the padding; one for each modality if they differ.
 
     Returns:
         Weighted means of the softmax over the windows, float32 ``[*space, C]``.
@@ -126,7 +126,7 @@ def segment_volume(
     num_classes: int,
     batch_size: int,
     overlap: float = 0.5,
-    padding: float = 0.0,
+    padding: float | Sequence[float] = 0.0,
 ) -> UInt8[np.ndarray, "*space"]:
     """Return the most probable class of every voxel, uint8 ``[*space]``.
 
@@ -154,7 +154,7 @@ def _weighted_sums(
     num_classes: int,
     batch_size: int,
     overlap: float,
-    padding: float,
+    padding: float | Sequence[float],
 ) -> tuple[Float[np.ndarray, "..."], tuple[slice, ...]]:
     """Return weighted probabilities summed over the windows, and the slices of the volume."""
     space = volume.shape[:-1]
@@ -168,8 +168,10 @@ def _weighted_sums(
     before = [width // 2 for width in missing]
     inside = tuple(slice(b, b + length) for b, length in zip(before, space, strict=True))
     if any(missing):
-        widths = [(b, width - b) for b, width in zip(before, missing, strict=True)]
-        volume = np.pad(volume, [*widths, (0, 0)], constant_values=padding)
+        padded = [length + width for length, width in zip(space, missing, strict=True)]
+        whole = np.full((*padded, volume.shape[-1]), padding, volume.dtype)
+        whole[inside] = volume
+        volume = whole
     weights = gaussian_weights(patch_size)
     total = np.zeros((*volume.shape[:-1], num_classes), np.float32)
     starts = window_starts(volume.shape[:-1], patch_size, overlap)

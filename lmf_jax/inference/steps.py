@@ -10,12 +10,12 @@ from jaxtyping import Array, Float, UInt8
 
 from lmf_jax.distributed.devices import Batch, MappedStep, Variables, map_over_devices
 from lmf_jax.losses import Objective
-from lmf_jax.models.normalization import Normalization, model_inputs
+from lmf_jax.models.normalization import AnyNormalization, model_inputs
 
 
 def make_predict_step(
     model: nn.Module,
-    normalization: Normalization | None,
+    normalization: AnyNormalization | None,
     dtype: Any = jnp.float32,
     devices: Sequence[jax.Device] | None = None,
     *,
@@ -43,7 +43,7 @@ def make_predict_step(
 def make_validation_step(
     model: nn.Module,
     objective: Objective,
-    normalization: Normalization | None,
+    normalization: AnyNormalization | None,
     dtype: Any = jnp.float32,
     devices: Sequence[jax.Device] | None = None,
 ) -> MappedStep:

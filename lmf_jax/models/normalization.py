@@ -1,7 +1,9 @@
-"""Normalization of images: the range, channel order and statistics that a model expects."""
+"""Normalization of images and volumes: the range, order and statistics that a model expects."""
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
+from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -47,6 +49,92 @@ NORMALIZATIONS: dict[str, Normalization] = {
 EfficientNetV2-S; and that of Keras' ResNet-50."""
 
 
+@dataclass(frozen=True)
+class IntensityStatistics:
+    """Statistics of the intensities of a modality, which is clipped and then standardized.
+
+    Attributes:
+        low: Lower end of the range.
+        high: Upper end of the range.
+        mean: Mean, which becomes 0.
+        std: Standard deviation, which becomes 1.
+    """
+
+    low: float
+    high: float
+    mean: float
+    std: float
+
+    def __post_init__(self) -> None:
+        """Raise if volumes cannot be normalized by these numbers."""
+        values = (self.low, self.high, self.mean, self.std)
+        if not all(map(math.isfinite, values)) or self.low > self.high or self.std <= 0:
+            raise ValueError(
+                f"Cannot normalize by {self}; expected finite numbers with low <= high and a "
+                "positive standard deviation."
+            )
+
+
+@dataclass(frozen=True)
+class VolumeNormalization:
+    """The normalization ``(clip(x, low, high) - mean) / std`` of each modality of a volume.
+
+    Attributes:
+        modalities: Statistics of each modality; None for one that comes normalized.
+    """
+
+    modalities: tuple[IntensityStatistics | None, ...]
+
+    @classmethod
+    def of(
+        cls, modalities: Sequence[Mapping[str, float] | None] | None
+    ) -> "VolumeNormalization | None":
+        """Return the normalization by recorded statistics, or None if all modalities lack them.
+
+        Args:
+            modalities: For each modality, the attributes of :class:`IntensityStatistics` or None.
+        """
+        if modalities is None:
+            return None
+        return cls(tuple(None if v is None else IntensityStatistics(**v) for v in modalities))
+
+
+AnyNormalization = Normalization | VolumeNormalization
+"""Normalization of RGB images, or of volumes."""
+
+
+def record_normalization(normalization: AnyNormalization | None) -> dict[str, Any] | None:
+    """Return a normalization as it is recorded in a checkpoint."""
+    return None if normalization is None else asdict(normalization)
+
+
+def recorded_normalization(record: Mapping[str, Any] | None) -> AnyNormalization | None:
+    """Return the normalization of a record, see :func:`record_normalization`."""
+    if record is None:
+        return None
+    if "modalities" in record:
+        return VolumeNormalization.of(record["modalities"])
+    return Normalization(tuple(record["mean"]), tuple(record["std"]), record["channel_order"])
+
+
+def normalize_volumes(
+    volumes: Float[Array, "*batch modalities"], normalization: VolumeNormalization, dtype: DTypeLike
+) -> Float[Array, "*batch modalities"]:
+    """Normalize volumes for a model.
+
+    Args:
+        volumes: Intensities, ``[..., M]``.
+        normalization: The statistics of each modality.
+        dtype: Dtype of the result; the computation is in at least float32.
+    """
+    wide = parameter_dtype(dtype)
+    shape = (1,) * (volumes.ndim - 1) + (-1,)
+    neutral = (-math.inf, math.inf, 0.0, 1.0)
+    rows = [neutral if s is None else astuple(s) for s in normalization.modalities]
+    low, high, mean, std = (jnp.asarray(c, wide).reshape(shape) for c in zip(*rows, strict=True))
+    return ((jnp.clip(volumes.astype(wide), low, high) - mean) / std).astype(dtype)
+
+
 def normalize_images(
     images: UInt8[Array, "*batch 3"], normalization: Normalization, dtype: DTypeLike
 ) -> Float[Array, "*batch 3"]:
@@ -66,15 +154,19 @@ def normalize_images(
 
 
 def model_inputs(
-    images: Shaped[Array, "*batch channels"], normalization: Normalization | None, dtype: DTypeLike
+    images: Shaped[Array, "*batch channels"],
+    normalization: AnyNormalization | None,
+    dtype: DTypeLike,
 ) -> Float[Array, "*batch channels"]:
     """Normalize images for a model, unless they are normalized already.
 
     Args:
-        images: RGB in [0, 255]; or normalized floats with any number of channels.
-        normalization: The normalization that the model expects; None for normalized images.
+        images: RGB in [0, 255]; or volumes, floats with any number of modalities.
+        normalization: The normalization that the model expects; None for normalized volumes.
         dtype: Dtype of the result.
     """
     if normalization is None:
         return images.astype(dtype)
+    if isinstance(normalization, VolumeNormalization):
+        return normalize_volumes(images, normalization, dtype)
     return normalize_images(images, normalization, dtype)

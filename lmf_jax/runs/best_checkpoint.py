@@ -14,12 +14,12 @@ from jaxtyping import PyTree
 
 from lmf_jax.distributed.devices import Variables
 from lmf_jax.errors import UserError
-from lmf_jax.models.normalization import Normalization
+from lmf_jax.models.normalization import AnyNormalization, recorded_normalization
 from lmf_jax.runs.checksum import record_checksum, tree_checksum
 from lmf_jax.runs.files import best_epoch
 
 
-def read_best(folder: Path) -> tuple[Variables, Normalization | None]:
+def read_best(folder: Path) -> tuple[Variables, AnyNormalization | None]:
     """Read the variables of the best epoch so far, and the normalization of the images.
 
     Nothing is written, so the run may still be in progress.
@@ -47,7 +47,7 @@ def read_best(folder: Path) -> tuple[Variables, Normalization | None]:
 
 def _read_best(
     manager: ocp.CheckpointManager, folder: Path
-) -> tuple[Variables, Normalization | None]:
+) -> tuple[Variables, AnyNormalization | None]:
     newest = manager.latest_step() if folder.is_dir() else None
     record = None if newest is None else manager.restore(newest, args=_RECORD)["record"]
     if record is not None:
@@ -67,11 +67,7 @@ def _read_best(
     state = {name: best["state"][name] for name in ("params", "batch_stats", "ema")}
     check_checksums(best["record"], state)
     variables = state.pop("ema") or state
-    normalization = record["normalisation"]
-    if normalization is None:
-        return variables, None
-    mean, std = tuple(normalization["mean"]), tuple(normalization["std"])
-    return variables, Normalization(mean, std, normalization["channel_order"])
+    return variables, recorded_normalization(record["normalisation"])
 
 
 _RECORD = ocp.args.Composite(record=ocp.args.JsonRestore())

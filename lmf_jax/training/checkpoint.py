@@ -9,7 +9,7 @@ before it; training is deterministic, so the result is the same.
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from lmf_jax.distributed.devices import Variables
 from lmf_jax.errors import TrainingStopped, UserError
-from lmf_jax.models.normalization import Normalization
+from lmf_jax.models.normalization import AnyNormalization, record_normalization
 from lmf_jax.runs.best_checkpoint import (
     SilenceClosedLoop,
     check_checksums,
@@ -40,7 +40,7 @@ History = list[EpochMetrics]
 class Checkpoints:
     """The checkpoints of a run by step."""
 
-    def __init__(self, folder: Path, normalization: Normalization | None, score: str) -> None:
+    def __init__(self, folder: Path, normalization: AnyNormalization | None, score: str) -> None:
         """Open the folder, or create it.
 
         Args:
@@ -101,7 +101,7 @@ class Checkpoints:
         record: dict[str, Any] = {
             "input": dict(input_state),
             "history": history,
-            "normalisation": self._normalization and asdict(self._normalization),
+            "normalisation": record_normalization(self._normalization),
             "score": self._score,
         }
         if jax.process_index() == 0:  # only the first process writes the record

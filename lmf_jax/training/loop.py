@@ -21,6 +21,7 @@ from lmf_jax.distributed.devices import Batch, Variables, shard_batch
 from lmf_jax.distributed.preemption import StopRequest, stop_requests
 from lmf_jax.distributed.watchdog import Watchdog
 from lmf_jax.errors import Interrupted, TrainingStopped
+from lmf_jax.models.normalization import Normalization
 from lmf_jax.runs.folder import check_epochs_done
 from lmf_jax.training.checkpoint import Checkpoints, History
 from lmf_jax.training.optimizer import set_lr_scale
@@ -235,7 +236,7 @@ def prefetch(
 def _check_batch(batch: Batch, program: Program) -> None:
     """Refuse values that the step would accept silently: NaN, and labels out of range."""
     images, labels = batch["image"], batch["label"]
-    if program.settings.normalization is None:
+    if not isinstance(program.settings.normalization, Normalization):  # volumes
         if images.dtype != np.float32 or not np.isfinite(images).all():
             raise ValueError(
                 f"A batch holds images of {images.dtype}, or a pixel that is not finite; expected "

@@ -15,7 +15,7 @@ from lmf_jax.config import ResolvedConfig, ResolvedTraining
 from lmf_jax.distributed.devices import Batch, MappedStep, Variables
 from lmf_jax.errors import TrainingStopped, UserError
 from lmf_jax.losses import Objective
-from lmf_jax.models.normalization import Normalization
+from lmf_jax.models.normalization import AnyNormalization
 from lmf_jax.training.optimizer import (
     PlateauDecay,
     make_optimizer,
@@ -134,7 +134,7 @@ def make_training_parts(
     *,
     num_examples: int,
     image_shape: tuple[int, ...],
-    normalization: Normalization | None,
+    normalization: AnyNormalization | None,
     model: nn.Module,
     starting_point: Callable[[], Variables | None],
     devices: Sequence[jax.Device] | None,

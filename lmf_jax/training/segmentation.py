@@ -1,7 +1,7 @@
 """The program of a segmentation run, with its validation metrics."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -19,7 +19,7 @@ from lmf_jax.inference.steps import make_validation_step
 from lmf_jax.losses import build_objective
 from lmf_jax.losses.checks import ClassCounts
 from lmf_jax.models import create_model
-from lmf_jax.models.normalization import NORMALIZATIONS
+from lmf_jax.models.normalization import NORMALIZATIONS, VolumeNormalization
 from lmf_jax.training.program import Program, Validation, make_training_parts
 
 
@@ -57,6 +57,7 @@ def make_segmentation(
     *,
     num_examples: int,
     num_channels: int = 3,
+    intensity: Sequence[Mapping[str, float] | None] | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Segmentation:
     """Build the program of a segmentation run; with a patch size, of a run on volumes.
@@ -66,6 +67,9 @@ def make_segmentation(
         class_counts: Training pixels or voxels per class, ``[C]``, the background first.
         num_examples: Images or patches per epoch.
         num_channels: Channels of an image, or modalities of a volume.
+        intensity: Statistics that normalize each modality of a volume, see
+            :class:`lmf_jax.models.normalization.IntensityStatistics`; None for modalities that come
+            normalized.
         devices: The devices of the steps (default: all).
 
     Raises:
@@ -74,7 +78,11 @@ def make_segmentation(
     data, settings = config.data, config.model
     dtype = jnp.dtype(settings.precision)
     space = data.patch_size or data.image_spec.size
-    normalization = None if data.patch_size else NORMALIZATIONS[settings.normalization]
+    normalization = (
+        VolumeNormalization.of(intensity)
+        if data.patch_size
+        else NORMALIZATIONS[settings.normalization]
+    )
     make_model = partial(
         create_model,
         settings.model,

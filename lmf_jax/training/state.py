@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 
 from lmf_jax.distributed.devices import Variables, replicated_sharding
 from lmf_jax.models.layers import parameter_dtype
-from lmf_jax.models.normalization import NORMALIZATIONS, Normalization
+from lmf_jax.models.normalization import NORMALIZATIONS, AnyNormalization
 from lmf_jax.training.augment import Augmentation
 
 
@@ -55,7 +55,7 @@ class StepSettings:
     total_steps: int
     seed: int
     dtype: Any = jnp.float32
-    normalization: Normalization | None = NORMALIZATIONS["imagenet"]
+    normalization: AnyNormalization | None = NORMALIZATIONS["imagenet"]
     """None if images come normalized."""
     augment: Augmentation = "none"
     mixup: float = 0.0

@@ -299,7 +299,7 @@ def test_flags_that_have_an_effect_are_taken(line):
     parse_config(line.split())
 
 
-@pytest.mark.parametrize("dataset", datasets_of_kind("volumes"))
+@pytest.mark.parametrize("dataset", [*datasets_of_kind("volumes"), "volumes:/some/where"])
 def test_flags_of_volumes_are_taken_for_every_registered_dataset_of_volumes(dataset):
     parse_config(["--task", "segmentation", "--dataset", dataset, "--overlap", "0.25"])
     with pytest.raises(UserError, match=f"--cache has no effect on the volumes of {dataset}"):

@@ -29,7 +29,8 @@ def test_datasets_are_ordered_by_kind_and_name() -> None:
 
 @pytest.mark.parametrize("spec", registered_datasets().values(), ids=lambda spec: spec.name)
 def test_a_specification_is_complete(spec: DatasetSpec) -> None:
-    assert bool(spec.paths) == (spec.kind == "own") == spec.form.startswith(f"{spec.name}:")
+    is_own = spec.kind in ("own", "own-volumes")
+    assert bool(spec.paths) == is_own == spec.form.startswith(f"{spec.name}:")
     assert spec.published is None or callable(spec.published) or spec.published.source
     assert spec.summary and not spec.summary.endswith(".")
     parse_config(["--task", spec.task]).resolve(spec.defaults)

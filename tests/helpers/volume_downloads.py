@@ -1,5 +1,6 @@
-"""Tiny synthetic downloads of volumes in the layout of the real ones."""
+"""Tiny synthetic volumes in the layout of real downloads, and of the user's own."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -122,3 +123,86 @@ def make_brats20(
             save_nifti(folder / f"{name}_{modality}.nii", image, cube, "LPS")
         save_nifti(folder / f"{name}_seg.nii", labels, cube, "LPS")
     return raw_dir
+
+
+OWN_SHAPE = (10, 22, 20)
+OWN_SPACING: Spacing = (3.0, 1.5, 1.0)
+
+
+def make_nnunet(
+    root: Path,
+    num_cases: int = 6,
+    *,
+    modalities: Sequence[str] = ("CT",),
+    labels: dict[str, object] | None = None,
+    **entries: object,
+) -> Path:
+    """Make a folder in nnU-Net's layout: an organ with label 1, and in it a lesion with label 7.
+
+    Cases differ in shape and spacing, and their files are stored from the head to the feet.
+
+    Args:
+        root: The folder; it is made.
+        num_cases: How many cases.
+        modalities: Name of every modality.
+        labels: The labels in ``dataset.json``.
+        entries: Further entries of ``dataset.json``.
+
+    Returns:
+        The folder.
+    """
+    content = {
+        "channel_names": {str(n): name for n, name in enumerate(modalities)},
+        "labels": labels or {"background": 0, "organ": 1, "lesion": 7},
+        "numTraining": num_cases,
+        "file_ending": ".nii.gz",
+        **entries,
+    }
+    for folder in ("imagesTr", "labelsTr"):
+        (root / folder).mkdir(parents=True)
+    (root / "dataset.json").write_text(json.dumps(content))
+    for number in range(num_cases):
+        images, label_map, spacing = own_case(number, len(modalities))
+        name = f"scan-{number:02d}"
+        for channel, image in enumerate(images):
+            save_nifti(root / "imagesTr" / f"{name}_{channel:04d}.nii.gz", image, spacing, "IPL")
+        save_nifti(root / "labelsTr" / f"{name}.nii.gz", label_map, spacing, "IPL")
+    return root
+
+
+def own_case(number: int, num_modalities: int) -> tuple[list[np.ndarray], np.ndarray, Spacing]:
+    """Return the images of a case, its label map with 0, 1 and 7, and its spacing."""
+    rng = np.random.default_rng([33, number])
+    depth, height, width = OWN_SHAPE
+    shape = (depth + number % 3, height - number % 2, width)
+    z, y, x = OWN_SPACING
+    spacing: Spacing = (z, y, x + 0.1 * (number % 2))
+    center = [size * rng.uniform(0.45, 0.55) for size in shape]
+    organ = ball(shape, center, 9.0, spacing)
+    lesion = ball(shape, center, 4.0, spacing)
+    labels = np.where(organ & lesion, 7, organ).astype(np.uint8)
+    images = []
+    for channel in range(num_modalities):
+        image = rng.normal(-80, 15, shape) + organ * (150 + 40 * channel) + lesion * 90
+        images.append(image.astype(np.float32))
+    return images, labels, spacing
+
+
+def make_folders(root: Path, num_cases: int = 6, num_modalities: int = 1) -> tuple[Path, Path]:
+    """Make a folder of images and one of label maps, without ``dataset.json``.
+
+    Args:
+        root: The folder in which both are made.
+        num_cases: How many cases.
+        num_modalities: How many modalities; the names of one are not numbered.
+    """
+    images, labels = root / "images", root / "labels"
+    for folder in (images, labels):
+        folder.mkdir(parents=True)
+    for number in range(num_cases):
+        own, label_map, spacing = own_case(number, num_modalities)
+        for channel, image in enumerate(own):
+            suffix = f"_{channel:04d}" if num_modalities > 1 else ""
+            save_nifti(images / f"p{number}{suffix}.nii.gz", image, spacing, "LAS")
+        save_nifti(labels / f"p{number}.nii.gz", label_map, spacing, "LAS")
+    return images, labels

@@ -34,7 +34,7 @@ def case_of(folder: Path) -> CaseFiles:
     """
     images = tuple(f"{folder.name}_{modality}" for modality in MODALITIES)
     case = CaseFiles(folder.name, folder, images, f"{folder.name}_seg")
-    if not case.has(case.labels) and case.has(MISNAMED):
+    if not case.has_labels() and case.has(MISNAMED):
         return CaseFiles(folder.name, folder, images, MISNAMED)
     return case
 
@@ -61,5 +61,5 @@ SPEC = VolumeSpec(
     crop=True,
     case_of=case_of,
     find_cases=find_cases,
-    normalize=normalize,
+    normalize=(normalize,) * len(MODALITIES),
 )

@@ -39,7 +39,7 @@ def find_cases(raw_dir: Path) -> list[CaseFiles]:
     """
     folders = case_folders(raw_dir, r"case_\d{5}", "case_00000/{imaging,segmentation}.nii.gz")
     cases = map(case_of, folders)
-    return [case for case in cases if int(case.id[5:]) < LABELED or case.has(case.labels)]
+    return [case for case in cases if int(case.id[5:]) < LABELED or case.has_labels()]
 
 
 def normalize(image: VolumeArray) -> VolumeArray:
@@ -63,5 +63,5 @@ SPEC = VolumeSpec(
     crop=False,
     case_of=case_of,
     find_cases=find_cases,
-    normalize=normalize,
+    normalize=(normalize,),
 )

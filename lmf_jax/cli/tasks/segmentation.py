@@ -53,6 +53,7 @@ def _make_program(config: ResolvedConfig, inputs: Any) -> Program:
         inputs.description["class_counts"]["train"],
         num_examples=inputs.num_examples,
         num_channels=inputs.num_channels,
+        intensity=inputs.description.get("intensity"),
     )
 
 

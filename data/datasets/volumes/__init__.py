@@ -1,0 +1,13 @@
+"""Volumes of the user and their label maps: nnU-Net's layout, or two folders."""
+
+from data.registry import DatasetSpec
+
+DATASET = DatasetSpec(
+    name="volumes",
+    summary="your volumes and label maps in NIfTI files",
+    task="segmentation",
+    kind="own-volumes",
+    paths=("folder", "folder"),
+    optional_paths=1,
+    usage="volumes:DIR or volumes:IMAGES,LABELS",
+)
