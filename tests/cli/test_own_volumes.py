@@ -102,7 +102,7 @@ def test_volumes_in_nnunets_layout_train_resume_and_predict_in_their_geometry(
     for name in names:
         check_label_map(tmp_path / "out" / name, root / "nnunet" / "labelsTr" / name)
     assert type_in("card", run) == 0
-    card = (run / "model_card.md").read_text()
+    card = (run / "card" / "model_card.md").read_text()
     assert "ct, z-score" in card and "patients of the cases are unknown" in card
     assert type_in("evaluate", run) == 0
     assert results_of(run) == results_of(whole)
