@@ -1,11 +1,13 @@
-"""Targets that read volumes: NIfTI files of a download, and prepared ones."""
+"""Targets that read volumes: NIfTI files, their ``dataset.json``, and prepared ones."""
 
 import contextlib
 import functools
 import gzip
 import io
+import json
 import tempfile
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import nibabel
@@ -15,10 +17,11 @@ from hypothesis.strategies import SearchStrategy
 
 import data.formats.nifti
 from benchmarks.fuzzing.harness import Files, Target
-from benchmarks.fuzzing.mutations import changed_bytes, changed_files
+from benchmarks.fuzzing.mutations import changed_bytes, changed_files, changed_json
 from benchmarks.fuzzing.npz import changed_npz
 from data.batches.patches import patch_batches
-from data.formats.nifti import open_nifti
+from data.datasets.volumes.dataset_json import FILE, read_dataset_json
+from data.formats.nifti import LARGEST_LABEL, open_nifti
 from data.prepared.prepare_volumes import prepare_volumes
 from data.splits.volumes import load_volumes
 from tests.helpers.volume_downloads import make_kits19
@@ -103,7 +106,33 @@ def _read_dataset(folder: Path) -> None:
     assert batch["image"].shape == (2, 3, 3, 3, 1)
 
 
+DECLARED: tuple[dict[str, Any], ...] = (
+    {
+        "channel_names": {"0": "CT", "1": "T2"},
+        "labels": {"background": 0, "organ": 1, "lesion": [7]},
+        "numTraining": 4,
+        "file_ending": ".nii.gz",
+    },
+    {"modality": {"0": "MRI"}, "labels": {"0": "background", "1": "organ"}, "training": []},
+)
+"""Valid contents of ``dataset.json``, of both versions."""
+
+
+def _bad_declarations() -> SearchStrategy[Files]:
+    contents = [json.dumps(declared).encode() for declared in DECLARED]
+    changed = st.sampled_from(DECLARED).flatmap(changed_json)
+    return st.one_of(changed, changed_bytes(contents)).map(lambda content: {FILE: content})
+
+
+def _read_declaration(folder: Path) -> None:
+    found = read_dataset_json(folder / FILE)
+    assert len(found.class_names) == len(found.label_values) >= 2
+    assert found.label_values[0] == 0 and max(found.label_values) <= LARGEST_LABEL
+    assert found.modalities and all(name.isprintable() for name in found.modalities)
+
+
 TARGETS = (
     Target("nifti", _bad_volumes, _read_nifti),
+    Target("dataset-json", _bad_declarations, _read_declaration),
     Target("prepared-volumes", _bad_datasets, _read_dataset, cost=20),
 )

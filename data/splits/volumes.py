@@ -15,7 +15,6 @@ from data.names import DatasetName, parse_volumes_name
 from data.prepared.case_file import CaseFile, open_case
 from data.prepared.case_file import Volume as Volume
 from data.prepared.images import INDEX_FILE
-from data.prepared.own_volumes import prepare_own_volumes
 from data.prepared.prepare import prepare_command
 from data.prepared.volumes import (
     PreparedVolumes,
@@ -238,6 +237,8 @@ def load_volumes(
 def _open(parsed: DatasetName, name: str, data_dir: Path) -> PreparedVolumes:
     """Open a prepared dataset; prepare the user's files first."""
     if parsed.raw is not None:
+        from data.prepared.own_volumes import prepare_own_volumes  # loads TFDS
+
         return prepare_own_volumes(name, data_dir)
     folder = volumes_folder(name, data_dir)
     if not (folder / INDEX_FILE).exists():

@@ -98,7 +98,7 @@ WRONG = {
     "patches of images": (
         "--task segmentation --foreground-share 0.5",
         "--foreground-share has no effect on the images of digits_masks; leave it out, or use "
-        "--dataset brats20 or kits19.",
+        "--dataset brats20, kits19 or volumes:DIR.",
     ),
     "a size of volumes": (
         "--task segmentation --dataset kits19 --image-size 64",

@@ -4,10 +4,10 @@ from data.registry import DatasetSpec
 
 DATASET = DatasetSpec(
     name="volumes",
-    summary="your volumes and label maps in NIfTI files",
+    summary="your volumes and label maps in NIfTI files, also volumes:IMAGES,LABELS",
     task="segmentation",
     kind="own-volumes",
     paths=("folder", "folder"),
     optional_paths=1,
-    usage="volumes:DIR or volumes:IMAGES,LABELS",
+    usage="volumes:DIR",
 )
