@@ -8,7 +8,8 @@ from lmf_jax.cli.prediction_table import table_path, write_table
 from lmf_jax.cli.supported_tasks import refuse_flag
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.multilabel.report import describe_label_calibrator
-from lmf_jax.inference.labeler import TrainedLabeler
+from lmf_jax.inference.labeler import TrainedLabeler, decide
+from lmf_jax.inference.labeler_ensemble import LabelerEnsemble
 from lmf_jax.output_files import check_outputs
 from lmf_jax.runs.files import MULTILABEL
 
@@ -16,11 +17,11 @@ SEPARATOR = "|"
 """Text between the labels of an image."""
 
 
-def predict_labels(model: TrainedLabeler, options: Predict) -> None:
+def predict_labels(model: TrainedLabeler | LabelerEnsemble, options: Predict) -> None:
     """Write a line of CSV per image: path, predicted labels and all calibrated probabilities.
 
     Args:
-        model: The model of a run.
+        model: The model of a run, or an ensemble.
         options: The command line.
 
     Raises:
@@ -44,16 +45,22 @@ def predict_labels(model: TrainedLabeler, options: Predict) -> None:
     rows = (
         [path, SEPARATOR.join(np.array(names)[predicted]), *(f"{value:.6f}" for value in row)]
         for path, predicted, row in zip(
-            paths, model.decide(probabilities), probabilities, strict=True
+            paths, decide(probabilities, model.thresholds), probabilities, strict=True
         )
     )
     write_table(table, ["path", "labels", *(f"p({name})" for name in names)], rows)
     print(f"{len(indices):,} of {len(files):,} images predicted: {table}")
-    print(f"calibration: {describe_label_calibrator(model.calibrator)}")
+    print(f"calibration: {_describe(model)}")
     print("labels: those with a probability from their threshold on, chosen on validation")
     print_lines(skipped_lines(options.images, table))
     print_lines(batches.remarks())
     refuse_broken(files, batches.broken)
+
+
+def _describe(model: TrainedLabeler | LabelerEnsemble) -> str:
+    if isinstance(model, LabelerEnsemble):
+        return "that of each run, before averaging"
+    return describe_label_calibrator(model.calibrator)
 
 
 def _refuse_flags(options: Predict) -> None:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from lmf_jax.config import ResolvedConfig
-from lmf_jax.inference.classifier import TrainedClassifier
+from lmf_jax.inference.image_model import ImageModel
 from lmf_jax.inference.segmenter import TrainedSegmenter
 from lmf_jax.inference.views import View
 
-Member = TypeVar("Member", TrainedClassifier, TrainedSegmenter)
+Member = TypeVar("Member", bound=ImageModel | TrainedSegmenter)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """A trained model of several labels: prediction and Grad-CAM with the best epoch of a run."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from lmf_jax.evaluation.multilabel.calibration import LabelCalibrator, read_label_calibrator
 from lmf_jax.evaluation.multilabel.scores import sigmoid
@@ -12,6 +13,9 @@ from lmf_jax.evaluation.multilabel.thresholds import FILE_NAME as THRESHOLDS_FIL
 from lmf_jax.evaluation.multilabel.thresholds import read_thresholds
 from lmf_jax.inference.image_model import ImageModel, read_image_model
 from lmf_jax.runs.files import MULTILABEL
+
+LabelHeat = tuple[int, float, Float[np.ndarray, "map_height map_width"]]
+"""Index of a label, its probability, and its Grad-CAM map."""
 
 
 @dataclass(frozen=True)
@@ -40,27 +44,53 @@ class TrainedLabeler(ImageModel):
 
     def decide(self, probabilities: Float[np.ndarray, "n labels"]) -> Bool[np.ndarray, "n labels"]:
         """Return which labels are predicted for calibrated probabilities."""
-        thresholds = 0.5 if self.thresholds is None else self.thresholds
-        return np.asarray(probabilities >= thresholds)
+        return decide(probabilities, self.thresholds)
 
-    def explain_labels(
-        self, images: UInt8[np.ndarray, "batch h w 3"]
-    ) -> list[list[tuple[int, float, Float[np.ndarray, "map_height map_width"]]]]:
+    def explain_labels(self, images: UInt8[np.ndarray, "batch h w 3"]) -> list[list[LabelHeat]]:
         """Return, for each image, the predicted labels with probability and Grad-CAM map.
 
         An image without a predicted label gets its most probable one.
         """
         probabilities = self.probabilities(images)
         shown = self.decide(probabilities)
-        shown[np.arange(len(shown)), probabilities.argmax(axis=1)] |= ~shown.any(axis=1)
-        heats = {
-            label: self.heat(images, np.full(len(images), label, np.int32))
-            for label in np.flatnonzero(shown.any(axis=0)).tolist()
-        }
-        return [
-            [(label, float(row[label]), heats[label][index]) for label in heats if of_image[label]]
-            for index, (row, of_image) in enumerate(zip(probabilities, shown, strict=True))
-        ]
+        return explain_labels(probabilities, shown, lambda ids: self.heat(images, ids))
+
+
+def decide(
+    probabilities: Float[np.ndarray, "n labels"],
+    thresholds: Float[np.ndarray, " labels"] | None,
+) -> Bool[np.ndarray, "n labels"]:
+    """Return which labels are predicted.
+
+    Args:
+        probabilities: Calibrated ``[n, C]``.
+        thresholds: Probability from which each label is predicted ``[C]``; None for 0.5.
+    """
+    return np.asarray(probabilities >= (0.5 if thresholds is None else thresholds))
+
+
+def explain_labels(
+    probabilities: Float[np.ndarray, "n labels"],
+    predicted: Bool[np.ndarray, "n labels"],
+    heat: Callable[[Int[np.ndarray, " n"]], Float[np.ndarray, "n map_height map_width"]],
+) -> list[list[LabelHeat]]:
+    """Return the predicted labels of each image, or else its most probable one, with their maps.
+
+    Args:
+        probabilities: Of each label ``[n, C]``.
+        predicted: Whether each label is predicted ``[n, C]``.
+        heat: Returns the Grad-CAM map of one label in each image, given the index for each.
+    """
+    shown = predicted.copy()
+    shown[np.arange(len(shown)), probabilities.argmax(axis=1)] |= ~shown.any(axis=1)
+    heats = {
+        label: heat(np.full(len(shown), label, np.int32))
+        for label in np.flatnonzero(shown.any(axis=0)).tolist()
+    }
+    return [
+        [(label, float(row[label]), heats[label][index]) for label in heats if of_image[label]]
+        for index, (row, of_image) in enumerate(zip(probabilities, shown, strict=True))
+    ]
 
 
 def load_labeler(run_dir: str | Path) -> TrainedLabeler:

@@ -225,8 +225,6 @@ REFUSED = {
     "operate": ("operate {run} --class 3 --sensitivity 0.9", "The command operate is for --task"),
     "sets": ("sets {run}", "The command sets is for --task classification, and the task of the"),
     "card": ("card {run}", "The command card is for --task classification and segmentation, and"),
-    "an ensemble": ("evaluate {run} --ensemble {other}", "not available for runs of --task multi"),
-    "views": ("predict {run} {images} --tta flip --output {out}.csv", "A mean of models or views"),
     "another dataset": ("evaluate {run} --dataset digits_lt", "a test on another --dataset, is no"),
     "vector scaling": ("evaluate {run} --calibration vector", "--calibration vector is not avail"),
     "subgroups": ("evaluate {run} --subgroups sex", "--subgroups is not available for runs"),

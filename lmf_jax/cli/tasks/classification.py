@@ -15,7 +15,7 @@ from lmf_jax.evaluation.calibration import Method, fit_calibrator, read_calibrat
 from lmf_jax.evaluation.classification.comparison import compare_runs, format_comparison
 from lmf_jax.evaluation.classification.external import format_external, write_external
 from lmf_jax.evaluation.classification.folds import format_folds, join_folds
-from lmf_jax.evaluation.classification.members import compare_members, format_members
+from lmf_jax.evaluation.classification.members import compare_members
 from lmf_jax.evaluation.classification.report import format_test_table
 from lmf_jax.evaluation.classification.run import (
     Predictions,
@@ -31,6 +31,7 @@ from lmf_jax.evaluation.classification.subgroups import (
     summarize_test_subgroups,
 )
 from lmf_jax.evaluation.classification.summary import summarize_test
+from lmf_jax.evaluation.members import format_members
 from lmf_jax.evaluation.subgroup_results import write_subgroups
 from lmf_jax.inference.classifier import TrainedClassifier, explain_mistakes, load_classifier
 from lmf_jax.inference.classifier_ensemble import ClassifierEnsemble
@@ -137,7 +138,9 @@ def _format_table(results: dict[str, Any], inputs: Any, part: str) -> str:
 
 def _format_results(results: dict[str, Any], train_counts: Sequence[int], part: str) -> str:
     table = format_test_table(results, train_counts, part, results.get("calibration"))
-    return f"{table}\n{format_members(results['members'])}" if "members" in results else table
+    if "members" not in results:
+        return table
+    return f"{table}\n{format_members(results['members'], 'macro_f1', 'macro F1')}"
 
 
 def _open_external(

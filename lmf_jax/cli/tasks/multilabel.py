@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
+import numpy as np
 
 from lmf_jax.cli.predict_labels import predict_labels
 from lmf_jax.cli.supported_tasks import refuse_flag
@@ -13,13 +14,16 @@ from lmf_jax.cli.tasks.task import Task
 from lmf_jax.config import Config, ResolvedConfig
 from lmf_jax.distributed.devices import Variables
 from lmf_jax.evaluation.calibration import Method
+from lmf_jax.evaluation.members import format_members
 from lmf_jax.evaluation.multilabel.calibration import (
+    LabelCalibrator,
     LabelMethod,
     fit_label_calibrator,
     read_label_calibrator,
 )
 from lmf_jax.evaluation.multilabel.comparison import compare_runs, format_comparison
 from lmf_jax.evaluation.multilabel.folds import format_folds, join_folds
+from lmf_jax.evaluation.multilabel.members import METRIC, TITLE, compare_members
 from lmf_jax.evaluation.multilabel.report import format_test_table
 from lmf_jax.evaluation.multilabel.run import (
     LabelPredictions,
@@ -29,8 +33,14 @@ from lmf_jax.evaluation.multilabel.run import (
     write_test,
     write_validation,
 )
-from lmf_jax.evaluation.multilabel.thresholds import f1_thresholds, write_thresholds
+from lmf_jax.evaluation.multilabel.scores import logits_of
+from lmf_jax.evaluation.multilabel.thresholds import (
+    DEFAULT_THRESHOLD,
+    f1_thresholds,
+    write_thresholds,
+)
 from lmf_jax.inference.labeler import TrainedLabeler, load_labeler
+from lmf_jax.inference.labeler_ensemble import LabelerEnsemble
 from lmf_jax.runs.files import MULTILABEL
 from lmf_jax.training.multilabel import Multilabel, make_multilabel
 from lmf_jax.training.program import Program
@@ -68,11 +78,6 @@ def _trained_model(
         program.normalization,
         compiled_step=program.predict_step,
     )
-
-
-def _ensemble(models: tuple[Any, ...], views: Any) -> NoReturn:
-    """Refuse whatever averages models: ensembles, views and tests on other data."""
-    raise refuse_flag("A mean of models or views, or a test on another --dataset,", MULTILABEL)
 
 
 def _calibrate(
@@ -114,18 +119,45 @@ def _predict_part(model: TrainedLabeler, inputs: Any, part: str) -> LabelPredict
     return LabelPredictions(ids=ids, labels=labels, logits=logits, groups=groups)
 
 
-def _summarize(model: TrainedLabeler, inputs: Any, part: str) -> dict[str, Any]:
-    predictions = _predict_part(model, inputs, part)
-    assert model.calibrator is not None and model.thresholds is not None
-    return summarize(predictions, model.class_names, model.calibrator, model.thresholds)
+def _summarize(model: TrainedLabeler | LabelerEnsemble, inputs: Any, part: str) -> dict[str, Any]:
+    if isinstance(model, LabelerEnsemble):
+        predictions, members = _predict_ensemble(model, inputs, part)
+    else:
+        predictions, members = _predict_part(model, inputs, part), {}
+    check_finite(predictions.logits, part)
+    names = model.class_names
+    # A run has neither before the end of its training.
+    calibrator = model.calibrator or LabelCalibrator.identity(len(names))
+    thresholds = model.thresholds
+    if thresholds is None:
+        thresholds = np.full(len(names), DEFAULT_THRESHOLD)
+    return {**summarize(predictions, names, calibrator, thresholds), **members}
+
+
+def _predict_ensemble(
+    model: LabelerEnsemble, inputs: Any, part: str
+) -> tuple[LabelPredictions, dict[str, Any]]:
+    """Return the predictions of an ensemble and, if it has several models, a comparison of them."""
+    dataset = inputs.dataset
+    probabilities, labels = model.predict_members(inputs.batches(part))
+    groups = dataset.groups_of(part)
+    logits, ids = logits_of(probabilities.mean(axis=0)), dataset.ids[dataset.rows[part]]
+    predictions = LabelPredictions(ids=ids, labels=labels, logits=logits, groups=groups)
+    members = compare_members(labels, probabilities, groups) if len(probabilities) > 1 else None
+    return predictions, {} if members is None else {"members": members}
 
 
 def _format_table(results: dict[str, Any], inputs: Any, part: str) -> str:
     positives = inputs.description["class_counts"]["train"]
-    return format_test_table(results, positives, part, results.get("calibration"))
+    table = format_test_table(results, positives, part, results.get("calibration"))
+    if "members" not in results:
+        return table
+    return f"{table}\n{format_members(results['members'], METRIC, TITLE)}"
 
 
-def _explain(model: TrainedLabeler, images: Any) -> list[list[tuple[int, float, Any]]]:
+def _explain(
+    model: TrainedLabeler | LabelerEnsemble, images: Any
+) -> list[list[tuple[int, float, Any]]]:
     return model.explain_labels(images)
 
 
@@ -157,7 +189,7 @@ MULTILABEL_TASK = Task(
     make_program=_make_program,
     trained_model=_trained_model,
     load_model=load_labeler,
-    ensemble=_ensemble,
+    ensemble=LabelerEnsemble,
     calibrate=_calibrate,
     test=_test,
     summarize=_summarize,

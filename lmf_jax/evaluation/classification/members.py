@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from lmf_jax.evaluation.classification.metrics import macro_f1, predicted_classes
-from lmf_jax.evaluation.formatting import format_difference, format_fraction, format_interval
+from lmf_jax.evaluation.members import describe_members
 from lmf_jax.evaluation.resampling import Groups
 from lmf_jax.evaluation.statistics import compare_macro_f1
 
@@ -34,21 +34,5 @@ def compare_members(
     difference = compare_macro_f1(
         labels, ensemble[None], members, num_classes=num_classes, groups=groups
     )
-    return {
-        "macro_f1": macro_f1(labels, members, num_classes=num_classes).tolist(),
-        "difference": difference.difference,
-        "interval": [difference.low, difference.high],
-        "p_value": difference.p_value,
-    }
-
-
-def format_members(members: dict[str, Any]) -> str:
-    """Format the output of :func:`compare_members` as two lines."""
-    scores = members["macro_f1"]
-    each = ", ".join(map(format_fraction, scores))
-    interval = format_interval(members["interval"], format_difference)
-    return (
-        f"macro F1 of the models   {each}; mean {format_fraction(sum(scores) / len(scores))}\n"
-        f"ensemble less this mean  {format_difference(members['difference'])} {interval}, "
-        f"p {members['p_value']:.4f}"
-    )
+    scores = macro_f1(labels, members, num_classes=num_classes).tolist()
+    return describe_members("macro_f1", scores, difference)

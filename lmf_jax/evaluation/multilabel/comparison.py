@@ -20,7 +20,7 @@ from lmf_jax.evaluation.formatting import format_count
 from lmf_jax.evaluation.multilabel.report import label_notes
 from lmf_jax.evaluation.multilabel.run import FinishedMultilabel, read_run
 from lmf_jax.evaluation.multilabel.scores import score_labels
-from lmf_jax.evaluation.multilabel.statistics import compare_mean_average_precision
+from lmf_jax.evaluation.multilabel.statistics import compare_mean_average_precision, mean_difference
 from lmf_jax.evaluation.run_groups import (
     ComparableRuns,
     GroupPair,
@@ -107,7 +107,9 @@ def _compare_groups(
             compare_mean_average_precision(labels, logits[i], logits[j], groups=groups)
             for i, j in zip(*_paired(a, b), strict=True)
         ]
-        pairs.append(MultilabelPair(**vars(pair), mean_average_precision=_over_seeds(differences)))
+        pairs.append(
+            MultilabelPair(**vars(pair), mean_average_precision=mean_difference(differences))
+        )
     return tuple(pairs)
 
 
@@ -116,12 +118,6 @@ def _paired(first: Sequence[int], second: Sequence[int]) -> tuple[list[int], lis
     count = max(len(first), len(second))
     sides = [[side[i % len(side)] for i in range(count)] for side in (first, second)]
     return sides[0], sides[1]
-
-
-def _over_seeds(differences: Sequence[PairedDifference]) -> PairedDifference:
-    """Return the mean difference, the mean ends of its interval, and the largest p-value."""
-    difference, low, high, _ = np.mean(differences, axis=0).tolist()
-    return PairedDifference(difference, low, high, max(d.p_value for d in differences))
 
 
 def format_comparison(comparison: MultilabelComparison) -> str:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer
+from scipy import special
 
 Labels = Integer[np.ndarray, "n labels"]
 """0 or 1 for each example and label; -1 where the label is missing."""
@@ -54,6 +55,13 @@ def sigmoid(logits: Float[np.ndarray, "*n labels"]) -> Float[np.ndarray, "*n lab
     exact = logits.astype(np.float64)
     powers = np.exp(-abs(exact))
     return np.where(exact < 0, powers, 1) / (1 + powers)
+
+
+def logits_of(probabilities: Float[np.ndarray, "*n labels"]) -> Float[np.ndarray, "*n labels"]:
+    """Return finite logits in float64 whose sigmoid are the probabilities."""
+    smallest, epsilon = np.finfo(np.float32).tiny, np.finfo(np.float64).eps
+    clipped = probabilities.astype(np.float64).clip(smallest, 1 - epsilon)
+    return np.asarray(special.logit(clipped))
 
 
 def has_both_values(labels: Labels) -> Bool[np.ndarray, " labels"]:

@@ -1,5 +1,6 @@
 """Bootstrap intervals of the ranking metrics, and a paired test of two models' mAP."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -131,6 +132,12 @@ def compare_mean_average_precision(
     low, high = _defined_interval(samples, level=level)
     p_value = mean_average_precision_test(labels, first, second, groups=groups, seed=seed)
     return PairedDifference(difference, float(low), float(high), p_value)
+
+
+def mean_difference(differences: Sequence[PairedDifference]) -> PairedDifference:
+    """Return the mean difference, the mean ends of its interval, and the largest p-value."""
+    difference, low, high, _ = np.mean(differences, axis=0).tolist()
+    return PairedDifference(difference, low, high, max(d.p_value for d in differences))
 
 
 def mean_average_precision_test(
