@@ -192,7 +192,8 @@ def names_of_examples():
     [page for page in PAGES if page.name not in EXECUTED_IN_TESTS_DOCS],
     ids=lambda page: str(page.relative_to(ROOT)),
 )
-def test_every_example_in_python_runs(page):
+def test_every_example_in_python_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # examples may write files
     examples = blocks(page, "python")
     given = names_of_examples() if examples else {}
     for block in examples:
