@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Int32, Int64
@@ -12,12 +12,13 @@ from data.batches.image_cache import open_images
 from data.formats.intensity import FULL_RANGE, IntensityRange, fingerprint_with_range
 from data.inputs.classification import ClassificationInputs
 from data.inputs.segmentation import ImageInputs, VolumeInputs, open_segmentation
-from data.labels import PARTS
-from data.names import parse_name
+from data.labels import MISSING_LABEL, PARTS
+from data.names import multilabel_name, parse_name
 from data.prepared.images import Prepared
 from data.prepared.prepare import open_dataset
 from data.shard import Shard
 from data.splits.dataset import Dataset
+from data.splits.multilabel import MultilabelDataset
 from data.splits.segmentation import SegmentationDataset
 from lmf_jax.config import ResolvedConfig
 from lmf_jax.errors import UserError
@@ -26,6 +27,18 @@ Inputs = TypeVar("Inputs", ClassificationInputs, ImageInputs)
 
 LEFT_OUT = -1
 """Class id of images whose class is mapped to nothing."""
+
+
+class Terms(NamedTuple):
+    """Terms for the errors: a class or label, several, and what is left out with one."""
+
+    noun: str
+    plural: str
+    left_out: str
+
+
+CLASS_TERMS = Terms("class", "classes", "its images")
+LABEL_TERMS = Terms("label", "labels", "the label")
 
 
 def parse_class_map(text: str) -> dict[str, str]:
@@ -83,6 +96,59 @@ def open_external(
         raise UserError(f"--map leaves no image of {name}; map at least one class to the run's.")
     parts = _attributes(name, prepared, rows, intensity_range)
     dataset = Dataset(**parts, class_names=tuple(class_names), labels=labels)
+    spec, cache = config.data.image_spec, config.data.cache
+    images = open_images(dataset, spec, cache=cache, data_dir=data_dir)
+    return ClassificationInputs(dataset, config, Shard(), images)
+
+
+def open_external_labels(
+    name: str,
+    label_names: Sequence[str],
+    label_map: Mapping[str, str],
+    config: ResolvedConfig,
+    intensity_range: IntensityRange | None,
+    data_dir: str | Path | None = None,
+) -> ClassificationInputs:
+    """Open all images of another dataset as a test part with the labels of a run.
+
+    A label of the run that the dataset lacks is missing for every image. If several labels of the
+    dataset are mapped to one of the run, an image has it if it has one of them.
+
+    Args:
+        name: Name of the dataset, as for ``--dataset``.
+        label_names: The labels of the run.
+        label_map: Label of the run by label of the dataset, where the names differ; "" leaves a
+            label out.
+        config: The settings of the run; the images get its size.
+        intensity_range: The recorded range of the training images of more than 8 bits.
+        data_dir: Folder of prepared datasets (default: that of the run).
+
+    Raises:
+        UserError: If there is no such dataset, a label fits no label of the run, or no image is
+            left.
+    """
+    name = multilabel_name(name)
+    if not parse_name(name).has_label_vectors:
+        raise UserError(
+            f"The images of {name} do not have several labels; give images with labels."
+        )
+    data_dir = Path(data_dir or config.data.data_dir).expanduser()
+    prepared = open_dataset(name, data_dir)
+    assert prepared.label_vectors is not None
+    ids = _class_ids(name, prepared.label_names, label_names, label_map, LABEL_TERMS)
+    labels = np.full((len(prepared.ids), len(label_names)), MISSING_LABEL, np.int32)
+    for label in set(ids.tolist()) - {LEFT_OUT}:
+        columns = prepared.label_vectors[:, ids == label]
+        is_missing = (columns == MISSING_LABEL).any(axis=1)
+        absent = np.where(is_missing, MISSING_LABEL, 0)
+        labels[:, label] = np.where((columns == 1).any(axis=1), 1, absent)
+    rows = np.flatnonzero((labels != MISSING_LABEL).any(axis=1))
+    if not len(rows):
+        raise UserError(
+            f"No image of {name} has a known label of the run; map at least one label with --map."
+        )
+    parts = _attributes(name, prepared, rows, intensity_range)
+    dataset = MultilabelDataset(**parts, class_names=tuple(label_names), labels=labels)
     spec, cache = config.data.image_spec, config.data.cache
     images = open_images(dataset, spec, cache=cache, data_dir=data_dir)
     return ClassificationInputs(dataset, config, Shard(), images)
@@ -171,12 +237,13 @@ def _class_ids(
     other_names: Sequence[str],
     class_names: Sequence[str],
     class_map: Mapping[str, str],
+    terms: Terms = CLASS_TERMS,
 ) -> Int32[np.ndarray, " other"]:
     """Return the class id of the run for every class of the other dataset."""
     unknown = [other for other in class_map if other not in other_names]
     if unknown:
         raise UserError(
-            f"--map names {', '.join(unknown)}, which {name} does not have; its classes are "
+            f"--map names {', '.join(unknown)}, which {name} does not have; its {terms.plural} are "
             f"{', '.join(other_names)}."
         )
     ids = {own: class_id for class_id, own in enumerate(class_names)} | {"": LEFT_OUT}
@@ -184,8 +251,8 @@ def _class_ids(
     if unmatched:
         first = unmatched[0]
         raise UserError(
-            f"The run has no class {', '.join(class_map.get(u, u) for u in unmatched)}; its "
-            f"classes are {', '.join(class_names)}. Give --map {first}=CLASS, or --map {first}= to "
-            "leave its images out."
+            f"The run has no {terms.noun} {', '.join(class_map.get(u, u) for u in unmatched)}; its "
+            f"{terms.plural} are {', '.join(class_names)}. Give --map {first}="
+            f"{terms.noun.upper()}, or --map {first}= to leave {terms.left_out} out."
         )
     return np.array([ids[class_map.get(other, other)] for other in other_names], np.int32)

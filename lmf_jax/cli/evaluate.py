@@ -12,7 +12,6 @@ from lmf_jax.cli.cross_validation import evaluate_folds
 from lmf_jax.cli.external import run_external_test
 from lmf_jax.cli.members import cost_line, load_ensemble
 from lmf_jax.cli.subgroup_columns import subgroup_columns
-from lmf_jax.cli.supported_tasks import refuse_flag
 from lmf_jax.cli.tasks import TASKS
 from lmf_jax.cli.tasks.task import Task
 from lmf_jax.errors import UserError
@@ -47,15 +46,14 @@ class Evaluate:
     """Test on all images of another dataset, such as manifest:FILE.csv, whose images the run has
     not seen. The results go into the folder external/ of the run."""
     map: Annotated[str, tyro.conf.arg(metavar="OTHER=CLASS,...")] = ""
-    """Classes of the other dataset that have another name in the run; OTHER= leaves a class out."""
+    """Classes or labels of the other dataset that have another name in the run; OTHER= leaves one
+    out."""
 
 
 def run_evaluate(options: Evaluate) -> None:
     """Evaluate and print the table of the metrics."""
     run_dirs = (options.run, *options.ensemble)
     task = TASKS[common_task(run_dirs)]
-    if options.subgroups and not task.has_subgroups:
-        raise refuse_flag("--subgroups", task.name)
     _check(options)
     if options.dataset is not None:
         _evaluate_elsewhere(task, run_dirs, options)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lmf_jax.errors import UserError
 from lmf_jax.runs.atomic_files import write_atomically
@@ -12,6 +12,16 @@ from lmf_jax.runs.files import check, is_fraction, is_whole, parse, read_text, r
 
 FOLDER = "external"
 RECORD_FILE = "external.json"
+
+
+class Change(NamedTuple):
+    """A metric of two tests and its change from the first to the second, with an interval."""
+
+    own: float
+    other: float
+    difference: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -225,9 +225,9 @@ REFUSED = {
     "operate": ("operate {run} --class 3 --sensitivity 0.9", "The command operate is for --task"),
     "sets": ("sets {run}", "The command sets is for --task classification, and the task of the"),
     "card": ("card {run}", "The command card is for --task classification and segmentation, and"),
-    "another dataset": ("evaluate {run} --dataset digits_lt", "a test on another --dataset, is no"),
+    "another dataset": ("evaluate {run} --dataset digits_lt", "do not have several labels; give"),
     "vector scaling": ("evaluate {run} --calibration vector", "--calibration vector is not avail"),
-    "subgroups": ("evaluate {run} --subgroups sex", "--subgroups is not available for runs"),
+    "subgroups": ("evaluate {run} --subgroups sex", "the dataset has no metadata"),
     "sets of labels": ("predict {run} {images} --sets --output {out}.csv", "--sets is not avail"),
     "prevalence": (
         "predict {run} {images} --prevalence 3=0.1 --output {out}.csv",

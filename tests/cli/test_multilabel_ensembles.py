@@ -14,9 +14,14 @@ from data.formats.images import decode_image
 from lmf_jax.cli.members import load_ensemble
 from lmf_jax.cli.tasks import TASKS
 from lmf_jax.config import ImageSpec
+from lmf_jax.errors import UserError
+from lmf_jax.evaluation.multilabel.external import read_external
+from lmf_jax.evaluation.multilabel.metrics import label_f1
+from lmf_jax.evaluation.multilabel.run import read_run
+from lmf_jax.evaluation.multilabel.scores import score_labels, sigmoid
 from lmf_jax.inference import image_model
 from lmf_jax.training import classification
-from tests.helpers.labeled_images import draw_labeled_images
+from tests.helpers.labeled_images import NUM_IMAGES, draw_labeled_images, vector_of
 from tests.helpers.tiny_commands import run_lmf_jax, train
 from tests.helpers.tiny_training import tiny_model, tiny_models
 
@@ -120,3 +125,149 @@ def test_a_run_that_was_not_tested_is_evaluated_with_thresholds_of_one_half(
         (run / name).unlink()
     assert run_lmf_jax(monkeypatch, "evaluate", run, "--part", "validation") == 0
     assert "0.500" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Other images, whose label rare has another name, and with one label more."""
+    manifest = draw_labeled_images(tmp_path_factory.mktemp("elsewhere"), seed=7)
+    header, *lines = manifest.read_text().splitlines()
+    lines = [f"{line},{number % 2}" for number, line in enumerate(lines)]
+    header = header.replace("label:rare", "label:uncommon") + ",label:other"
+    manifest.write_text("\n".join([header, *lines]) + "\n")
+    return manifest
+
+
+@pytest.fixture(scope="module")
+def tested(root: Path, elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the first run that was tested on the other images."""
+    run = Path(shutil.copytree(root / "first", tmp_path_factory.mktemp("tested") / "first"))
+    words = ("--dataset", f"manifest:{elsewhere}", "--map", "uncommon=rare,other=")
+    with pytest.MonkeyPatch.context() as patch:
+        assert run_lmf_jax(patch, "evaluate", run, *words, "--subgroups", "sex") == 0
+    return run
+
+
+def test_a_test_on_another_dataset_is_stored_with_the_change_of_every_label(tested: Path) -> None:
+    (external,) = read_external(tested, NAMES)
+    folder = tested / "external" / external.name
+    with np.load(folder / "predictions.npz") as file:
+        labels, logits = file["labels"], file["logits"]
+    assert labels.tolist() == [vector_of(number) for number in range(NUM_IMAGES)]
+    scores = score_labels(labels, logits)
+    assert external.test["mean_auroc"] == pytest.approx(scores.mean_auroc)
+    thresholds = json.loads((tested / "thresholds.json").read_text())["thresholds"]
+    predicted = sigmoid(logits) >= np.array([thresholds[name] for name in NAMES])
+    assert external.test["macro_f1"] == pytest.approx(label_f1(labels, predicted).macro)
+    own = read_run(tested)
+    own_scores = score_labels(own.labels, own.logits)
+    transfer = external.record["transfer"]
+    for index, name in enumerate(NAMES):
+        row = transfer["per_label"][name]
+        assert row["auroc"]["own"] == pytest.approx(own_scores.auroc[index])
+        assert row["auroc"]["other"] == pytest.approx(scores.auroc[index])
+        assert row["auroc"]["low"] <= row["auroc"]["difference"] <= row["auroc"]["high"]
+        known = labels[:, index] != -1
+        assert row["other_prevalence"] == pytest.approx((labels[known, index] == 1).mean())
+    assert external.record["leakage"]["images"] == 0
+
+
+def test_the_report_and_the_table_show_the_other_dataset(
+    tested, elsewhere, tmp_path, monkeypatch, capsys
+) -> None:
+    page = (tested / "report.html").read_text()
+    assert "<h2>Test on manifest" in page and "AUROC, own test" in page
+    assert ">nan" not in page and ">None" not in page
+    run = Path(shutil.copytree(tested, tmp_path / "first"))
+    words = ("--dataset", f"manifest:{elsewhere}", "--map", "uncommon=red,other=")
+    assert run_lmf_jax(monkeypatch, "evaluate", run, *words, "--where", "sex=female") == 0
+    printed = capsys.readouterr().out
+    assert "change of AUROC" in printed and "n/a" in printed  # the label rare is missing here
+    both = read_external(run, NAMES)
+    assert [external.record["where"] for external in both] == [None, "sex=female"]
+    assert both[1].record["transfer"]["per_label"]["rare"]["auroc"] is None
+    with np.load(run / "external" / both[1].name / "predictions.npz") as file:
+        found = {str(name): row for name, row in zip(file["ids"], file["labels"], strict=True)}
+    assert found["00.png"].tolist() == [1, -1]  # red is missing, and uncommon is 1
+    assert found["01.png"].tolist() == [1, -1]
+    assert found["12.png"].tolist() == [0, -1]
+
+
+def test_images_that_were_trained_on_are_left_out(root, tested, tmp_path, monkeypatch, capsys):
+    run = Path(shutil.copytree(tested, tmp_path / "first"))
+    words = ("--dataset", f"manifest:{root / 'listed' / 'list.csv'}", "--ensemble", root / "second")
+    assert run_lmf_jax(monkeypatch, "evaluate", run, *words) == 0
+    printed = capsys.readouterr().out
+    assert "were seen in training and are left out" in printed and "mAP of the models" in printed
+    (own,) = (external for external in read_external(run, NAMES) if "mean-of-2" in external.name)
+    assert own.record["images"] == len(read_run(run).ids)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "The run has no label uncommon, other; its labels are red, rare. Give --map uncommo"),
+        (("--map", "uncommon=,other="), None),
+        (
+            ("--map", "nothing=red"),
+            "which manifest_multilabel:.* does not have; its labels are",
+        ),
+        (("--map", "red=,uncommon=,other="), "has a known label of the run; map at least one lab"),
+    ],
+)
+def test_labels_that_do_not_fit_are_named(words, message, root, elsewhere, tmp_path) -> None:
+    from data.inputs.external import parse_class_map
+
+    label_map = parse_class_map(words[1] if words else "")
+    model = load_ensemble(TASK, [root / "first"], "none")
+    if message is None:
+        inputs = TASK.open_external(model, f"manifest:{elsewhere}", label_map, str(tmp_path))
+        assert (inputs.dataset.labels[:, 1] == -1).all()
+        assert len(inputs.dataset.rows["test"]) == NUM_IMAGES - 9  # those with a known red
+    else:
+        with pytest.raises(UserError, match=message):
+            TASK.open_external(model, f"manifest:{elsewhere}", label_map, str(tmp_path))
+
+
+def test_subgroups_are_written_shown_and_printed(root, tmp_path, monkeypatch, capsys) -> None:
+    run = Path(shutil.copytree(root / "first", tmp_path / "run"))
+    before = (run / "subgroups.json").read_text()
+    assert run_lmf_jax(monkeypatch, "evaluate", run, "--subgroups", "sex") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "mean fraction of correct labels minus that of all other known values" in printed
+    assert (run / "subgroups.json").read_text() == before
+    content, of_run = json.loads(before), read_run(run)
+    sexes = np.array([("female", "male", "")[int(name[:2]) // 2 % 3] for name in of_run.ids])
+    rows = {row["value"]: row for row in content["columns"]["sex"]["subgroups"]}
+    known = of_run.labels != -1
+    predicted = of_run.calibrator.probabilities(of_run.logits) >= of_run.thresholds
+    shares = (known & (predicted == (of_run.labels == 1))).sum(1) / known.sum(1)
+    mean = {sex: shares[sexes == sex].mean() for sex in ("female", "male")}
+    assert rows["female"]["images"] == (sexes == "female").sum()
+    assert rows["female"]["difference"] == pytest.approx(mean["female"] - mean["male"])
+    scores = score_labels(of_run.labels[sexes == "male"], of_run.logits[sexes == "male"])
+    expected = None if np.isnan(scores.mean_auroc) else pytest.approx(float(scores.mean_auroc))
+    assert rows["male"]["mean_auroc"] == expected
+    assert "<h2>Subgroups</h2>" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r.pop("calibration"), "lacks calibration"),
+        (lambda r: r["transfer"]["per_label"].pop("rare"), "its labels are not those of config"),
+        (lambda r: r["transfer"]["mean_auroc"].update(low=9), "a change in it is impossible"),
+        (
+            lambda r: r["transfer"]["per_label"]["red"].update(own_prevalence=2),
+            "a prevalence in it is not a fraction",
+        ),
+    ],
+)
+def test_a_broken_record_of_an_external_test_is_named(change, message, tested, tmp_path) -> None:
+    run = Path(shutil.copytree(tested, tmp_path / "run"))
+    (path,) = run.glob("external/*/external.json")
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    with pytest.raises(UserError, match=message):
+        read_external(run, NAMES)

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from lmf_jax.cli.predict_labels import predict_labels
 from lmf_jax.cli.supported_tasks import refuse_flag
@@ -22,6 +23,7 @@ from lmf_jax.evaluation.multilabel.calibration import (
     read_label_calibrator,
 )
 from lmf_jax.evaluation.multilabel.comparison import compare_runs, format_comparison
+from lmf_jax.evaluation.multilabel.external import format_external, write_external
 from lmf_jax.evaluation.multilabel.folds import format_folds, join_folds
 from lmf_jax.evaluation.multilabel.members import METRIC, TITLE, compare_members
 from lmf_jax.evaluation.multilabel.report import format_test_table
@@ -34,11 +36,16 @@ from lmf_jax.evaluation.multilabel.run import (
     write_validation,
 )
 from lmf_jax.evaluation.multilabel.scores import logits_of
+from lmf_jax.evaluation.multilabel.subgroups import (
+    format_test_subgroups,
+    summarize_test_subgroups,
+)
 from lmf_jax.evaluation.multilabel.thresholds import (
     DEFAULT_THRESHOLD,
     f1_thresholds,
     write_thresholds,
 )
+from lmf_jax.evaluation.subgroup_results import write_subgroups
 from lmf_jax.inference.labeler import TrainedLabeler, load_labeler
 from lmf_jax.inference.labeler_ensemble import LabelerEnsemble
 from lmf_jax.runs.files import MULTILABEL
@@ -109,7 +116,12 @@ def _test(model: TrainedLabeler, run_dir: Path, inputs: Any) -> dict[str, Any]:
     if jax.process_index() > 0:
         return {}
     assert model.calibrator is not None and model.thresholds is not None
-    return write_test(run_dir, test, model.class_names, model.calibrator, model.thresholds)
+    calibrator, thresholds = model.calibrator, model.thresholds
+    results = write_test(run_dir, test, model.class_names, calibrator, thresholds)
+    metadata, logits = inputs.dataset.metadata_of("test"), calibrator.calibrate(test.logits)
+    of_test = test.labels, logits, thresholds
+    write_subgroups(run_dir, summarize_test_subgroups(*of_test, metadata, test.groups))
+    return results
 
 
 def _predict_part(model: TrainedLabeler, inputs: Any, part: str) -> LabelPredictions:
@@ -126,12 +138,16 @@ def _summarize(model: TrainedLabeler | LabelerEnsemble, inputs: Any, part: str) 
         predictions, members = _predict_part(model, inputs, part), {}
     check_finite(predictions.logits, part)
     names = model.class_names
-    # A run has neither before the end of its training.
+    # A run has none before the end of its training, as of thresholds.
     calibrator = model.calibrator or LabelCalibrator.identity(len(names))
-    thresholds = model.thresholds
-    if thresholds is None:
-        thresholds = np.full(len(names), DEFAULT_THRESHOLD)
-    return {**summarize(predictions, names, calibrator, thresholds), **members}
+    return {**summarize(predictions, names, calibrator, _thresholds(model)), **members}
+
+
+def _thresholds(model: TrainedLabeler | LabelerEnsemble) -> Float[np.ndarray, " labels"]:
+    """Return the threshold of each label, 0.5 without chosen ones."""
+    if model.thresholds is None:
+        return np.full(len(model.class_names), DEFAULT_THRESHOLD)
+    return model.thresholds
 
 
 def _predict_ensemble(
@@ -148,7 +164,10 @@ def _predict_ensemble(
 
 
 def _format_table(results: dict[str, Any], inputs: Any, part: str) -> str:
-    positives = inputs.description["class_counts"]["train"]
+    return _format_results(results, inputs.description["class_counts"]["train"], part)
+
+
+def _format_results(results: dict[str, Any], positives: Sequence[int], part: str) -> str:
     table = format_test_table(results, positives, part, results.get("calibration"))
     if "members" not in results:
         return table
@@ -166,19 +185,26 @@ def _compare(run_dirs: Sequence[str]) -> str:
 
 
 def _open_external(
-    model: Any, name: str, class_map: Mapping[str, str], data_dir: str | None
-) -> NoReturn:
-    raise refuse_flag(f"A test on --dataset {name}", MULTILABEL)
+    model: LabelerEnsemble, name: str, class_map: Mapping[str, str], data_dir: str | None
+) -> Any:
+    from data.formats.intensity import recorded_range
+    from data.inputs.external import open_external_labels
+
+    scale = recorded_range(model.dataset.get("intensity_range"))
+    return open_external_labels(name, model.class_names, class_map, model.config, scale, data_dir)
 
 
 def _test_external(
-    model: Any, run_dir: Path, folder: Path, inputs: Any, facts: Mapping[str, Any]
-) -> NoReturn:
-    raise refuse_flag("A test on another --dataset", MULTILABEL)
-
-
-def _format_subgroups(folder: Path, num_tested: int, columns: Sequence[str]) -> NoReturn:
-    raise refuse_flag("--subgroups", MULTILABEL)
+    model: LabelerEnsemble, run_dir: Path, folder: Path, inputs: Any, facts: Mapping[str, Any]
+) -> str:
+    run = read_run(run_dir)
+    predictions, members = _predict_ensemble(model, inputs, "test")
+    metadata = inputs.dataset.metadata_of("test")
+    facts = {**facts, **members}
+    external = write_external(folder, run, predictions, _thresholds(model), facts, metadata)
+    results = {**external.test, **members}
+    table = _format_results(results, run.dataset["class_counts"]["train"], "test")
+    return f"{table}\n\n{format_external(external)}"
 
 
 MULTILABEL_TASK = Task(
@@ -201,6 +227,5 @@ MULTILABEL_TASK = Task(
     format_folds=format_folds,
     explain=_explain,
     predict=predict_labels,
-    format_subgroups=_format_subgroups,
-    has_subgroups=False,
+    format_subgroups=format_test_subgroups,
 )

@@ -74,8 +74,6 @@ class Task:
     format_subgroups: Callable[[Path, int, Sequence[str]], str]
     """``format_subgroups(folder, num_tested, columns)`` formats the subgroups of a test, of which
     the folder is that of a run or of a test on another dataset, by columns of the metadata."""
-    has_subgroups: bool = True
-    """Whether a test has subgroups."""
 
     def inputs_of_run(self, model: Any, data_dir: str | Path | None = None) -> Any:
         """Open the inputs that a run was trained with.

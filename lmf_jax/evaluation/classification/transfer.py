@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from lmf_jax.evaluation.classification.metrics import classification_metrics
+from lmf_jax.evaluation.external import Change
 from lmf_jax.evaluation.posterior import NEUTRAL, draw_cells, draw_confusions, unit_table
 from lmf_jax.evaluation.resampling import LEVEL, Groups, percentile_interval
 
@@ -27,16 +28,6 @@ class Outcomes(NamedTuple):
     labels: Integer[np.ndarray, " n"]
     predictions: Integer[np.ndarray, " n"]
     groups: Groups | None
-
-
-class Change(NamedTuple):
-    """A metric of two tests and its change from the first to the second, with an interval."""
-
-    own: float
-    other: float
-    difference: float
-    low: float
-    high: float
 
 
 class Transfer(NamedTuple):

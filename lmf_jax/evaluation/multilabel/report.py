@@ -16,6 +16,7 @@ from lmf_jax.evaluation.formatting import (
     format_interval,
 )
 from lmf_jax.evaluation.multilabel.calibration import LabelCalibrator
+from lmf_jax.evaluation.multilabel.external import read_external
 from lmf_jax.evaluation.multilabel.run import (
     FOLD_METRICS,
     ODIR_METRICS,
@@ -23,8 +24,10 @@ from lmf_jax.evaluation.multilabel.run import (
     read_run,
 )
 from lmf_jax.evaluation.multilabel.scores import has_both_values
+from lmf_jax.evaluation.multilabel.subgroups import SUBGROUP_TITLES, read_test_subgroups
 from lmf_jax.evaluation.operating.curves import PrecisionRecallCurve, precision_recall_curve
 from lmf_jax.evaluation.page import write_page
+from lmf_jax.evaluation.subgroup_results import subgroup_tables
 from lmf_jax.evaluation.summary import MAX_NAMES, few_units_notes, unit_name
 from lmf_jax.runs.files import best_epoch
 
@@ -60,6 +63,8 @@ def write_report(run_dir: str | Path) -> Path:
     run_dir = Path(run_dir)
     run = read_run(run_dir)
     curves = _curves(run)
+    subgroups = read_test_subgroups(run_dir, len(run.labels))
+    externals = read_external(run_dir, run.dataset["class_names"])
     return write_page(
         run_dir,
         run,
@@ -74,6 +79,13 @@ def write_report(run_dir: str | Path) -> Path:
         odir=[(name, run.test["odir"][name]) for name in ODIR_METRICS],
         calibration=describe_label_calibrator(run.calibrator),
         log_losses=_log_losses(run),
+        subgroups=None if subgroups is None else _subgroup_tables(subgroups),
+        externals=externals,
+        external_subgroups={
+            external.name: _subgroup_tables(external.subgroups)
+            for external in externals
+            if external.subgroups is not None
+        },
     )
 
 
@@ -145,6 +157,10 @@ def describe_label_calibrator(calibrator: LabelCalibrator | None) -> str:
     if calibrator.method == "temperature":
         return f"temperature scaling, T = {format_loss(calibrator.temperature)}"
     return "temperature scaling of each label"
+
+
+def _subgroup_tables(content: Mapping[str, Any]) -> dict[str, Any]:
+    return subgroup_tables(content, SUBGROUP_TITLES, by_class=False)
 
 
 def _log_losses(run: FinishedMultilabel) -> list[tuple[str, str]]:

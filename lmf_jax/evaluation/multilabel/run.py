@@ -105,9 +105,8 @@ def read_run(run_dir: str | Path) -> FinishedMultilabel:
     run_dir = Path(run_dir)
     files = read_training_files(run_dir, MULTILABEL, HISTORY_KEYS)
     names = files["dataset"]["class_names"]
-    arrays = _read_predictions(run_dir / "predictions.npz", len(names))
     is_whole = num_folds(files) is not None
-    test = _read_test(run_dir / "test.json", names, arrays["labels"], is_whole)
+    arrays, test = read_tested(run_dir, names, of_folds=is_whole)
     if is_whole:
         nothing = LabelCalibrator.identity(len(names))
         return FinishedMultilabel(**files, **arrays, test=test, calibrator=nothing)
@@ -120,6 +119,27 @@ def read_run(run_dir: str | Path) -> FinishedMultilabel:
         thresholds=read_thresholds(run_dir, names),
         validation=read_validation(run_dir, len(names)),
     )
+
+
+def read_tested(
+    folder: Path, label_names: Sequence[str], *, of_folds: bool = False
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read ``predictions.npz`` and ``test.json`` of a test.
+
+    Args:
+        folder: The folder of a run, or of a test on another dataset.
+        label_names: The names of the labels.
+        of_folds: Whether the folder is that of a cross-validation.
+
+    Returns:
+        The arrays, and the contents of ``test.json``.
+
+    Raises:
+        UserError: If a file is missing or broken, or the files do not match.
+    """
+    arrays = _read_predictions(folder / "predictions.npz", len(label_names))
+    test = _read_test(folder / "test.json", label_names, arrays["labels"], of_folds)
+    return arrays, test
 
 
 def read_validation(run_dir: str | Path, num_labels: int) -> LabelPredictions:

@@ -69,7 +69,26 @@ def ranking_intervals(
     Raises:
         ValueError: As :func:`lmf_jax.evaluation.multilabel.scores.rank_by_label`.
     """
-    samples = resample(
+    samples = ranking_samples(labels, logits, groups=groups, num_resamples=num_resamples, seed=seed)
+    return jax.tree.map(partial(defined_interval, level=level), samples)
+
+
+def ranking_samples(
+    labels: Labels,
+    logits: Logits,
+    *,
+    groups: Groups | None = None,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> LabelRankingMetrics:
+    """Compute AUROC, average precision and their means of bootstrap resamples.
+
+    Arguments and exceptions are those of :func:`ranking_intervals`.
+
+    Returns:
+        The metrics with a leading axis of resamples; NaN where a metric is undefined.
+    """
+    samples: LabelRankingMetrics = resample(
         _weighted_ranking,
         rank_by_label(labels, logits),
         strata(labels),
@@ -78,7 +97,19 @@ def ranking_intervals(
         num_resamples=num_resamples,
         seed=seed,
     )
-    return jax.tree.map(partial(_defined_interval, level=level), samples)
+    return samples
+
+
+def defined_interval(samples: np.ndarray, *, level: float) -> Float[np.ndarray, "2 ..."]:
+    """Return the percentile interval of the samples that are not NaN; NaN if all are."""
+    columns = samples.reshape(len(samples), -1).T
+    ends = [
+        percentile_interval(column[~np.isnan(column)], level=level)
+        if not np.isnan(column).all()
+        else np.full(2, np.nan)
+        for column in columns
+    ]
+    return np.stack(ends, axis=1).reshape(2, *samples.shape[1:])
 
 
 def strata(labels: Labels) -> Int[np.ndarray, " n"]:
@@ -129,7 +160,7 @@ def compare_mean_average_precision(
         num_resamples=num_resamples,
         seed=seed,
     )
-    low, high = _defined_interval(samples, level=level)
+    low, high = defined_interval(samples, level=level)
     p_value = mean_average_precision_test(labels, first, second, groups=groups, seed=seed)
     return PairedDifference(difference, float(low), float(high), p_value)
 
@@ -220,15 +251,3 @@ def _weighted_ranking(
 def _difference(pair: _Pair, weights: Float[Array, " n"], _: int) -> Float[Array, ""]:
     first, second = (label_ranking_metrics(rankings, weights) for rankings in pair)
     return jnp.asarray(first.mean_average_precision - second.mean_average_precision)
-
-
-def _defined_interval(samples: np.ndarray, *, level: float) -> Float[np.ndarray, "2 ..."]:
-    """Return the percentile interval of the samples that are not NaN; NaN if all are."""
-    columns = samples.reshape(len(samples), -1).T
-    ends = [
-        percentile_interval(column[~np.isnan(column)], level=level)
-        if not np.isnan(column).all()
-        else np.full(2, np.nan)
-        for column in columns
-    ]
-    return np.stack(ends, axis=1).reshape(2, *samples.shape[1:])
