@@ -49,7 +49,7 @@ def test_importing_the_losses_loads_jax_and_nothing_heavier():
 ROOT = Path(__file__).parent.parent
 
 LMF_JAX = (
-    "errors extras json_text npz output_files",
+    "errors extras json_text metadata_encoding npz output_files",
     "losses",
     "models",
     "config",
@@ -90,7 +90,7 @@ NEVER = {
 """Packages that a folder does not import."""
 
 FROM_DATA = ("cli", "config", "errors", "evaluation", "extras", "json_text", "losses", "npz")
-FROM_DATA += ("output_files",)
+FROM_DATA += ("metadata_encoding", "output_files")
 """Parts of ``lmf_jax`` that ``data`` may import."""
 
 

@@ -6,13 +6,13 @@ process p of P reads the p-th of its P equal blocks. So any number of processes 
 batches in the same order, and a position in the stream is one number, valid for all of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import NotRequired, TypedDict, cast
 
 import grain
 import numpy as np
-from jaxtyping import Bool, Int, Int32, Integer, UInt8
+from jaxtyping import Bool, Float32, Int, Int32, Integer, Shaped, UInt8
 
 from data.batches.decoded import DecodedImages, DecodedMasks
 from data.batches.image_cache import CachedImages, Images, Masks
@@ -31,12 +31,17 @@ BatchTargets = (
 )
 """Targets of the images of a batch."""
 
+FurtherInputs = Mapping[str, Shaped[np.ndarray, "n ..."]]
+"""Inputs of the model besides the images, such as ``metadata``: an array over all examples,
+[n, ...], by its name in a batch."""
+
 
 class TrainBatch(TypedDict):
     """One process's block of a global training batch."""
 
     image: UInt8[np.ndarray, "batch height width 3"]
     label: BatchTargets
+    metadata: NotRequired[Float32[np.ndarray, "batch features"]]
 
 
 class EvaluationBatch(TypedDict):
@@ -45,6 +50,7 @@ class EvaluationBatch(TypedDict):
     image: UInt8[np.ndarray, "batch height width 3"]
     label: BatchTargets
     mask: Bool[np.ndarray, " batch"]
+    metadata: NotRequired[Float32[np.ndarray, "batch features"]]
 
 
 def train_batches(
@@ -57,6 +63,7 @@ def train_batches(
     num_classes: int | None = None,
     sampling: Sampling = "uniform",
     effective_number_beta: float = 0.9999,
+    further: FurtherInputs | None = None,
     process_index: int = 0,
     process_count: int = 1,
 ) -> Stream[TrainBatch]:
@@ -81,6 +88,7 @@ def train_batches(
             classes; see :func:`data.batches.sampling.positions`. With label vectors and masks
             "uniform" alone.
         effective_number_beta: Parameter of "effective-number".
+        further: Further inputs, which each batch has under their names (default: none).
         process_index: Index of this process.
         process_count: Number of processes.
 
@@ -94,7 +102,7 @@ def train_batches(
     """
     if len(rows) == 0:
         raise ValueError("There are no rows to train on.")
-    _check(images, labels, rows, num_classes)
+    _check(images, labels, rows, num_classes, further or {})
     mine = block_of(batch_size, process_index, process_count)
     if isinstance(labels, np.ndarray) and labels.ndim == 1:
         classes = labels[rows]
@@ -112,7 +120,7 @@ def train_batches(
         seed=seed,
         effective_number_beta=effective_number_beta,
     )
-    blocks = batches.map(_TrainBlocks(images, labels, rows, mine))
+    blocks = batches.map(_TrainBlocks(images, labels, rows, mine, further or {}))
     if _decodes(images, labels):
         # Open files cannot be sent to other processes.
         cached = isinstance(images, CachedImages) or isinstance(labels, CachedImages)
@@ -128,10 +136,14 @@ class _TrainBlocks:
     labels: Targets
     rows: Int[np.ndarray, " m"]
     mine: slice
+    further: FurtherInputs
 
     def __call__(self, batch: Int[np.ndarray, " batch"]) -> TrainBatch:
         block = self.rows[batch[self.mine]]
-        return {"image": self.images[block], "label": self.labels[block].astype(np.int32)}
+        made = {"image": self.images[block], "label": self.labels[block].astype(np.int32)}
+        return cast(
+            TrainBatch, made | {name: of_all[block] for name, of_all in self.further.items()}
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +156,7 @@ class EvaluationBatches:
     batch_size: int
     block_start: int
     block_size: int
+    further: FurtherInputs
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
@@ -160,7 +173,10 @@ class EvaluationBatches:
         rows = self.rows[start : start + self.block_size]
         image = _padded_to(self.images[rows], self.block_size)
         label = _padded_to(self.labels[rows].astype(np.int32), self.block_size)
-        return {"image": image, "label": label, "mask": np.arange(self.block_size) < len(rows)}
+        made = {"image": image, "label": label, "mask": np.arange(self.block_size) < len(rows)}
+        for name, of_all in self.further.items():
+            made[name] = _padded_to(of_all[rows], self.block_size)
+        return cast(EvaluationBatch, made)
 
 
 def _padded_to(values: np.ndarray, length: int) -> np.ndarray:
@@ -176,6 +192,7 @@ def evaluation_batches(
     *,
     batch_size: int,
     num_classes: int | None = None,
+    further: FurtherInputs | None = None,
     process_index: int = 0,
     process_count: int = 1,
 ) -> EvaluationBatches:
@@ -193,6 +210,7 @@ def evaluation_batches(
         rows: Rows to evaluate, [m].
         batch_size: Global batch size, a multiple of ``process_count``.
         num_classes: Number of classes, to check the labels; None skips this.
+        further: Further inputs, which each batch has under their names (default: none).
         process_index: Index of this process.
         process_count: Number of processes.
 
@@ -205,9 +223,12 @@ def evaluation_batches(
         ValueError: If rows or labels are out of range, images and masks differ in size, or the
             batch size is not divisible.
     """
-    _check(images, labels, rows, num_classes)
+    _check(images, labels, rows, num_classes, further or {})
     mine = block_of(batch_size, process_index, process_count)
-    return EvaluationBatches(images, labels, rows, batch_size, mine.start, mine.stop - mine.start)
+    block_size = mine.stop - mine.start
+    return EvaluationBatches(
+        images, labels, rows, batch_size, mine.start, block_size, further or {}
+    )
 
 
 def _decodes(images: Images, labels: Targets) -> bool:
@@ -220,12 +241,16 @@ def _check(
     labels: Targets,
     rows: Int[np.ndarray, " m"],
     num_classes: int | None,
+    further: FurtherInputs,
 ) -> None:
     """Raise ``ValueError`` for values that NumPy and JAX would silently convert."""
     if isinstance(images, np.ndarray) and images.dtype != np.uint8:
         raise ValueError(f"Images are {images.dtype}; expected uint8, RGB in 0 to 255.")
     if labels.shape[0] != images.shape[0]:
         raise ValueError(f"There are {labels.shape[0]} labels for {images.shape[0]} images.")
+    for name, of_all in further.items():
+        if len(of_all) != labels.shape[0]:
+            raise ValueError(f"There are {len(of_all)} {name} for {labels.shape[0]} images.")
     _check_range("Rows", rows, labels.shape[0])
     if len(labels.shape) > 2 and labels.shape[1:] != images.shape[1:3]:
         raise ValueError(

@@ -1,5 +1,7 @@
 """Datasets of images with a split: examples, classes and the rows of the three parts."""
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -25,6 +27,7 @@ from data.splits.split_file import stored_split
 from data.splits.validation_cut import lacks_validation
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError
+from lmf_jax.metadata_encoding import MetadataEncoding
 
 AnyDataset = TypeVar("AnyDataset", bound="SplitDataset")
 
@@ -50,6 +53,9 @@ class SplitDataset:
         intensity_note: Line of text about this range; None if no image has more than 8 bits.
         dicom_notes: Lines of text about DICOM files among the images.
         metadata: Value of every example, unicode [n], by column; "" is unknown.
+        encoding: Encoding of the columns that the model gets beside the image; None if it gets the
+            image alone.
+        metadata_notes: Lines of text about these columns.
     """
 
     name: str
@@ -67,12 +73,20 @@ class SplitDataset:
     intensity_note: str | None = None
     dicom_notes: tuple[str, ...] = ()
     metadata: Metadata = field(default_factory=dict)
+    encoding: MetadataEncoding | None = None
+    metadata_notes: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Remarks on the data to print before training, one line each."""
         intensities = () if self.intensity_note is None else (self.intensity_note,)
-        return (*unused_file_lines(self.name), *intensities, *self.dicom_notes, *self.split_notes)
+        of_images = (*intensities, *self.dicom_notes)
+        return (
+            *unused_file_lines(self.name),
+            *of_images,
+            *self.metadata_notes,
+            *self.split_notes,
+        )
 
     def groups_of(self, part: str) -> Shaped[np.ndarray, " n"] | None:
         """Return the patient or lesion of every example of a part, or None if unknown.
@@ -89,6 +103,15 @@ class SplitDataset:
             part: "train", "validation" or "test".
         """
         return {column: values[self.rows[part]] for column, values in self.metadata.items()}
+
+    def metadata_fingerprint(self, names: Sequence[str]) -> str:
+        """Return the SHA-256, in hex, of the values of some columns in all parts."""
+        rows = np.concatenate([self.rows[part] for part in PARTS])
+        digest = hashlib.sha256()
+        for name in names:
+            for text in (name, *self.metadata[name][rows].tolist()):
+                digest.update(len(text.encode()).to_bytes(8, "little") + text.encode())
+        return digest.hexdigest()
 
     def select(self: AnyDataset, part: str, where: str) -> AnyDataset:
         """Return the dataset with those examples of a part alone that meet the conditions.
@@ -119,6 +142,9 @@ class SplitDataset:
         }
         if self.intensity_note is not None:
             known["intensity_range"] = list(self.intensity_range)
+        if self.encoding is not None:
+            known["metadata"] = self.encoding.record
+            known["metadata_fingerprint"] = self.metadata_fingerprint(self.encoding.names)
         return known
 
 
