@@ -21,7 +21,8 @@ try:
         from lmf_jax.config import Config
         from lmf_jax.distributed.initialize import initialize
         from lmf_jax.evaluation import write_report
-        from lmf_jax.runs.folder import has_record, open_run, read_config, read_fingerprint
+        from lmf_jax.runs.files import read_record
+        from lmf_jax.runs.folder import has_record, open_run, read_config
         from lmf_jax.training.loop import fit
 except MissingPackageError as error:
     if __name__ != "__main__":
@@ -51,8 +52,8 @@ def train(config: Config) -> Run:
 def _train_run(config: Config) -> Run:
     """Train and test one run."""
     task = TASKS[config.data.task]
-    fingerprint = read_fingerprint(config.run.run_dir) if config.run.resume else None
-    dataset = task.load_dataset(config, fingerprint)
+    recorded = read_record(config.run.run_dir)["dataset"] if config.run.resume else None
+    dataset = task.load_dataset(config, recorded)
     resolved, notes = resolve_settings(config, dataset)
     inputs = task.open_inputs(dataset, resolved, Shard(jax.process_index(), jax.process_count()))
     program = task.make_program(resolved, inputs)

@@ -69,7 +69,7 @@ def ours(
     """Return the prediction step of ``train.py`` on one batch."""
     program = program_for(precision, model, images)
     variables = program.initial_state().evaluation_variables
-    on_devices = shard_batch({"image": images})["image"]
+    on_devices = shard_batch({"image": images})
     return lambda: jax.block_until_ready(program.predict_step(variables, on_devices))
 
 

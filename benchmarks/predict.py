@@ -47,7 +47,7 @@ def main() -> None:
     step, spec = classifier.predict_step, classifier.config.data.image_spec
     batch_size = 32 * jax.device_count()
     files = image_files(Path(options.folder))[: options.images]
-    full = shard_batch({"image": np.zeros((batch_size, *spec.shape), np.uint8)})["image"]
+    full = shard_batch({"image": np.zeros((batch_size, *spec.shape), np.uint8)})
     jax.block_until_ready(step(classifier.variables, full))
     prepared = time.perf_counter() - started
 

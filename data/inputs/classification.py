@@ -1,11 +1,19 @@
 """Inputs of a run with classes or labels of images: batches for training, validation and test."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from data.batches.image_cache import Images, open_images
-from data.batches.pipeline import EvaluationBatches, evaluation_batches, train_batches
+from data.batches.pipeline import (
+    EvaluationBatches,
+    FurtherInputs,
+    evaluation_batches,
+    train_batches,
+)
 from data.batches.stream import Stream
+from data.inputs.metadata_columns import encode_metadata
 from data.shard import Shard
 from data.splits.dataset import Dataset, load_dataset
 from data.splits.folds import selected_fold
@@ -13,49 +21,53 @@ from data.splits.multilabel import MultilabelDataset, load_multilabel_dataset
 from lmf_jax.config import Config, ResolvedConfig
 
 
-def load_for_classification(config: Config, fingerprint: str | None = None) -> Dataset:
-    """Open the dataset of a classification run and split it.
+def load_for_classification(config: Config, recorded: Mapping[str, Any] | None = None) -> Dataset:
+    """Open the dataset of a classification run, split it, and encode its metadata.
 
     Args:
         config: All settings, resolved or not.
-        fingerprint: The recorded fingerprint of a run to resume.
+        recorded: The recorded description of the data of a run to resume.
 
     Raises:
         UserError: If there is no such dataset or split, or a setting does not fit the dataset.
     """
     data = config.data
-    return load_dataset(
+    dataset = load_dataset(
         config.dataset_name,
         data_dir=data.data_dir,
         split=data.split,
         split_seed=data.split_seed,
         imbalance_ratio=data.imbalance_ratio,
-        fingerprint=fingerprint,
+        fingerprint=recorded["fingerprint"] if recorded else None,
         where=data.where,
         fold=selected_fold(data.folds, data.fold),
     )
+    return encode_metadata(dataset, data.metadata, recorded)
 
 
-def load_for_multilabel(config: Config, fingerprint: str | None = None) -> MultilabelDataset:
-    """Open the dataset of a multi-label run and split it.
+def load_for_multilabel(
+    config: Config, recorded: Mapping[str, Any] | None = None
+) -> MultilabelDataset:
+    """Open the dataset of a multi-label run, split it, and encode its metadata.
 
     Args:
         config: All settings, resolved or not.
-        fingerprint: The recorded fingerprint of a run to resume.
+        recorded: The recorded description of the data of a run to resume.
 
     Raises:
         UserError: As :func:`load_for_classification`, or if a label cannot be learned.
     """
     data = config.data
-    return load_multilabel_dataset(
+    dataset = load_multilabel_dataset(
         config.dataset_name,
         data_dir=data.data_dir,
         split=data.split,
         split_seed=data.split_seed,
-        fingerprint=fingerprint,
+        fingerprint=recorded["fingerprint"] if recorded else None,
         where=data.where,
         fold=selected_fold(data.folds, data.fold),
     )
+    return encode_metadata(dataset, data.metadata, recorded)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,12 +79,23 @@ class ClassificationInputs:
         config: All settings.
         shard: The part of each batch that this process reads.
         images: All images.
+        missing_columns: Metadata columns that are missing for every image, whatever their values.
     """
 
     dataset: Dataset | MultilabelDataset
     config: ResolvedConfig
     shard: Shard
     images: Images
+    missing_columns: tuple[str, ...] = ()
+
+    @cached_property
+    def further(self) -> FurtherInputs:
+        """The inputs of the model besides the images: encoded metadata, if it gets any."""
+        encoding = self.dataset.encoding
+        if encoding is None:
+            return {}
+        features = encoding.encode(self.dataset.metadata, len(self.dataset.ids))
+        return {"metadata": encoding.without(features, self.missing_columns)}
 
     @property
     def description(self) -> dict[str, Any]:
@@ -90,6 +113,7 @@ class ClassificationInputs:
             seed=training.seed,
             sampling=training.sampling,
             effective_number_beta=self.config.loss.effective_number_beta,
+            further=self.further,
             **vars(self.shard),
         )
 
@@ -108,6 +132,7 @@ class ClassificationInputs:
             self.dataset.labels,
             self.dataset.rows[part],
             batch_size=self.config.training.batch_size,
+            further=self.further,
             **vars(self.shard),
         )
 

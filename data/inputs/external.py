@@ -11,6 +11,7 @@ from jaxtyping import Int32, Int64
 from data.batches.image_cache import open_images
 from data.formats.intensity import FULL_RANGE, IntensityRange, fingerprint_with_range
 from data.inputs.classification import ClassificationInputs
+from data.inputs.metadata_columns import unknown_line
 from data.inputs.segmentation import ImageInputs, VolumeInputs, open_segmentation
 from data.labels import MISSING_LABEL, PARTS
 from data.names import multilabel_name, parse_name
@@ -22,6 +23,7 @@ from data.splits.multilabel import MultilabelDataset
 from data.splits.segmentation import SegmentationDataset
 from lmf_jax.config import ResolvedConfig
 from lmf_jax.errors import UserError
+from lmf_jax.metadata_encoding import MetadataEncoding
 
 Inputs = TypeVar("Inputs", ClassificationInputs, ImageInputs)
 
@@ -66,6 +68,7 @@ def open_external(
     config: ResolvedConfig,
     intensity_range: IntensityRange | None,
     data_dir: str | Path | None = None,
+    encoding: MetadataEncoding | None = None,
 ) -> ClassificationInputs:
     """Open all images of another dataset as a test part with the classes of a run.
 
@@ -77,6 +80,8 @@ def open_external(
         config: The settings of the run; the images get its size.
         intensity_range: The recorded range of the training images of more than 8 bits.
         data_dir: Folder of prepared datasets (default: that of the run).
+        encoding: The encoding of the metadata that the run gets beside the images. A column that
+            the dataset lacks is unknown for all images.
 
     Raises:
         UserError: If there is no such dataset, a class fits no class of the run, or no image is
@@ -95,7 +100,17 @@ def open_external(
     if not len(rows):
         raise UserError(f"--map leaves no image of {name}; map at least one class to the run's.")
     parts = _attributes(name, prepared, rows, intensity_range)
-    dataset = Dataset(**parts, class_names=tuple(class_names), labels=labels)
+    note = None
+    if encoding is not None:
+        tested = {column: values[rows] for column, values in prepared.metadata.items()}
+        note = unknown_line(encoding, tested, len(rows))
+    dataset = Dataset(
+        **parts,
+        class_names=tuple(class_names),
+        labels=labels,
+        encoding=encoding,
+        metadata_notes=() if note is None else (note,),
+    )
     spec, cache = config.data.image_spec, config.data.cache
     images = open_images(dataset, spec, cache=cache, data_dir=data_dir)
     return ClassificationInputs(dataset, config, Shard(), images)

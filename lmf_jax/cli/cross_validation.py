@@ -19,7 +19,6 @@ from lmf_jax.runs.folder import (
     has_record,
     open_run,
     read_config,
-    read_fingerprint,
 )
 from lmf_jax.runs.folds import REPORT, fold_dirs, is_finished, joint_dataset, try_lock
 
@@ -92,7 +91,7 @@ def _open_folder(config: Config, task: Task) -> tuple[Path, ResolvedConfig]:
         of_fold = config.replace(fold=number, run_dir=config.run.run_dir or "runs")
         recorded = fold_dir(config.run.run_dir, number)
         is_there = bool(config.run.run_dir) and has_record(recorded)
-        dataset = task.load_dataset(of_fold, read_fingerprint(recorded) if is_there else None)
+        dataset = task.load_dataset(of_fold, read_record(recorded)["dataset"] if is_there else None)
         if resolved is None:  # those of the first fold are those of all
             resolved = _resolve(of_fold, dataset)
         if is_there:

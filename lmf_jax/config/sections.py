@@ -59,6 +59,9 @@ class DataConfig:
     where: str | None = setting(None)
     """Split and use only images with this metadata: COLUMN=VALUE or COLUMN=VALUE,VALUE, with ;
     between conditions (default: all images)."""
+    metadata: str | None = setting(None, common=True, tasks=IMAGE_TASKS)
+    """Columns of the metadata that the model gets beside the image, with commas between, such as
+    age,sex,site (default: the image alone)."""
     folds: int | None = setting(None, common=True)
     """Cross-validation: train this many runs, of which each tests another part of the images. Of
     --split it takes grouped (the default where lesions or patients are known) or paper (default: a

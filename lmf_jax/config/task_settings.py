@@ -67,6 +67,7 @@ TASK_SETTINGS = {
         models="segmentation",
         allowed={
             "head": ("linear",),
+            "metadata": (None,),
             "pretrained": (None, "none"),
             "recipe": ("auto",),
             "sampling": ("uniform",),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Integer, UInt8
+from jaxtyping import Float, Float32, Int, Integer, UInt8
 
 from lmf_jax.evaluation.calibration import Calibrator, calibrator_of, read_calibration
 from lmf_jax.evaluation.classification.metrics import predicted_classes
@@ -32,16 +32,18 @@ class TrainedClassifier(ImageModel):
         return calibrator.probabilities(np.float32(self.config.logit_scale) * outputs)
 
     def explain(
-        self, images: UInt8[np.ndarray, "batch h w 3"]
+        self,
+        images: UInt8[np.ndarray, "batch h w 3"],
+        metadata: Float32[np.ndarray, "batch columns"] | None = None,
     ) -> tuple[
         Int[np.ndarray, " batch"],
         Float[np.ndarray, " batch"],
         Float[np.ndarray, "batch map_height map_width"],
     ]:
         """Return the predicted class of each image, its probability and its Grad-CAM map."""
-        probabilities = self.probabilities(images)
+        probabilities = self.probabilities(images, metadata)
         class_ids = probabilities.argmax(axis=1)
-        return class_ids, probabilities.max(axis=1), self.heat(images, class_ids)
+        return class_ids, probabilities.max(axis=1), self.heat(images, class_ids, metadata)
 
 
 def load_classifier(run_dir: str | Path) -> TrainedClassifier:
@@ -64,6 +66,7 @@ def explain_mistakes(
     rows: Int[np.ndarray, " n"],
     labels: Integer[np.ndarray, " n"],
     logits: Float[np.ndarray, "n classes"],
+    metadata: Float32[np.ndarray, "images columns"] | None = None,
 ) -> None:
     """Write the most confident mistakes of a test with Grad-CAM for prediction and true class.
 
@@ -74,11 +77,13 @@ def explain_mistakes(
         rows: Rows of the test part, ``[n]``.
         labels: Their class ids.
         logits: Their logits.
+        metadata: Encoded metadata of all images of the dataset; None if the model takes none.
     """
     indices = confident_mistakes(labels, logits)
     pictures = images[rows[indices]]
+    of_pictures = None if metadata is None else metadata[rows[indices]]
     heats = (
-        classifier.heat(pictures, class_ids[indices])
+        classifier.heat(pictures, class_ids[indices], of_pictures)
         for class_ids in (predicted_classes(logits), labels)
     )
     write_mistakes(run_dir, Mistakes(indices, pictures, *heats))

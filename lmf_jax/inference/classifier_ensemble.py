@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Float32, Int, UInt8
 
 from lmf_jax.distributed.devices import Batch
 from lmf_jax.evaluation.calibration import Calibrator
@@ -34,13 +34,15 @@ class ClassifierEnsemble(ImageEnsemble[TrainedClassifier]):
         return log_probabilities(probabilities.mean(axis=0)), labels
 
     def explain(
-        self, images: UInt8[np.ndarray, "batch h w 3"]
+        self,
+        images: UInt8[np.ndarray, "batch h w 3"],
+        metadata: Float32[np.ndarray, "batch columns"] | None = None,
     ) -> tuple[
         Int[np.ndarray, " batch"],
         Float[np.ndarray, " batch"],
         Float[np.ndarray, "batch h w"],
     ]:
         """Return the predicted class of each image, its probability and the mean Grad-CAM map."""
-        probabilities = self.probabilities(images)
+        probabilities = self.probabilities(images, metadata)
         class_ids = probabilities.argmax(axis=1)
-        return class_ids, probabilities.max(axis=1), self.heat(images, class_ids)
+        return class_ids, probabilities.max(axis=1), self.heat(images, class_ids, metadata)

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Float32, Int, UInt8
 
 from lmf_jax.config import ResolvedConfig
 from lmf_jax.distributed.devices import (
@@ -23,6 +23,7 @@ from lmf_jax.distributed.devices import (
 from lmf_jax.evaluation.classification.gradcam import grad_cam
 from lmf_jax.inference.predict import predict
 from lmf_jax.inference.steps import make_predict_step
+from lmf_jax.metadata_encoding import MetadataEncoding, parse_encoding
 from lmf_jax.models import create_model
 from lmf_jax.models.classifier import Classifier
 from lmf_jax.models.normalization import Normalization, normalize_images
@@ -66,8 +67,16 @@ class ImageModel(ABC):
         return tuple(self.dataset["class_names"])
 
     @cached_property
+    def encoding(self) -> MetadataEncoding | None:
+        """The encoding of the metadata beside the image; None if the model takes images alone."""
+        return recorded_encoding(self.dataset)
+
+    @cached_property
     def predict_step(self) -> MappedStep:
-        """The mapped forward pass from ``variables`` and sharded uint8 images to logits."""
+        """The mapped forward pass from ``variables`` and a sharded batch to logits.
+
+        The batch has ``"image"``, uint8, and ``"metadata"`` if the model has an encoding.
+        """
         return self.compiled_step or make_predict_step(self.model, self.normalization, self._dtype)
 
     @property
@@ -86,25 +95,65 @@ class ImageModel(ABC):
         return normalize_images(images, self.normalization, self._dtype)
 
     def probabilities(
-        self, images: UInt8[np.ndarray, "batch h w 3"]
+        self,
+        images: UInt8[np.ndarray, "batch h w 3"],
+        metadata: Float32[np.ndarray, "batch columns"] | None = None,
     ) -> Float[np.ndarray, "batch classes"]:
-        """Return calibrated probabilities of RGB images in 0 to 255, in the training size."""
+        """Return calibrated probabilities of RGB images in 0 to 255, in the training size.
+
+        Args:
+            images: The images.
+            metadata: Their metadata, from ``encoding.encode``; None if they are unknown, or the
+                model takes images alone.
+        """
+        batch = {"image": images, **self._further_inputs(metadata, len(images))}
         missing = -len(images) % jax.local_device_count()  # every device gets as many images
-        padded = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)])
-        batch = shard_batch({"image": padded})
-        logits = np.asarray(self.predict_step(self.variables, batch["image"]))
-        return self.calibrated_probabilities(logits.reshape(len(padded), -1)[: len(images)])
+        padded = {
+            name: np.pad(values, [(0, missing), *[(0, 0)] * (values.ndim - 1)])
+            for name, values in batch.items()
+        }
+        logits = np.asarray(self.predict_step(self.variables, shard_batch(padded)))
+        return self.calibrated_probabilities(
+            logits.reshape(len(images) + missing, -1)[: len(images)]
+        )
+
+    def _further_inputs(
+        self, metadata: Float32[np.ndarray, "batch columns"] | None, n: int
+    ) -> dict[str, Float32[np.ndarray, "batch columns"]]:
+        """Return the inputs of the model besides the images."""
+        if self.encoding is None:
+            return {}
+        return {"metadata": self.encoding.encode({}, n) if metadata is None else metadata}
 
     def heat(
         self,
         images: UInt8[np.ndarray, "batch height width 3"],
         class_ids: Int[np.ndarray, " batch"],
+        metadata: Float32[np.ndarray, "batch columns"] | None = None,
     ) -> Float[np.ndarray, "batch map_height map_width"]:
-        """Return the Grad-CAM map of one class in each image, see :func:`grad_cam`."""
+        """Return the Grad-CAM map of one class in each image, see :func:`grad_cam`.
+
+        Args:
+            images: The images.
+            class_ids: The class of each.
+            metadata: As for :meth:`probabilities`.
+        """
         inputs = self.normalize(jnp.asarray(images))
-        return np.asarray(
-            grad_cam(self.model, self.variables, inputs, jnp.asarray(class_ids.astype(np.int32)))
-        )
+        classes = jnp.asarray(class_ids.astype(np.int32))
+        further = self._further_inputs(metadata, len(images))
+        return np.asarray(grad_cam(self.model, self.variables, inputs, classes, **further))
+
+
+def recorded_encoding(dataset: Mapping[str, Any]) -> MetadataEncoding | None:
+    """Return the encoding of the metadata in a recorded description of data; None without one.
+
+    Args:
+        dataset: The entry ``dataset`` of ``config.json``.
+
+    Raises:
+        ValueError: If the record is broken; :func:`lmf_jax.runs.files.read_record` checks it.
+    """
+    return parse_encoding(dataset["metadata"]) if "metadata" in dataset else None
 
 
 def read_image_model(run_dir: str | Path, task: str) -> dict[str, Any]:
@@ -122,11 +171,13 @@ def read_image_model(run_dir: str | Path, task: str) -> dict[str, Any]:
     config = read_config(run_dir)
     variables, normalization = read_best(Path(run_dir) / "checkpoints")
     assert isinstance(normalization, Normalization)  # the images come as uint8
+    encoding = recorded_encoding(record["dataset"])
     model: Any = create_model(
         config.model.model,
         num_classes=len(record["dataset"]["class_names"]),
         dtype=jnp.dtype(config.model.precision),
         head=config.model.head,
+        metadata_widths=encoding.widths if encoding else (),
     )
     return {
         "config": config,

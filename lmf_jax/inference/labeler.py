@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from lmf_jax.evaluation.multilabel.calibration import LabelCalibrator, read_label_calibrator
 from lmf_jax.evaluation.multilabel.scores import sigmoid
@@ -46,14 +46,18 @@ class TrainedLabeler(ImageModel):
         """Return which labels are predicted for calibrated probabilities."""
         return decide(probabilities, self.thresholds)
 
-    def explain_labels(self, images: UInt8[np.ndarray, "batch h w 3"]) -> list[list[LabelHeat]]:
+    def explain_labels(
+        self,
+        images: UInt8[np.ndarray, "batch h w 3"],
+        metadata: Float32[np.ndarray, "batch columns"] | None = None,
+    ) -> list[list[LabelHeat]]:
         """Return, for each image, the predicted labels with probability and Grad-CAM map.
 
         An image without a predicted label gets its most probable one.
         """
-        probabilities = self.probabilities(images)
+        probabilities = self.probabilities(images, metadata)
         shown = self.decide(probabilities)
-        return explain_labels(probabilities, shown, lambda ids: self.heat(images, ids))
+        return explain_labels(probabilities, shown, lambda ids: self.heat(images, ids, metadata))
 
 
 def decide(

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Float32, Int, UInt8
 
 from lmf_jax.distributed.devices import Batch
 from lmf_jax.evaluation.multilabel.calibration import LabelCalibrator
@@ -45,8 +45,12 @@ class LabelerEnsemble(ImageEnsemble[TrainedLabeler]):
         """Return the probability of each label for logits of :meth:`predict`."""
         return sigmoid(logits)
 
-    def explain_labels(self, images: UInt8[np.ndarray, "batch h w 3"]) -> list[list[LabelHeat]]:
+    def explain_labels(
+        self,
+        images: UInt8[np.ndarray, "batch h w 3"],
+        metadata: Float32[np.ndarray, "batch columns"] | None = None,
+    ) -> list[list[LabelHeat]]:
         """Return the predicted labels of each image, see :meth:`TrainedLabeler.explain_labels`."""
-        probabilities = self.probabilities(images)
+        probabilities = self.probabilities(images, metadata)
         shown = decide(probabilities, self.thresholds)
-        return explain_labels(probabilities, shown, lambda ids: self.heat(images, ids))
+        return explain_labels(probabilities, shown, lambda ids: self.heat(images, ids, metadata))

@@ -131,7 +131,7 @@ class TrainedSegmenter:
         """
         if self.config.data.patch_size is not None:
             return np.stack([segment_volume(**self._windows(image)) for image in images])
-        sharded = shard_batch({"image": images})["image"]
+        sharded = shard_batch({"image": images})
         predictions = np.asarray(self._segment_step(self.variables, sharded))
         return predictions.reshape(images.shape[:-1])
 
@@ -165,7 +165,7 @@ class TrainedSegmenter:
         """
         if self.config.data.patch_size is not None:
             return log_probabilities(np.stack([self.probabilities(volume) for volume in images]))
-        sharded = shard_batch({"image": images})["image"]
+        sharded = shard_batch({"image": images})
         logits = np.asarray(self._predict_step(self.variables, sharded), np.float32)
         return logits.reshape(*images.shape[:-1], -1)
 
@@ -185,7 +185,7 @@ class TrainedSegmenter:
     def _predict_windows(
         self, windows: Float[np.ndarray, "batch d h w modalities"]
     ) -> Float[np.ndarray, "batch d h w classes"]:
-        sharded = shard_batch({"image": windows})["image"]
+        sharded = shard_batch({"image": windows})
         logits = np.asarray(self._predict_step(self.variables, sharded))
         return logits.reshape(*windows.shape[:-1], -1)
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, UInt8
 
 from lmf_jax.distributed.devices import Batch, MappedStep, Variables, map_over_devices
 from lmf_jax.losses import Objective
+from lmf_jax.models.further_inputs import further_inputs
 from lmf_jax.models.normalization import AnyNormalization, model_inputs
 
 
@@ -23,6 +24,9 @@ def make_predict_step(
 ) -> MappedStep:
     """Return the mapped forward pass in evaluation mode, from images to logits or classes.
 
+    It maps variables and ``{"image": [D, B/D, *space, channels]}``, with the further inputs of the
+    model, such as ``"metadata"``, to the output of each image.
+
     Args:
         model: The trained module.
         normalization: Normalization of the images; None if they come normalized.
@@ -32,9 +36,9 @@ def make_predict_step(
             pixel, if the model segments.
     """
 
-    def predict_step(variables: Variables, images: Array) -> Any:
-        inputs = model_inputs(images, normalization, dtype)
-        logits: Any = model.apply(variables, inputs, train=False)
+    def predict_step(variables: Variables, batch: Batch) -> Any:
+        inputs = model_inputs(batch["image"], normalization, dtype)
+        logits: Any = model.apply(variables, inputs, train=False, **further_inputs(batch))
         return logits if output == "logits" else _most_likely(logits)
 
     return map_over_devices(predict_step, devices, donate_state=False, sharded_output=True)

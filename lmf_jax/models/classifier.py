@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from lmf_jax.models.layers import Dropout, Initializer, parameter_dtype
+from lmf_jax.models.metadata_branch import MetadataBranch
 from lmf_jax.models.registry import HeadName, ModelOptions
 
 
@@ -78,15 +79,18 @@ def _unit_vectors(vectors: Float[Array, "rows columns"], axis: int) -> Float[Arr
 class Classifier(nn.Module):
     """An image classifier: backbone, mean over the map, dropout, head.
 
+    With a metadata branch, its features are concatenated to the pooled ones before the head.
+
     Attributes:
         backbone: Module ``(images, train) -> [batch, height, width, features]``.
         head: Module ``[batch, features] -> [batch, num_classes]``.
         dropout_rate: Probability that a pooled feature is dropped in training.
         axis_name: The mapped axis over whose devices the batch is spread, or None.
         freeze_backbone: Whether the backbone is a fixed function, in training too.
+        metadata: Module ``(metadata, train) -> [batch, features]``; None for images alone.
 
-    The parameters are under ``"backbone"`` and ``"head"``. A call is
-    ``classify(features(images))``; Grad-CAM and embeddings use the maps between the two.
+    The parameters are under ``"backbone"``, ``"head"`` and, with the branch, ``"metadata"``. A call
+    is ``classify(features(images))``; Grad-CAM and embeddings use the maps between the two.
     """
 
     backbone: nn.Module
@@ -94,13 +98,17 @@ class Classifier(nn.Module):
     dropout_rate: float = 0.0
     axis_name: str | None = None
     freeze_backbone: bool = False
+    metadata: nn.Module | None = None
 
     def setup(self) -> None:
         """Create the dropout layer."""
         self.dropout = Dropout(self.dropout_rate, axis_name=self.axis_name)
 
     def __call__(
-        self, images: Float[Array, "batch height width 3"], train: bool = False
+        self,
+        images: Float[Array, "batch height width 3"],
+        train: bool = False,
+        metadata: Float[Array, "batch columns"] | None = None,
     ) -> Float[Array, "batch classes"]:
         """Return the logits of the images.
 
@@ -109,14 +117,16 @@ class Classifier(nn.Module):
             train: Whether to normalize by the batch's statistics, update the running ones (the
                 collection ``"batch_stats"`` must be mutable) and drop at random (the random stream
                 ``"dropout"`` is needed if a rate is not zero).
+            metadata: Encoded metadata of the images, if the model has a branch for them.
 
         Returns:
             Logits ``[batch, num_classes]``, float32 (float64 if the model computes in float64).
 
         Raises:
-            ValueError: If the images are not float ``[batch, height, width, 3]``.
+            ValueError: If the images are not float ``[batch, height, width, 3]``, or metadata are
+                missing, or given to a model without a branch.
         """
-        return self.classify(self.features(images, train), train)
+        return self.classify(self.features(images, train), train, metadata)
 
     def features(
         self, images: Float[Array, "batch height width 3"], train: bool = False
@@ -136,11 +146,21 @@ class Classifier(nn.Module):
         return self.backbone(images, train)
 
     def classify(
-        self, features: Float[Array, "batch map_height map_width features"], train: bool = False
+        self,
+        features: Float[Array, "batch map_height map_width features"],
+        train: bool = False,
+        metadata: Float[Array, "batch columns"] | None = None,
     ) -> Float[Array, "batch classes"]:
-        """Return logits from the last map of the backbone."""
+        """Return logits from the last map of the backbone and the metadata, if it has a branch."""
+        if (metadata is None) != (self.metadata is None):
+            raise ValueError(
+                "Metadata are given to a model without a branch for them, or lack for one with it."
+            )
         pooled = features.astype(parameter_dtype(features.dtype)).mean((1, 2))
-        return self.head(self.dropout(pooled, train))
+        pooled = self.dropout(pooled, train)
+        if self.metadata is not None:
+            pooled = jnp.concatenate([pooled, self.metadata(metadata, train)], axis=1)
+        return self.head(pooled)
 
 
 def make_classifier(
@@ -151,7 +171,7 @@ def make_classifier(
     bias_init: Initializer = nn.initializers.zeros,
     dropout_rate: float = 0.0,
 ) -> Classifier:
-    """Return a classifier with the head that the options ask for.
+    """Return a classifier with the head and the metadata branch that the options ask for.
 
     Args:
         backbone: As in :class:`Classifier`.
@@ -173,10 +193,12 @@ def make_classifier(
         raise ValueError(
             f"Unknown head {options.head!r}; expected one of {', '.join(get_args(HeadName))}."
         )
+    widths = options.metadata_widths
     return Classifier(
         backbone,
         head,
         dropout_rate=dropout_rate,
         axis_name=options.axis_name,
         freeze_backbone=options.freeze_backbone,
+        metadata=MetadataBranch(widths, dtype, options.axis_name) if widths else None,
     )

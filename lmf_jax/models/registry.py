@@ -31,6 +31,7 @@ class ModelOptions:
     remat: bool = False
     freeze_backbone: bool = False
     spatial_dims: SpatialDims = 2
+    metadata_widths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,7 @@ def create_model(
     remat: bool = False,
     freeze_backbone: bool = False,
     spatial_dims: SpatialDims = 2,
+    metadata_widths: Sequence[int] = (),
 ) -> nn.Module:
     """Create an image classifier or a U-Net.
 
@@ -198,6 +200,8 @@ def create_model(
         freeze_backbone: Whether a classifier's backbone is a fixed function in training too: it
             normalizes by its running statistics, keeps them, and passes no gradient.
         spatial_dims: 2 for images, or 3 for volumes, which only the U-Net takes.
+        metadata_widths: Features of each metadata column that a classifier gets beside the images,
+            see :class:`lmf_jax.models.metadata_branch.MetadataBranch`; empty for images alone.
 
     Returns:
         The Flax module, a :class:`lmf_jax.models.classifier.Classifier` or a U-Net.
@@ -206,10 +210,11 @@ def create_model(
         ValueError: If there is no model or no head of that name, or the model has no such variant.
     """
     spec = get_model(name)
-    if not spec.has_classifier_head and (head != "linear" or freeze_backbone):
+    if not spec.has_classifier_head and (head != "linear" or freeze_backbone or metadata_widths):
         raise ValueError(
-            f"Cannot create {name} with head={head!r} and freeze_backbone={freeze_backbone}; "
-            "it has the linear head, and no backbone to freeze."
+            f"Cannot create {name} with head={head!r}, freeze_backbone={freeze_backbone} and "
+            f"metadata_widths={tuple(metadata_widths)}; it has the linear head, no backbone to "
+            "freeze, and takes images alone."
         )
     if spatial_dims not in spec.spatial_dims:
         verb = "classifies" if spec.task == "classification" else "segments"
@@ -219,5 +224,14 @@ def create_model(
             f"{', '.join(others)}."
         )
     return spec.build(
-        ModelOptions(num_classes, dtype, axis_name, head, remat, freeze_backbone, spatial_dims)
+        ModelOptions(
+            num_classes,
+            dtype,
+            axis_name,
+            head,
+            remat,
+            freeze_backbone,
+            spatial_dims,
+            tuple(metadata_widths),
+        )
     )

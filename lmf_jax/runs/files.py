@@ -11,6 +11,7 @@ from jaxtyping import Shaped
 from lmf_jax.config.checks import MAX_FOLDS
 from lmf_jax.errors import UserError
 from lmf_jax.json_text import parse_json
+from lmf_jax.metadata_encoding import parse_encoding
 
 EpochMetrics = dict[str, float | int]
 """A line of ``metrics.jsonl``: epoch, losses, validation metrics and learning rate."""
@@ -166,6 +167,7 @@ def read_record(run_dir: str | Path) -> dict[str, Any]:
     check(path, task in TASKS, f"its task is not one of {', '.join(TASKS)}")
     _check_settings(path, config)
     _check_dataset(path, dataset, task)
+    _check_metadata(path, config, dataset)
     _check_environment(path, record)
     return {key: record[key] for key in RECORD_KEYS} | {"weights": record.get("weights")}
 
@@ -208,6 +210,26 @@ def _check_dataset(path: Path, dataset: Mapping[str, Any], task: str) -> None:
         require(path, dataset["num_cases"], PARTS, "its num_cases")
         numbers = (dataset["num_cases"][part] for part in PARTS)
         check(path, all(map(is_whole, numbers)), "its num_cases are not whole numbers")
+
+
+def _check_metadata(path: Path, config: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
+    """Refuse a broken encoding of the metadata, or one that the settings do not ask for."""
+    is_whole_of_folds = config.get("folds") is not None and config.get("fold") is None
+    has_encoding = config.get("metadata") is not None and not is_whole_of_folds
+    check(
+        path,
+        ("metadata" in dataset) == has_encoding,
+        "its dataset and its config differ in metadata",
+    )
+    if not has_encoding:
+        return
+    require(path, dataset, ("metadata_fingerprint",), "its dataset")
+    is_text = isinstance(dataset["metadata_fingerprint"], str)
+    check(path, is_text, "its metadata_fingerprint is not a string")
+    try:
+        parse_encoding(dataset["metadata"])
+    except ValueError as error:
+        raise broken(path, f"of its metadata, {error}") from error
 
 
 def _check_classes(path: Path, names: Any, class_counts: Mapping[str, Any]) -> None:

@@ -110,15 +110,6 @@ def read_config(run_dir: str | Path) -> ResolvedConfig:
         ) from error
 
 
-def read_fingerprint(run_dir: str | Path) -> str:
-    """Return the fingerprint of the data that a run was started with.
-
-    Raises:
-        UserError: If there is no run in the folder.
-    """
-    return str(read_record(run_dir)["dataset"]["fingerprint"])
-
-
 def _default_folders(config: ResolvedConfig) -> Iterator[Path]:
     kind, _, path = config.data.dataset.partition(":")  # of a path, only the last component
     dataset = "-".join(filter(None, (kind, Path(path).stem)))

@@ -129,6 +129,8 @@ def joint_dataset(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for note in fold.get("split_notes", [])
     ]
     joint = {**folds[0], "fingerprint": digest.hexdigest()}
+    for of_fold in ("metadata", "metadata_fingerprint"):  # each fold encodes by its training part
+        joint.pop(of_fold, None)
     if "split_notes" in joint:
         joint["split_notes"] = list(dict.fromkeys(notes))
     for key in ("class_counts", "negative_counts", "num_cases"):

@@ -73,7 +73,10 @@ class Classification(ImageProgram):
 
 
 def make_classification(
-    config: ResolvedConfig, class_counts: ClassCounts, devices: Sequence[jax.Device] | None = None
+    config: ResolvedConfig,
+    class_counts: ClassCounts,
+    devices: Sequence[jax.Device] | None = None,
+    metadata_widths: Sequence[int] = (),
 ) -> Classification:
     """Build the program of a classification run.
 
@@ -82,6 +85,7 @@ def make_classification(
         class_counts: Training examples per class, ``[C]``.
         devices: The devices of the steps (default: all). For devices that are only described, the
             steps can be compiled and not run.
+        metadata_widths: Features of each metadata column beside the image.
 
     Raises:
         UserError: If the batch cannot be divided over the devices, a class has no example, or the
@@ -94,6 +98,7 @@ def make_classification(
             num_classes=len(class_counts),
             num_examples=int(np.sum(class_counts)),
             devices=devices,
+            metadata_widths=metadata_widths,
         )
     )
 
@@ -105,6 +110,7 @@ def make_image_parts(
     num_classes: int,
     num_examples: int,
     devices: Sequence[jax.Device] | None,
+    metadata_widths: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Build the fields of an :class:`ImageProgram`.
 
@@ -114,6 +120,7 @@ def make_image_parts(
         num_classes: Number of logits of an image.
         num_examples: Training images.
         devices: The devices of the steps (default: all).
+        metadata_widths: Features of each metadata column beside the image.
 
     Raises:
         UserError: As :func:`make_classification`.
@@ -121,14 +128,21 @@ def make_image_parts(
     settings = config.model
     dtype, normalization = jnp.dtype(settings.precision), NORMALIZATIONS[settings.normalization]
     make_model = partial(
-        create_model, settings.model, num_classes=num_classes, dtype=dtype, head=settings.head
+        create_model,
+        settings.model,
+        num_classes=num_classes,
+        dtype=dtype,
+        head=settings.head,
+        metadata_widths=metadata_widths,
     )
+    keeps_head = settings.head == "linear" and not metadata_widths
+    starting_point = partial(_starting_point, settings, num_classes, keeps_head)
     model = make_model(
         axis_name=AXIS, remat=settings.remat, freeze_backbone=settings.freeze_backbone
     )
     start = "where it stopped"
     if not config.run.resume:  # weights that do not fit are refused before anything is written
-        start = _starting_point(settings, num_classes)[1]
+        start = starting_point()[1]
     parts = make_training_parts(
         config,
         make_objective,
@@ -136,8 +150,9 @@ def make_image_parts(
         image_shape=config.data.image_spec.shape,
         normalization=normalization,
         model=model,
-        starting_point=lambda: _starting_point(settings, num_classes)[0],
+        starting_point=lambda: starting_point()[0],
         devices=devices,
+        further_shapes={"metadata": (sum(metadata_widths),)} if metadata_widths else {},
     )
     return {
         "model": make_model(),
@@ -148,7 +163,9 @@ def make_image_parts(
     }
 
 
-def _starting_point(settings: ResolvedModel, num_classes: int) -> tuple[Variables | None, str]:
+def _starting_point(
+    settings: ResolvedModel, num_classes: int, keeps_head: bool
+) -> tuple[Variables | None, str]:
     """Return the initial variables and their description; a head of another shape is dropped."""
     if settings.pretrained == "none":
         return None, "random weights"
@@ -157,7 +174,7 @@ def _starting_point(settings: ResolvedModel, num_classes: int) -> tuple[Variable
     head = params.pop("head", None)
     if head is None:
         description += f", with a new head of {num_classes} classes"
-    elif settings.head != "linear" or len(head["bias"]) != num_classes:
+    elif not keeps_head or len(head["bias"]) != num_classes:
         old = len(head["bias"])
         description += f"; a new head of {num_classes} classes replaces theirs of {old:,}"
     else:

@@ -21,6 +21,7 @@ from lmf_jax.distributed.devices import Batch, Variables, shard_batch
 from lmf_jax.distributed.preemption import StopRequest, stop_requests
 from lmf_jax.distributed.watchdog import Watchdog
 from lmf_jax.errors import Interrupted, TrainingStopped
+from lmf_jax.models.further_inputs import further_inputs
 from lmf_jax.models.normalization import Normalization
 from lmf_jax.runs.folder import check_epochs_done
 from lmf_jax.training.checkpoint import Checkpoints, History
@@ -244,6 +245,12 @@ def _check_batch(batch: Batch, program: Program) -> None:
             )
     elif images.dtype != np.uint8:
         raise ValueError(f"A batch holds images of {images.dtype}; expected uint8 in 0 to 255.")
+    for name, values in further_inputs(batch).items():
+        if values.dtype != np.float32 or not np.isfinite(values).all():
+            raise ValueError(
+                f"A batch holds {name} of {values.dtype}, or a value that is not finite; expected "
+                "finite float32."
+            )
     low, high = program.label_range
     wrong = (labels < low) | (labels > high)
     if wrong.any():

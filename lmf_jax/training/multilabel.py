@@ -46,6 +46,7 @@ def make_multilabel(
     label_counts: Int64[np.ndarray, "labels 2"],
     num_examples: int,
     devices: Sequence[jax.Device] | None = None,
+    metadata_widths: Sequence[int] = (),
 ) -> Multilabel:
     """Build the program of a multi-label run.
 
@@ -54,6 +55,7 @@ def make_multilabel(
         label_counts: Training examples without and with each label, ``[C, 2]``.
         num_examples: Training images.
         devices: The devices of the steps (default: all).
+        metadata_widths: Features of each metadata column beside the image.
 
     Raises:
         UserError: As :func:`lmf_jax.training.classification.make_classification`.
@@ -68,5 +70,6 @@ def make_multilabel(
             num_classes=len(label_counts),
             num_examples=num_examples,
             devices=devices,
+            metadata_widths=metadata_widths,
         )
     )

@@ -128,8 +128,11 @@ def set_lr_scale(opt_state: PyTree, lr_scale: float) -> PyTree:
 
 
 def train_head_only(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Return an optimizer that updates the head only and keeps no state for the backbone."""
+    """Return an optimizer that keeps the backbone, without state for it.
+
+    It updates the head and, if there is one, the metadata branch.
+    """
     return optax.multi_transform(
         {"head": optimizer, "backbone": optax.set_to_zero()},
-        {"head": "head", "backbone": "backbone"},
+        lambda params: {name: "backbone" if name == "backbone" else "head" for name in params},
     )

@@ -138,6 +138,7 @@ def make_training_parts(
     model: nn.Module,
     starting_point: Callable[[], Variables | None],
     devices: Sequence[jax.Device] | None,
+    further_shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> TrainingParts:
     """Build the steps, the optimizer and the schedule of a run.
 
@@ -151,6 +152,7 @@ def make_training_parts(
         model: The model, with the mapped axis of the steps.
         starting_point: Returns the initial variables, None for random ones.
         devices: The devices of the steps (default: all).
+        further_shapes: Shape of each further input of one image, by name (default: none).
 
     Raises:
         UserError: If the batch cannot be divided over the devices, or a class has no example.
@@ -186,9 +188,11 @@ def make_training_parts(
         schedule=schedule,
         plateau=plateau,
         initial_state=lambda: create_train_state(
-            model, optimizer, image_shape, settings, starting_point()
+            model, optimizer, image_shape, settings, starting_point(), further_shapes
         ),
-        state_shapes=lambda: train_state_shapes(model, optimizer, image_shape, settings),
+        state_shapes=lambda: train_state_shapes(
+            model, optimizer, image_shape, settings, further_shapes
+        ),
         train_step=make_train_step(model, objective, optimizer, settings, devices),
     )
 

@@ -1,5 +1,6 @@
 """The train state and its initial value."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -70,6 +71,7 @@ def create_train_state(
     image_shape: tuple[int, ...],
     settings: StepSettings,
     pretrained: Variables | None = None,
+    further_shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> TrainState:
     """Return the state before the first step, which depends on the arguments only.
 
@@ -80,13 +82,18 @@ def create_train_state(
         settings: The settings of the train step.
         pretrained: Variables to start from; top-level modules that they lack, such as the head,
             start from random values.
+        further_shapes: Shape of each further input of one image, by name (default: none).
     """
 
     # With the sharding that the mapped step returns: with another, the step would compile twice.
     @partial(jax.jit, out_shardings=replicated_sharding())
     def create(pretrained: Variables) -> TrainState:
         images = jnp.zeros((1, *image_shape), settings.dtype)
-        variables = model.init(jax.random.key(settings.seed), images, train=False)
+        further: dict[str, Any] = {
+            name: jnp.zeros((1, *shape), jnp.float32)
+            for name, shape in (further_shapes or {}).items()
+        }
+        variables = model.init(jax.random.key(settings.seed), images, train=False, **further)
         params, batch_stats = (
             _replace_modules(variables.get(name, {}), pretrained.get(name, {}))
             for name in ("params", "batch_stats")
@@ -110,9 +117,14 @@ def train_state_shapes(
     optimizer: optax.GradientTransformation,
     image_shape: tuple[int, ...],
     settings: StepSettings,
+    further_shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> TrainState:
     """Return shape, type and sharding of every array of the state of :func:`create_train_state`."""
-    state = jax.eval_shape(lambda: create_train_state(model, optimizer, image_shape, settings))
+    state = jax.eval_shape(
+        lambda: create_train_state(
+            model, optimizer, image_shape, settings, further_shapes=further_shapes
+        )
+    )
     sharding = replicated_sharding()
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
 

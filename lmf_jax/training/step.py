@@ -4,6 +4,7 @@ It is independent of the task: the model returns logits, the objective reduces t
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,6 +14,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 
 from lmf_jax.distributed.devices import AXIS, Batch, MappedStep, map_over_devices
 from lmf_jax.losses import Objective, TrainingProgress
+from lmf_jax.models.further_inputs import further_inputs
 from lmf_jax.models.layers import example_keys, parameter_dtype
 from lmf_jax.models.normalization import model_inputs
 from lmf_jax.training.augment import augment_images, cutmix, mixup, roll_global_batch
@@ -31,8 +33,10 @@ def make_train_step(
     The batch is ``{"image": [D, B/D, *space, channels], "label": int32}``, with one label per image
     ``[D, B/D]``, a label vector per image ``[D, B/D, C]`` or one label per pixel
     ``[D, B/D, *space]``. Images are uint8, or float32 if the settings
-    have no normalization. N devices compute what one computes: batch statistics, loss denominators,
-    loss and gradients are those of the global batch, and random draws depend on the position in it.
+    have no normalization. Further inputs of the model, such as ``"metadata": float32 [D, B/D, F]``,
+    are passed to it by their names. N devices compute what one computes: batch statistics, loss
+    denominators, loss and gradients are those of the global batch, and random draws depend on the
+    position in it.
 
     Args:
         model: A module whose synchronized layers use :data:`AXIS`.
@@ -53,14 +57,15 @@ def make_train_step(
         denominators = objective.denominators(batch["label"], axis_name=AXIS, progress=progress)
 
         def loss_of(
-            params: PyTree, batch_stats: PyTree, micro_key: Array, images: Array, labels: Array
+            params: PyTree, batch_stats: PyTree, micro_key: Array, micro: Batch
         ) -> tuple[Array, PyTree]:
             """Return this device's part of the loss, and the new batch statistics."""
-            inputs, label_sets = _normalize_and_mix(mix_key, images, labels, settings)
+            inputs, further, label_sets = _normalize_and_mix(mix_key, micro, settings)
             logits, updated = model.apply(
                 {"params": params, "batch_stats": batch_stats},
                 inputs,
                 train=True,
+                **further,
                 mutable=["batch_stats"],
                 rngs={"dropout": jax.random.fold_in(micro_key, 1)},
             )
@@ -82,7 +87,7 @@ def make_train_step(
             jnp.zeros_like(state.loss_sum),
             jax.tree.map(jnp.zeros_like, state.params),
         )
-        micro_batches = (micro_keys, *_micro_batches(batch, settings.accumulate))
+        micro_batches = (micro_keys, _micro_batches(batch, settings.accumulate))
         if settings.accumulate == 1:
             total, _ = add_micro_batch(start, jax.tree.map(lambda x: x[0], micro_batches))
         else:
@@ -102,12 +107,11 @@ def _augment(key: Key[Array, ""], batch: Batch, settings: StepSettings) -> dict[
     keys = example_keys(key, len(images), AXIS)
     if labels.ndim == images.ndim - 1:  # and neither one label nor a label vector per image
         labels = augment_images(settings.augment, keys, labels[..., None])[..., 0]
-    return {"image": augment_images(settings.augment, keys, images), "label": labels}
+    augmented = augment_images(settings.augment, keys, images)
+    return {**batch, "image": augmented, "label": labels}
 
 
-def _micro_batches(
-    batch: Batch, count: int
-) -> tuple[Shaped[Array, "count ..."], Int[Array, "count ..."]]:
+def _micro_batches(batch: Batch, count: int) -> dict[str, Shaped[Array, "count ..."]]:
     """Split the batch of a device into micro-batches.
 
     Every ``count``-th example goes to the same micro-batch, so the members of a micro-batch and
@@ -117,24 +121,32 @@ def _micro_batches(
     def split(values: Array) -> Array:
         return values.reshape(-1, count, *values.shape[1:]).swapaxes(0, 1)
 
-    return split(batch["image"]), split(batch["label"])
+    return {name: split(values) for name, values in batch.items()}
 
 
 def _normalize_and_mix(
-    key: Key[Array, ""],
-    images: Shaped[Array, "batch *space channels"],
-    labels: Int[Array, "batch ..."],
-    settings: StepSettings,
-) -> tuple[Float[Array, "batch *space channels"], list[tuple[float | Array, Array]]]:
-    """Return the normalized and mixed inputs, and the label sets with their mixing coefficients."""
-    inputs = model_inputs(images, settings.normalization, settings.dtype)
+    key: Key[Array, ""], batch: Batch, settings: StepSettings
+) -> tuple[
+    Float[Array, "batch *space channels"], dict[str, Any], list[tuple[float | Array, Array]]
+]:
+    """Return the normalized and mixed images and further inputs, and the label sets.
+
+    Each label set has its mixing coefficient. Further inputs are mixed by those of the labels.
+    """
+    labels, further = batch["label"], further_inputs(batch)
+    inputs = model_inputs(batch["image"], settings.normalization, settings.dtype)
     if not settings.mixup and not settings.cutmix:
-        return inputs, [(1.0, labels)]
+        return inputs, further, [(1.0, labels)]
     partners = roll_global_batch(inputs, AXIS)
     mix, strength = (mixup, settings.mixup) if settings.mixup else (cutmix, settings.cutmix)
     inputs, lam = mix(key, inputs, partners, strength)
     lam = lam.astype(parameter_dtype(settings.dtype))  # the loss is never computed in bfloat16
-    return inputs, [(lam, labels), (1 - lam, roll_global_batch(labels, AXIS))]
+    mixed = {
+        name: lam * values.astype(lam.dtype)
+        + (1 - lam) * roll_global_batch(values, AXIS).astype(lam.dtype)
+        for name, values in further.items()
+    }
+    return inputs, mixed, [(lam, labels), (1 - lam, roll_global_batch(labels, AXIS))]
 
 
 def _apply_gradients(

@@ -108,7 +108,9 @@ def classifier_tests() -> dict[str, ClassifierTest]:
 class Answering(TrainedClassifier):
     """A trained classifier without a model: of its heat there is none anywhere."""
 
-    def heat(self, images: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
+    def heat(
+        self, images: np.ndarray, class_ids: np.ndarray, metadata: np.ndarray | None = None
+    ) -> np.ndarray:
         return np.zeros((len(images), 4, 4), np.float32)
 
 

@@ -13,6 +13,7 @@ from lmf_jax.models.architectures.resnet import ResNet
 from lmf_jax.models.architectures.unet import SpatialDims, UNet
 from lmf_jax.models.classifier import Classifier, LinearHead
 from lmf_jax.models.layers import parameter_dtype
+from lmf_jax.models.metadata_branch import MetadataBranch
 
 NUM_CLASSES = 3
 SIDE = 16
@@ -26,17 +27,22 @@ def tiny_model(
     head: str = "linear",
     remat: bool = False,
     freeze_backbone: bool = False,
+    metadata_widths: tuple[int, ...] = (),
 ) -> Classifier:
     """Return a ResNet of one bottleneck with dropout: it has all layers that devices share."""
     backbone = ResNet((1,), width=4, dtype=dtype, axis_name=axis_name, remat=remat)
     initializer = jax.nn.initializers.normal(0.1)
     linear = LinearHead(num_classes, initializer, initializer, parameter_dtype(dtype))
+    branch = None
+    if metadata_widths:
+        branch = MetadataBranch(tuple(metadata_widths), parameter_dtype(dtype), axis_name)
     return Classifier(
         backbone,
         linear,
         dropout_rate=0.2,
         axis_name=axis_name,
         freeze_backbone=freeze_backbone,
+        metadata=branch,
     )
 
 

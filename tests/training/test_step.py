@@ -10,6 +10,7 @@ from lmf_jax.distributed import devices as mapping
 from lmf_jax.distributed.devices import AXIS, shard_batch
 from lmf_jax.inference.steps import make_predict_step
 from lmf_jax.losses import make_objective
+from lmf_jax.models.further_inputs import model_entries
 from lmf_jax.models.normalization import NORMALIZATIONS
 from lmf_jax.training.optimizer import make_optimizer, step_decay
 from lmf_jax.training.state import StepSettings, create_train_state
@@ -160,10 +161,10 @@ def test_prediction_does_not_depend_on_its_neighbours():
     state = place(initial_state())
     predict_step = make_predict_step(tiny_model(axis_name=AXIS), NORMALIZATIONS["imagenet"])
     batch = random_batch(0, 8)
-    logits = predict_step(state.evaluation_variables, shard_batch(batch)["image"])
+    logits = predict_step(state.evaluation_variables, shard_batch(model_entries(batch)))
     assert logits.shape == (4, 2, NUM_CLASSES)
     turned = {"image": batch["image"][::-1]}
-    again = predict_step(state.evaluation_variables, shard_batch(turned)["image"])
+    again = predict_step(state.evaluation_variables, shard_batch(turned))
     np.testing.assert_allclose(
         again.reshape(8, -1)[::-1], logits.reshape(8, -1), rtol=1e-5, atol=1e-6
     )

@@ -10,7 +10,7 @@ import jax
 from lmf_jax.cli.predict_classes import predict_classes
 from lmf_jax.cli.tasks.task import Task
 from lmf_jax.config import Config, ResolvedConfig
-from lmf_jax.distributed.devices import Variables
+from lmf_jax.distributed.devices import Batch, Variables
 from lmf_jax.evaluation.calibration import Method, fit_calibrator, read_calibration
 from lmf_jax.evaluation.classification.comparison import compare_runs, format_comparison
 from lmf_jax.evaluation.classification.external import format_external, write_external
@@ -39,10 +39,10 @@ from lmf_jax.training.classification import Classification, make_classification
 from lmf_jax.training.program import Program
 
 
-def _load_dataset(config: Config, fingerprint: str | None) -> Any:
+def _load_dataset(config: Config, recorded: Mapping[str, Any] | None) -> Any:
     from data.inputs.classification import load_for_classification
 
-    return load_for_classification(config, fingerprint)
+    return load_for_classification(config, recorded)
 
 
 def _open_inputs(dataset: Any, config: ResolvedConfig, shard: Any) -> Any:
@@ -52,7 +52,9 @@ def _open_inputs(dataset: Any, config: ResolvedConfig, shard: Any) -> Any:
 
 
 def _make_program(config: ResolvedConfig, inputs: Any) -> Program:
-    return make_classification(config, inputs.dataset.class_counts("train"))
+    dataset = inputs.dataset
+    widths = dataset.encoding.widths if dataset.encoding else ()
+    return make_classification(config, dataset.class_counts("train"), metadata_widths=widths)
 
 
 def _trained_model(
@@ -94,7 +96,15 @@ def _test(model: TrainedClassifier, run_dir: Path, inputs: Any) -> dict[str, Any
     metadata = dataset.metadata_of("test")
     subgroups = summarize_test_subgroups(test.labels, test.logits, metadata, test.groups)
     write_subgroups(run_dir, subgroups)
-    explain_mistakes(run_dir, model, inputs.images, dataset.rows["test"], test.labels, test.logits)
+    explain_mistakes(
+        run_dir,
+        model,
+        inputs.images,
+        dataset.rows["test"],
+        test.labels,
+        test.logits,
+        inputs.further.get("metadata"),
+    )
     return results
 
 
@@ -121,7 +131,8 @@ def _predict_ensemble(
     model: ClassifierEnsemble, inputs: Any, part: str
 ) -> tuple[Predictions, dict[str, Any]]:
     """Return the predictions of an ensemble and, if it has several models, a comparison of them."""
-    dataset = inputs.dataset
+    dataset = replace(inputs.dataset, encoding=model.encoding)
+    inputs = replace(inputs, dataset=dataset)
     probabilities, labels = model.predict_members(inputs.batches(part))
     groups = dataset.groups_of(part)
     logits = log_probabilities(probabilities.mean(axis=0))
@@ -150,7 +161,8 @@ def _open_external(
     from data.inputs.external import open_external
 
     scale = recorded_range(model.dataset.get("intensity_range"))
-    return open_external(name, model.class_names, class_map, model.config, scale, data_dir)
+    parts = name, model.class_names, class_map, model.config, scale, data_dir
+    return open_external(*parts, model.encoding)
 
 
 def _test_external(
@@ -166,9 +178,9 @@ def _test_external(
 
 
 def _explain(
-    model: TrainedClassifier | ClassifierEnsemble, images: Any
+    model: TrainedClassifier | ClassifierEnsemble, batch: Batch
 ) -> list[list[tuple[int, float, Any]]]:
-    explained = zip(*model.explain(images), strict=True)
+    explained = zip(*model.explain(batch["image"], batch.get("metadata")), strict=True)
     return [
         [(int(class_id), float(probability), heat)] for class_id, probability, heat in explained
     ]

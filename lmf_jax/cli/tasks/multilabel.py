@@ -13,7 +13,7 @@ from lmf_jax.cli.predict_labels import predict_labels
 from lmf_jax.cli.supported_tasks import refuse_flag
 from lmf_jax.cli.tasks.task import Task
 from lmf_jax.config import Config, ResolvedConfig
-from lmf_jax.distributed.devices import Variables
+from lmf_jax.distributed.devices import Batch, Variables
 from lmf_jax.evaluation.calibration import Method
 from lmf_jax.evaluation.members import format_members
 from lmf_jax.evaluation.multilabel.calibration import (
@@ -56,10 +56,10 @@ METHODS: dict[Method, LabelMethod] = {"none": "none", "temperature": "temperatur
 """Method of calibration by the value of ``--calibration``."""
 
 
-def _load_dataset(config: Config, fingerprint: str | None) -> Any:
+def _load_dataset(config: Config, recorded: Mapping[str, Any] | None) -> Any:
     from data.inputs.classification import load_for_multilabel
 
-    return load_for_multilabel(config, fingerprint)
+    return load_for_multilabel(config, recorded)
 
 
 def _open_inputs(dataset: Any, config: ResolvedConfig, shard: Any) -> Any:
@@ -70,7 +70,9 @@ def _open_inputs(dataset: Any, config: ResolvedConfig, shard: Any) -> Any:
 
 def _make_program(config: ResolvedConfig, inputs: Any) -> Program:
     dataset = inputs.dataset
-    return make_multilabel(config, dataset.label_counts("train"), len(dataset.rows["train"]))
+    widths = dataset.encoding.widths if dataset.encoding else ()
+    counts, num_images = dataset.label_counts("train"), len(dataset.rows["train"])
+    return make_multilabel(config, counts, num_images, metadata_widths=widths)
 
 
 def _trained_model(
@@ -154,7 +156,8 @@ def _predict_ensemble(
     model: LabelerEnsemble, inputs: Any, part: str
 ) -> tuple[LabelPredictions, dict[str, Any]]:
     """Return the predictions of an ensemble and, if it has several models, a comparison of them."""
-    dataset = inputs.dataset
+    dataset = replace(inputs.dataset, encoding=model.encoding)
+    inputs = replace(inputs, dataset=dataset)
     probabilities, labels = model.predict_members(inputs.batches(part))
     groups = dataset.groups_of(part)
     logits, ids = logits_of(probabilities.mean(axis=0)), dataset.ids[dataset.rows[part]]
@@ -175,9 +178,9 @@ def _format_results(results: dict[str, Any], positives: Sequence[int], part: str
 
 
 def _explain(
-    model: TrainedLabeler | LabelerEnsemble, images: Any
+    model: TrainedLabeler | LabelerEnsemble, batch: Batch
 ) -> list[list[tuple[int, float, Any]]]:
-    return model.explain_labels(images)
+    return model.explain_labels(batch["image"], batch.get("metadata"))
 
 
 def _compare(run_dirs: Sequence[str]) -> str:

@@ -35,10 +35,10 @@ from lmf_jax.training.program import Program
 from lmf_jax.training.segmentation import make_segmentation
 
 
-def _load_dataset(config: Config, fingerprint: str | None) -> Any:
+def _load_dataset(config: Config, recorded: Mapping[str, Any] | None) -> Any:
     from data.inputs.segmentation import load_for_segmentation
 
-    return load_for_segmentation(config, fingerprint)
+    return load_for_segmentation(config, recorded["fingerprint"] if recorded else None)
 
 
 def _open_inputs(dataset: Any, config: ResolvedConfig, shard: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lmf_jax.cli.predict_options import Predict
 from lmf_jax.config import Config, ResolvedConfig
-from lmf_jax.distributed.devices import Variables, divisible_batch_size
+from lmf_jax.distributed.devices import Batch, Variables, divisible_batch_size
 from lmf_jax.evaluation.calibration import Method
 from lmf_jax.inference.views import View
 from lmf_jax.training.program import Program
@@ -23,10 +23,10 @@ class Task:
 
     name: str
     """The value of ``--task``."""
-    load_dataset: Callable[[Config, str | None], Any]
-    """``load_dataset(config, fingerprint)`` opens the dataset and splits it; the fingerprint is
-    that of a run to resume. The dataset has ``name``, ``fingerprint``, ``defaults``, ``rows`` and
-    ``notes``."""
+    load_dataset: Callable[[Config, Mapping[str, Any] | None], Any]
+    """``load_dataset(config, recorded)`` opens the dataset and splits it; ``recorded`` is the
+    description of the data of a run to resume. The dataset has ``name``, ``fingerprint``,
+    ``defaults``, ``rows`` and ``notes``."""
     open_inputs: Callable[[Any, ResolvedConfig, Any], Any]
     """``open_inputs(dataset, config, shard)`` opens the images; ``shard`` is the part of each batch
     that this process reads. The inputs have ``description``, ``training()`` and ``validation()``.
@@ -66,8 +66,8 @@ class Task:
     """``join_folds(run_dir)`` writes the joint results of a cross-validation into its folder."""
     format_folds: Callable[[Path], str]
     """``format_folds(run_dir)`` formats the joint results for the terminal."""
-    explain: Callable[[Any, Any], Sequence[Sequence[tuple[int, float, Any]]]] | None
-    """``explain(model, images)`` returns, for each image, the index, the probability and the
+    explain: Callable[[Any, Batch], Sequence[Sequence[tuple[int, float, Any]]]] | None
+    """``explain(model, batch)`` returns, for each image, the index, the probability and the
     Grad-CAM map of every class or label to show; None if the task has no such maps."""
     predict: Callable[[Any, Predict], None]
     """``predict(model, options)`` predicts image files and writes the predictions."""
@@ -100,6 +100,6 @@ class Task:
 
         fingerprint = model.dataset["fingerprint"]
         config = model.config.replace(data_dir=str(data_dir or model.config.data.data_dir))
-        dataset = self.load_dataset(config, fingerprint)
+        dataset = self.load_dataset(config, model.dataset)
         check_is_of_run(dataset.name, dataset.fingerprint, fingerprint)
         return dataset

@@ -24,6 +24,7 @@ def grad_cam(
     variables: PyTree,
     images: Float[Array, "batch height width 3"],
     class_ids: Int[Array, " batch"],
+    metadata: Float[Array, "batch columns"] | None = None,
 ) -> Float[Array, "batch map_height map_width"]:
     """Compute the heat of one class in each image, on the last map of the backbone.
 
@@ -41,6 +42,7 @@ def grad_cam(
         variables: Its ``{"params", "batch_stats"}``.
         images: Normalized images ``[batch, height, width, 3]``.
         class_ids: The class to explain in each image.
+        metadata: Encoded metadata of the images, if the model has a branch for them.
 
     Returns:
         Nonnegative heat ``[batch, map_height, map_width]``, in logits; float32, or float64 if the
@@ -53,7 +55,8 @@ def grad_cam(
     apply: Callable[..., Any] = partial(model.apply, variables)
     maps = apply(images, method=Classifier.features)
     maps = maps.astype(parameter_dtype(maps.dtype))
-    logits, backwards = jax.vjp(partial(apply, method=Classifier.classify), maps)
+    classify = partial(apply, metadata=metadata, method=Classifier.classify)
+    logits, backwards = jax.vjp(classify, maps)
     # The logits of an image depend only on its map: one backward pass serves the whole batch.
     class_range = jnp.arange(logits.shape[-1], dtype=class_ids.dtype)
     is_class = class_range[None] == class_ids[:, None]
