@@ -138,7 +138,7 @@ def make_labels(
         if to_nfc(name) in seen:
             raise UserError(f"{path} names {name} twice; every image has one label.")
         seen.add(to_nfc(name))
-        if not _stays_in_folder(name):
+        if not stays_in_folder(name):
             raise UserError(
                 f"{path} names {name!r}; expected a path below one folder: relative, with / "
                 "between folders, without .. and control characters."
@@ -282,7 +282,7 @@ def check_spellings(path: Path, class_names: Sequence[str]) -> None:
             )
 
 
-def _stays_in_folder(name: str) -> bool:
+def stays_in_folder(name: str) -> bool:
     """Return whether a relative path stays in its folder and can be printed on one line."""
     path = PurePosixPath(name)
     plain = str(path) == name and not path.is_absolute() and ".." not in path.parts

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import grain
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from data.batches.pipeline import EvaluationBatch
 from data.batches.stream import DECODE_OPTIONS, Stream
@@ -18,25 +18,41 @@ from data.formats.dicom.identity import identity_in
 from data.formats.image_file import without_header
 from data.formats.images import decode_image, is_deep, open_image, read_encoded, reason
 from data.formats.intensity import FULL_RANGE, IntensityRange
+from data.inputs.image_list import ListedImages, is_list, joined, read_image_list
 from lmf_jax.config import ImageSpec
 from lmf_jax.errors import UserError
 
 
 def image_files(path: str | Path) -> list[Path]:
-    """Return an image file, or the image files directly in a folder, sorted by name.
+    """Return an image file, the image files directly in a folder, sorted by name, or those listed.
 
     Args:
-        path: File or folder.
+        path: File, folder, or list, see :func:`data.inputs.image_list.read_image_list`.
 
     Raises:
-        UserError: If the path does not exist, or is a folder without images.
+        UserError: If the path does not exist, or is a folder or a list without images.
     """
-    path = Path(path).expanduser()
+    return given_images([path]).files
+
+
+def given_images(paths: Sequence[str | Path]) -> ListedImages:
+    """Return the images of some files, folders and lists, with the metadata of the lists.
+
+    Args:
+        paths: As for :func:`image_files`, at least one.
+
+    Raises:
+        UserError: As :func:`image_files`.
+    """
+    return joined([_images_of(Path(path).expanduser()) for path in paths])
+
+
+def _images_of(path: Path) -> ListedImages:
     if path.is_file():
-        return [path]
+        return read_image_list(path) if is_list(path) else ListedImages([path], {})
     if not path.exists():
         raise UserError(f"{path} does not exist; expected an image or a folder of images.")
-    return [path / name for name in images_in(path)]
+    return ListedImages([path / name for name in images_in(path)], {})
 
 
 def skipped_lines(path: str | Path, output: Path) -> list[str]:
@@ -68,6 +84,8 @@ class InferenceImages:
         batch_size: Images in a batch; the last batch is padded.
         intensity_range: Range that maps to black and white in images of more than 8 bits, as in the
             training images. None if none of these had more than 8 bits.
+        metadata: Encoded metadata of the files, [n, features]; None if the model takes none.
+        metadata_note: Line of text about unknown metadata; None if there is nothing to say.
         broken: Reason of each file that cannot be decoded, by its index; complete after a pass over
             the batches.
         deep: Indices of the grayscale files of more than 8 bits; complete after a pass.
@@ -79,12 +97,17 @@ class InferenceImages:
     spec: ImageSpec
     batch_size: int
     intensity_range: IntensityRange | None = None
+    metadata: Float32[np.ndarray, "n features"] | None = None
+    metadata_note: str | None = None
     broken: dict[int, str] = field(default_factory=dict)
     deep: set[int] = field(default_factory=set)
     dicom: dict[int, bool] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
-        """Yield ``{"image", "label", "mask"}``; the label is the index of the file."""
+        """Yield ``{"image", "label", "mask"}``; the label is the index of the file.
+
+        With metadata, there is ``"metadata"`` too.
+        """
         starts = grain.MapDataset.range(0, len(self.files), self.batch_size)
         return Stream(starts.map(self._batch), DECODE_OPTIONS)
 
@@ -95,6 +118,10 @@ class InferenceImages:
             "label": np.arange(start, start + self.batch_size, dtype=np.int32),
             "mask": np.zeros(self.batch_size, np.bool_),
         }
+        if self.metadata is not None:
+            features = np.zeros((self.batch_size, self.metadata.shape[1]), np.float32)
+            features[: len(indices)] = self.metadata[start : start + self.batch_size]
+            batch["metadata"] = features
         for i, index in enumerate(indices):
             try:
                 batch["image"][i] = self._decode(index)
@@ -116,8 +143,9 @@ class InferenceImages:
         return decode_image(encoded, self.spec, self.intensity_range or FULL_RANGE)
 
     def remarks(self) -> list[str]:
-        """Return remarks, after a pass: on burned-in annotation, and on an unknown range."""
+        """Return remarks, after a pass: on burned-in annotation, unknown metadata or range."""
         lines = burned_in_lines(sum(self.dicom.values()), len(self.dicom))
+        lines += [] if self.metadata_note is None else [self.metadata_note]
         if not self.deep or self.intensity_range is not None:
             return lines
         return [

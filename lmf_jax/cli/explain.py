@@ -37,7 +37,9 @@ class Explain:
     images: Annotated[
         tuple[str, ...],
         tyro.conf.Positional,
-        tyro.conf.arg(metavar="IMAGE", help="Images, or folders of images."),
+        tyro.conf.arg(
+            metavar="IMAGE", help="Images, folders of images, or lists of images (a CSV file)."
+        ),
     ]
     output: str
     """The folder for the pictures, one PNG per image and class or label, named after both."""
@@ -52,9 +54,11 @@ def run_explain(options: Explain) -> None:
 
     All images are predicted first, since the names of the pictures contain the classes.
     """
-    from data.inputs.image_files import image_files, skipped_lines
+    from data.inputs.image_files import given_images, skipped_lines
 
-    files = [file for path in options.images for file in image_files(path)]
+    if not options.images:
+        raise UserError("No image was given; name images or folders of images.")
+    files, metadata = given_images(options.images)
     check_stems(files)
     output = Path(options.output).expanduser()
     make_folder(output)
@@ -65,10 +69,10 @@ def run_explain(options: Explain) -> None:
             "run with classes or labels of images."
         )
     model = load_predictor(task, (options.run, *options.ensemble), options.tta)
-    batches = open_batches(files, model.config, model.dataset)
+    batches = open_batches(files, model.config, model.dataset, model.encoding, metadata)
     explained = []
     for batch in batches:
-        of_images = task.explain(model, batch["image"])
+        of_images = task.explain(model, batch)
         for i in np.flatnonzero(batch["mask"]).tolist():
             for index, probability, heat in of_images[i]:
                 file, name = files[batch["label"][i]], model.class_names[index]

@@ -49,6 +49,8 @@ def run_external_test(
     if where is not None:
         inputs = replace(inputs, dataset=inputs.dataset.select("test", where))
     columns = subgroup_columns(subgroups, inputs.dataset)
+    for line in inputs.dataset.metadata_notes:
+        print(line)
     leakage, leaked = _find_leakage(task, model, inputs, data_dir)
     sentence = _leakage_sentence(leakage, len(inputs.dataset.rows["test"]))
     print(textwrap.fill(sentence, 80, break_long_words=False))

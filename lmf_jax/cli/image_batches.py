@@ -8,27 +8,46 @@ from typing import TYPE_CHECKING, Any
 from lmf_jax.config import ResolvedConfig
 from lmf_jax.distributed.devices import divisible_batch_size
 from lmf_jax.errors import UserError
+from lmf_jax.metadata_encoding import MetadataEncoding
 
 if TYPE_CHECKING:
+    from data.formats.metadata import Metadata
     from data.inputs.image_files import InferenceImages
 
 
 def open_batches(
-    files: Sequence[Path], config: ResolvedConfig, dataset: Mapping[str, Any]
+    files: Sequence[Path],
+    config: ResolvedConfig,
+    dataset: Mapping[str, Any],
+    encoding: MetadataEncoding | None = None,
+    metadata: "Metadata | None" = None,
 ) -> "InferenceImages":
-    """Return batches of image files, scaled like the training images of a run."""
+    """Return batches of image files, scaled like the training images of a run.
+
+    Args:
+        files: The image files.
+        config: The settings of the run.
+        dataset: Its description of the data.
+        encoding: The encoding of the metadata that the model gets; None for images alone.
+        metadata: Value of each file by column; columns may be missing.
+    """
     from data.formats.intensity import recorded_range
     from data.inputs.image_files import InferenceImages
+    from data.inputs.metadata_columns import unknown_line
 
     batch_size = divisible_batch_size(config.training.batch_size)
     recorded = recorded_range(dataset.get("intensity_range"))
-    return InferenceImages(files, config.data.image_spec, batch_size, recorded)
+    spec = config.data.image_spec
+    if encoding is None:
+        return InferenceImages(files, spec, batch_size, recorded)
+    known = metadata or {}
+    features = encoding.encode(known, len(files))
+    note = unknown_line(encoding, known, len(files))
+    return InferenceImages(files, spec, batch_size, recorded, features, note)
 
 
 def check_stems(files: Sequence[Path]) -> None:
-    """Refuse an empty list of files, and files with the same stem, which names the output."""
-    if not files:
-        raise UserError("No image was given; name images or folders of images.")
+    """Refuse files with the same stem, which names the output."""
     stems = image_stems(files)
     duplicate = next((stem for stem, count in Counter(stems).items() if count > 1), None)
     if duplicate is not None:

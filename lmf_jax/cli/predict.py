@@ -1,4 +1,4 @@
-"""``python -m lmf_jax predict RUN IMAGE|FOLDER --output PATH``: classes, masks or label maps."""
+"""``python -m lmf_jax predict RUN IMAGE|FOLDER|LIST --output PATH``: classes or masks."""
 
 from lmf_jax.cli.members import cost_line, load_predictor
 from lmf_jax.cli.predict_options import Predict

@@ -34,11 +34,12 @@ def predict_classes(model: TrainedClassifier | ClassifierEnsemble, options: Pred
     Raises:
         UserError: If a path does not fit, or images cannot be decoded; the others are predicted.
     """
-    from data.inputs.image_files import image_files, skipped_lines
+    from data.inputs.image_files import given_images, skipped_lines
 
     table = table_path(options.output)
-    files = image_files(options.images)
-    check_outputs([table], inputs=files, overwrite=options.overwrite)
+    files, metadata = given_images([options.images])
+    read = [*files, Path(options.images).expanduser()]
+    check_outputs([table], inputs=read, overwrite=options.overwrite)
     names = model.class_names
     calibrator = model.calibrator or Calibrator.identity(len(names))
     thresholds = None
@@ -54,7 +55,7 @@ def predict_classes(model: TrainedClassifier | ClassifierEnsemble, options: Pred
         counts = np.array(model.dataset["class_counts"]["validation"])
         member = member_dirs(options.run_dirs)[0]  # all are calibrated, or none
         ratios = ratios_of_run(options.prevalence, member, names, counts)
-    batches = open_batches(files, model.config, model.dataset)
+    batches = open_batches(files, model.config, model.dataset, model.encoding, metadata)
     logits, indices = model.predict(batches)
     paths = [files[index] for index in indices]
     _check_defined(paths, logits)

@@ -1,5 +1,7 @@
 """Predictions of a model of several labels for image files, as a CSV file."""
 
+from pathlib import Path
+
 import numpy as np
 
 from lmf_jax.cli.image_batches import open_batches, print_lines, refuse_broken
@@ -28,13 +30,14 @@ def predict_labels(model: TrainedLabeler | LabelerEnsemble, options: Predict) ->
         UserError: If a flag or a path does not fit, or images cannot be decoded; the others are
             predicted.
     """
-    from data.inputs.image_files import image_files, skipped_lines
+    from data.inputs.image_files import given_images, skipped_lines
 
     _refuse_flags(options)
     table = table_path(options.output)
-    files = image_files(options.images)
-    check_outputs([table], inputs=files, overwrite=options.overwrite)
-    batches = open_batches(files, model.config, model.dataset)
+    files, metadata = given_images([options.images])
+    read = [*files, Path(options.images).expanduser()]
+    check_outputs([table], inputs=read, overwrite=options.overwrite)
+    batches = open_batches(files, model.config, model.dataset, model.encoding, metadata)
     logits, indices = model.predict(batches)
     paths = [files[index] for index in indices]
     undefined = np.isnan(logits).any(axis=1)

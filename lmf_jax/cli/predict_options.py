@@ -20,7 +20,10 @@ class Predict:
     images: Annotated[
         str,
         tyro.conf.Positional,
-        tyro.conf.arg(metavar="IMAGE|FOLDER", help="The image or images to predict."),
+        tyro.conf.arg(
+            metavar="IMAGE|FOLDER|LIST.csv",
+            help="The image or images to predict; a list has the column path and the metadata.",
+        ),
     ]
     output: str
     """Classification: the CSV file, with path, predicted class, its probability, and the
