@@ -1,4 +1,4 @@
-"""Commands on finished runs: ``lmf-jax evaluate|predict|explain|compare|card``.
+"""Commands on finished runs: ``lmf-jax evaluate|predict|explain|compare|ablate|card``.
 
 ``python -m lmf_jax`` is the same program.
 """

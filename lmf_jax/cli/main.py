@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import tyro
 
+from lmf_jax.cli.ablate import Ablate, run_ablate
 from lmf_jax.cli.card import Card, run_card
 from lmf_jax.cli.compare import Compare, run_compare
 from lmf_jax.cli.evaluate import Evaluate, run_evaluate
@@ -24,6 +25,7 @@ COMMANDS: dict[type, Callable[..., None]] = {
     Card: run_card,
     Sets: run_sets,
     Operate: run_operate,
+    Ablate: run_ablate,
 }
 
 OLD_FLAGS = {"--split": "--part"}

@@ -54,6 +54,10 @@ def model(run: DocumentedRun) -> Blocks:
             f"The output is one logit per class for {outputs}; the classes are {{}}.",
             config.tell(", ".join(run.class_names), "dataset", "class_names"),
         ),
+        *sentence(
+            "Besides the image, the model gets this metadata: {}.",
+            config.fact("config", "metadata"),
+        ),
         *sentence("Precision of the computation: {}.", config.fact("config", "precision")),
     )
 

@@ -14,7 +14,7 @@ lower end and :data:`OPTIMISTIC` for the upper end. They were chosen by the cove
 """
 
 from collections import Counter
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Integer
@@ -154,26 +154,28 @@ def metric_intervals(
     )
 
 
-def macro_f1_difference(
+def metric_difference(
     labels: Integer[np.ndarray, " n"],
     first: Integer[np.ndarray, "first n"],
     second: Integer[np.ndarray, "second n"],
     *,
     num_classes: int,
+    metric: Literal["macro_f1", "balanced_accuracy"] = "macro_f1",
     groups: Groups | None = None,
     level: float = LEVEL,
     seed: int = 0,
 ) -> tuple[float, float, float]:
-    """Compute the difference in macro F1 of two models on the same images, with its interval.
+    """Compute the difference in a metric of two models on the same images, with its interval.
 
     Both models share the draws of the images, so that the difficulty of an image for both cancels.
-    Several seeds enter by their mean macro F1.
+    Several seeds enter by their mean.
 
     Args:
         labels: Class ids ``[n]``.
         first: Predicted class ids, a row for each seed ``[S, n]``.
         second: Predicted class ids of the other model ``[T, n]``.
         num_classes: Number of classes ``C`` of the dataset.
+        metric: The metric.
         groups: Lesion or patient of each image, see :func:`macro_f1_interval`.
         level: Nominal coverage, in (0, 1).
         seed: Seed of the random draws.
@@ -192,14 +194,17 @@ def macro_f1_difference(
     weighted = draw_cells(table, rng)
     scores = np.stack(
         [
-            classification_metrics(
-                draw_confusions(weighted[:, model], confusion, table.unit_size, NEUTRAL, rng)
-            ).macro_f1
+            getattr(
+                classification_metrics(
+                    draw_confusions(weighted[:, model], confusion, table.unit_size, NEUTRAL, rng)
+                ),
+                metric,
+            )
             for model, confusion in enumerate(confusions)
         ],
         axis=-1,
     )
-    observed = np.asarray(classification_metrics(confusions).macro_f1)
+    observed = np.asarray(getattr(classification_metrics(confusions), metric))
     n = len(first)
     samples = scores[:, :n].mean(axis=1) - scores[:, n:].mean(axis=1)
     difference = float(observed[:n].mean() - observed[n:].mean())

@@ -10,11 +10,12 @@ from jaxtyping import Array, Bool, Float, Integer
 from scipy import special
 
 from lmf_jax.evaluation.calibration_error import debiased_calibration_error
-from lmf_jax.evaluation.classification.metrics import predicted_classes
+from lmf_jax.evaluation.classification.metrics import Fraction, predicted_classes
 from lmf_jax.evaluation.classification.scores import (
     RankingMetrics,
     Rankings,
     Scores,
+    Weights,
     calibration,
     log_odds,
     rank_by_class,
@@ -22,7 +23,7 @@ from lmf_jax.evaluation.classification.scores import (
     softmax,
 )
 from lmf_jax.evaluation.permutation import macro_f1_test, mean_test
-from lmf_jax.evaluation.posterior import macro_f1_difference, metric_intervals
+from lmf_jax.evaluation.posterior import metric_difference, metric_intervals
 from lmf_jax.evaluation.resampling import (
     LEVEL,
     NUM_RESAMPLES,
@@ -45,6 +46,11 @@ class PairedDifference(NamedTuple):
     low: float
     high: float
     p_value: float
+
+
+class _RankingPair(NamedTuple):
+    first: Rankings
+    second: Rankings
 
 
 class McNemar(NamedTuple):
@@ -139,15 +145,58 @@ def compare_macro_f1(
 
     Returns:
         First minus second, as means over seeds; the interval of
-        :func:`macro_f1_difference` and the p-value of :func:`macro_f1_test`.
+        :func:`metric_difference` and the p-value of :func:`macro_f1_test`.
     """
-    difference, low, high = macro_f1_difference(
+    difference, low, high = metric_difference(
         labels, first, second, num_classes=num_classes, groups=groups, level=level, seed=seed
     )
     p_value = macro_f1_test(
         labels, first, second, num_classes=num_classes, groups=groups, seed=seed
     )
     return PairedDifference(difference, low, high, p_value)
+
+
+def auroc_difference(
+    labels: Integer[np.ndarray, " n"],
+    first: Float[np.ndarray, "n classes"],
+    second: Float[np.ndarray, "n classes"],
+    *,
+    groups: Groups | None = None,
+    level: float = LEVEL,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Compute the difference in macro AUROC of two models on the same examples, with its interval.
+
+    Args:
+        labels: Class ids ``[n]``, of at least two classes.
+        first: Logits of the first model ``[n, C]``.
+        second: Logits of the second model ``[n, C]``.
+        groups: Lesion or patient of each example, see :func:`resample`.
+        level: Nominal coverage, in (0, 1).
+        num_resamples: Number of resamples.
+        seed: Seed of the resamples.
+
+    Returns:
+        First minus second and the two ends of its bootstrap percentile interval, which is too
+        narrow if a class has few examples.
+
+    Raises:
+        ValueError: If a logit is NaN.
+    """
+    pair = _RankingPair(*(rank_by_class(labels, log_odds(x)) for x in (first, second)))
+    samples = resample(
+        _auroc_difference,
+        pair,
+        labels,
+        first.shape[-1],
+        groups=groups,
+        num_resamples=num_resamples,
+        seed=seed,
+    )
+    low, high = percentile_interval(samples, level=level)
+    difference = _auroc_difference(pair, np.ones(len(labels)), first.shape[-1])
+    return float(difference), float(low), float(high)
 
 
 def compare_means(
@@ -275,3 +324,8 @@ def mean_difference_over_seeds(
 
 def _weighted_ranking(rankings: Rankings, weights: Float[Array, " n"], _: int) -> RankingMetrics:
     return ranking_metrics(rankings, weights)
+
+
+def _auroc_difference(pair: _RankingPair, weights: Weights, _: int) -> Fraction:
+    first, second = (ranking_metrics(rankings, weights).macro_auroc for rankings in pair)
+    return first - second

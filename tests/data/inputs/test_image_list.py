@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from data.inputs.image_files import InferenceImages, given_images, image_files
+from lmf_jax.config import ImageSpec
 from lmf_jax.errors import UserError
 
 
@@ -60,10 +61,12 @@ def test_a_batch_has_the_metadata_of_its_images(folder):
     files = image_files(folder / "images")
     (folder / "images/1.png").write_bytes(b"torn")
     features = np.arange(6, dtype=np.float32).reshape(3, 2)
-    images = InferenceImages(files, 4, 2, metadata=features, metadata_note="metadata unknown")
+    images = InferenceImages(
+        files, ImageSpec(4, 4), 2, metadata=features, metadata_note="metadata unknown"
+    )
     first, second = images
     np.testing.assert_array_equal(first["metadata"], features[:2])
     np.testing.assert_array_equal(second["metadata"], [[4, 5], [0, 0]])
     assert second["mask"].tolist() == [True, False]
     assert images.remarks() == ["metadata unknown"]
-    assert "metadata" not in next(iter(InferenceImages(files, 4, 2)))
+    assert "metadata" not in next(iter(InferenceImages(files, ImageSpec(4, 4), 2)))
