@@ -77,6 +77,18 @@ def keras_file(fill: Callable[[h5py.Group], Any]) -> bytes:
     return memory.getvalue()
 
 
+def _keras_3_file(weight: np.ndarray) -> bytes:
+    """Return a file as ``save_weights`` of Keras 3 writes it."""
+    memory = io.BytesIO()
+    with h5py.File(memory, "w") as file:
+        for kind, name, count in (("conv2d", "conv1", 2), ("batch_normalization", "bn", 4)):
+            variables = file.create_group(f"layers/{kind}/vars")
+            variables.attrs["name"] = name
+            for number in range(count):
+                variables[str(number)] = weight
+    return memory.getvalue()
+
+
 def _keras_files() -> list[bytes]:
     good = np.arange(6, dtype=np.float32).reshape(2, 3)
     memory = io.BytesIO()
@@ -90,6 +102,7 @@ def _keras_files() -> list[bytes]:
                 root[layer][name] = good
     return [
         memory.getvalue(),
+        _keras_3_file(good),
         keras_file(lambda layer: layer.create_dataset("kernel", data=good)),
         keras_file(lambda layer: layer.create_dataset("kernel", (2**40,), "f4", chunks=(2**20,))),
         keras_file(lambda layer: layer.create_dataset("kernel", (2**29,), "f8")),
