@@ -25,12 +25,15 @@ import data.datasets.pairs.labels as pairs
 from benchmarks.fuzzing.harness import Files, Target
 from benchmarks.fuzzing.mutations import changed_bytes, changed_csv, changed_files, changed_json
 from benchmarks.fuzzing.npz import changed_npz
+from data.inputs.image_list import read_image_list
+from data.inputs.metadata_columns import unknown_line
 from data.labels import PARTS, Labels
 from data.names import FolderPair
 from data.prepared.images import Prepared
 from data.splits.given_split import read_split
 from data.splits.methods import make_split, possible_splits
 from data.splits.split_file import stored_split
+from lmf_jax.metadata_encoding import CategoryColumn, MetadataEncoding, NumberColumn
 
 
 def check_labels(labels: Labels) -> None:
@@ -116,6 +119,22 @@ def _bad_odir5k() -> SearchStrategy[Files]:
 def _bad_manifest() -> SearchStrategy[Files]:
     rows = [f"a/{i}.png,{'xy'[i % 2]},p{i // 2},{PARTS[i % 3]},{i}.0" for i in range(9)]
     return _csv_files(images__csv="\n".join(["path,label,group,split,age", *rows]))
+
+
+def _bad_lists() -> SearchStrategy[Files]:
+    rows = [f"a/{i}.png,{'' if i == 4 else i}.0,{'fm'[i % 2]}" for i in range(9)]
+    return _csv_files(images__csv="\n".join(["path,age,sex", *rows]))
+
+
+def _read_list(folder: Path) -> None:
+    """Read a list of images, and encode its metadata as a run does."""
+    files, metadata = read_image_list(folder / "images.csv")
+    root = folder.resolve()
+    assert all(file.parent.resolve().is_relative_to(root) for file in files)
+    encoding = MetadataEncoding((NumberColumn("age", 4.0, 2.0), CategoryColumn("sex", ("f", "m"))))
+    assert np.isfinite(encoding.encode(metadata, len(files))).all()
+    line = unknown_line(encoding, metadata, len(files))
+    assert line is None or line.isprintable()
 
 
 def _bad_label_columns() -> SearchStrategy[Files]:
@@ -296,6 +315,7 @@ TARGETS = (
     Target("folder", _bad_folders, _reader(folder_of_images)),
     Target("manifest", _bad_manifest, _reader(manifest, "images.csv")),
     Target("manifest_multilabel", _bad_label_columns, _reader(manifest_multilabel, "images.csv")),
+    Target("image-list", _bad_lists, _read_list),
     Target("medmnist", _bad_medmnist, _read_medmnist),
     Target("medmnist_multilabel", _bad_medmnist_multilabel, _read_medmnist_multilabel),
     Target("pairs", _bad_pairs, _read_pairs),

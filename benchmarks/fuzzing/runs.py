@@ -33,9 +33,11 @@ from lmf_jax.evaluation.formatting import format_setting
 from lmf_jax.evaluation.operating import thresholds
 from lmf_jax.evaluation.operating.point import ClassPart, operating_point
 from lmf_jax.evaluation.report import write_report
+from lmf_jax.inference.image_model import recorded_encoding
 from lmf_jax.models.normalization import Normalization
 from lmf_jax.runs.best_checkpoint import read_best
 from lmf_jax.runs.checksum import record_checksum, tree_checksum
+from lmf_jax.runs.files import read_record
 from lmf_jax.runs.folder import read_config
 
 CLASSES = ("a", "b", "c")
@@ -58,6 +60,16 @@ def good_record() -> dict[str, Any]:
         "git_commit": None,
         "device": {"platform": "cpu", "kind": "cpu", "count": 1, "process_count": 1},
     }
+
+
+def _record_with_metadata() -> dict[str, Any]:
+    """Return the contents of a valid ``config.json`` of a run with metadata beside the image."""
+    record = good_record()
+    record["config"]["metadata"] = "age,sex"
+    age = {"name": "age", "kind": "number", "mean": 50.0, "std": 12.5}
+    sex = {"name": "sex", "kind": "category", "values": ["f", "m"]}
+    record["dataset"] |= {"metadata": [age, sex], "metadata_fingerprint": "0123abcd"}
+    return record
 
 
 def _history() -> list[dict[str, Any]]:
@@ -205,7 +217,10 @@ def _bad_runs() -> SearchStrategy[Files]:
 
 
 def _bad_records() -> SearchStrategy[Files]:
-    changed = or_bytes(good_run()["config.json"], changed_json(good_record()))
+    changed = or_bytes(
+        good_run()["config.json"],
+        st.one_of(changed_json(good_record()), changed_json(_record_with_metadata())),
+    )
     return changed.map(lambda content: {"config.json": content})
 
 
@@ -264,6 +279,11 @@ def _read_config(folder: Path) -> None:
         value is None or isinstance(value, (bool, int, float, str))
         for value in config.record().values()
     )
+    encoding = recorded_encoding(read_record(folder)["dataset"])
+    if encoding is not None:
+        features = encoding.encode({"age": np.array(["30", "x"]), "sex": np.array(["f", ""])}, 2)
+        assert features.shape == (2, sum(encoding.widths))
+        assert np.isfinite(features).all()
 
 
 @functools.cache
