@@ -146,7 +146,7 @@ def test_masks_are_squeezed_as_images_are_and_cut_at_the_middle(tmp_path):
 
 
 def test_class_ids_in_a_palette_are_taken_for_the_lesion(tmp_path):
-    save_mask(np.eye(4, dtype=np.uint8), (4, 4), tmp_path / "a_segmentation.png")
+    save_mask(np.eye(4, dtype=np.uint8), tmp_path / "a_segmentation.png")
     (mask,) = read_masks(tmp_path, np.array(["a"]), ImageSpec(4, 4))
     np.testing.assert_array_equal(mask, np.eye(4, dtype=bool))
 

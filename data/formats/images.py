@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from data.formats.intensity import FULL_RANGE, LARGEST_VALUE, IntensityRange, scale
+from data.formats.placement import place
 from data.formats.unsupported import FLOATING_POINT, describe_unknown_format
 from lmf_jax.config import ImageSpec
 
@@ -34,13 +35,14 @@ def decode_image(
 
     The EXIF rotation is applied; grayscale and palette images become RGB; transparent parts are
     blended with white; grayscale of more than 8 bits is scaled from its intensity range. The image
-    is resized with antialiased bilinear interpolation, whatever its aspect ratio.
+    is resized with antialiased bilinear interpolation; the specification has what happens to its
+    aspect ratio.
 
     Args:
         encoded: Bytes of an image file in one of :data:`FORMATS`; the first of several frames is
             used. It has at most 179 million pixels (twice Pillow's limit), each of which
             temporarily takes up to 25 bytes of memory.
-        spec: Size of the result.
+        spec: Size of the result, and how the image is resized to it.
         intensity_range: Range that maps to black and white in images of more than 8 bits.
 
     Returns:
@@ -51,7 +53,7 @@ def decode_image(
             ``DecompressionBombError`` for more pixels, before any is decoded.
     """
     rgb = open_rgb(encoded, intensity_range)
-    return np.asarray(rgb.resize((spec.width, spec.height), Image.Resampling.BILINEAR))
+    return np.asarray(place(spec, rgb.size).resize(rgb, Image.Resampling.BILINEAR))
 
 
 def open_rgb(encoded: bytes, intensity_range: IntensityRange = FULL_RANGE) -> Image.Image:

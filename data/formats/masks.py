@@ -12,6 +12,7 @@ from jaxtyping import Int64, Shaped, UInt8
 from PIL import Image, ImageOps
 
 from data.formats.images import is_white_zero, open_image, reason
+from data.formats.placement import place
 from data.sources import ImageSource
 from lmf_jax.config import ImageSpec
 from lmf_jax.errors import UserError
@@ -31,10 +32,11 @@ def decode_mask(
     """Decode a mask to class ids in one size, aligned with ``decode_image``.
 
     Every pixel gets the class at its center; the pixels of the resized image have the same centers.
+    Padding is the background.
 
     Args:
         encoded: Bytes of a file in one of ``formats.images.FORMATS``; see :func:`read_mask`.
-        spec: Size of the result.
+        spec: Size of the result, and how the mask is resized to it.
         num_classes: Number of classes; see :func:`class_ids`.
 
     Returns:
@@ -45,7 +47,7 @@ def decode_mask(
         ValueError: If it is not a mask of this number of classes.
     """
     mask = Image.fromarray(class_ids(read_mask(encoded), num_classes))
-    return np.asarray(mask.resize((spec.width, spec.height), Image.Resampling.NEAREST))
+    return np.asarray(place(spec, mask.size).resize(mask, Image.Resampling.NEAREST))
 
 
 def read_mask(encoded: bytes) -> UInt8[np.ndarray, "height width"]:

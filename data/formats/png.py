@@ -51,15 +51,14 @@ def encode_png(pixels: UInt8[np.ndarray, "height width *channels"]) -> bytes:
     return file.getvalue()
 
 
-def save_mask(ids: Integer[np.ndarray, "height width"], size: tuple[int, int], path: Path) -> None:
+def save_mask(ids: Integer[np.ndarray, "height width"], path: Path) -> None:
     """Write class ids as a PNG whose palette indices are the ids.
 
     Args:
         ids: Class of every pixel, below :data:`data.formats.masks.MOST_CLASSES`.
-        size: Width and height of the image, and so of the file.
         path: File to write.
     """
     mask = Image.fromarray(ids.astype(np.uint8))
     mask.putpalette([channel for color in PALETTE for channel in color])
     with replacing(path) as file:
-        mask.resize(size, Image.Resampling.NEAREST).save(file, format="png")
+        mask.save(file, format="png")

@@ -23,7 +23,7 @@ from lmf_jax.output_files import make_folder, plan_outputs
 from lmf_jax.runs.files import common_task
 
 if TYPE_CHECKING:
-    from data.formats.intensity import IntensityRange
+    from data.inputs.image_files import InferenceImages
 
 LARGEST_PICTURE = 2000
 """Pixels on the longer side of an explanation."""
@@ -82,27 +82,33 @@ def run_explain(options: Explain) -> None:
     stems = [f"{stem}-{name}" for stem, name in zip(stems, names, strict=True)]
     pictures = plan_outputs(stems, ".png", output, inputs=files, overwrite=options.overwrite)
     for (file, name, probability, heat), picture in zip(explained, pictures, strict=True):
-        _draw_heat(file, heat, picture, batches.intensity_range)
+        _draw_heat(file, heat, picture, batches)
         print(f"{file}: {name} ({probability:.3f}), {picture}")
     print_lines(line for path in options.images for line in skipped_lines(path, output))
     print_lines(batches.remarks())
     refuse_broken(files, batches.broken)
 
 
-def _draw_heat(
-    file: Path, heat: np.ndarray, picture: Path, intensity_range: "IntensityRange | None"
-) -> None:
-    """Overlay a Grad-CAM map on an image in its own size, up to that of a screen."""
+def _draw_heat(file: Path, heat: np.ndarray, picture: Path, batches: "InferenceImages") -> None:
+    """Overlay a Grad-CAM map on an image in its own size, up to that of a screen.
+
+    What the model did not see, because it was cut off, has no heat.
+    """
     from PIL import Image
 
     from data.formats.image_file import read_image_file
     from data.formats.images import open_rgb
     from data.formats.intensity import FULL_RANGE
+    from data.formats.placement import place
     from data.storage import replacing
     from lmf_jax.evaluation.classification.explanations import overlay
 
-    image = open_rgb(read_image_file(file), intensity_range or FULL_RANGE)
+    image = open_rgb(read_image_file(file), batches.intensity_range or FULL_RANGE)
     image.thumbnail((LARGEST_PICTURE, LARGEST_PICTURE))
-    resized = np.asarray(resize_heat(heat[None], image.height, image.width))[0]
+    placement = place(batches.spec, image.size)
+    left, top, right, bottom = placement.frame
+    framed = np.asarray(resize_heat(heat[None], bottom - top, right - left))[0]
     with replacing(picture) as target:
-        Image.fromarray(overlay(np.asarray(image), resized)).save(target, format="png")
+        Image.fromarray(overlay(np.asarray(image), placement.restore_map(framed))).save(
+            target, format="png"
+        )

@@ -65,6 +65,7 @@ def _without_effect(config: Config) -> Iterator[tuple[str, str, str]]:
     if has_volumes(dataset):
         volumes = f"on the volumes of {dataset}"
         yield "image_size", volumes, "give --patch-size"
+        yield "resize", volumes, "use a dataset of images"
         yield "normalization", volumes, "use a dataset of images"
         yield "cache", volumes, "use a dataset of images"
     else:

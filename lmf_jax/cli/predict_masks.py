@@ -48,9 +48,13 @@ def predict_masks(model: TrainedSegmenter | SegmenterEnsemble, options: Predict)
 def _predict_images(
     segmenter: TrainedSegmenter | SegmenterEnsemble, images: str, output: str, *, overwrite: bool
 ) -> None:
-    """Write a PNG of class ids per image, in the size of the image."""
+    """Write a PNG of class ids per image, in the size of the image.
+
+    What was padded is removed, and what was cut off is the background.
+    """
     from data.formats.image_file import read_image_file
     from data.formats.images import open_rgb
+    from data.formats.placement import place
     from data.formats.png import save_mask
     from data.inputs.image_files import image_files, skipped_lines
 
@@ -63,7 +67,8 @@ def _predict_images(
         for i in np.flatnonzero(batch["mask"]):
             index = batch["label"][i]  # of files without labels, their index in the list
             size = open_rgb(read_image_file(files[index])).size
-            save_mask(predictions[i], size, paths[index])
+            placement = place(segmenter.config.data.image_spec, size)
+            save_mask(placement.restore_mask(predictions[i]), paths[index])
     num_predicted = len(files) - len(batches.broken)
     print(f"{num_predicted:,} of {len(files):,} images segmented: {output}")
     print_lines(skipped_lines(images, Path(output).expanduser()))

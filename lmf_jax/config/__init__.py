@@ -10,6 +10,7 @@ name of a setting is unique over all sections. Losses, their options and models 
 from lmf_jax.config.config import Config as Config
 from lmf_jax.config.config import ResolvedConfig as ResolvedConfig
 from lmf_jax.config.config import run_only_keys as run_only_keys
+from lmf_jax.config.config import with_defaults as with_defaults
 from lmf_jax.config.image_spec import ImageSpec as ImageSpec
 from lmf_jax.config.image_spec import format_size as format_size
 from lmf_jax.config.resolved import ResolvedData as ResolvedData

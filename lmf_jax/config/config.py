@@ -129,6 +129,16 @@ class Config:
         return ResolvedConfig.of(**settings | missing)
 
 
+def with_defaults(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return recorded settings, with the defaults of those that an earlier version did not have.
+
+    Args:
+        record: Settings by their keys in ``config.json``.
+    """
+    fields = Config.setting_fields().items()
+    return {**{RECORDED_AS.get(name, name): f.default for name, f in fields}, **record}
+
+
 def run_only_keys() -> set[str]:
     """Return the keys of ``config.json`` that do not affect the results of a run."""
     fields = Config.setting_fields().items()

@@ -1,9 +1,12 @@
-"""The size that images are given for the model."""
+"""What images are decoded to for the model: their size, and how they are resized to it."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 ImageSize = int | tuple[int, int]
 """The side of a square in pixels, or height and width."""
+
+Resize = Literal["stretch", "pad", "crop"]
 
 
 def simplify_size(size: ImageSize | None) -> ImageSize | None:
@@ -33,10 +36,13 @@ class ImageSpec:
     Attributes:
         height: Height in pixels.
         width: Width in pixels.
+        resize: Whether an image of another aspect ratio is stretched, padded with black around its
+            center, or cut to its center.
     """
 
     height: int
     width: int
+    resize: Resize = "stretch"
 
     def __post_init__(self) -> None:
         """Raise ValueError for a size without pixels."""
@@ -44,9 +50,9 @@ class ImageSpec:
             raise ValueError(f"A side must be at least 1 pixel, got {min(self.size)}.")
 
     @classmethod
-    def of_size(cls, size: ImageSize) -> "ImageSpec":
+    def of_size(cls, size: ImageSize, resize: Resize = "stretch") -> "ImageSpec":
         """Return the images of a size as it is recorded in ``config.json``."""
-        return cls(*height_and_width(size))
+        return cls(*height_and_width(size), resize)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -62,4 +68,5 @@ class ImageSpec:
     def key(self) -> str:
         """A part of file names in which images of different specifications differ."""
         height, width = self.size
-        return f"{height}px" if height == width else f"{height}x{width}px"
+        size = f"{height}px" if height == width else f"{height}x{width}px"
+        return size if self.resize == "stretch" else f"{size}-{self.resize}"

@@ -7,7 +7,7 @@ one, the paper, see :meth:`lmf_jax.config.Config.resolve`.
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lmf_jax.config.image_spec import ImageSize, simplify_size
+from lmf_jax.config.image_spec import ImageSize, Resize, simplify_size
 from lmf_jax.losses.loss_config import HeadName
 
 DEFAULT_DATA_DIR = "~/.cache/lmf-jax/data"
@@ -73,6 +73,10 @@ class DataConfig:
     image_size: ImageSize | None = setting(None, common=True)
     """Size of the images in pixels: the side of a square, or height and width, such as 512,384
     (paper: 224)."""
+    resize: Resize = setting("stretch", common=True)
+    """How images of another aspect ratio are resized. stretch: to the size, whatever their aspect
+    ratio. pad: they keep it, and the rest is black. crop: they keep it, and what does not fit is
+    cut off on both sides."""
     patch_size: PatchSize | None = setting(None, common=True, tasks=("segmentation",))
     """Volumes: voxels of a patch along each axis (default: from the dataset)."""
     overlap: float = setting(0.5, tasks=("segmentation",))

@@ -208,12 +208,14 @@ def preprocessing(run: DocumentedRun) -> Blocks:
                 config.fact("config", "overlap", show=format_setting),
             ),
         )
+    resize = config.fact("config", "resize", show=lambda name: RESIZING.get(name, name))
     return (
         *sentence(
-            "Images are decoded to RGB and resized, whatever their aspect ratio, with antialiased "
-            "bilinear interpolation, to this height and width in pixels: {}.",
+            "Images are decoded to RGB and resized with antialiased bilinear interpolation to this "
+            f"height and width in pixels{_UNRECORDED_RESIZE if resize is None else ''}: {{}}.",
             config.fact("config", "image_size", show=_format_size),
         ),
+        *sentence("Images of another aspect ratio: {}.", resize),
         *sentence(
             "Range of the pixel values that is mapped to black and white in images of high bit "
             "depth: {}.",
@@ -226,6 +228,16 @@ def preprocessing(run: DocumentedRun) -> Blocks:
             ),
         ),
     )
+
+
+_UNRECORDED_RESIZE = ", whatever their aspect ratio"
+"""Of runs of earlier versions, which have no setting of it."""
+
+RESIZING = {
+    "stretch": "stretch (resized whatever their aspect ratio)",
+    "pad": "pad (they keep it, and the rest of the image is black)",
+    "crop": "crop (they keep it, and what does not fit is cut off on both sides)",
+}
 
 
 def _format_size(size: int | Sequence[int]) -> str:

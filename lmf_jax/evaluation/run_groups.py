@@ -10,7 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from lmf_jax.config import run_only_keys
+from lmf_jax.config import run_only_keys, with_defaults
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.formatting import format_setting
 from lmf_jax.evaluation.resampling import Groups
@@ -231,10 +231,9 @@ def _members(runs: Sequence[RunFiles]) -> list[list[int]]:
 def _settings(run: RunFiles) -> dict[str, Any]:
     """Return the settings that a result depends on, without the seed."""
     ignored = {"seed"} | run_only_keys()
-    # Runs of earlier versions lack settings that are None without effect.
     return {
         name: value
-        for name, value in run.config.items()
+        for name, value in with_defaults(run.config).items()
         if name not in ignored and value is not None
     }
 

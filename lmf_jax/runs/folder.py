@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 import lmf_jax
-from lmf_jax.config import ResolvedConfig, run_only_keys
+from lmf_jax.config import ResolvedConfig, run_only_keys, with_defaults
 from lmf_jax.errors import JointError, UserError
 from lmf_jax.models.weight_files import describe_weights
 from lmf_jax.output_files import file_name
@@ -170,7 +170,7 @@ def _on_all_processes(value: bool) -> bool:
 def _check_same_run(
     record: Mapping[str, Any], config: ResolvedConfig, dataset: Mapping[str, Any]
 ) -> None:
-    saved, now = record["config"], json.loads(json.dumps(config.record()))
+    saved, now = with_defaults(record["config"]), json.loads(json.dumps(config.record()))
     differences = [
         f"{key} {saved.get(key)} (now {now[key]})"
         for key in now

@@ -104,6 +104,11 @@ WRONG = {
         "--task segmentation --dataset kits19 --image-size 64",
         "--image-size has no effect on the volumes of kits19; leave it out, or give --patch-size.",
     ),
+    "a way to resize volumes": (
+        "--task segmentation --dataset kits19 --resize pad",
+        "--resize has no effect on the volumes of kits19; leave it out, or use a dataset of",
+    ),
+    "an unknown way to resize": ("--resize fit", "is fit; expected one of stretch, pad, crop."),
     "a normalization of volumes": (
         "--task segmentation --dataset brats20 --normalization unit",
         "--normalization has no effect on the volumes of brats20",

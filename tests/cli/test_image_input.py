@@ -1,13 +1,15 @@
-"""``train.py`` and every command on its runs, with images that are not squares, by tiny models."""
+"""``train.py`` and every command on its runs, with other image sizes and ways to resize."""
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from lmf_jax.inference import image_model, segmenter
+from lmf_jax.inference.segmenter import TrainedSegmenter
 from lmf_jax.runs.folder import read_config
 from lmf_jax.training import classification, segmentation
 from tests.helpers.colored_images import draw_images
@@ -62,8 +64,7 @@ def wide(root):
 def test_a_classifier_is_trained_and_used_at_height_and_width(root, wide, tmp_path):
     assert read_json(wide / "config.json")["config"]["image_size"] == [32, 48]
     assert read_config(wide).data.image_spec.size == (32, 48)
-    (cache,) = (root / "data" / "images").glob("*.npy")
-    assert "-32x48px-" in cache.name
+    (_,) = (root / "data" / "images").glob("*-32x48px-v*.npy")
     tested = read_json(wide / "test.json")
     assert call("evaluate", wide) == 0
     assert read_json(wide / "test.json") == tested
@@ -86,12 +87,19 @@ def test_runs_of_other_sizes_are_not_averaged(root, wide, capsys):
     assert "(32,48)" in error and "(48,32)" in error
 
 
-def test_masks_are_segmented_at_height_and_width(root, tmp_path):
-    run = tmp_path / "masks"
+@pytest.fixture(scope="module")
+def masks(root):
+    """Return a segmentation run on images of 32x48 pixels, cut to their center."""
+    run = root / "masks"
     words = ["--task", "segmentation", "--data-dir", root / "data", "--run-dir", run]
-    words += ["--image-size", "32,48", "--epochs", 1, "--batch-size", 16]
+    words += ["--image-size", "32,48", "--resize", "crop", "--epochs", 1, "--batch-size", 16]
     with pytest.MonkeyPatch.context() as patch:
         assert run_train(patch, *words) == 0
+    return run
+
+
+def test_masks_are_segmented_at_height_and_width(masks, tmp_path):
+    run = masks
     tested = read_json(run / "test.json")
     assert call("evaluate", run) == 0
     assert read_json(run / "test.json") == tested
@@ -102,3 +110,58 @@ def test_masks_are_segmented_at_height_and_width(root, tmp_path):
     with np.load(run / "overlays.npz") as overlays:
         assert overlays["images"].shape[1:] == (32, 48, 3)
         assert overlays["predictions"].shape[1:] == (32, 48)
+
+
+def test_images_keep_their_aspect_ratio_in_every_command(root, wide, tmp_path):
+    assert train(root, "padded", "--image-size", "32,48", "--resize", "pad") == 0
+    run, folder, data = root / "padded", root / "images" / "red", root / "data" / "images"
+    fingerprint = next(data.glob("*-32x48px-pad-*")).name.split("-")[0]
+    assert len(list(data.glob(f"{fingerprint}-32x48px*"))) == 2
+    tested = read_json(run / "test.json")
+    assert call("evaluate", run) == 0
+    assert read_json(run / "test.json") == tested
+    with np.load(run / "mistakes.npz") as mistakes:
+        images = mistakes["images"]
+    assert len(images) and not images[:, :, :2].any() and images[:, :, 3:-3].any((0, 1, 3)).all()
+    before = set(data.iterdir())
+    draw_images(tmp_path / "others", (3, 3, 3), seed=1)
+    words = ("--dataset", f"folder:{tmp_path / 'others'}", "--data-dir", tmp_path / "data")
+    assert call("evaluate", run, *words) == 0
+    (external,) = (tmp_path / "data" / "images").glob("*.npy")
+    assert "-pad-" in external.name and set(data.iterdir()) == before
+    assert call("predict", run, folder, "--output", tmp_path / "red.csv") == 0
+    assert call("explain", run, folder / "3.png", "--output", tmp_path / "heat") == 0
+    (picture,) = (tmp_path / "heat").iterdir()
+    assert size_of(picture) == (16, 12)
+    assert call("card", run) == 0
+    assert "aspect ratio: pad (" in (run / "card" / "model_card.md").read_text()
+
+
+def test_predicted_masks_are_put_back_onto_the_image(masks, tmp_path, monkeypatch):
+    """The rows of 40 that a picture of 25x40 pixels has in 48x32 pixels of its width."""
+    everything = lambda self, images: np.ones(images.shape[:3], np.uint8)  # noqa: E731
+    monkeypatch.setattr(TrainedSegmenter, "segment", everything)
+    Image.new("RGB", (25, 40), "white").save(tmp_path / "one.png")
+    for resize, rows in [("crop", range(12, 28)), ("pad", range(40)), ("stretch", range(40))]:
+        run = shutil.copytree(masks, tmp_path / resize)
+        record = read_json(run / "config.json")
+        record["config"]["resize"] = resize
+        (run / "config.json").write_text(json.dumps(record))
+        assert call("predict", run, tmp_path / "one.png", "--output", tmp_path / "out") == 0
+        with Image.open(tmp_path / "out" / "one.png") as picture:
+            mask = np.asarray(picture)
+        assert mask.shape == (40, 25)
+        assert np.flatnonzero(mask.all(1)).tolist() == list(rows)
+        assert np.flatnonzero(mask.any(1)).tolist() == list(rows)
+        (tmp_path / "out" / "one.png").unlink()
+
+
+def test_a_run_of_an_earlier_version_is_resumed(root, wide, tmp_path):
+    run = shutil.copytree(wide, tmp_path / "run")
+    record = read_json(run / "config.json")
+    del record["config"]["resize"]
+    (run / "config.json").write_text(json.dumps(record))
+    with pytest.MonkeyPatch.context() as patch:
+        words = ("--resume", "--run-dir", run, "--data-dir", root / "data")
+        assert run_train(patch, *words) == 0
+    assert read_json(run / "test.json") == read_json(wide / "test.json")
