@@ -3,25 +3,24 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-import numpy as np
 import tyro
 
 from lmf_jax.cli.arguments import RunDir
 from lmf_jax.cli.supported_tasks import require_task
+from lmf_jax.cli.tasks import TASKS
 from lmf_jax.errors import UserError
-from lmf_jax.evaluation.classification.run import FinishedRun, read_run
 from lmf_jax.evaluation.operating.description import describe_point
 from lmf_jax.evaluation.operating.file import check_name, read_points, write_point
-from lmf_jax.evaluation.operating.point import ClassPart, operating_point
+from lmf_jax.evaluation.operating.point import operating_point
 from lmf_jax.evaluation.operating.thresholds import KINDS, Target
 from lmf_jax.evaluation.report import write_report
-from lmf_jax.runs.files import CLASSIFICATION
+from lmf_jax.runs.files import common_task
 from lmf_jax.runs.folds import require_single_run
 
 
 @dataclass(frozen=True)
 class Operate:
-    """Choose the decision threshold of a class on the validation part, and test it.
+    """Choose the decision threshold of a class or label on the validation part, and test it.
 
     Give one of --sensitivity, --specificity, --ppv and --cost-ratio. The threshold and its error
     rates are stored in operating_points.json, and predict --operating-point decides with it.
@@ -29,7 +28,7 @@ class Operate:
 
     run: RunDir
     class_name: Annotated[str, tyro.conf.arg(name="class", metavar="NAME")]
-    """The class to find."""
+    """The class or label to find."""
     sensitivity: float | None = None
     """Smallest fraction of the images of the class that is found."""
     specificity: float | None = None
@@ -52,9 +51,10 @@ def run_operate(options: Operate) -> None:
             f"--prevalence is {options.prevalence:g}; expected a fraction between 0 and 1, such as "
             "0.02."
         )
-    require_task("operate", options.run, CLASSIFICATION)
+    require_task("operate", options.run, *(name for name, t in TASKS.items() if t.class_parts))
     require_single_run(options.run)
-    run = read_run(options.run)
+    task = TASKS[common_task([options.run])]
+    run = task.read_run(options.run)
     names = list(run.dataset["class_names"])
     if options.class_name not in names:
         raise UserError(
@@ -69,8 +69,13 @@ def run_operate(options: Operate) -> None:
     )
     check_name(name)
     is_new = name not in read_points(options.run, names)
-    class_id = names.index(options.class_name)
-    validation, test = class_parts(options.run, run, class_id)
+    if run.validation is None:
+        raise UserError(
+            f"The run in {options.run} has no predictions of its validation images; run python -m "
+            f"lmf_jax evaluate {options.run} first."
+        )
+    assert task.class_parts is not None
+    validation, test = task.class_parts(run, names.index(options.class_name))
     try:
         point = operating_point(
             options.class_name, target, validation, test, prevalence=options.prevalence
@@ -96,25 +101,3 @@ def _target(options: Operate) -> Target:
         return Target(kind, value)
     except ValueError as error:
         raise UserError(str(error)) from None
-
-
-def class_parts(run_dir: str, run: FinishedRun, class_id: int) -> tuple[ClassPart, ClassPart]:
-    """Return the validation and the test part of a run from the view of one class.
-
-    Raises:
-        UserError: If the run has no predictions of its validation images.
-    """
-    if run.validation is None:
-        raise UserError(
-            f"The run in {run_dir} has no predictions of its validation images; run python -m "
-            f"lmf_jax evaluate {run_dir} first."
-        )
-    validation, test = (
-        ClassPart(
-            np.asarray(part.labels == class_id),
-            run.calibrator.probabilities(part.logits)[:, class_id],
-            part.groups,
-        )
-        for part in (run.validation, run)
-    )
-    return validation, test

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from lmf_jax.cli.image_batches import open_batches, print_lines, refuse_broken
 from lmf_jax.cli.predict_options import Predict
 from lmf_jax.cli.prediction_table import table_path, write_table
 from lmf_jax.cli.prevalence import ratios_of_run
+from lmf_jax.cli.supported_tasks import one_model_needed
 from lmf_jax.errors import UserError, printable
 from lmf_jax.evaluation.calibration import Calibrator, describe_calibrator, shift_priors
 from lmf_jax.evaluation.classification.metrics import predicted_classes
@@ -17,7 +17,7 @@ from lmf_jax.evaluation.classification.scores import softmax
 from lmf_jax.evaluation.conformal.file import read_thresholds
 from lmf_jax.evaluation.conformal.set_names import join_names
 from lmf_jax.evaluation.conformal.thresholds import SetThresholds
-from lmf_jax.evaluation.operating.file import read_point
+from lmf_jax.evaluation.operating.file import decisions, read_point
 from lmf_jax.inference.classifier import TrainedClassifier
 from lmf_jax.inference.classifier_ensemble import ClassifierEnsemble
 from lmf_jax.output_files import check_outputs
@@ -64,7 +64,7 @@ def predict_classes(model: TrainedClassifier | ClassifierEnsemble, options: Pred
     probabilities = calibrator.probabilities(logits)
     columns: dict[str, list[str]] = {}
     if options.operating_point is not None and point is not None:
-        columns[options.operating_point] = _decide(point, probabilities, names)
+        columns[options.operating_point] = decisions(point, probabilities, names)
     if thresholds is not None:
         contained = thresholds.contains(probabilities)
         columns["set"] = [_join_members(members, names) for members in contained]
@@ -84,10 +84,7 @@ def _check_one_model(
 ) -> None:
     """Refuse a flag whose thresholds were chosen for the probabilities of one model."""
     if isinstance(model, ClassifierEnsemble):
-        raise UserError(
-            f"{flag} uses thresholds that were chosen for the probabilities of one run; predict "
-            f"with one run, without --ensemble and --tta ({run_dir} is averaged)."
-        )
+        raise one_model_needed(flag, run_dir)
 
 
 def _describe(model: TrainedClassifier | ClassifierEnsemble, calibrator: Calibrator) -> str:
@@ -100,14 +97,6 @@ def _check_defined(files: Sequence[Path], logits: np.ndarray) -> None:
     undefined = np.isnan(logits).any(axis=1)
     if undefined.any():
         raise UserError(f"The logits of {files[undefined.argmax()]} are NaN; its run diverged.")
-
-
-def _decide(
-    point: Mapping[str, Any], probabilities: np.ndarray, class_names: Sequence[str]
-) -> list[str]:
-    """Return the decision of an operating point for each image, positive or negative."""
-    own = probabilities[:, list(class_names).index(point["class"])]
-    return np.where(own >= point["threshold"], "positive", "negative").tolist()
 
 
 def _write_predictions(

@@ -42,8 +42,8 @@ class Predict:
     """Classification: add the column set, with the classes that cannot be excluded at the level
     that the command sets was given, joined by |."""
     operating_point: str | None = None
-    """Classification: add a column with the decision of this operating point, positive or negative;
-    the command operate makes it."""
+    """Classification and multilabel: add a column with the decision of this operating point,
+    positive or negative; the command operate makes it."""
 
     @property
     def run_dirs(self) -> tuple[str, ...]:

@@ -23,6 +23,14 @@ def require_task(command: str, run_dir: str, *tasks: str) -> None:
         )
 
 
+def one_model_needed(flag: str, run_dir: str) -> UserError:
+    """Return the error for a flag with thresholds of one run, given with an ensemble."""
+    return UserError(
+        f"{flag} uses thresholds that were chosen for the probabilities of one run; predict with "
+        f"one run, without --ensemble and --tta ({run_dir} is averaged)."
+    )
+
+
 def refuse_flag(flag: str, task: str) -> UserError:
     """Return the error for a flag of a command that a task does not have."""
     return UserError(f"{flag} is not available for runs of --task {task}; leave it out.")

@@ -222,7 +222,6 @@ def test_a_broken_file_of_a_run_is_named(change, message, root: Path, tmp_path: 
 
 
 REFUSED = {
-    "operate": ("operate {run} --class 3 --sensitivity 0.9", "The command operate is for --task"),
     "sets": ("sets {run}", "The command sets is for --task classification, and the task of the"),
     "card": ("card {run}", "The command card is for --task classification and segmentation, and"),
     "another dataset": ("evaluate {run} --dataset digits_lt", "do not have several labels; give"),

@@ -1,4 +1,4 @@
-"""Ensembles, test-time augmentation and external tests of multi-label runs, by the commands."""
+"""Ensembles, views, external tests and operating points of multi-label runs, by the commands."""
 
 import csv
 import json
@@ -271,3 +271,67 @@ def test_a_broken_record_of_an_external_test_is_named(change, message, tested, t
     path.write_text(json.dumps(record))
     with pytest.raises(UserError, match=message):
         read_external(run, NAMES)
+
+
+@pytest.fixture(scope="module")
+def operated(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the first run with an operating point of the label red."""
+    run = Path(shutil.copytree(root / "first", tmp_path_factory.mktemp("operated") / "first"))
+    words = ("--class", "red", "--sensitivity", "0.9", "--prevalence", "0.02", "--name", "screen")
+    with pytest.MonkeyPatch.context() as patch:
+        assert run_lmf_jax(patch, "operate", run, *words) == 0
+    return run
+
+
+def point_of(run: Path) -> dict:
+    return json.loads((run / "operating_points.json").read_text())["points"]["screen"]
+
+
+def test_an_operating_point_of_a_label_leaves_out_images_where_it_is_missing(operated) -> None:
+    run, point = read_run(operated), point_of(operated)
+    for part, found in (("test", run), ("validation", run.validation)):
+        known = found.labels[:, 0] != -1
+        is_red = found.labels[known, 0] == 1
+        is_called = run.calibrator.probabilities(found.logits)[known, 0] >= point["threshold"]
+        counts = point[part]
+        assert counts["true_positives"] == (is_red & is_called).sum()
+        assert counts["false_positives"] == (~is_red & is_called).sum()
+        assert (
+            sum(counts[key] for key in counts if key != "class_units") == known.sum() < len(known)
+        )
+    assert point["drawn"] == "groups"
+    assert point["estimate"] >= 0.9
+    assert "<h2>Operating points</h2>" in (operated / "report.html").read_text()
+
+
+def test_predict_decides_with_an_operating_point(
+    root, operated, monkeypatch, tmp_path, capsys
+) -> None:
+    output = tmp_path / "out.csv"
+    words = ("predict", operated, root / "listed", "--output", output)
+    assert run_lmf_jax(monkeypatch, *words, "--operating-point", "screen") == 0
+    with output.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    threshold = point_of(operated)["threshold"]
+    assert len(rows) == NUM_IMAGES
+    for row in rows:
+        if abs(float(row["p(red)"]) - threshold) > 1e-6:
+            is_positive = float(row["p(red)"]) >= threshold
+            assert row["screen"] == ("positive" if is_positive else "negative")
+    capsys.readouterr()
+    words = (*words, "--overwrite", "--operating-point")
+    assert run_lmf_jax(monkeypatch, *words, "screen", "--tta", "flip") == 2
+    assert "chosen for the probabilities of one run" in capsys.readouterr().err
+    assert run_lmf_jax(monkeypatch, *words, "other") == 2
+    assert "has no operating point other; it has screen" in capsys.readouterr().err
+
+
+def test_an_operating_point_of_another_calibration_is_outdated(
+    operated, tmp_path, monkeypatch, capsys
+) -> None:
+    run = Path(shutil.copytree(operated, tmp_path / "run"))
+    assert run_lmf_jax(monkeypatch, "evaluate", run, "--calibration", "none") == 0
+    assert "screen: made with another calibrator" in (run / "report.html").read_text()
+    words = ("--class", "nothing", "--sensitivity", "0.9")
+    assert run_lmf_jax(monkeypatch, "operate", run, *words) == 2
+    assert "has no class nothing; expected one of red, rare" in capsys.readouterr().err

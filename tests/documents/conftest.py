@@ -5,10 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from lmf_jax.cli.operate import class_parts
 from lmf_jax.evaluation.classification.external import write_external
 from lmf_jax.evaluation.classification.folds import join_folds
-from lmf_jax.evaluation.classification.run import Predictions, read_run
+from lmf_jax.evaluation.classification.run import Predictions, class_parts, read_run
 from lmf_jax.evaluation.classification.subgroups import summarize_test_subgroups
 from lmf_jax.evaluation.conformal.file import write_sets
 from lmf_jax.evaluation.conformal.summary import Part, summarize_sets
@@ -90,7 +89,7 @@ def _make_points(run_dir) -> None:
     for class_id, target in enumerate(
         (Target("sensitivity", 0.6), Target("ppv", 0.9), Target("cost_ratio", 5.0))
     ):
-        validation, test = class_parts(str(run_dir), run, class_id)
+        validation, test = class_parts(run, class_id)
         point = operating_point(names[class_id], target, validation, test, prevalence=0.02)
         write_point(run_dir, f"{target.kind} {target.value}", point, names, run.calibrator)
 

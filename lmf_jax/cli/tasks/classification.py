@@ -20,6 +20,7 @@ from lmf_jax.evaluation.classification.report import format_test_table
 from lmf_jax.evaluation.classification.run import (
     Predictions,
     check_finite,
+    class_parts,
     read_run,
     write_test,
     write_test_calibration,
@@ -210,5 +211,6 @@ CLASSIFICATION = Task(
     format_folds=format_folds,
     explain=_explain,
     predict=predict_classes,
+    class_parts=class_parts,
     format_subgroups=format_test_subgroups,
 )

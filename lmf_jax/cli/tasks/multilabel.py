@@ -30,6 +30,7 @@ from lmf_jax.evaluation.multilabel.report import format_test_table
 from lmf_jax.evaluation.multilabel.run import (
     LabelPredictions,
     check_finite,
+    label_parts,
     read_run,
     summarize,
     write_test,
@@ -230,5 +231,6 @@ MULTILABEL_TASK = Task(
     format_folds=format_folds,
     explain=_explain,
     predict=predict_labels,
+    class_parts=label_parts,
     format_subgroups=format_test_subgroups,
 )

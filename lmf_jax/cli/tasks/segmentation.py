@@ -145,5 +145,6 @@ SEGMENTATION = Task(
     format_folds=format_folds,
     explain=None,
     predict=predict_masks,
+    class_parts=None,
     format_subgroups=format_case_subgroups,
 )

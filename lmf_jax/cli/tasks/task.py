@@ -9,6 +9,7 @@ from lmf_jax.cli.predict_options import Predict
 from lmf_jax.config import Config, ResolvedConfig
 from lmf_jax.distributed.devices import Batch, Variables, divisible_batch_size
 from lmf_jax.evaluation.calibration import Method
+from lmf_jax.evaluation.operating.point import ClassPart
 from lmf_jax.inference.views import View
 from lmf_jax.training.program import Program
 
@@ -71,6 +72,9 @@ class Task:
     Grad-CAM map of every class or label to show; None if the task has no such maps."""
     predict: Callable[[Any, Predict], None]
     """``predict(model, options)`` predicts image files and writes the predictions."""
+    class_parts: Callable[[Any, int], tuple[ClassPart, ClassPart]] | None
+    """``class_parts(run, index)`` returns the validation and the test part of a finished run from
+    the view of one class or label; None if images have neither."""
     format_subgroups: Callable[[Path, int, Sequence[str]], str]
     """``format_subgroups(folder, num_tested, columns)`` formats the subgroups of a test, of which
     the folder is that of a run or of a test on another dataset, by columns of the metadata."""

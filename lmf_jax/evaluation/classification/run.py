@@ -19,6 +19,7 @@ from lmf_jax.evaluation.calibration import (
 from lmf_jax.evaluation.classification.mistakes import Mistakes, read_mistakes
 from lmf_jax.evaluation.classification.summary import summarize_test
 from lmf_jax.evaluation.folds import check_folds
+from lmf_jax.evaluation.operating.point import ClassPart
 from lmf_jax.evaluation.result_files import MetricRules, read_test, read_test_arrays
 from lmf_jax.runs.atomic_files import write_arrays, write_results
 from lmf_jax.runs.files import (
@@ -149,6 +150,25 @@ def read_tested(folder: Path, class_names: Sequence[str]) -> tuple[dict[str, Any
     counts = np.bincount(predictions["labels"], minlength=len(class_names)).tolist()
     support = dict(zip(class_names, counts, strict=True))
     return predictions, read_test(folder / "test.json", METRIC_RULES, support, "predictions.npz")
+
+
+def class_parts(run: FinishedRun, class_id: int) -> tuple[ClassPart, ClassPart]:
+    """Return the validation and the test part of a run from the view of one class.
+
+    Args:
+        run: The contents of its folder, with the validation part.
+        class_id: The class.
+    """
+    assert run.validation is not None
+    validation, test = (
+        ClassPart(
+            np.asarray(part.labels == class_id),
+            run.calibrator.probabilities(part.logits)[:, class_id],
+            part.groups,
+        )
+        for part in (run.validation, run)
+    )
+    return validation, test
 
 
 def read_validation(run_dir: str | Path, num_classes: int) -> Predictions | None:

@@ -45,6 +45,15 @@ class LabelCalibrator:
         """Return a calibrator that changes nothing."""
         return cls("none", 1.0, np.ones(num_labels))
 
+    def used_parameters(self) -> dict[str, Any]:
+        """Return the method with the parameters that it uses, JSON-serializable."""
+        used: dict[str, Any] = {"method": self.method}
+        if self.method == "temperature":
+            used["temperature"] = self.temperature
+        if self.method == "label-temperatures":
+            used["label_temperatures"] = self.label_temperatures.tolist()
+        return used
+
     def calibrate(self, logits: Float[np.ndarray, "*n labels"]) -> Float[np.ndarray, "*n labels"]:
         """Return logits whose sigmoid is calibrated, in float64.
 

@@ -26,6 +26,8 @@ from lmf_jax.evaluation.multilabel.run import (
 from lmf_jax.evaluation.multilabel.scores import has_both_values
 from lmf_jax.evaluation.multilabel.subgroups import SUBGROUP_TITLES, read_test_subgroups
 from lmf_jax.evaluation.operating.curves import PrecisionRecallCurve, precision_recall_curve
+from lmf_jax.evaluation.operating.file import read_points
+from lmf_jax.evaluation.operating.section import operating_section
 from lmf_jax.evaluation.page import write_page
 from lmf_jax.evaluation.subgroup_results import subgroup_tables
 from lmf_jax.evaluation.summary import MAX_NAMES, few_units_notes, unit_name
@@ -64,6 +66,7 @@ def write_report(run_dir: str | Path) -> Path:
     run = read_run(run_dir)
     curves = _curves(run)
     subgroups = read_test_subgroups(run_dir, len(run.labels))
+    points = read_points(run_dir, run.dataset["class_names"])
     externals = read_external(run_dir, run.dataset["class_names"])
     return write_page(
         run_dir,
@@ -81,6 +84,7 @@ def write_report(run_dir: str | Path) -> Path:
         log_losses=_log_losses(run),
         subgroups=None if subgroups is None else _subgroup_tables(subgroups),
         externals=externals,
+        operating=operating_section(points, run.calibrator, curves, len(run.test["per_label"])),
         external_subgroups={
             external.name: _subgroup_tables(external.subgroups)
             for external in externals

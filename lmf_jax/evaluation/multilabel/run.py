@@ -19,6 +19,7 @@ from lmf_jax.evaluation.multilabel.calibration import (
 )
 from lmf_jax.evaluation.multilabel.summary import summarize_test
 from lmf_jax.evaluation.multilabel.thresholds import read_thresholds
+from lmf_jax.evaluation.operating.point import ClassPart
 from lmf_jax.evaluation.result_files import read_test_arrays
 from lmf_jax.runs.atomic_files import write_arrays, write_results
 from lmf_jax.runs.files import (
@@ -35,6 +36,7 @@ from lmf_jax.runs.files import (
     require,
 )
 
+MISSING_LABEL = -1
 VALIDATION_FILE = "validation_predictions.npz"
 HISTORY_KEYS = ("epoch", "train_loss", "val_loss", "val_map", "val_auroc", "learning_rate")
 RANKING_METRICS = ("mean_average_precision", "mean_auroc")
@@ -140,6 +142,26 @@ def read_tested(
     arrays = _read_predictions(folder / "predictions.npz", len(label_names))
     test = _read_test(folder / "test.json", label_names, arrays["labels"], of_folds)
     return arrays, test
+
+
+def label_parts(run: FinishedMultilabel, label: int) -> tuple[ClassPart, ClassPart]:
+    """Return the images of validation and test of which one label is known, from its view.
+
+    Args:
+        run: The contents of its folder, with the validation part.
+        label: Index of the label.
+    """
+    assert run.validation is not None
+    validation, test = (
+        ClassPart(
+            np.asarray(part.labels[known, label] == 1),
+            run.calibrator.probabilities(part.logits)[known, label],
+            None if part.groups is None else part.groups[known],
+        )
+        for part in (run.validation, run)
+        for known in [part.labels[:, label] != MISSING_LABEL]
+    )
+    return validation, test
 
 
 def read_validation(run_dir: str | Path, num_labels: int) -> LabelPredictions:

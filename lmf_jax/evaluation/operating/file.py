@@ -3,10 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
 
 from lmf_jax.errors import UserError
-from lmf_jax.evaluation.calibration.calibrator import Calibrator
 from lmf_jax.evaluation.operating.rates import Rates
 from lmf_jax.evaluation.operating.thresholds import Target
 from lmf_jax.runs.atomic_files import write_atomically
@@ -15,11 +17,20 @@ from lmf_jax.runs.files import check, is_number, is_whole, parse, read_text, req
 FILE_NAME = "operating_points.json"
 MAX_NAME = 80
 """Maximum number of characters of a name."""
-_OTHER_COLUMNS = ("path", "prediction", "probability", "set")
+_OTHER_COLUMNS = ("path", "prediction", "probability", "set", "labels")
 """Columns of the output of predict, where the decision of a point stands under its name."""
 
 Points = dict[str, dict[str, Any]]
 """Operating points by name, see :func:`lmf_jax.evaluation.operating.point.operating_point`."""
+
+
+@runtime_checkable
+class UsedCalibrator(Protocol):
+    """The calibrator of a run of any task."""
+
+    def used_parameters(self) -> dict[str, Any]:
+        """Return the method with the parameters that it uses, JSON-serializable."""
+
 
 _COUNTS = ("true_positives", "false_negatives", "false_positives", "true_negatives", "class_units")
 _KEYS = (
@@ -36,7 +47,7 @@ def write_point(
     name: str,
     point: Mapping[str, Any],
     class_names: Sequence[str],
-    calibrator: Calibrator,
+    calibrator: UsedCalibrator,
 ) -> Path:
     """Add an operating point to those of a run, or replace that of the same name.
 
@@ -111,7 +122,7 @@ def _is_finite(contents: Any) -> bool:
 
 
 def read_point(
-    run_dir: str | Path, name: str, class_names: Sequence[str], calibrator: Calibrator
+    run_dir: str | Path, name: str, class_names: Sequence[str], calibrator: UsedCalibrator
 ) -> dict[str, Any]:
     """Read one operating point, to decide with it.
 
@@ -139,7 +150,22 @@ def read_point(
     return points[name]
 
 
-def fits_calibrator(point: Mapping[str, Any], calibrator: Calibrator) -> bool:
+def decisions(
+    point: Mapping[str, Any], probabilities: Float[np.ndarray, "n classes"], names: Sequence[str]
+) -> list[str]:
+    """Return the decision of an operating point for each image, positive or negative.
+
+    Args:
+        point: From :func:`read_point`.
+        probabilities: Calibrated, of each class or label ``[n, C]``.
+        names: The ``C`` names of the classes or labels.
+    """
+    own = probabilities[:, list(names).index(point["class"])]
+    found: list[str] = np.where(own >= point["threshold"], "positive", "negative").tolist()
+    return found
+
+
+def fits_calibrator(point: Mapping[str, Any], calibrator: UsedCalibrator) -> bool:
     """Return whether an operating point was made with this calibrator."""
     return bool(point["calibrator"] == calibrator.used_parameters())
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Integer
 
-from lmf_jax.evaluation.calibration.calibrator import Calibrator
 from lmf_jax.evaluation.classification.scores import has_counterexamples
 from lmf_jax.evaluation.operating.curves import (
     DecisionCurve,
@@ -22,7 +21,7 @@ from lmf_jax.evaluation.operating.description import (
     format_threshold,
     guarantee,
 )
-from lmf_jax.evaluation.operating.file import Points, fits_calibrator
+from lmf_jax.evaluation.operating.file import Points, UsedCalibrator, fits_calibrator
 from lmf_jax.evaluation.resampling import Groups
 
 if TYPE_CHECKING:
@@ -106,21 +105,21 @@ def curve_figures(curves: Mapping[str, ClassCurves], points: Points) -> dict[str
     }
 
 
-def current_points(points: Points, calibrator: Calibrator) -> Points:
+def current_points(points: Points, calibrator: UsedCalibrator) -> Points:
     """Return the operating points that were made with this calibrator."""
     return {name: point for name, point in points.items() if fits_calibrator(point, calibrator)}
 
 
 def operating_section(
-    points: Points, calibrator: Calibrator, curves: Mapping[str, ClassCurves], num_classes: int
+    points: Points, calibrator: UsedCalibrator, curves: Mapping[str, Any], num_classes: int
 ) -> dict[str, Any]:
     """Return the variables of ``section.html.j2``.
 
     Args:
         points: The operating points of a run.
         calibrator: The calibrator of the run.
-        curves: Output of :func:`class_curves`.
-        num_classes: Number of classes of the run.
+        curves: The curves that are drawn, by class or label.
+        num_classes: Number of classes or labels of the run.
     """
     current = current_points(points, calibrator)
     return {
