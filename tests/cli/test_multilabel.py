@@ -13,6 +13,7 @@ from PIL import Image
 
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
+from lmf_jax.evaluation import write_report
 from lmf_jax.evaluation.formatting import format_difference
 from lmf_jax.evaluation.multilabel.run import read_run
 from lmf_jax.evaluation.multilabel.scores import score_labels, sigmoid
@@ -181,6 +182,21 @@ def change_json(name: str, change):
     return of_run
 
 
+def test_f1_has_intervals_and_an_earlier_run_without_them_is_read(root, tmp_path) -> None:
+    run = Path(shutil.copytree(root / "lmf", tmp_path / "lmf"))
+    test = json.loads((run / "test.json").read_text())
+    for name in ("macro_f1", "micro_f1", "samples_f1"):
+        low, high = test["intervals"].pop(name)
+        assert 0 <= low <= test[name] <= high <= 1
+    for name, ends in test["intervals"]["per_label"].items():
+        for metric in ("f1", "precision", "recall"):
+            low, high = ends.pop(metric)
+            assert 0 <= low <= test["per_label"][name][metric] <= high <= 1
+    (run / "test.json").write_text(json.dumps(test))
+    read_run(run)
+    write_report(run)
+
+
 def with_a_two(run: Path) -> None:
     changed = arrays(run / "predictions.npz")
     changed["labels"][0, 0] = 2
@@ -201,6 +217,10 @@ BROKEN = {
     "another support": (
         change_json("test.json", lambda test: test["per_label"]["3"].update(positives=0)),
         "label 3 has other images than in predictions.npz",
+    ),
+    "an interval of F1 of words": (
+        change_json("test.json", lambda test: test["intervals"].update(macro_f1=["a", "b"])),
+        "the interval of its macro_f1 is not a pair of fractions",
     ),
     "an interval of one end": (
         change_json("test.json", lambda test: test["intervals"].update(mean_auroc=[0.1])),

@@ -3,18 +3,19 @@
 A missing label, -1, counts nowhere.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Num
+from jaxtyping import Array, Bool, Float, Num
 
-from lmf_jax.evaluation.multilabel.scores import Labels, check_labels, score_labels
+from lmf_jax.evaluation.multilabel.scores import Labels, Weights, check_labels, score_labels
 
 ODIR_THRESHOLD = 0.5
 
 Predictions = Bool[np.ndarray, "n labels"]
-PerLabel = Float[np.ndarray, " labels"]
-Numbers = Num[np.ndarray, "..."] | np.number
+Mean = float | Float[Array | np.ndarray, "*batch"] | np.floating
+PerLabel = Float[Array | np.ndarray, "*batch labels"]
+Numbers = Num[Array | np.ndarray, "..."] | np.number
 
 
 class LabelF1(NamedTuple):
@@ -30,11 +31,27 @@ class LabelF1(NamedTuple):
     """
 
     per_label: PerLabel
-    macro: float
-    micro: float
-    samples: float
+    macro: Mean
+    micro: Mean
+    samples: Mean
     precision: PerLabel
     recall: PerLabel
+
+
+class PredictionCounts(NamedTuple):
+    """Indicators of the labels of each example, 0 or 1.
+
+    Attributes:
+        hits: The label is present and predicted.
+        support: It is present.
+        predicted: It is predicted, and not missing.
+        counted: The example has a label that is not missing.
+    """
+
+    hits: Float[Array | np.ndarray, "n labels"]
+    support: Float[Array | np.ndarray, "n labels"]
+    predicted: Float[Array | np.ndarray, "n labels"]
+    counted: Float[Array | np.ndarray, " n"]
 
 
 class OdirFigures(NamedTuple):
@@ -60,24 +77,51 @@ def label_f1(labels: Labels, predictions: Predictions) -> LabelF1:
     Raises:
         ValueError: If there is no example or a label is not 0, 1 or -1.
     """
+    counts = count_predictions(labels, predictions)
+    counts = PredictionCounts(*(count.astype(np.float64) for count in counts))
+    f1 = weighted_f1(counts, np.ones(len(labels)))
+    return f1._replace(macro=float(f1.macro), micro=float(f1.micro), samples=float(f1.samples))
+
+
+def count_predictions(labels: Labels, predictions: Predictions) -> PredictionCounts:
+    """Count the labels of each example that are present, predicted, and both.
+
+    Args:
+        labels: 0, 1 or -1 for a missing label, ``[n, C]``.
+        predictions: Whether each label is predicted ``[n, C]``.
+
+    Raises:
+        ValueError: As :func:`label_f1`.
+    """
     check_labels(labels, np.zeros(labels.shape))
     present = labels != -1
-    hits = (labels == 1) & predictions
-    support = labels == 1
-    predicted = predictions & present
+    return PredictionCounts(
+        hits=((labels == 1) & predictions).astype(np.float32),
+        support=(labels == 1).astype(np.float32),
+        predicted=(predictions & present).astype(np.float32),
+        counted=present.any(axis=1).astype(np.float32),
+    )
 
-    def f1(axis: int | None) -> Float[np.ndarray, "..."]:
-        return _divide(2 * hits.sum(axis), support.sum(axis) + predicted.sum(axis))
 
-    counted = present.any(axis=1)
-    per_label = f1(0)
+def weighted_f1(counts: PredictionCounts, weights: Weights) -> LabelF1:
+    """Compute :func:`label_f1` with a weight per example; works under ``jit`` and ``vmap``.
+
+    Args:
+        counts: Output of :func:`count_predictions`.
+        weights: Weight of each example ``[n]``, a whole number.
+    """
+    hits, support, predicted, counted = counts
+    of_labels = [(weights[:, None] * count).sum(axis=0) for count in (hits, support, predicted)]
+    of_examples = _divide(2 * hits.sum(axis=1), support.sum(axis=1) + predicted.sum(axis=1))
+    per_label = _divide(2 * of_labels[0], of_labels[1] + of_labels[2])
+    totals = [of_label.sum() for of_label in of_labels]
     return LabelF1(
         per_label=per_label,
-        macro=float(per_label.mean()),
-        micro=float(f1(None)),
-        samples=float(_divide(f1(1)[counted].sum(), counted.sum())),
-        precision=_divide(hits.sum(0), predicted.sum(0)),
-        recall=_divide(hits.sum(0), support.sum(0)),
+        macro=per_label.mean(),
+        micro=_divide(2 * totals[0], totals[1] + totals[2]),
+        samples=_divide((weights * of_examples * counted).sum(), (weights * counted).sum()),
+        precision=_divide(of_labels[0], of_labels[2]),
+        recall=_divide(of_labels[0], of_labels[1]),
     )
 
 
@@ -113,6 +157,6 @@ def odir_figures(labels: Labels, probabilities: Float[np.ndarray, "n labels"]) -
     return OdirFigures(kappa, accuracy, auc, (kappa + accuracy + auc) / 3)
 
 
-def _divide(numerators: Numbers, denominators: Numbers) -> Float[np.ndarray, "..."]:
-    """Divide; 0 where the denominator, and so the numerator, is 0."""
-    return np.asarray(numerators / np.where(denominators == 0, 1, denominators))
+def _divide(numerators: Numbers, denominators: Numbers) -> Any:
+    """Divide counts; 0 where the denominator, and so the numerator, is 0."""
+    return numerators / denominators.clip(min=1)

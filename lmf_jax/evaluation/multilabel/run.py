@@ -291,6 +291,7 @@ def _read_test(
     require(path, test["odir"], ODIR_METRICS, "its odir")
     for name in F1_METRICS:
         check(path, is_number(test[name], 0, 1), f"its {name} is not a fraction")
+        _check_metric(path, name, test[name], intervals.get(name))  # earlier runs have none
     for name in ODIR_METRICS:
         _check_metric(path, f"odir {name}", test["odir"][name], None)
     for name in RANKING_METRICS:
@@ -309,6 +310,7 @@ def _read_test(
             is_valid = is_number(of_label[metric], 0, 1)
             is_valid |= of_folds and metric == "threshold" and of_label[metric] is None
             check(path, is_valid, f"the {metric} of {owner} is not a fraction")
+            _check_metric(path, f"{metric} of {owner}", of_label[metric], ends.get(metric))
         counts = [of_label["positives"], of_label["negatives"]]
         expected = [int((column == value).sum()) for value in (1, 0)]
         check(path, counts == expected, f"{owner} has other images than in predictions.npz")

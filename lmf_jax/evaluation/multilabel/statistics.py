@@ -9,6 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from lmf_jax.evaluation.multilabel.metrics import (
+    LabelF1,
+    PredictionCounts,
+    Predictions,
+    count_predictions,
+    weighted_f1,
+)
 from lmf_jax.evaluation.multilabel.scores import (
     LabelRankingMetrics,
     LabelRankings,
@@ -110,6 +117,44 @@ def defined_interval(samples: np.ndarray, *, level: float) -> Float[np.ndarray, 
         for column in columns
     ]
     return np.stack(ends, axis=1).reshape(2, *samples.shape[1:])
+
+
+def f1_intervals(
+    labels: Labels,
+    predictions: Predictions,
+    *,
+    groups: Groups | None = None,
+    level: float = LEVEL,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> LabelF1:
+    """Compute bootstrap percentile intervals of F1, precision and recall of predicted labels.
+
+    The resamples are those of :func:`ranking_intervals`. The thresholds are fixed, so the intervals
+    do not cover their choice.
+
+    Args:
+        labels: 0, 1 or -1 for a missing label, ``[n, C]``.
+        predictions: Whether each label is predicted ``[n, C]``.
+        groups: Patient of each example, see :func:`ranking_intervals`.
+        level: Nominal coverage, in (0, 1).
+        num_resamples: Number of resamples.
+        seed: Seed of the resamples.
+
+    Returns:
+        The metrics of :func:`lmf_jax.evaluation.multilabel.metrics.label_f1` with a leading axis of
+        low and high.
+    """
+    samples = resample(
+        _weighted_f1,
+        count_predictions(labels, predictions),
+        strata(labels),
+        labels.shape[1] + 1,
+        groups=groups,
+        num_resamples=num_resamples,
+        seed=seed,
+    )
+    return jax.tree.map(partial(percentile_interval, level=level), samples)
 
 
 def strata(labels: Labels) -> Int[np.ndarray, " n"]:
@@ -246,6 +291,10 @@ def _weighted_ranking(
     rankings: LabelRankings, weights: Float[Array, " n"], _: int
 ) -> LabelRankingMetrics:
     return label_ranking_metrics(rankings, weights)
+
+
+def _weighted_f1(counts: PredictionCounts, weights: Float[Array, " n"], _: int) -> LabelF1:
+    return weighted_f1(counts, weights)
 
 
 def _difference(pair: _Pair, weights: Float[Array, " n"], _: int) -> Float[Array, ""]:

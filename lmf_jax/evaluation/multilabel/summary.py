@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from lmf_jax.evaluation.multilabel.metrics import label_f1, odir_figures
+from lmf_jax.evaluation.multilabel.metrics import LabelF1, label_f1, odir_figures
 from lmf_jax.evaluation.multilabel.scores import (
     LabelRankingMetrics,
     Labels,
@@ -14,9 +14,11 @@ from lmf_jax.evaluation.multilabel.scores import (
     score_labels,
     sigmoid,
 )
-from lmf_jax.evaluation.multilabel.statistics import ranking_intervals
+from lmf_jax.evaluation.multilabel.statistics import f1_intervals, ranking_intervals
 from lmf_jax.evaluation.resampling import Groups
 from lmf_jax.evaluation.summary import SEED, check_class_names, describe_intervals
+
+F1_MEANS = ("macro", "micro", "samples")
 
 
 def summarize_test(
@@ -41,7 +43,7 @@ def summarize_test(
         ``mean_average_precision``, ``mean_auroc``, ``macro_f1``, ``micro_f1`` and ``samples_f1`` at
         the thresholds, ``odir`` (``kappa``, ``f1``, ``auc``, ``final``); ``per_label``: for each
         name ``auroc``, ``average_precision``, ``f1``, ``precision``, ``recall``, ``threshold``,
-        ``positives`` and ``negatives``; ``intervals`` of the ranking metrics and their means,
+        ``positives`` and ``negatives``; ``intervals`` of these metrics and their means,
         likewise. What is undefined, such as the AUROC of a label without a positive, or the
         threshold of a label that has several, is None.
 
@@ -52,8 +54,10 @@ def summarize_test(
     check_class_names(label_names, logits.shape[-1])
     scores = score_labels(labels, logits)
     probabilities = sigmoid(logits)
-    f1 = label_f1(labels, probabilities >= thresholds)
+    predictions = probabilities >= thresholds
+    f1 = label_f1(labels, predictions)
     intervals = ranking_intervals(labels, logits, groups=groups, seed=SEED)
+    f1_ends = f1_intervals(labels, predictions, groups=groups, seed=SEED)
     described = describe_intervals("bootstrap", "images", labels == 1, label_names, groups)
     per_label = _per_label(scores, label_names)
     for index, name in enumerate(label_names):
@@ -76,9 +80,19 @@ def summarize_test(
         "intervals": {
             **described,
             **_means(intervals),
-            "per_label": _per_label(intervals, label_names),
+            **{f"{name}_f1": to_json(getattr(f1_ends, name)) for name in F1_MEANS},
+            "per_label": {
+                name: {**ends, **_f1_ends(f1_ends, index)}
+                for index, (name, ends) in enumerate(_per_label(intervals, label_names).items())
+            },
         },
     }
+
+
+def _f1_ends(ends: LabelF1, index: int) -> dict[str, Any]:
+    """Return the intervals of F1, precision and recall of one label."""
+    columns = {"f1": ends.per_label, "precision": ends.precision, "recall": ends.recall}
+    return {name: to_json(column[..., index]) for name, column in columns.items()}
 
 
 def to_json(values: Any) -> Any:

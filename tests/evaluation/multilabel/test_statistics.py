@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from lmf_jax.evaluation.multilabel.metrics import label_f1
 from lmf_jax.evaluation.multilabel.scores import score_labels
 from lmf_jax.evaluation.multilabel.statistics import (
     compare_mean_average_precision,
+    f1_intervals,
     mean_average_precision_test,
     ranking_intervals,
     strata,
@@ -103,3 +105,32 @@ def test_the_size_of_the_test_is_nominal():
 def test_without_a_defined_label_there_is_no_comparison():
     found = compare_mean_average_precision(np.zeros((4, 2), int), np.ones((4, 2)), np.ones((4, 2)))
     assert np.isnan(found).all()
+
+
+def test_intervals_of_f1_contain_it_and_are_those_of_a_bootstrap():
+    labels, logits, rng = drawn(5)
+    labels[3, 0] = -1
+    predictions = logits > 0.7
+    found = label_f1(labels, predictions)
+    ends = f1_intervals(labels, predictions, num_resamples=1000)
+    for value, (low, high) in zip(found, ends, strict=True):
+        assert (low <= value).all() and (value <= high).all()
+    of_strata = [np.flatnonzero(strata(labels) == stratum) for stratum in range(4)]
+    drawn_rows = [
+        np.concatenate([rng.choice(rows, len(rows)) for rows in of_strata]) for _ in range(1000)
+    ]
+    macro = [label_f1(labels[rows], predictions[rows]).macro for rows in drawn_rows]
+    np.testing.assert_allclose(ends.macro, np.quantile(macro, [0.025, 0.975]), atol=0.03)
+
+
+def test_intervals_of_f1_draw_patients_and_take_zero_where_nothing_is_predicted():
+    labels, logits, _ = drawn(6)
+    thrice = [np.repeat(x, 3, 0) for x in (labels, logits > 0.7)]
+    patients = np.repeat(np.arange(60), 3).astype(str)
+    widths = [
+        np.diff(f1_intervals(*thrice, groups=groups, num_resamples=400).macro)[0]
+        for groups in (None, patients)
+    ]
+    assert widths[0] < 0.8 * widths[1]
+    nothing = f1_intervals(labels, np.zeros(labels.shape, bool), num_resamples=50)
+    assert all((ends == 0).all() for ends in nothing)
