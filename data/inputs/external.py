@@ -100,17 +100,8 @@ def open_external(
     if not len(rows):
         raise UserError(f"--map leaves no image of {name}; map at least one class to the run's.")
     parts = _attributes(name, prepared, rows, intensity_range)
-    note = None
-    if encoding is not None:
-        tested = {column: values[rows] for column, values in prepared.metadata.items()}
-        note = unknown_line(encoding, tested, len(rows))
-    dataset = Dataset(
-        **parts,
-        class_names=tuple(class_names),
-        labels=labels,
-        encoding=encoding,
-        metadata_notes=() if note is None else (note,),
-    )
+    parts |= _metadata_attributes(prepared, rows, encoding)
+    dataset = Dataset(**parts, class_names=tuple(class_names), labels=labels)
     spec, cache = config.data.image_spec, config.data.cache
     images = open_images(dataset, spec, cache=cache, data_dir=data_dir)
     return ClassificationInputs(dataset, config, Shard(), images)
@@ -123,6 +114,7 @@ def open_external_labels(
     config: ResolvedConfig,
     intensity_range: IntensityRange | None,
     data_dir: str | Path | None = None,
+    encoding: MetadataEncoding | None = None,
 ) -> ClassificationInputs:
     """Open all images of another dataset as a test part with the labels of a run.
 
@@ -137,6 +129,8 @@ def open_external_labels(
         config: The settings of the run; the images get its size.
         intensity_range: The recorded range of the training images of more than 8 bits.
         data_dir: Folder of prepared datasets (default: that of the run).
+        encoding: The encoding of the metadata that the run gets beside the images. A column that
+            the dataset lacks is unknown for all images.
 
     Raises:
         UserError: If there is no such dataset, a label fits no label of the run, or no image is
@@ -163,6 +157,7 @@ def open_external_labels(
             f"No image of {name} has a known label of the run; map at least one label with --map."
         )
     parts = _attributes(name, prepared, rows, intensity_range)
+    parts |= _metadata_attributes(prepared, rows, encoding)
     dataset = MultilabelDataset(**parts, class_names=tuple(label_names), labels=labels)
     spec, cache = config.data.image_spec, config.data.cache
     images = open_images(dataset, spec, cache=cache, data_dir=data_dir)
@@ -228,6 +223,17 @@ def _attributes(
         "intensity_range": scale,
         "metadata": prepared.metadata,
     }
+
+
+def _metadata_attributes(
+    prepared: Prepared, rows: Int64[np.ndarray, " _"], encoding: MetadataEncoding | None
+) -> dict[str, Any]:
+    """Return the encoding of the metadata, and a note on what it does not know."""
+    if encoding is None:
+        return {}
+    tested = {column: values[rows] for column, values in prepared.metadata.items()}
+    note = unknown_line(encoding, tested, len(rows))
+    return {"encoding": encoding, "metadata_notes": () if note is None else (note,)}
 
 
 def without_rows(inputs: Inputs, rows: Int64[np.ndarray, " _"]) -> Inputs:

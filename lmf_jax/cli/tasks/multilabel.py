@@ -195,7 +195,8 @@ def _open_external(
     from data.inputs.external import open_external_labels
 
     scale = recorded_range(model.dataset.get("intensity_range"))
-    return open_external_labels(name, model.class_names, class_map, model.config, scale, data_dir)
+    parts = name, model.class_names, class_map, model.config, scale, data_dir
+    return open_external_labels(*parts, model.encoding)
 
 
 def _test_external(
