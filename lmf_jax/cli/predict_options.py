@@ -21,8 +21,8 @@ class Predict:
         str,
         tyro.conf.Positional,
         tyro.conf.arg(
-            metavar="IMAGE|FOLDER|LIST.csv",
-            help="The image or images to predict; a list has the column path and the metadata.",
+            metavar="IMAGE|FOLDER|LIST",
+            help="The images to predict; a list is a CSV file with the column path and metadata.",
         ),
     ]
     output: str

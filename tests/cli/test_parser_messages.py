@@ -17,7 +17,11 @@ WRONG = [
     ("data", "", "Expected one of prepare, audit."),
     ("lmf_jax", "evaluate x --split tst", "--part is tst; expected one of test, validation, tra"),
     ("lmf_jax", "predict x y --output", "--output was given no value; expected a text."),
-    ("lmf_jax", "predict x", "IMAGE|FOLDER, --output must be given; --help lists the flags."),
+    (
+        "lmf_jax",
+        "predict x",
+        "IMAGE|FOLDER|LIST, --output must be given; --help lists the flags.",
+    ),
     ("lmf_jax", "evaluat x", "There is no command evaluat; expected one of evaluate, predict, exp"),
     ("lmf_jax", "compare a b --x", "Unrecognized options: --x; --help lists the flags."),
 ]
