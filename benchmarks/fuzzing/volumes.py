@@ -21,9 +21,13 @@ from benchmarks.fuzzing.mutations import changed_bytes, changed_files, changed_j
 from benchmarks.fuzzing.npz import changed_npz
 from data.batches.patches import patch_batches
 from data.datasets.volumes.dataset_json import FILE, read_dataset_json
+from data.datasets.volumes.plan import Plan
 from data.formats.nifti import LARGEST_LABEL, open_nifti
+from data.inputs.volume_files import spec_of_run
 from data.prepared.prepare_volumes import prepare_volumes
 from data.splits.volumes import load_volumes
+from lmf_jax.errors import UserError
+from lmf_jax.json_text import parse_json
 from tests.helpers.volume_downloads import make_kits19
 
 VOLUME = "volume.nii"
@@ -131,8 +135,40 @@ def _read_declaration(folder: Path) -> None:
     assert found.modalities and all(name.isprintable() for name in found.modalities)
 
 
+PLAN = Plan(
+    class_names=("background", "organ"),
+    label_values=(0, 7),
+    modalities=("CT", "T2"),
+    schemes=("ct", "z-score"),
+    spacing=(3.0, 1.0, 1.0),
+    padding=(-1000.0, 0.0),
+    crop=False,
+    is_numbered=True,
+    patch_size=(16, 32, 32),
+    batch_size=2,
+    num_cases=4,
+    foreground="0" * 64,
+)
+"""A valid plan, as the ``config.json`` of a run has it."""
+
+
+def _bad_plans() -> SearchStrategy[Files]:
+    return changed_json(PLAN.record()).map(lambda content: {"plan.json": content})
+
+
+def _read_plan(folder: Path) -> None:
+    try:
+        plan = parse_json((folder / "plan.json").read_bytes())
+    except ValueError as error:
+        raise UserError("It is not JSON.") from error
+    spec = spec_of_run({"name": "volumes:DIR", "plan": plan})
+    assert len(spec.normalize) == len(spec.modalities)
+    assert max(spec.label_values) <= LARGEST_LABEL and min(spec.spacing) > 0
+
+
 TARGETS = (
     Target("nifti", _bad_volumes, _read_nifti),
     Target("dataset-json", _bad_declarations, _read_declaration),
+    Target("volume-plan", _bad_plans, _read_plan),
     Target("prepared-volumes", _bad_datasets, _read_dataset, cost=20),
 )

@@ -29,7 +29,10 @@ def load_ensemble(task: Task, run_dirs: Sequence[str | Path], tta: Tta) -> Any:
         if resolved[index] in resolved[:index]:
             raise UserError(f"The run in {run_dir} is given twice; give each run once.")
     models = tuple(task.load_model(run_dir) for run_dir in run_dirs)
-    nouns = ("classes", "image size", "resizing", "patch size", "intensity range")
+    nouns = (
+        *("classes", "image size", "resizing", "patch size", "intensity range"),
+        *("modalities", "voxel size", "crop of borders of 0"),
+    )
     for run_dir, model in zip(run_dirs[1:], models[1:], strict=True):
         for noun, first, other in zip(nouns, _inputs(models[0]), _inputs(model), strict=True):
             if first != other:
@@ -68,4 +71,7 @@ def _inputs(model: Any) -> tuple[Any, ...]:
         data.resize,
         data.patch_size,
         model.dataset.get("intensity_range"),
+        model.dataset.get("modalities"),
+        model.dataset.get("spacing"),
+        (model.dataset.get("plan") or {}).get("crop"),
     )

@@ -133,6 +133,16 @@ def test_changed_files_are_not_the_dataset_of_the_run(root: Path, whole: Path, c
     assert "was started with other settings: the images, labels or split" in capsys.readouterr().err
 
 
+def test_runs_on_other_voxels_are_not_averaged(root: Path, whole: Path, tmp_path, capsys) -> None:
+    other = shutil.copytree(whole, tmp_path / "other")
+    record = json.loads((other / "config.json").read_text())
+    record["dataset"]["spacing"] = [5.0, 1.0, 1.0]
+    (other / "config.json").write_text(json.dumps(record))
+    words = ["predict", whole, root / "nnunet" / "imagesTs", "--ensemble", other]
+    assert type_in(*words, "--output", tmp_path / "out") == 2
+    assert "The voxel size of the run" in capsys.readouterr().err
+
+
 def test_what_cannot_be_predicted_is_one_sentence(
     root: Path, whole: Path, tmp_path: Path, capsys
 ) -> None:

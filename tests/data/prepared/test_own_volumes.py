@@ -209,6 +209,7 @@ BREAK = {
     "another shape": (lambda raw: rewrite(labels(raw), lambda v: v[:-1]), "expected the same grid"),
     "another modality": (lambda raw: rewrite(image(raw, 1), lambda v: v[:-1]), "the same grid"),
     "spacing zero": (lambda raw: set_spacing(image(raw), 0.0), "claims voxels of .* mm; expected"),
+    "spacing negative": (lambda raw: set_spacing(image(raw), -9.0), "expected the same grid"),
     "spacing NaN": (lambda raw: set_spacing(image(raw), np.nan), "claims voxels of .* mm; expec"),
     "spacing of another": (lambda raw: set_spacing(image(raw), 1.0), "expected the same grid"),
 }
