@@ -1,5 +1,6 @@
 """``train.py --dataset volumes:...`` on volumes of the user, from the command to label maps."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -13,6 +14,9 @@ import pytest
 from data.formats.nifti import open_nifti
 from lmf_jax.inference import segmenter
 from lmf_jax.inference.segmenter import load_segmenter
+from lmf_jax.inference.segmenter_ensemble import SegmenterEnsemble
+from lmf_jax.inference.views import VIEWS
+from lmf_jax.models.normalization import VolumeNormalization
 from lmf_jax.training import segmentation
 from lmf_jax.training.progress import Progress
 from tests.cli.test_segment import lines_of, results_of, train, type_in
@@ -131,6 +135,19 @@ def test_changed_files_are_not_the_dataset_of_the_run(root: Path, whole: Path, c
     finally:
         json_path.write_text(before)
     assert "was started with other settings: the images, labels or split" in capsys.readouterr().err
+
+
+def test_each_model_of_an_ensemble_normalizes_by_its_own_statistics(whole: Path) -> None:
+    """The folds of a cross-validation have other training cases, and other statistics of CT."""
+    first = load_segmenter(whole)
+    statistics = {"low": -50.0, "high": 90.0, "mean": 10.0, "std": 60.0}
+    normalization = VolumeNormalization.of([statistics, None])
+    members = first, dataclasses.replace(first, normalization=normalization)
+    volume = np.random.default_rng(0).normal(50, 60, (10, 20, 18, 2)).astype(np.float32)
+    single = [member.calibrated_probabilities(volume[None])[0] for member in members]
+    assert np.abs(single[0] - single[1]).max() > 1e-3
+    found = SegmenterEnsemble(members, VIEWS["none"]).probabilities(volume)
+    np.testing.assert_allclose(found, np.mean(single, axis=0), atol=1e-6)
 
 
 def test_runs_on_other_voxels_are_not_averaged(root: Path, whole: Path, tmp_path, capsys) -> None:
