@@ -85,8 +85,8 @@ def train_batches(
         seed: Seed of the order; any whole number from 0.
         num_classes: Number of classes, to check the labels; None skips this.
         sampling: "uniform", or "class-balanced" or "effective-number" for more images of rare
-            classes; see :func:`data.batches.sampling.positions`. With label vectors and masks
-            "uniform" alone.
+            classes or labels; see :func:`data.batches.sampling.positions`. With masks "uniform"
+            alone.
         effective_number_beta: Parameter of "effective-number".
         further: Further inputs, which each batch has under their names (default: none).
         process_index: Index of this process.
@@ -104,14 +104,14 @@ def train_batches(
         raise ValueError("There are no rows to train on.")
     _check(images, labels, rows, num_classes, further or {})
     mine = block_of(batch_size, process_index, process_count)
-    if isinstance(labels, np.ndarray) and labels.ndim == 1:
+    if isinstance(labels, np.ndarray) and labels.ndim <= 2:
         classes = labels[rows]
     elif sampling == "uniform":
         classes = np.zeros(len(rows), np.int64)
     else:
         raise ValueError(
-            f"Sampling is {sampling}, which needs a class per image; use uniform with label "
-            "vectors and masks."
+            f"Sampling is {sampling}, which needs a class or label vector per image; use uniform "
+            "with masks."
         )
     batches = positions(
         classes,

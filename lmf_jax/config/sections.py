@@ -128,10 +128,10 @@ class TrainingConfig:
     batch_size: int | None = setting(None, common=True)
     """Images per step, over all devices (paper: 32)."""
     sampling: Literal["uniform", "class-balanced", "effective-number"] = setting(
-        "uniform", common=True, tasks=("classification",)
+        "uniform", common=True, tasks=IMAGE_TASKS
     )
-    """How training images are drawn. uniform: each once per epoch. class-balanced: all classes
-    equally likely. effective-number: classes weighted by their effective number."""
+    """How training images are drawn. uniform: each once per epoch. class-balanced: all classes or
+    labels equally likely. effective-number: weighted by the effective number of images of each."""
     optimizer: Optimizer | None = setting(None, common=True)
     """adamw: AdamW. adam-l2: Adam with coupled L2, as in the paper. sgd: SGD with Nesterov
     momentum."""

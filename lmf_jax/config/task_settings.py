@@ -56,7 +56,6 @@ TASK_SETTINGS = {
         losses=("multilabel",),
         models="classification",
         allowed={
-            "sampling": ("uniform",),
             "imbalance_ratio": (None,),
         },
     ),

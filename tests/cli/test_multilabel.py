@@ -268,7 +268,6 @@ def test_what_the_task_lacks_is_refused_in_one_line(
 
 WRONG_SETTINGS = {
     "a loss of classes": ({"loss": "ce"}, "--loss is ce; expected one of"),
-    "sampling": ({"sampling": "class-balanced"}, "expected uniform with --task multilabel"),
     "a model of pixels": ({"model": "unet"}, "--model unet is for --task segmentation; use one of"),
     "a long tail": ({"imbalance_ratio": 5.0}, "--imbalance-ratio is 5.0; expected no value with"),
 }
@@ -280,7 +279,10 @@ def test_settings_that_the_task_lacks_are_refused(settings, message) -> None:
         Config.of(task="multilabel", **settings)
 
 
-@pytest.mark.parametrize("word", [["--cutmix", "1"], ["--loss", "asl"], ["--loss", "ldam-drw"]])
+@pytest.mark.parametrize(
+    "word",
+    [["--cutmix", "1"], ["--loss", "asl", "--sampling", "class-balanced"], ["--loss", "ldam-drw"]],
+)
 def test_mixing_and_other_losses_train(word, root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "data", tmp_path / "data")
     words = [*QUICK, *word, "--epochs", "1", "--accumulate", "2", "--augment", "flip"]

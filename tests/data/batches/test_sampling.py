@@ -1,6 +1,7 @@
 """Who comes next: everybody once an epoch, or the rare classes more often."""
 
 import numpy as np
+import pytest
 
 from data.batches.sampling import positions
 
@@ -63,3 +64,37 @@ def test_one_class_alone_can_be_sampled() -> None:
     for sampling in ("class-balanced", "effective-number"):
         batch = positions(one, sampling, batch_size=40, seed=0)[0]
         assert set(batch) == set(range(5))
+
+
+VECTORS = np.array(
+    [[1, 0, 0]] * 60 + [[1, 1, 0]] * 30 + [[0, 0, 0]] * 6 + [[0, -1, 1]] * 4, np.int32
+)
+
+
+def drawn_vectors(sampling: str, **options) -> np.ndarray:
+    """Return how often each of the four label vectors is drawn."""
+    order = positions(VECTORS, sampling, batch_size=50, seed=0, **options)
+    rows = np.concatenate([order[number] for number in range(400)])
+    return np.bincount(np.searchsorted([60, 90, 96], rows, side="right")) / len(rows)
+
+
+def test_class_balanced_sampling_draws_a_label_and_then_an_image_that_has_it() -> None:
+    """A quarter for each of three labels and for no label; the first has 60 of 90 images alone."""
+    expected = [1 / 4 * 60 / 90, 1 / 4 * 30 / 90 + 1 / 4, 1 / 4, 1 / 4]
+    np.testing.assert_allclose(drawn_vectors("class-balanced"), expected, atol=0.01)
+    np.testing.assert_allclose(drawn_vectors("uniform"), [0.6, 0.3, 0.06, 0.04])
+
+
+def test_the_effective_number_weighs_an_image_by_all_its_labels() -> None:
+    beta = 0.9
+    first, second, none, third = 1 / (1 - beta ** np.array([90, 30, 6, 4]))
+    weights = np.array([first, first + second, none, third]) * [60, 30, 6, 4]
+    found = drawn_vectors("effective-number", effective_number_beta=beta)
+    np.testing.assert_allclose(found, weights / weights.sum(), atol=0.01)
+
+
+@pytest.mark.parametrize("sampling", ["class-balanced", "effective-number"])
+def test_vectors_of_one_label_are_drawn_like_classes(sampling: str) -> None:
+    vectors = np.eye(4, dtype=np.int32)[LABELS]
+    found = [positions(x, sampling, batch_size=32, seed=0)[3] for x in (LABELS, vectors)]
+    np.testing.assert_array_equal(*found)
