@@ -10,6 +10,7 @@ from jaxtyping import Int, UInt8
 from data.formats.images import decode_image, reason
 from data.formats.masks import decode_mask
 from data.splits.dataset import SplitDataset
+from data.splits.image_pairs import ABSENT, SIDES
 from data.splits.segmentation import SegmentationDataset
 from lmf_jax.config import ImageSpec
 from lmf_jax.errors import UserError
@@ -37,12 +38,8 @@ class Decoded(ABC, Generic[AnyDataset]):
         """Shape of the array of all images or masks, (n, height, width, ...)."""
 
     @abstractmethod
-    def encoded(self, row: int) -> bytes:
-        """Return the bytes of the file of a row."""
-
-    @abstractmethod
-    def decode(self, encoded: bytes) -> UInt8[np.ndarray, "height width ..."]:
-        """Decode one file; raise any exception of Pillow."""
+    def read(self, row: int) -> UInt8[np.ndarray, "height width ..."]:
+        """Decode the image or mask of a row; raise any exception of Pillow."""
 
     def __getitem__(self, rows: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m height width ..."]:
         """Return the images or masks of these rows, uint8.
@@ -52,9 +49,10 @@ class Decoded(ABC, Generic[AnyDataset]):
         """
         decoded = np.empty((len(rows), *self.shape[1:]), np.uint8)
         for target, row in zip(decoded, rows.tolist(), strict=True):
-            encoded = self.encoded(row)
             try:
-                target[:] = self.decode(encoded)
+                target[:] = self.read(row)
+            except UserError:
+                raise
             except Exception as error:  # Pillow raises exceptions of many types
                 raise UserError(
                     f"{self.NOUN} {self.dataset.ids[row]} of {self.dataset.name} cannot be decoded "
@@ -73,13 +71,39 @@ class DecodedImages(Decoded[SplitDataset]):
         """Shape of the array of all images, (n, height, width, 3)."""
         return (len(self.dataset.ids), *self.spec.shape)
 
-    def encoded(self, row: int) -> bytes:
-        """Return the bytes of the image of a row."""
-        return self.dataset.source[row]
+    def read(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
+        """Decode the image of a row; see :func:`data.formats.images.decode_image`."""
+        return decode_image(self.dataset.source[row], self.spec, self.dataset.intensity_range)
 
-    def decode(self, encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
-        """Decode one image; see :func:`data.formats.images.decode_image`."""
-        return decode_image(encoded, self.spec, self.dataset.intensity_range)
+
+class DecodedPairs(DecodedImages):
+    """The two RGB images of each pair side by side; an absent one is black."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of the array of all pairs, (n, height, 2 * width, 3)."""
+        height, width, channels = self.spec.shape
+        return (len(self.dataset.ids), height, SIDES * width, channels)
+
+    def read(self, row: int) -> UInt8[np.ndarray, "height two_width 3"]:
+        """Decode both images of a pair."""
+        assert self.dataset.pairs is not None
+        absent = np.zeros(self.spec.shape, np.uint8)
+        rows = self.dataset.pairs.rows[row].tolist()
+        read_image = super().read
+        sides = [absent if image == ABSENT else read_image(image) for image in rows]
+        return np.concatenate(sides, axis=1)
+
+
+def decoded_images(dataset: SplitDataset, spec: ImageSpec) -> DecodedImages:
+    """Return the images or pairs of images of a dataset, decoded on every read.
+
+    Args:
+        dataset: The dataset.
+        spec: Size of one image.
+    """
+    kind = DecodedImages if dataset.pairs is None else DecodedPairs
+    return kind(dataset, spec)
 
 
 class DecodedMasks(Decoded[SegmentationDataset]):
@@ -92,10 +116,6 @@ class DecodedMasks(Decoded[SegmentationDataset]):
         """Shape of the array of all masks, (n, height, width)."""
         return (len(self.dataset.ids), *self.spec.size)
 
-    def encoded(self, row: int) -> bytes:
-        """Return the bytes of the mask of a row."""
-        return self.dataset.masks[row]
-
-    def decode(self, encoded: bytes) -> UInt8[np.ndarray, "height width"]:
-        """Decode one mask; see :func:`data.formats.masks.decode_mask`."""
-        return decode_mask(encoded, self.spec, len(self.dataset.class_names))
+    def read(self, row: int) -> UInt8[np.ndarray, "height width"]:
+        """Decode the mask of a row; see :func:`data.formats.masks.decode_mask`."""
+        return decode_mask(self.dataset.masks[row], self.spec, len(self.dataset.class_names))

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int, Int64, Shaped, UInt8
 from tqdm import tqdm
 
-from data.batches.decoded import Decoded, DecodedImages, DecodedMasks
+from data.batches.decoded import Decoded, DecodedImages, DecodedMasks, decoded_images
 from data.batches.stream import DECODE_OPTIONS
 from data.formats.images import METHOD_VERSION
 from data.formats.masks import MASK_VERSION
@@ -117,7 +117,7 @@ def open_images(
         data_dir: Folder of prepared datasets and image caches.
     """
     if cache == "none":
-        return DecodedImages(dataset, spec)
+        return decoded_images(dataset, spec)
     return cached_images(dataset, spec, data_dir)
 
 
@@ -195,7 +195,7 @@ def cached_images(
     Raises:
         UserError: If an image cannot be decoded, or ``data_dir`` cannot be written.
     """
-    images = DecodedImages(dataset, spec)
+    images = decoded_images(dataset, spec)
     return _cached(images, f"{spec.key}-v{METHOD_VERSION}", data_dir)
 
 

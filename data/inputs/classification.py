@@ -66,6 +66,7 @@ def load_for_multilabel(
         fingerprint=recorded["fingerprint"] if recorded else None,
         where=data.where,
         fold=selected_fold(data.folds, data.fold),
+        pair_by=data.pair_by,
     )
     return encode_metadata(dataset, data.metadata, recorded)
 

@@ -19,6 +19,7 @@ from data.prepared.prepare import open_dataset
 from data.registry import default_settings
 from data.sources import ImageSource
 from data.splits.folds import Fold
+from data.splits.image_pairs import Pairs, pair_images
 from data.splits.methods import check_seed, default_split, make_split, split_versions
 from data.splits.notes import split_notes
 from data.splits.paper import long_tail
@@ -56,6 +57,8 @@ class SplitDataset:
         encoding: Encoding of the columns that the model gets beside the image; None if it gets the
             image alone.
         metadata_notes: Lines of text about these columns.
+        pairs: The rows of ``source`` with the two images of every example; None if an example is
+            one image.
     """
 
     name: str
@@ -75,6 +78,7 @@ class SplitDataset:
     metadata: Metadata = field(default_factory=dict)
     encoding: MetadataEncoding | None = None
     metadata_notes: tuple[str, ...] = ()
+    pairs: Pairs | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -145,6 +149,8 @@ class SplitDataset:
         if self.encoding is not None:
             known["metadata"] = self.encoding.record
             known["metadata_fingerprint"] = self.metadata_fingerprint(self.encoding.names)
+        if self.pairs is not None:
+            known["pair_sides"] = list(self.pairs.sides)
         return known
 
 
@@ -236,6 +242,7 @@ def open_parts(
     fingerprint: str | None = None,
     fold: Fold | None = None,
     where: str | None = None,
+    pair_by: str | None = None,
 ) -> tuple[Prepared, dict[str, Any]]:
     """Open a dataset of images with classes, masks or several labels, and split it.
 
@@ -248,6 +255,8 @@ def open_parts(
         fingerprint: Fingerprint recorded by a run; None takes the present version of the split.
         fold: The fold of a cross-validation that is the test part; None makes a single split.
         where: Conditions on the metadata; None keeps all images.
+        pair_by: Column that tells the two images of an example apart, see
+            :func:`data.splits.image_pairs.pair_images`; None for one image per example.
 
     Returns:
         All examples, and the attributes of :class:`SplitDataset` except the class names.
@@ -263,6 +272,9 @@ def open_parts(
         raise UserError(
             f"{prepared.folder} has another dataset; remove it and prepare {name} again."
         )
+    pairs = None
+    if pair_by is not None:
+        prepared, pairs = pair_images(prepared, pair_by, name)
     selection = None if where is None else Selection.of(prepared, where, name)
     split = split or default_split(prepared, fold)
     opened = open_split(prepared, split, split_seed, imbalance_ratio, fingerprint, fold, selection)
@@ -285,6 +297,7 @@ def open_parts(
         "split_version": opened.version,
         "split_notes": tuple(split_notes(prepared, opened.rows, split, fold)),
         "metadata": prepared.metadata,
+        "pairs": pairs,
     }
 
 

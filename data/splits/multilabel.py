@@ -58,6 +58,7 @@ def load_multilabel_dataset(
     fingerprint: str | None = None,
     fold: Fold | None = None,
     where: str | None = None,
+    pair_by: str | None = None,
 ) -> MultilabelDataset:
     """Open a dataset of images with several labels and split it, as :func:`load_dataset` does.
 
@@ -71,6 +72,8 @@ def load_multilabel_dataset(
         fingerprint: Fingerprint recorded by a run; None takes the present version of the split.
         fold: The fold of a cross-validation that is the test part; None makes a single split.
         where: Conditions on the metadata; None keeps all images.
+        pair_by: Column of the metadata that tells the two images of a patient or lesion apart, such
+            as the eye; they are one example. None makes each image an example.
 
     Returns:
         The dataset. It depends only on these arguments and the files they name.
@@ -88,7 +91,14 @@ def load_multilabel_dataset(
             f"The images of {name} do not have several labels; choose one of {', '.join(choices)}."
         )
     prepared, parts = open_parts(
-        name, data_dir, split, split_seed, fingerprint=fingerprint, fold=fold, where=where
+        name,
+        data_dir,
+        split,
+        split_seed,
+        fingerprint=fingerprint,
+        fold=fold,
+        where=where,
+        pair_by=pair_by,
     )
     assert prepared.label_vectors is not None
     dataset = MultilabelDataset(

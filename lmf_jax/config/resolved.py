@@ -31,6 +31,12 @@ class ResolvedData(DataConfig):
         """What the images are decoded to."""
         return ImageSpec.of_size(self.image_size, self.resize)
 
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape of an example; the images of a pair are side by side."""
+        height, width, channels = self.image_spec.shape
+        return (height, width if self.pair_by is None else 2 * width, channels)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedModel(ModelConfig):

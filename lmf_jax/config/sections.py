@@ -62,6 +62,9 @@ class DataConfig:
     metadata: str | None = setting(None, common=True, tasks=IMAGE_TASKS)
     """Columns of the metadata that the model gets beside the image, with commas between, such as
     age,sex,site (default: the image alone)."""
+    pair_by: str | None = setting(None, tasks=("multilabel",))
+    """Column of the metadata that tells the two images of a patient or lesion apart, such as side:
+    both are one example (default: an example is one image)."""
     folds: int | None = setting(None, common=True)
     """Cross-validation: train this many runs, of which each tests another part of the images. Of
     --split it takes grouped (the default where lesions or patients are known) or paper (default: a

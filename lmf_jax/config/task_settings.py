@@ -48,7 +48,11 @@ class TaskSettings:
 
 TASK_SETTINGS = {
     "classification": TaskSettings(
-        "digits_lt", "resnet50", losses=("classification",), models="classification"
+        "digits_lt",
+        "resnet50",
+        losses=("classification",),
+        models="classification",
+        allowed={"pair_by": (None,)},
     ),
     "multilabel": TaskSettings(
         "digits_multilabel",
@@ -67,6 +71,7 @@ TASK_SETTINGS = {
         allowed={
             "head": ("linear",),
             "metadata": (None,),
+            "pair_by": (None,),
             "pretrained": (None, "none"),
             "recipe": ("auto",),
             "sampling": ("uniform",),

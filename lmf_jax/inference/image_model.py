@@ -178,6 +178,7 @@ def read_image_model(run_dir: str | Path, task: str) -> dict[str, Any]:
         dtype=jnp.dtype(config.model.precision),
         head=config.model.head,
         metadata_widths=encoding.widths if encoding else (),
+        pairs=config.data.pair_by is not None,
     )
     return {
         "config": config,

@@ -8,6 +8,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from lmf_jax.models.image_pairs import join_maps, pool_pairs, split_pairs
 from lmf_jax.models.layers import Dropout, Initializer, parameter_dtype
 from lmf_jax.models.metadata_branch import MetadataBranch
 from lmf_jax.models.registry import HeadName, ModelOptions
@@ -88,6 +89,8 @@ class Classifier(nn.Module):
         axis_name: The mapped axis over whose devices the batch is spread, or None.
         freeze_backbone: Whether the backbone is a fixed function, in training too.
         metadata: Module ``(metadata, train) -> [batch, features]``; None for images alone.
+        pairs: Whether each image is two images side by side, which go through the same backbone;
+            the head gets the features of both. See :mod:`lmf_jax.models.image_pairs`.
 
     The parameters are under ``"backbone"``, ``"head"`` and, with the branch, ``"metadata"``. A call
     is ``classify(features(images))``; Grad-CAM and embeddings use the maps between the two.
@@ -99,6 +102,7 @@ class Classifier(nn.Module):
     axis_name: str | None = None
     freeze_backbone: bool = False
     metadata: nn.Module | None = None
+    pairs: bool = False
 
     def setup(self) -> None:
         """Create the dropout layer."""
@@ -141,6 +145,14 @@ class Classifier(nn.Module):
                 f"Images have shape {images.shape} and dtype {images.dtype}; expected normalized "
                 "floating-point images [batch, height, width, 3]."
             )
+        if self.pairs:
+            halves, has_image = split_pairs(images)
+            return join_maps(self._backbone_maps(halves, train), has_image)
+        return self._backbone_maps(images, train)
+
+    def _backbone_maps(
+        self, images: Float[Array, "batch height width 3"], train: bool
+    ) -> Float[Array, "batch map_height map_width features"]:
         if self.freeze_backbone:
             return lax.stop_gradient(self.backbone(images, False))
         return self.backbone(images, train)
@@ -156,8 +168,8 @@ class Classifier(nn.Module):
             raise ValueError(
                 "Metadata are given to a model without a branch for them, or lack for one with it."
             )
-        pooled = features.astype(parameter_dtype(features.dtype)).mean((1, 2))
-        pooled = self.dropout(pooled, train)
+        maps = features.astype(parameter_dtype(features.dtype))
+        pooled = self.dropout(pool_pairs(maps) if self.pairs else maps.mean((1, 2)), train)
         if self.metadata is not None:
             pooled = jnp.concatenate([pooled, self.metadata(metadata, train)], axis=1)
         return self.head(pooled)
@@ -201,4 +213,5 @@ def make_classifier(
         axis_name=options.axis_name,
         freeze_backbone=options.freeze_backbone,
         metadata=MetadataBranch(widths, dtype, options.axis_name) if widths else None,
+        pairs=options.pairs,
     )

@@ -32,6 +32,7 @@ class ModelOptions:
     freeze_backbone: bool = False
     spatial_dims: SpatialDims = 2
     metadata_widths: tuple[int, ...] = ()
+    pairs: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,7 @@ def create_model(
     freeze_backbone: bool = False,
     spatial_dims: SpatialDims = 2,
     metadata_widths: Sequence[int] = (),
+    pairs: bool = False,
 ) -> nn.Module:
     """Create an image classifier or a U-Net.
 
@@ -202,6 +204,8 @@ def create_model(
         spatial_dims: 2 for images, or 3 for volumes, which only the U-Net takes.
         metadata_widths: Features of each metadata column that a classifier gets beside the images,
             see :class:`lmf_jax.models.metadata_branch.MetadataBranch`; empty for images alone.
+        pairs: Whether each image is two images side by side, such as both eyes of a patient: a
+            classifier joins the features of both. A half of one color holds no image.
 
     Returns:
         The Flax module, a :class:`lmf_jax.models.classifier.Classifier` or a U-Net.
@@ -233,5 +237,6 @@ def create_model(
             freeze_backbone,
             spatial_dims,
             tuple(metadata_widths),
+            pairs,
         )
     )

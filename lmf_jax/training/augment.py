@@ -74,6 +74,20 @@ def augment_images(
     return images if augmentation is None else jax.vmap(augmentation)(keys, images)
 
 
+def augment_pairs(
+    name: Augmentation,
+    keys: Key[Array, " batch"],
+    pairs: Shaped[Array, "batch height two_width channels"],
+) -> Shaped[Array, "batch height two_width channels"]:
+    """Augment both images of each pair, which are side by side, independently."""
+    side_keys = jax.vmap(jax.random.split)(keys)
+    sides = [
+        augment_images(name, side_keys[:, side], images)
+        for side, images in enumerate(jnp.split(pairs, 2, axis=2))
+    ]
+    return jnp.concatenate(sides, axis=2)
+
+
 def mixup(
     key: Key[Array, ""],
     images: Float[Array, "batch h w 3"],

@@ -125,7 +125,7 @@ def make_image_parts(
     Raises:
         UserError: As :func:`make_classification`.
     """
-    settings = config.model
+    settings, has_pairs = config.model, config.data.pair_by is not None
     dtype, normalization = jnp.dtype(settings.precision), NORMALIZATIONS[settings.normalization]
     make_model = partial(
         create_model,
@@ -134,8 +134,9 @@ def make_image_parts(
         dtype=dtype,
         head=settings.head,
         metadata_widths=metadata_widths,
+        pairs=has_pairs,
     )
-    keeps_head = settings.head == "linear" and not metadata_widths
+    keeps_head = settings.head == "linear" and not metadata_widths and not has_pairs
     starting_point = partial(_starting_point, settings, num_classes, keeps_head)
     model = make_model(
         axis_name=AXIS, remat=settings.remat, freeze_backbone=settings.freeze_backbone
@@ -147,7 +148,7 @@ def make_image_parts(
         config,
         make_objective,
         num_examples=num_examples,
-        image_shape=config.data.image_spec.shape,
+        image_shape=config.data.input_shape,
         normalization=normalization,
         model=model,
         starting_point=lambda: starting_point()[0],

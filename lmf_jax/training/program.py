@@ -167,6 +167,7 @@ def make_training_parts(
         dtype=jnp.dtype(config.model.precision),
         normalization=normalization,
         augment=training.augment,
+        pairs=config.data.pair_by is not None,
         mixup=training.mixup,
         cutmix=training.cutmix,
         accumulate=training.accumulate,

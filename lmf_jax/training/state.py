@@ -59,6 +59,8 @@ class StepSettings:
     normalization: AnyNormalization | None = NORMALIZATIONS["imagenet"]
     """None if images come normalized."""
     augment: Augmentation = "none"
+    pairs: bool = False
+    """Whether each image is two images side by side, which are augmented independently."""
     mixup: float = 0.0
     cutmix: float = 0.0
     accumulate: int = 1

@@ -17,7 +17,7 @@ from lmf_jax.losses import Objective, TrainingProgress
 from lmf_jax.models.further_inputs import further_inputs
 from lmf_jax.models.layers import example_keys, parameter_dtype
 from lmf_jax.models.normalization import model_inputs
-from lmf_jax.training.augment import augment_images, cutmix, mixup, roll_global_batch
+from lmf_jax.training.augment import augment_images, augment_pairs, cutmix, mixup, roll_global_batch
 from lmf_jax.training.state import StepSettings, TrainState
 
 
@@ -107,8 +107,8 @@ def _augment(key: Key[Array, ""], batch: Batch, settings: StepSettings) -> dict[
     keys = example_keys(key, len(images), AXIS)
     if labels.ndim == images.ndim - 1:  # and neither one label nor a label vector per image
         labels = augment_images(settings.augment, keys, labels[..., None])[..., 0]
-    augmented = augment_images(settings.augment, keys, images)
-    return {**batch, "image": augmented, "label": labels}
+    augment = augment_pairs if settings.pairs else augment_images
+    return {**batch, "image": augment(settings.augment, keys, images), "label": labels}
 
 
 def _micro_batches(batch: Batch, count: int) -> dict[str, Shaped[Array, "count ..."]]:

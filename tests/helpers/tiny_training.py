@@ -28,6 +28,7 @@ def tiny_model(
     remat: bool = False,
     freeze_backbone: bool = False,
     metadata_widths: tuple[int, ...] = (),
+    pairs: bool = False,
 ) -> Classifier:
     """Return a ResNet of one bottleneck with dropout: it has all layers that devices share."""
     backbone = ResNet((1,), width=4, dtype=dtype, axis_name=axis_name, remat=remat)
@@ -43,6 +44,7 @@ def tiny_model(
         axis_name=axis_name,
         freeze_backbone=freeze_backbone,
         metadata=branch,
+        pairs=pairs,
     )
 
 
