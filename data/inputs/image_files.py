@@ -114,7 +114,7 @@ class InferenceImages:
     def _batch(self, start: int) -> EvaluationBatch:
         indices = range(start, min(start + self.batch_size, len(self.files)))
         batch: EvaluationBatch = {
-            "image": np.zeros((self.batch_size, *self.spec.shape), np.uint8),
+            "image": np.zeros((self.batch_size, *self.shape), np.uint8),
             "label": np.arange(start, start + self.batch_size, dtype=np.int32),
             "mask": np.zeros(self.batch_size, np.bool_),
         }
@@ -124,19 +124,29 @@ class InferenceImages:
             batch["metadata"] = features
         for i, index in enumerate(indices):
             try:
-                batch["image"][i] = self._decode(index)
+                batch["image"][i] = self.decode(index)
             except Exception as error:  # Pillow raises exceptions of many types
                 self.broken[index] = reason(error)
             else:
                 batch["mask"][i] = True
         return batch
 
-    def _decode(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
-        encoded = read_encoded(self.files[index])
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of an image, (height, width, 3)."""
+        return self.spec.shape
+
+    def decode(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
+        """Return an image; raise any exception of Pillow."""
+        return self.decode_file(self.files[index], index)
+
+    def decode_file(self, file: Path, index: int) -> UInt8[np.ndarray, "height width 3"]:
+        """Return the image in a file, and record what is known of it under an index."""
+        encoded = read_encoded(file)
         if is_dicom(encoded):
             burned_in = identity_in(encoded).burned_in
             encoded = without_header(encoded)
-            self.dicom[index] = burned_in
+            self.dicom[index] = burned_in or self.dicom.get(index, False)
         with open_image(encoded) as image:
             if is_deep(image):
                 self.deep.add(index)

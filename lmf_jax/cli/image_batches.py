@@ -22,7 +22,9 @@ def open_batches(
     encoding: MetadataEncoding | None = None,
     metadata: "Metadata | None" = None,
 ) -> "InferenceImages":
-    """Return batches of image files, scaled like the training images of a run.
+    """Return batches of image files, or of pairs of them, scaled like the training images of a run.
+
+    Its ``files`` are the names of the examples.
 
     Args:
         files: The image files.
@@ -34,16 +36,21 @@ def open_batches(
     from data.formats.intensity import recorded_range
     from data.inputs.image_files import InferenceImages
     from data.inputs.metadata_columns import unknown_line
+    from data.inputs.pair_files import InferencePairs, metadata_of_pairs, pair_files
 
     batch_size = divisible_batch_size(config.training.batch_size)
-    recorded = recorded_range(dataset.get("intensity_range"))
-    spec = config.data.image_spec
-    if encoding is None:
-        return InferenceImages(files, spec, batch_size, recorded)
-    known = metadata or {}
-    features = encoding.encode(known, len(files))
-    note = unknown_line(encoding, known, len(files))
-    return InferenceImages(files, spec, batch_size, recorded, features, note)
+    settings = config.data.image_spec, batch_size, recorded_range(dataset.get("intensity_range"))
+    names, known = files, metadata or {}
+    pairs = pair_files(files, dataset["pair_sides"]) if "pair_sides" in dataset else None
+    if pairs is not None:
+        names, known = list(pairs), metadata_of_pairs(known, files, pairs)
+    features, note = None, None
+    if encoding is not None:
+        features = encoding.encode(known, len(names))
+        note = unknown_line(encoding, known, len(names))
+    if pairs is None:
+        return InferenceImages(names, *settings, features, note)
+    return InferencePairs(names, *settings, features, note, pairs=list(pairs.values()))
 
 
 def check_stems(files: Sequence[Path]) -> None:

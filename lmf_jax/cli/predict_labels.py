@@ -47,7 +47,7 @@ def predict_labels(model: TrainedLabeler | LabelerEnsemble, options: Predict) ->
         point = read_point(options.run, options.operating_point, model.class_names, calibrator)
     batches = open_batches(files, model.config, model.dataset, model.encoding, metadata)
     logits, indices = model.predict(batches)
-    paths = [files[index] for index in indices]
+    paths = [batches.files[index] for index in indices]
     undefined = np.isnan(logits).any(axis=1)
     if undefined.any():
         raise UserError(f"The logits of {paths[undefined.argmax()]} are NaN; its run diverged.")
@@ -57,12 +57,12 @@ def predict_labels(model: TrainedLabeler | LabelerEnsemble, options: Predict) ->
     if options.operating_point is not None and point is not None:
         columns[options.operating_point] = decisions(point, probabilities, names)
     _write_predictions(table, paths, probabilities, model, columns)
-    print(f"{len(indices):,} of {len(files):,} images predicted: {table}")
+    print(f"{len(indices):,} of {len(batches.files):,} images predicted: {table}")
     print(f"calibration: {_describe(model)}")
     print("labels: those with a probability from their threshold on, chosen on validation")
     print_lines(skipped_lines(options.images, table))
     print_lines(batches.remarks())
-    refuse_broken(files, batches.broken)
+    refuse_broken(batches.files, batches.broken)
 
 
 def _write_predictions(

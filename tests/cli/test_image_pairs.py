@@ -83,6 +83,34 @@ def test_a_run_is_resumed_and_tested_again_with_the_same_result(
     assert "has no such column of metadata; it has eye" in capsys.readouterr().err
 
 
+def test_images_of_a_folder_are_predicted_by_patient(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    table = root / "labels.csv"
+    words = ("predict", root / "run", root / "eyes", "--output", table, "--overwrite")
+    assert run_lmf_jax(monkeypatch, *words) == 0
+    assert f"{PATIENTS} of {PATIENTS} images predicted" in capsys.readouterr().out
+    with table.open(newline="") as file:
+        found = {Path(row["path"]).name: row for row in csv.DictReader(file)}
+    assert sorted(found) == [f"{patient:02}" for patient in range(PATIENTS)]
+    with np.load(root / "run" / "predictions.npz") as file:
+        tested = dict(zip(file["ids"].tolist(), file["logits"], strict=True))
+    calibration = json.loads((root / "run" / "calibration.json").read_text())
+    for name, logits in tested.items():
+        expected = 1 / (1 + np.exp(-logits / calibration["temperature"]))
+        values = [float(found[name][f"p({label})"]) for label in ("bright", "red")]
+        np.testing.assert_allclose(values, expected, atol=1e-4)
+
+
+def test_a_file_of_no_pair_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "eye.png")
+    words = ("predict", root / "run", tmp_path, "--output", tmp_path / "labels.csv")
+    assert run_lmf_jax(monkeypatch, *words) == 2
+    assert "eye.png belongs to no pair" in capsys.readouterr().err
+
+
 def test_a_task_of_classes_has_no_pairs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
