@@ -6,7 +6,7 @@ from pathlib import Path
 
 import grain
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Shaped, UInt8
 
 from data.batches.pipeline import EvaluationBatch
 from data.batches.stream import DECODE_OPTIONS, Stream
@@ -151,6 +151,12 @@ class InferenceImages:
             if is_deep(image):
                 self.deep.add(index)
         return decode_image(encoded, self.spec, self.intensity_range or FULL_RANGE)
+
+    def parts(
+        self, index: int, array: Shaped[np.ndarray, "height width"]
+    ) -> list[tuple[Path, Shaped[np.ndarray, "height width"]]]:
+        """Return the files of an example, each with its part of a map of the whole example."""
+        return [(self.files[index], array)]
 
     def remarks(self) -> list[str]:
         """Return remarks, after a pass: on burned-in annotation, unknown metadata or range."""

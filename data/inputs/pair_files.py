@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 
 from data.builders.image_folder import stem_of
 from data.formats.metadata import Metadata
@@ -38,6 +38,14 @@ class InferencePairs(InferenceImages):
             absent if file is None else self.decode_file(file, index) for file in self.pairs[index]
         ]
         return np.concatenate(sides, axis=1)
+
+    def parts(
+        self, index: int, array: Shaped[np.ndarray, "height two_width"]
+    ) -> list[tuple[Path, Shaped[np.ndarray, "height width"]]]:
+        """Return the files of a pair, each with its half of a map of both images."""
+        halves = np.split(array, 2, axis=1)
+        pair = zip(self.pairs[index], halves, strict=True)
+        return [(file, half) for file, half in pair if file is not None]
 
 
 def pair_files(files: Iterable[Path], sides: Sequence[str]) -> dict[Path, PairOfFiles]:

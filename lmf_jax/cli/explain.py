@@ -25,6 +25,7 @@ from lmf_jax.runs.files import common_task
 if TYPE_CHECKING:
     from data.inputs.image_files import InferenceImages
 
+TINY = np.finfo(np.float32).tiny
 LARGEST_PICTURE = 2000
 """Pixels on the longer side of an explanation."""
 
@@ -74,9 +75,11 @@ def run_explain(options: Explain) -> None:
     for batch in batches:
         of_images = task.explain(model, batch)
         for i in np.flatnonzero(batch["mask"]).tolist():
+            example = int(batch["label"][i])
             for index, probability, heat in of_images[i]:
-                file, name = files[batch["label"][i]], model.class_names[index]
-                explained.append((file, name, probability, heat))
+                name, scaled = model.class_names[index], np.asarray(heat) / max(heat.max(), TINY)
+                for file, part in batches.parts(example, scaled):
+                    explained.append((file, name, probability, part))
     names = [name for _, name, *_ in explained]
     stems = image_stems(file for file, *_ in explained)
     stems = [f"{stem}-{name}" for stem, name in zip(stems, names, strict=True)]
@@ -86,11 +89,11 @@ def run_explain(options: Explain) -> None:
         print(f"{file}: {name} ({probability:.3f}), {picture}")
     print_lines(line for path in options.images for line in skipped_lines(path, output))
     print_lines(batches.remarks())
-    refuse_broken(files, batches.broken)
+    refuse_broken(batches.files, batches.broken)
 
 
 def _draw_heat(file: Path, heat: np.ndarray, picture: Path, batches: "InferenceImages") -> None:
-    """Overlay a Grad-CAM map on an image in its own size, up to that of a screen.
+    """Overlay a Grad-CAM map in [0, 1] on an image in its own size, up to that of a screen.
 
     What the model did not see, because it was cut off, has no heat.
     """
@@ -107,7 +110,7 @@ def _draw_heat(file: Path, heat: np.ndarray, picture: Path, batches: "InferenceI
     image.thumbnail((LARGEST_PICTURE, LARGEST_PICTURE))
     placement = place(batches.spec, image.size)
     left, top, right, bottom = placement.frame
-    framed = np.asarray(resize_heat(heat[None], bottom - top, right - left))[0]
+    framed = heat.max() * np.asarray(resize_heat(heat[None], bottom - top, right - left))[0]
     with replacing(picture) as target:
         Image.fromarray(overlay(np.asarray(image), placement.restore_map(framed))).save(
             target, format="png"

@@ -102,6 +102,20 @@ def test_images_of_a_folder_are_predicted_by_patient(
         np.testing.assert_allclose(values, expected, atol=1e-4)
 
 
+def test_the_heat_of_a_label_is_drawn_on_both_images(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    output = root / "heat"
+    files = [root / "eyes" / f"{name}.png" for name in ("06_left", "06_right", "10_right")]
+    assert run_lmf_jax(monkeypatch, "explain", root / "run", *files, "--output", output) == 0
+    capsys.readouterr()
+    stems = {path.stem for path in output.iterdir()}
+    assert {"06_left-bright", "06_right-bright"} <= stems
+    assert not any(stem.startswith("10_left") for stem in stems)  # the absent eye
+    with Image.open(next(output.iterdir())) as picture:
+        assert picture.size == (32, 32)
+
+
 def test_a_file_of_no_pair_is_refused(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
