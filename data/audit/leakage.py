@@ -48,13 +48,16 @@ def find_leakage(own: Sequence[SplitDataset], other: SplitDataset) -> Leakage:
     same_group = np.zeros(len(tested), bool)
     identical: set[int] = set()
     near: set[int] = set()
-    tested_hashes = hash_images(_Rows(other.source, tested), other.intensity_range)
+    images, example_of = other.images_of(tested)
+    tested_hashes = hash_images(_Rows(other.source, images), other.intensity_range)
     for dataset, rows in seen:
         if dataset.groups is not None and other.groups is not None:
             same_group |= np.isin(other.groups[tested], dataset.groups[rows])
-        seen_hashes = hash_images(_Rows(dataset.source, rows), dataset.intensity_range)
+        seen_images, _ = dataset.images_of(rows)
+        seen_hashes = hash_images(_Rows(dataset.source, seen_images), dataset.intensity_range)
         for pair in _pairs(seen_hashes, tested_hashes):
-            (identical if pair.identical else near).add(pair.rows[1] - len(rows))
+            example = int(example_of[pair.rows[1] - len(seen_images)])
+            (identical if pair.identical else near).add(example)
     leaked = same_group.copy()
     leaked[sorted(identical | near)] = True
     return Leakage(

@@ -19,6 +19,7 @@ from data.prepared.images import Prepared
 from data.prepared.prepare import open_dataset
 from data.shard import Shard
 from data.splits.dataset import Dataset
+from data.splits.image_pairs import pair_images
 from data.splits.multilabel import MultilabelDataset
 from data.splits.segmentation import SegmentationDataset
 from lmf_jax.config import ResolvedConfig
@@ -142,7 +143,9 @@ def open_external_labels(
             f"The images of {name} do not have several labels; give images with labels."
         )
     data_dir = Path(data_dir or config.data.data_dir).expanduser()
-    prepared = open_dataset(name, data_dir)
+    prepared, pairs = open_dataset(name, data_dir), None
+    if config.data.pair_by is not None:
+        prepared, pairs = pair_images(prepared, config.data.pair_by, name)
     assert prepared.label_vectors is not None
     ids = _class_ids(name, prepared.label_names, label_names, label_map, LABEL_TERMS)
     labels = np.full((len(prepared.ids), len(label_names)), MISSING_LABEL, np.int32)
@@ -158,7 +161,7 @@ def open_external_labels(
         )
     parts = _attributes(name, prepared, rows, intensity_range)
     parts |= _metadata_attributes(prepared, rows, encoding)
-    dataset = MultilabelDataset(**parts, class_names=tuple(label_names), labels=labels)
+    dataset = MultilabelDataset(**parts, class_names=tuple(label_names), labels=labels, pairs=pairs)
     spec, cache = config.data.image_spec, config.data.cache
     images = open_images(dataset, spec, cache=cache, data_dir=data_dir)
     return ClassificationInputs(dataset, config, Shard(), images)

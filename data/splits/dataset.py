@@ -19,7 +19,7 @@ from data.prepared.prepare import open_dataset
 from data.registry import default_settings
 from data.sources import ImageSource
 from data.splits.folds import Fold
-from data.splits.image_pairs import Pairs, pair_images
+from data.splits.image_pairs import ABSENT, Pairs, pair_images
 from data.splits.methods import check_seed, default_split, make_split, split_versions
 from data.splits.notes import split_notes
 from data.splits.paper import long_tail
@@ -99,6 +99,23 @@ class SplitDataset:
             part: "train", "validation" or "test".
         """
         return None if self.groups is None else self.groups[self.rows[part]]
+
+    def images_of(
+        self, rows: Int64[np.ndarray, " m"]
+    ) -> tuple[Int64[np.ndarray, " images"], Int64[np.ndarray, " images"]]:
+        """Return the rows of ``source`` with the images of some examples.
+
+        Args:
+            rows: Row numbers of the examples.
+
+        Returns:
+            The rows of the images, and the position in ``rows`` of the example of each.
+        """
+        if self.pairs is None:
+            return rows, np.arange(len(rows), dtype=np.int64)
+        images = self.pairs.rows[rows]
+        example_of = np.broadcast_to(np.arange(len(rows), dtype=np.int64)[:, None], images.shape)
+        return images[images != ABSENT], example_of[images != ABSENT]
 
     def metadata_of(self, part: str) -> Metadata:
         """Return the metadata of every example of a part, unicode [n], by column.

@@ -116,6 +116,30 @@ def test_the_heat_of_a_label_is_drawn_on_both_images(
         assert picture.size == (32, 32)
 
 
+def test_patients_whose_images_were_seen_are_named_in_a_test_on_other_data(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    rng, rows = np.random.default_rng(1), []
+    for patient in range(12):
+        for eye in ("left", "right"):
+            path = f"{patient}_{eye}.png"
+            image = draw_eye(rng, eye == "left" and patient % 2 == 1, patient % 3 == 0)
+            if (patient, eye) == (5, "right"):  # the other images are new
+                with np.load(root / "run" / "validation_predictions.npz") as file:
+                    seen = next(name for name in file["ids"].tolist() if name[-1] != "0")
+                image = Image.open(root / "eyes" / f"{seen}_right.png")
+            image.save(tmp_path / path)
+            label = "|".join(["red"] * (patient % 2) + ["bright"] * (patient % 3 == 0))
+            rows.append([path, label, f"new {patient}", eye])
+    with (tmp_path / "new.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label", "group", "eye"), *rows])
+    words = ("evaluate", root / "run", "--dataset", f"manifest:{tmp_path / 'new.csv'}")
+    assert run_lmf_jax(monkeypatch, *words) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "1 of 12 images were seen in training and are left out" in printed
+    assert "mAP" in printed
+
+
 def test_a_file_of_no_pair_is_refused(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
