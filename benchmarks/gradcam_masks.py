@@ -40,6 +40,7 @@ from lmf_jax.evaluation.classification.run import FinishedRun, read_run
 from lmf_jax.evaluation.classification.scores import softmax
 from lmf_jax.evaluation.figures import save_figure
 from lmf_jax.evaluation.resampling import NUM_RESAMPLES, Groups, percentile_interval, resample
+from lmf_jax.evaluation.shown_images import as_rgb
 from lmf_jax.inference.classifier import TrainedClassifier, load_classifier
 
 BATCH_SIZE = 32
@@ -282,7 +283,7 @@ def draw_examples(runs: Sequence[OpenedRun], masks_dir: Path, count: int) -> Fig
     examples = [
         ExplainedImage(
             name=str(first.finished.ids[test]),
-            image=first.images[first.rows[[test]]][0],
+            image=as_rgb(first.images[first.rows[[test]]][0]),
             explanations={name: column[i] for name, column in columns.items()},
             true_class=names[first.finished.labels[test]],
             mask=masks[i],

@@ -62,30 +62,30 @@ class Decoded(ABC, Generic[AnyDataset]):
 
 
 class DecodedImages(Decoded[SplitDataset]):
-    """RGB images of a dataset."""
+    """RGB or gray images of a dataset."""
 
     NOUN: ClassVar[str] = "Image"
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Shape of the array of all images, (n, height, width, 3)."""
+        """Shape of the array of all images, (n, height, width, channels)."""
         return (len(self.dataset.ids), *self.spec.shape)
 
-    def read(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
+    def read(self, row: int) -> UInt8[np.ndarray, "height width channels"]:
         """Decode the image of a row; see :func:`data.formats.images.decode_image`."""
         return decode_image(self.dataset.source[row], self.spec, self.dataset.intensity_range)
 
 
 class DecodedPairs(DecodedImages):
-    """The two RGB images of each pair side by side; an absent one is black."""
+    """The two images of each pair side by side; an absent one is black."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Shape of the array of all pairs, (n, height, 2 * width, 3)."""
+        """Shape of the array of all pairs, (n, height, 2 * width, channels)."""
         height, width, channels = self.spec.shape
         return (len(self.dataset.ids), height, SIDES * width, channels)
 
-    def read(self, row: int) -> UInt8[np.ndarray, "height two_width 3"]:
+    def read(self, row: int) -> UInt8[np.ndarray, "height two_width channels"]:
         """Decode both images of a pair."""
         assert self.dataset.pairs is not None
         absent = np.zeros(self.spec.shape, np.uint8)

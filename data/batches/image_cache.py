@@ -45,7 +45,7 @@ class CachedImages:
         path: The file.
         file: The opened file.
         start: Bytes before the first image.
-        shape: Shape of the array of all images, (n, height, width, 3), or of all masks,
+        shape: Shape of the array of all images, (n, height, width, channels), or of all masks,
             (n, height, width).
         ids: Name of every image, unicode [n].
         unread: CRC-32 of the images that have not been read yet, by row.
@@ -61,7 +61,7 @@ class CachedImages:
     noun: str = "Image"
 
     def __getitem__(self, rows: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m height width *_"]:
-        """Return the images of these rows, uint8 RGB, or the masks, uint8 class ids.
+        """Return the images of these rows, uint8 RGB or gray, or the masks, uint8 class ids.
 
         Raises:
             UserError: If the file has changed since it was written.
@@ -93,9 +93,9 @@ class CachedImages:
         )
 
 
-Images = UInt8[np.ndarray, "n height width 3"] | CachedImages | DecodedImages
-"""All images of a dataset, [n, height, width, 3]: an array in memory, or an object that reads or
-decodes the requested rows."""
+Images = UInt8[np.ndarray, "n height width channels"] | CachedImages | DecodedImages
+"""All images of a dataset, [n, height, width, channels]: an array in memory, or an object that
+reads or decodes the requested rows."""
 
 Masks = UInt8[np.ndarray, "n height width"] | CachedImages | DecodedMasks
 """All masks of a dataset as class ids, [n, height, width], likewise."""
@@ -146,7 +146,7 @@ def open_masks(
     masks = DecodedMasks(dataset, spec)
     if cache == "none":
         return masks
-    return _cached(masks, f"{spec.key}-masks-v{MASK_VERSION}", data_dir)
+    return _cached(masks, f"{spec.mask_key}-masks-v{MASK_VERSION}", data_dir)
 
 
 def pixel_counts(
@@ -190,7 +190,7 @@ def cached_images(
         data_dir: Folder of prepared datasets and image caches; "~" is the home folder.
 
     Returns:
-        uint8 RGB images in the row order of the dataset, [n, height, width, 3].
+        uint8 images in the row order of the dataset, [n, height, width, channels].
 
     Raises:
         UserError: If an image cannot be decoded, or ``data_dir`` cannot be written.

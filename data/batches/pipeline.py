@@ -39,7 +39,7 @@ FurtherInputs = Mapping[str, Shaped[np.ndarray, "n ..."]]
 class TrainBatch(TypedDict):
     """One process's block of a global training batch."""
 
-    image: UInt8[np.ndarray, "batch height width 3"]
+    image: UInt8[np.ndarray, "batch height width channels"]
     label: BatchTargets
     metadata: NotRequired[Float32[np.ndarray, "batch features"]]
 
@@ -47,7 +47,7 @@ class TrainBatch(TypedDict):
 class EvaluationBatch(TypedDict):
     """One process's block of a global evaluation batch; ``mask`` is False for padding."""
 
-    image: UInt8[np.ndarray, "batch height width 3"]
+    image: UInt8[np.ndarray, "batch height width channels"]
     label: BatchTargets
     mask: Bool[np.ndarray, " batch"]
     metadata: NotRequired[Float32[np.ndarray, "batch features"]]
@@ -77,7 +77,7 @@ def train_batches(
     after 100 batches with one process, two processes continue with the 101st.
 
     Args:
-        images: All images of the dataset, [n, height, width, 3].
+        images: All images of the dataset, [n, height, width, channels].
         labels: Class of every image, [n], all label vectors, [n, labels], or all masks,
             [n, height, width].
         rows: Rows to train on, [m].
@@ -93,7 +93,7 @@ def train_batches(
         process_count: Number of processes.
 
     Returns:
-        An iterator over ``{"image": [b, height, width, 3], "label": [b]}`` with
+        An iterator over ``{"image": [b, height, width, channels], "label": [b]}`` with
         b = batch_size // process_count; with masks "label" is [b, height, width].
 
     Raises:
@@ -205,7 +205,7 @@ def evaluation_batches(
     size; some of its blocks may be padding alone.
 
     Args:
-        images: All images of the dataset, [n, height, width, 3].
+        images: All images of the dataset, [n, height, width, channels].
         labels: Class of every image, [n], or all masks, [n, height, width].
         rows: Rows to evaluate, [m].
         batch_size: Global batch size, a multiple of ``process_count``.
@@ -215,8 +215,9 @@ def evaluation_batches(
         process_count: Number of processes.
 
     Returns:
-        ceil(m / batch_size) batches ``{"image": [b, height, width, 3], "label": [b], "mask": [b]}``
-        with b = batch_size // process_count, which can be iterated any number of times. With masks
+        ceil(m / batch_size) batches
+        ``{"image": [b, height, width, channels], "label": [b], "mask": [b]}`` with
+        b = batch_size // process_count, which can be iterated any number of times. With masks
         "label" is [b, height, width], and "mask" still marks the images that are not padding.
 
     Raises:

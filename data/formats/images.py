@@ -1,4 +1,4 @@
-"""Decoding of image files to RGB, as a viewer displays them."""
+"""Decoding of image files to RGB or gray, as a viewer displays them."""
 
 import io
 import stat
@@ -30,30 +30,32 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 def decode_image(
     encoded: bytes, spec: ImageSpec, intensity_range: IntensityRange = FULL_RANGE
-) -> UInt8[np.ndarray, "height width 3"]:
-    """Decode an image to RGB of one size, as a viewer displays it.
+) -> UInt8[np.ndarray, "height width channels"]:
+    """Decode an image to RGB or gray of one size, as a viewer displays it.
 
     The EXIF rotation is applied; grayscale and palette images become RGB; transparent parts are
     blended with white; grayscale of more than 8 bits is scaled from its intensity range. The image
     is resized with antialiased bilinear interpolation; the specification has what happens to its
-    aspect ratio.
+    aspect ratio. Gray is the luma of RGB (ITU-R 601), which leaves gray values as they are.
 
     Args:
         encoded: Bytes of an image file in one of :data:`FORMATS`; the first of several frames is
             used. It has at most 179 million pixels (twice Pillow's limit), each of which
             temporarily takes up to 25 bytes of memory.
-        spec: Size of the result, and how the image is resized to it.
+        spec: Size and channels of the result, and how the image is resized to it.
         intensity_range: Range that maps to black and white in images of more than 8 bits.
 
     Returns:
-        uint8 RGB, [height, width, 3].
+        uint8, [height, width, channels].
 
     Raises:
         Exception: Any exception of Pillow for bytes it cannot decode, such as
             ``DecompressionBombError`` for more pixels, before any is decoded.
     """
     rgb = open_rgb(encoded, intensity_range)
-    return np.asarray(place(spec, rgb.size).resize(rgb, Image.Resampling.BILINEAR))
+    image = rgb if spec.channels == 3 else rgb.convert("L")
+    resized = place(spec, image.size).resize(image, Image.Resampling.BILINEAR)
+    return np.asarray(resized).reshape(spec.shape)
 
 
 def open_rgb(encoded: bytes, intensity_range: IntensityRange = FULL_RANGE) -> Image.Image:

@@ -133,14 +133,14 @@ class InferenceImages:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Shape of an image, (height, width, 3)."""
+        """Shape of an image, (height, width, channels)."""
         return self.spec.shape
 
-    def decode(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
+    def decode(self, index: int) -> UInt8[np.ndarray, "height width channels"]:
         """Return an image; raise any exception of Pillow."""
         return self.decode_file(self.files[index], index)
 
-    def decode_file(self, file: Path, index: int) -> UInt8[np.ndarray, "height width 3"]:
+    def decode_file(self, file: Path, index: int) -> UInt8[np.ndarray, "height width channels"]:
         """Return the image in a file, and record what is known of it under an index."""
         encoded = read_encoded(file)
         if is_dicom(encoded):

@@ -27,11 +27,11 @@ class InferencePairs(InferenceImages):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Shape of a pair, (height, 2 * width, 3)."""
+        """Shape of a pair, (height, 2 * width, channels)."""
         height, width, channels = self.spec.shape
         return (height, 2 * width, channels)
 
-    def decode(self, index: int) -> UInt8[np.ndarray, "height two_width 3"]:
+    def decode(self, index: int) -> UInt8[np.ndarray, "height two_width channels"]:
         """Return both images of a pair; an absent one is black."""
         absent = np.zeros(self.spec.shape, np.uint8)
         sides = [

@@ -92,7 +92,6 @@ class ImageInputs:
         shard: The part of each batch that this process reads.
         images: All images.
         masks: All masks.
-        num_channels: Channels of an image.
     """
 
     dataset: SegmentationDataset
@@ -100,7 +99,11 @@ class ImageInputs:
     shard: Shard
     images: Images
     masks: Masks
-    num_channels: int = 3
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of an image."""
+        return self.config.data.channels
 
     @cached_property  # counting the pixels reads every mask
     def description(self) -> dict[str, Any]:

@@ -66,6 +66,7 @@ def _without_effect(config: Config) -> Iterator[tuple[str, str, str]]:
         volumes = f"on the volumes of {dataset}"
         yield "image_size", volumes, "give --patch-size"
         yield "resize", volumes, "use a dataset of images"
+        yield "channels", volumes, "use a dataset of images"
         yield "normalization", volumes, "use a dataset of images"
         yield "cache", volumes, "use a dataset of images"
     else:

@@ -30,7 +30,7 @@ def load_ensemble(task: Task, run_dirs: Sequence[str | Path], tta: Tta) -> Any:
             raise UserError(f"The run in {run_dir} is given twice; give each run once.")
     models = tuple(task.load_model(run_dir) for run_dir in run_dirs)
     nouns = (
-        *("classes", "image size", "resizing", "patch size", "intensity range"),
+        *("classes", "image size", "resizing", "channels", "patch size", "intensity range"),
         *("modalities", "voxel size", "crop of borders of 0"),
     )
     for run_dir, model in zip(run_dirs[1:], models[1:], strict=True):
@@ -69,6 +69,7 @@ def _inputs(model: Any) -> tuple[Any, ...]:
         ", ".join(model.class_names),
         format_size(data.image_size),
         data.resize,
+        data.channels,
         data.patch_size,
         model.dataset.get("intensity_range"),
         model.dataset.get("modalities"),

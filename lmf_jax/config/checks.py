@@ -28,6 +28,10 @@ RANGES: dict[str, tuple[tuple[str, ...], Callable[[Any], bool]]] = {
         ("image_size",),
         lambda size: min(height_and_width(size)) >= 32,
     ),
+    "3 (RGB) or 1 (gray), which are the channels that images are read with": (
+        ("channels",),
+        lambda channels: channels in (1, 3),
+    ),
     "a number of at least 0": (
         ("alpha", "beta", "tau", "weight_decay", "mixup", "cutmix", "watchdog_minutes"),
         _at_least(0),

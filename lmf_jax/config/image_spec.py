@@ -31,18 +31,20 @@ def format_size(size: ImageSize | None) -> str:
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What images are decoded to for a model: uint8 RGB of one size.
+    """What images are decoded to for a model: uint8 RGB or gray of one size.
 
     Attributes:
         height: Height in pixels.
         width: Width in pixels.
         resize: Whether an image of another aspect ratio is stretched, padded with black around its
             center, or cut to its center.
+        channels: 3 for RGB, 1 for gray.
     """
 
     height: int
     width: int
     resize: Resize = "stretch"
+    channels: int = 3
 
     def __post_init__(self) -> None:
         """Raise ValueError for a size without pixels."""
@@ -50,9 +52,9 @@ class ImageSpec:
             raise ValueError(f"A side must be at least 1 pixel, got {min(self.size)}.")
 
     @classmethod
-    def of_size(cls, size: ImageSize, resize: Resize = "stretch") -> "ImageSpec":
+    def of_size(cls, size: ImageSize, resize: Resize = "stretch", channels: int = 3) -> "ImageSpec":
         """Return the images of a size as it is recorded in ``config.json``."""
-        return cls(*height_and_width(size), resize)
+        return cls(*height_and_width(size), resize, channels)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -62,11 +64,16 @@ class ImageSpec:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of an image, (height, width, channels)."""
-        return (self.height, self.width, 3)
+        return (self.height, self.width, self.channels)
+
+    @property
+    def mask_key(self) -> str:
+        """A part of file names in which masks of different sizes and resizing differ."""
+        height, width = self.size
+        size = f"{height}px" if height == width else f"{height}x{width}px"
+        return size if self.resize == "stretch" else f"{size}-{self.resize}"
 
     @property
     def key(self) -> str:
         """A part of file names in which images of different specifications differ."""
-        height, width = self.size
-        size = f"{height}px" if height == width else f"{height}x{width}px"
-        return size if self.resize == "stretch" else f"{size}-{self.resize}"
+        return self.mask_key if self.channels == 3 else f"{self.mask_key}-gray"

@@ -29,7 +29,7 @@ class ResolvedData(DataConfig):
     @property
     def image_spec(self) -> ImageSpec:
         """What the images are decoded to."""
-        return ImageSpec.of_size(self.image_size, self.resize)
+        return ImageSpec.of_size(self.image_size, self.resize, self.channels)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

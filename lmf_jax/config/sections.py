@@ -80,6 +80,8 @@ class DataConfig:
     """How images of another aspect ratio are resized. stretch: to the size, whatever their aspect
     ratio. pad: they keep it, and the rest is black. crop: they keep it, and what does not fit is
     cut off on both sides."""
+    channels: int = setting(3, common=True)
+    """Channels of the images for the model. 3: RGB. 1: gray, to which colors are converted."""
     patch_size: PatchSize | None = setting(None, common=True, tasks=("segmentation",))
     """Volumes: voxels of a patch along each axis (default: from the dataset)."""
     overlap: float = setting(0.5, tasks=("segmentation",))

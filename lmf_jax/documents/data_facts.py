@@ -208,11 +208,13 @@ def preprocessing(run: DocumentedRun) -> Blocks:
                 config.fact("config", "overlap", show=format_setting),
             ),
         )
+    is_gray = config.get("config", "channels") == 1
     resize = config.fact("config", "resize", show=lambda name: RESIZING.get(name, name))
     return (
         *sentence(
-            "Images are decoded to RGB and resized with antialiased bilinear interpolation to this "
-            f"height and width in pixels{_UNRECORDED_RESIZE if resize is None else ''}: {{}}.",
+            f"Images are decoded to {'gray' if is_gray else 'RGB'} and resized with antialiased "
+            "bilinear interpolation to this height and width in pixels"
+            f"{_UNRECORDED_RESIZE if resize is None else ''}: {{}}.",
             config.fact("config", "image_size", show=_format_size),
         ),
         *sentence("Images of another aspect ratio: {}.", resize),

@@ -26,7 +26,7 @@ class ShownImages:
 
     Attributes:
         indices: Index of each among the test examples ``[k]``.
-        images: RGB input of the model before normalization ``[k, h, w, 3]``.
+        images: Input of the model before normalization, as RGB ``[k, h, w, 3]``.
     """
 
     indices: Int[np.ndarray, " k"]
@@ -36,6 +36,13 @@ class ShownImages:
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by their names in the file."""
         return {_file_name(name): array for name, array in vars(self).items()}
+
+
+def as_rgb(
+    images: UInt8[np.ndarray, "*batch height width channels"],
+) -> UInt8[np.ndarray, "*batch height width 3"]:
+    """Return images of the model as RGB, for pictures; gray ones get three equal channels."""
+    return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
 
 
 Shown = TypeVar("Shown", bound=ShownImages)

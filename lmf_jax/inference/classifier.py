@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32, Int, Integer, UInt8
 from lmf_jax.evaluation.calibration import Calibrator, calibrator_of, read_calibration
 from lmf_jax.evaluation.classification.metrics import predicted_classes
 from lmf_jax.evaluation.classification.mistakes import Mistakes, confident_mistakes, write_mistakes
+from lmf_jax.evaluation.shown_images import as_rgb
 from lmf_jax.inference.image_model import ImageModel, read_image_model
 from lmf_jax.runs.files import CLASSIFICATION
 
@@ -33,7 +34,7 @@ class TrainedClassifier(ImageModel):
 
     def explain(
         self,
-        images: UInt8[np.ndarray, "batch h w 3"],
+        images: UInt8[np.ndarray, "batch h w channels"],
         metadata: Float32[np.ndarray, "batch columns"] | None = None,
     ) -> tuple[
         Int[np.ndarray, " batch"],
@@ -73,7 +74,7 @@ def explain_mistakes(
     Args:
         run_dir: The folder of the run.
         classifier: The model that made the predictions.
-        images: All images of the dataset, uint8 RGB, indexed by rows.
+        images: All images of the dataset, uint8, indexed by rows.
         rows: Rows of the test part, ``[n]``.
         labels: Their class ids.
         logits: Their logits.
@@ -86,4 +87,4 @@ def explain_mistakes(
         classifier.heat(pictures, class_ids[indices], of_pictures)
         for class_ids in (predicted_classes(logits), labels)
     )
-    write_mistakes(run_dir, Mistakes(indices, pictures, *heats))
+    write_mistakes(run_dir, Mistakes(indices, as_rgb(pictures), *heats))

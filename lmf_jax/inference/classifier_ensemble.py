@@ -35,7 +35,7 @@ class ClassifierEnsemble(ImageEnsemble[TrainedClassifier]):
 
     def explain(
         self,
-        images: UInt8[np.ndarray, "batch h w 3"],
+        images: UInt8[np.ndarray, "batch h w channels"],
         metadata: Float32[np.ndarray, "batch columns"] | None = None,
     ) -> tuple[
         Int[np.ndarray, " batch"],

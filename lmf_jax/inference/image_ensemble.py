@@ -50,10 +50,10 @@ class ImageEnsemble(Ensemble[ImageMember]):
 
     def probabilities(
         self,
-        images: UInt8[np.ndarray, "batch h w 3"],
+        images: UInt8[np.ndarray, "batch h w channels"],
         metadata: Float32[np.ndarray, "batch columns"] | None = None,
     ) -> Float[np.ndarray, "batch classes"]:
-        """Return the mean probabilities of RGB images in 0 to 255, in the size of training."""
+        """Return the mean probabilities of images in 0 to 255, in the size of training."""
         each = [
             member.probabilities(view.apply(images), own)
             for member, own in self._with_metadata(metadata)
@@ -63,7 +63,7 @@ class ImageEnsemble(Ensemble[ImageMember]):
 
     def heat(
         self,
-        images: UInt8[np.ndarray, "batch h w 3"],
+        images: UInt8[np.ndarray, "batch h w channels"],
         class_ids: Int[np.ndarray, " batch"],
         metadata: Float32[np.ndarray, "batch columns"] | None = None,
     ) -> Float[np.ndarray, "batch h w"]:

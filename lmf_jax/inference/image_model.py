@@ -90,16 +90,16 @@ class ImageModel(ABC):
         scale = self.config.logit_scale
         return predict(self.predict_step, self.variables, batches, scale=scale)
 
-    def normalize(self, images: UInt8[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:
-        """Return the inputs of the model for RGB images in 0 to 255."""
+    def normalize(self, images: UInt8[Array, "*batch channels"]) -> Float[Array, "*batch channels"]:
+        """Return the inputs of the model for images in 0 to 255."""
         return normalize_images(images, self.normalization, self._dtype)
 
     def probabilities(
         self,
-        images: UInt8[np.ndarray, "batch h w 3"],
+        images: UInt8[np.ndarray, "batch h w channels"],
         metadata: Float32[np.ndarray, "batch columns"] | None = None,
     ) -> Float[np.ndarray, "batch classes"]:
-        """Return calibrated probabilities of RGB images in 0 to 255, in the training size.
+        """Return calibrated probabilities of images in 0 to 255, in the training size.
 
         Args:
             images: The images.
@@ -127,7 +127,7 @@ class ImageModel(ABC):
 
     def heat(
         self,
-        images: UInt8[np.ndarray, "batch height width 3"],
+        images: UInt8[np.ndarray, "batch height width channels"],
         class_ids: Int[np.ndarray, " batch"],
         metadata: Float32[np.ndarray, "batch columns"] | None = None,
     ) -> Float[np.ndarray, "batch map_height map_width"]:

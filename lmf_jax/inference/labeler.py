@@ -48,7 +48,7 @@ class TrainedLabeler(ImageModel):
 
     def explain_labels(
         self,
-        images: UInt8[np.ndarray, "batch h w 3"],
+        images: UInt8[np.ndarray, "batch h w channels"],
         metadata: Float32[np.ndarray, "batch columns"] | None = None,
     ) -> list[list[LabelHeat]]:
         """Return, for each image, the predicted labels with probability and Grad-CAM map.

@@ -21,6 +21,7 @@ from lmf_jax.evaluation.segmentation.metrics import case_counts, hausdorff_95
 from lmf_jax.evaluation.segmentation.overlays import Overlays, shown_cases, write_overlays
 from lmf_jax.evaluation.segmentation.run import write_test
 from lmf_jax.evaluation.segmentation.summary import Hd95Unit, summarize_test
+from lmf_jax.evaluation.shown_images import as_rgb
 from lmf_jax.inference.sliding_window import segment_volume, volume_probabilities
 from lmf_jax.inference.steps import make_predict_step
 from lmf_jax.models import create_model
@@ -307,6 +308,8 @@ def _overlays(segmenter: Segmenter, cases: Cases, indices: Int[np.ndarray, " k"]
         shown.append((image, labels.astype(np.uint8), prediction))
     if is_volumes:
         shown = [_main_slice(*case) for case in shown]
+    else:
+        shown = [(as_rgb(image), *maps) for image, *maps in shown]
     sides = np.max([labels.shape for _, labels, _ in shown], axis=0)
     images, labels, predictions = zip(
         *(tuple(_padded(x, sides) for x in case) for case in shown), strict=True

@@ -110,14 +110,14 @@ class Classifier(nn.Module):
 
     def __call__(
         self,
-        images: Float[Array, "batch height width 3"],
+        images: Float[Array, "batch height width channels"],
         train: bool = False,
         metadata: Float[Array, "batch columns"] | None = None,
     ) -> Float[Array, "batch classes"]:
         """Return the logits of the images.
 
         Args:
-            images: ``[batch, height, width, 3]``, float, already normalized.
+            images: ``[batch, height, width, channels]``, float, already normalized.
             train: Whether to normalize by the batch's statistics, update the running ones (the
                 collection ``"batch_stats"`` must be mutable) and drop at random (the random stream
                 ``"dropout"`` is needed if a rate is not zero).
@@ -127,23 +127,23 @@ class Classifier(nn.Module):
             Logits ``[batch, num_classes]``, float32 (float64 if the model computes in float64).
 
         Raises:
-            ValueError: If the images are not float ``[batch, height, width, 3]``, or metadata are
-                missing, or given to a model without a branch.
+            ValueError: If the images are not float ``[batch, height, width, channels]`` with 3
+                channels or 1, or metadata are missing, or given to a model without a branch.
         """
         return self.classify(self.features(images, train), train, metadata)
 
     def features(
-        self, images: Float[Array, "batch height width 3"], train: bool = False
+        self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch map_height map_width features"]:
         """Return the last map of the backbone."""
         if (
             images.ndim != 4
-            or images.shape[-1] != 3
+            or images.shape[-1] not in (1, 3)
             or not jnp.issubdtype(images.dtype, jnp.floating)
         ):
             raise ValueError(
                 f"Images have shape {images.shape} and dtype {images.dtype}; expected normalized "
-                "floating-point images [batch, height, width, 3]."
+                "floating-point images [batch, height, width, channels] with 3 channels or 1."
             )
         if self.pairs:
             halves, has_image = split_pairs(images)

@@ -16,7 +16,7 @@ from lmf_jax.models.instance_norm import normalize_instances
 
 Initializer = Callable[..., Array]
 
-ImageBatch = Float[Array, "batch height width 3"]
+ImageBatch = Float[Array, "batch height width channels"]
 """Images of a batch, normalized."""
 InputMap = Float[Array, "batch height width channels"]
 """Feature maps of a batch, or images."""

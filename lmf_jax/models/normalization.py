@@ -16,7 +16,7 @@ ChannelOrder = Literal["rgb", "bgr"]
 
 @dataclass(frozen=True)
 class Normalization:
-    """The normalization ``(x - mean) / std`` of RGB images in [0, 255].
+    """The normalization ``(x - mean) / std`` of RGB or gray images in [0, 255].
 
     Attributes:
         mean: Mean of each channel, in [0, 255], in the model's channel order.
@@ -24,18 +24,33 @@ class Normalization:
         channel_order: The channel order of the model.
     """
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     channel_order: ChannelOrder = "rgb"
 
     def __post_init__(self) -> None:
         """Raise if images cannot be normalized by these numbers."""
-        whole = len(self.mean) == 3 and len(self.std) == 3 and min(self.std) > 0
+        whole = len(self.mean) == len(self.std) in (1, 3) and min(self.std) > 0
         if not whole or self.channel_order not in get_args(ChannelOrder):
             raise ValueError(
                 f"Cannot normalize by {self}; expected three means, three positive standard "
-                "deviations and the order rgb or bgr."
+                "deviations, or one of each, and the order rgb or bgr."
             )
+
+    def for_channels(self, channels: int) -> "Normalization":
+        """Return the normalization of images with these channels.
+
+        Gray images get the mean of the means and of the standard deviations: with the kernels of
+        :func:`lmf_jax.models.gray_weights.sum_over_rgb`, the first convolution then gives nearly
+        what it gives for three equal channels, and exactly that with equal means and deviations.
+
+        Args:
+            channels: 3, or 1 for gray images.
+        """
+        if channels == len(self.mean):
+            return self
+        mean, std = (sum(values) / len(values) for values in (self.mean, self.std))
+        return Normalization((mean,), (std,))
 
 
 NORMALIZATIONS: dict[str, Normalization] = {
@@ -100,7 +115,7 @@ class VolumeNormalization:
 
 
 AnyNormalization = Normalization | VolumeNormalization
-"""Normalization of RGB images, or of volumes."""
+"""Normalization of images, or of volumes."""
 
 
 def record_normalization(normalization: AnyNormalization | None) -> dict[str, Any] | None:
@@ -136,17 +151,17 @@ def normalize_volumes(
 
 
 def normalize_images(
-    images: UInt8[Array, "*batch 3"], normalization: Normalization, dtype: DTypeLike
-) -> Float[Array, "*batch 3"]:
+    images: UInt8[Array, "*batch channels"], normalization: Normalization, dtype: DTypeLike
+) -> Float[Array, "*batch channels"]:
     """Normalize images for a model.
 
     Args:
-        images: RGB in [0, 255], ``[..., 3]``.
+        images: RGB or gray in [0, 255], ``[..., channels]``, as the normalization.
         normalization: The normalization that the model expects.
         dtype: Dtype of the result; the computation is in at least float32.
     """
     wide = parameter_dtype(dtype)
-    shape = (1,) * (images.ndim - 1) + (3,)
+    shape = (1,) * (images.ndim - 1) + (len(normalization.mean),)
     mean = jnp.asarray(normalization.mean, wide).reshape(shape)
     std = jnp.asarray(normalization.std, wide).reshape(shape)
     ordered = images[..., ::-1] if normalization.channel_order == "bgr" else images

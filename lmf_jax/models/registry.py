@@ -179,7 +179,8 @@ def create_model(
     ``{"params", "batch_stats"}``; ``model.apply(variables, images)`` the logits in evaluation, and
     ``model.apply(variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key})``
     the logits in training and the new batch statistics. Images are float
-    ``[batch, height, width, 3]``, already normalized; logits are ``[batch, num_classes]``.
+    ``[batch, height, width, channels]`` with 3 channels or 1, already normalized; logits are
+    ``[batch, num_classes]``.
 
     The U-Net has the variables ``{"params"}`` alone, takes ``[batch, *space, channels]`` with any
     number of channels and gives ``[batch, *space, num_classes]``, in training and in evaluation.

@@ -90,16 +90,16 @@ def augment_pairs(
 
 def mixup(
     key: Key[Array, ""],
-    images: Float[Array, "batch h w 3"],
-    partners: Float[Array, "batch h w 3"],
+    images: Float[Array, "batch h w channels"],
+    partners: Float[Array, "batch h w channels"],
     strength: float,
-) -> tuple[Float[Array, "batch h w 3"], Float[Array, ""]]:
+) -> tuple[Float[Array, "batch h w channels"], Float[Array, ""]]:
     """Return a blend of images with their partners, and the coefficient of the images' labels.
 
     Args:
         key: The same on all devices: one coefficient for the whole batch.
-        images: ``[B, H, W, 3]``.
-        partners: ``[B, H, W, 3]``.
+        images: ``[B, H, W, channels]``.
+        partners: ``[B, H, W, channels]``.
         strength: The coefficient is drawn from Beta(strength, strength).
 
     Reference:
@@ -111,16 +111,16 @@ def mixup(
 
 def cutmix(
     key: Key[Array, ""],
-    images: Float[Array, "batch h w 3"],
-    partners: Float[Array, "batch h w 3"],
+    images: Float[Array, "batch h w channels"],
+    partners: Float[Array, "batch h w channels"],
     strength: float,
-) -> tuple[Float[Array, "batch h w 3"], Float[Array, ""]]:
+) -> tuple[Float[Array, "batch h w channels"], Float[Array, ""]]:
     """Return images with one box of their partners pasted in, and the fraction left of the images.
 
     Args:
         key: The same on all devices: one box for the whole batch.
-        images: ``[B, H, W, 3]``.
-        partners: ``[B, H, W, 3]``.
+        images: ``[B, H, W, channels]``.
+        partners: ``[B, H, W, channels]``.
         strength: The fraction that the box leaves is drawn from Beta(strength, strength); a box
             clipped at the border leaves more.
 

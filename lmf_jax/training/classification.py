@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 
 from lmf_jax.config import ResolvedConfig, ResolvedModel
 from lmf_jax.distributed.devices import AXIS, Batch, MappedStep, Variables
+from lmf_jax.errors import UserError
 from lmf_jax.evaluation.classification.metrics import (
     classification_metrics,
     confusion_matrix,
@@ -22,6 +23,7 @@ from lmf_jax.inference.steps import make_predict_step
 from lmf_jax.losses import Objective, TrainingProgress, build_objective
 from lmf_jax.losses.checks import ClassCounts
 from lmf_jax.models import create_model
+from lmf_jax.models.gray_weights import sum_over_rgb
 from lmf_jax.models.normalization import NORMALIZATIONS, Normalization
 from lmf_jax.models.pretrained import load_pretrained
 from lmf_jax.training.program import Program, Validation, make_training_parts
@@ -126,7 +128,8 @@ def make_image_parts(
         UserError: As :func:`make_classification`.
     """
     settings, has_pairs = config.model, config.data.pair_by is not None
-    dtype, normalization = jnp.dtype(settings.precision), NORMALIZATIONS[settings.normalization]
+    dtype, channels = jnp.dtype(settings.precision), config.data.channels
+    normalization = NORMALIZATIONS[settings.normalization].for_channels(channels)
     make_model = partial(
         create_model,
         settings.model,
@@ -137,7 +140,7 @@ def make_image_parts(
         pairs=has_pairs,
     )
     keeps_head = settings.head == "linear" and not metadata_widths and not has_pairs
-    starting_point = partial(_starting_point, settings, num_classes, keeps_head)
+    starting_point = partial(_starting_point, settings, num_classes, channels, keeps_head)
     model = make_model(
         axis_name=AXIS, remat=settings.remat, freeze_backbone=settings.freeze_backbone
     )
@@ -165,13 +168,21 @@ def make_image_parts(
 
 
 def _starting_point(
-    settings: ResolvedModel, num_classes: int, keeps_head: bool
+    settings: ResolvedModel, num_classes: int, channels: int, keeps_head: bool
 ) -> tuple[Variables | None, str]:
     """Return the initial variables and their description; a head of another shape is dropped."""
     if settings.pretrained == "none":
         return None, "random weights"
     variables = load_pretrained(settings.pretrained, settings.model)
     params, description = dict(variables["params"]), f"the weights {settings.pretrained}"
+    if channels == 1:
+        try:
+            params = sum_over_rgb(params)
+        except ValueError as error:
+            raise UserError(
+                f"--channels 1 cannot start from the weights {settings.pretrained}: {error}"
+            ) from error
+        description += ", their first kernels summed over RGB for gray images"
     head = params.pop("head", None)
     if head is None:
         description += f", with a new head of {num_classes} classes"

@@ -81,7 +81,7 @@ def make_segmentation(
     normalization = (
         VolumeNormalization.of(intensity)
         if data.patch_size
-        else NORMALIZATIONS[settings.normalization]
+        else NORMALIZATIONS[settings.normalization].for_channels(num_channels)
     )
     make_model = partial(
         create_model,

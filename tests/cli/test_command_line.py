@@ -109,6 +109,11 @@ WRONG = {
         "--resize has no effect on the volumes of kits19; leave it out, or use a dataset of",
     ),
     "an unknown way to resize": ("--resize fit", "is fit; expected one of stretch, pad, crop."),
+    "channels of volumes": (
+        "--task segmentation --dataset kits19 --channels 1",
+        "--channels has no effect on the volumes of kits19; leave it out, or use a dataset of",
+    ),
+    "channels that are not read": ("--channels 4", "is 4; expected 3 (RGB) or 1 (gray), which"),
     "a normalization of volumes": (
         "--task segmentation --dataset brats20 --normalization unit",
         "--normalization has no effect on the volumes of brats20",

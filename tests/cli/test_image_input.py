@@ -1,4 +1,4 @@
-"""``train.py`` and every command on its runs, with other image sizes and ways to resize."""
+"""``train.py`` and every command on its runs, with other sizes, ways to resize and channels."""
 
 import csv
 import json
@@ -13,6 +13,7 @@ from lmf_jax.inference.segmenter import TrainedSegmenter
 from lmf_jax.runs.folder import read_config
 from lmf_jax.training import classification, segmentation
 from tests.helpers.colored_images import draw_images
+from tests.helpers.image_pairs import draw_pairs
 from tests.helpers.tiny_commands import run_lmf_jax, run_train
 from tests.helpers.tiny_training import tiny_model, tiny_models, tiny_unet
 
@@ -24,9 +25,10 @@ tiny_segmenters = tiny_models(tiny_unet, segmentation, segmenter)
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Return a folder of images of 16x12 pixels, in a folder per color."""
+    """Return a folder of images of 16x12 pixels, in a folder per color, and of pairs with masks."""
     root = tmp_path_factory.mktemp("image-input")
     draw_images(root / "images", COUNTS)
+    draw_pairs(root / "pairs", 20)
     return root
 
 
@@ -36,6 +38,15 @@ def train(root, run, *words):
     quick = ("--pretrained", "none", "--normalization", "unit", "--epochs", 1, "--batch-size", 8)
     with pytest.MonkeyPatch.context() as patch:
         return run_train(patch, *common, *quick, "--run-dir", root / run, *words)
+
+
+def train_segmenter(root, run, *words):
+    """Run ``train.py`` on the pairs of images and masks; return its exit code."""
+    pairs = f"pairs:{root / 'pairs' / 'images'},{root / 'pairs' / 'masks'}"
+    common = ("--task", "segmentation", "--dataset", pairs, "--data-dir", root / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        quick = ("--epochs", 1, "--batch-size", 8)
+        return run_train(patch, *common, *quick, "--run-dir", run, *words)
 
 
 def call(*words):
@@ -91,10 +102,7 @@ def test_runs_of_other_sizes_are_not_averaged(root, wide, capsys):
 def masks(root):
     """Return a segmentation run on images of 32x48 pixels, cut to their center."""
     run = root / "masks"
-    words = ["--task", "segmentation", "--data-dir", root / "data", "--run-dir", run]
-    words += ["--image-size", "32,48", "--resize", "crop", "--epochs", 1, "--batch-size", 16]
-    with pytest.MonkeyPatch.context() as patch:
-        assert run_train(patch, *words) == 0
+    assert train_segmenter(root, run, "--image-size", "32,48", "--resize", "crop") == 0
     return run
 
 
@@ -156,10 +164,63 @@ def test_predicted_masks_are_put_back_onto_the_image(masks, tmp_path, monkeypatc
         (tmp_path / "out" / "one.png").unlink()
 
 
+def test_a_model_of_gray_images_is_trained_and_used(root, wide, tmp_path, capsys):
+    words = ("--image-size", "32,48", "--channels", 1, "--augment", "flip", "--mixup", 0.2)
+    assert train(root, "gray", *words) == 0
+    run = root / "gray"
+    tested = read_json(run / "test.json")
+    assert call("evaluate", run) == 0
+    assert read_json(run / "test.json") == tested
+    with np.load(run / "mistakes.npz") as mistakes:  # pictures for the report
+        images = mistakes["images"]
+    assert images.shape[1:] == (32, 48, 3) and (images == images[..., :1]).all()
+
+    folder = tmp_path / "images"
+    folder.mkdir()
+    gray = np.random.default_rng(0).integers(0, 256, (12, 16), np.uint8)
+    Image.fromarray(gray).save(folder / "gray.png")
+    Image.fromarray(np.repeat(gray[..., None], 3, -1)).save(folder / "rgb.png")
+    assert call("predict", run, folder, "--output", tmp_path / "table.csv") == 0
+    with (tmp_path / "table.csv").open(newline="") as file:
+        first, second = ({**row, "path": ""} for row in csv.DictReader(file))
+    assert first == second
+    assert call("explain", run, folder, "--output", tmp_path / "heat") == 0
+    assert {size_of(path) for path in (tmp_path / "heat").iterdir()} == {(16, 12)}
+    assert call("card", run) == 0
+    assert "Images are decoded to gray" in (run / "card" / "model_card.md").read_text()
+    capsys.readouterr()
+    assert call("predict", run, folder, "--ensemble", wide, "--output", tmp_path / "both.csv") == 2
+    assert f"The channels of the run in {run} (1) is not" in capsys.readouterr().err
+
+
+def test_a_segmenter_of_gray_images_is_trained_and_used(root, tmp_path):
+    run = tmp_path / "run"
+    assert train_segmenter(root, run, "--image-size", 32, "--channels", 1) == 0
+    tested = read_json(run / "test.json")
+    assert call("evaluate", run) == 0
+    assert read_json(run / "test.json") == tested
+    Image.new("L", (25, 40), 90).save(tmp_path / "one.png")
+    assert call("predict", run, tmp_path / "one.png", "--output", tmp_path / "out") == 0
+    assert size_of(tmp_path / "out" / "one.png") == (25, 40)
+    with np.load(run / "overlays.npz") as overlays:
+        assert overlays["images"].shape[1:] == (32, 32, 3)
+
+
+def test_a_multilabel_model_of_padded_gray_images_is_trained_and_used(root, tmp_path):
+    run = tmp_path / "run"
+    words = ["--task", "multilabel", "--data-dir", root / "data", "--run-dir", run, "--epochs", 1]
+    words += ["--image-size", "32,48", "--resize", "pad", "--channels", 1, "--batch-size", 32]
+    with pytest.MonkeyPatch.context() as patch:
+        assert run_train(patch, *words) == 0
+    image = root / "images" / "red" / "3.png"
+    assert call("predict", run, image, "--output", tmp_path / "table.csv") == 0
+    assert call("explain", run, image, "--output", tmp_path / "heat") == 0
+
+
 def test_a_run_of_an_earlier_version_is_resumed(root, wide, tmp_path):
     run = shutil.copytree(wide, tmp_path / "run")
     record = read_json(run / "config.json")
-    del record["config"]["resize"]
+    del record["config"]["resize"], record["config"]["channels"]
     (run / "config.json").write_text(json.dumps(record))
     with pytest.MonkeyPatch.context() as patch:
         words = ("--resume", "--run-dir", run, "--data-dir", root / "data")

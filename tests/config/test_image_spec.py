@@ -33,4 +33,11 @@ def test_a_record_without_a_size_is_refused(size):
 
 def test_files_of_images_of_one_size_keep_their_names():
     assert ImageSpec(64, 64).key == "64px"
-    assert ImageSpec(64, 32).key != ImageSpec(32, 64).key
+    specs = [
+        ImageSpec(64, 32),
+        ImageSpec(32, 64),
+        ImageSpec(64, 32, "pad"),
+        ImageSpec(64, 32, "crop"),
+    ]
+    specs += [ImageSpec(64, 32, channels=1), ImageSpec(64, 32, "pad", channels=1)]
+    assert len({spec.key for spec in specs}) == len(specs)

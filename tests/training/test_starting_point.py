@@ -98,3 +98,22 @@ def test_a_frozen_backbone_stays_as_it_is_and_its_head_learns(pretrained):
 def test_random_weights_are_not_frozen():
     with pytest.raises(UserError, match="--freeze-backbone would keep random weights"):
         CONFIG.replace(pretrained="none", freeze_backbone=True)
+
+
+def test_weights_of_rgb_start_a_model_of_gray_images(pretrained):
+    program = program_of(channels=1)
+    assert program.start == "the weights FILE, their first kernels summed over RGB for gray images"
+    found = program.initial_state().params["backbone"]["conv1"]["conv"]["kernel"]
+    given = pretrained["FILE"]["params"]["backbone"]["conv1"]["conv"]["kernel"]
+    assert given.shape[2] == 3  # unchanged
+    np.testing.assert_allclose(found[:, :, 0], given.sum(2), rtol=1e-6)
+    batch = random_batch(0, 8)
+    batch["image"] = batch["image"][..., :1]
+    state = program.train_step(program.initial_state(), shard_batch(batch))
+    assert np.isfinite(state.loss_sum)
+
+
+def test_a_model_without_a_convolution_of_rgb_is_refused(pretrained):
+    del pretrained["FILE"]["params"]["backbone"]["conv1"]
+    with pytest.raises(UserError, match="--channels 1 cannot start from the weights FILE: 0 conv"):
+        program_of(channels=1)

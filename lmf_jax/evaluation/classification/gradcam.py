@@ -22,7 +22,7 @@ from lmf_jax.models.layers import parameter_dtype
 def grad_cam(
     model: Classifier,
     variables: PyTree,
-    images: Float[Array, "batch height width 3"],
+    images: Float[Array, "batch height width channels"],
     class_ids: Int[Array, " batch"],
     metadata: Float[Array, "batch columns"] | None = None,
 ) -> Float[Array, "batch map_height map_width"]:
@@ -40,7 +40,7 @@ def grad_cam(
     Args:
         model: Any classifier of this package.
         variables: Its ``{"params", "batch_stats"}``.
-        images: Normalized images ``[batch, height, width, 3]``.
+        images: Normalized images ``[batch, height, width, channels]``.
         class_ids: The class to explain in each image.
         metadata: Encoded metadata of the images, if the model has a branch for them.
 

@@ -154,6 +154,17 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(format: str, monkey
         decode_image(ENCODED[format], ImageSpec(4, 4))
 
 
+def test_gray_is_the_stored_value_or_the_luma_of_a_color() -> None:
+    values = np.random.default_rng(0).integers(0, 256, (9, 7), np.uint8)
+    spec = ImageSpec(9, 7, channels=1)
+    for image in (Image.fromarray(values), Image.fromarray(values).convert("RGB")):
+        np.testing.assert_array_equal(decode_image(encode(image), spec), values[..., None])
+    red = decode_image(encode(Image.new("RGB", (7, 9), "red")), spec)
+    assert red.shape == (9, 7, 1) and (red == 76).all()  # 0.299 of 255
+    deep = Image.fromarray(values.astype(np.uint16) * 257)
+    np.testing.assert_array_equal(decode_image(encode(deep), spec), values[..., None])
+
+
 def test_a_format_that_pillow_gives_to_another_program_is_not_opened() -> None:
     with pytest.raises(UnidentifiedImageError):
         decode_image(encode(Image.new("RGB", (2, 2)), "eps"), ImageSpec(4, 4))
