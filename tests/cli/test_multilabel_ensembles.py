@@ -335,3 +335,23 @@ def test_an_operating_point_of_another_calibration_is_outdated(
     words = ("--class", "nothing", "--sensitivity", "0.9")
     assert run_lmf_jax(monkeypatch, "operate", run, *words) == 2
     assert "has no class nothing; expected one of red, rare" in capsys.readouterr().err
+
+
+def test_a_run_with_metadata_is_tested_where_a_column_is_missing(
+    root, elsewhere, tmp_path, monkeypatch, capsys
+) -> None:
+    words = ("--task", "multilabel", "--dataset", f"manifest:{root / 'listed' / 'list.csv'}")
+    words += ("--split", "grouped", "--data-dir", root / "data", "--run-dir", tmp_path / "run")
+    words += ("--metadata", "sex", "--epochs", "1", "--batch-size", "16")
+    train(monkeypatch, *words)
+    other = tmp_path / "own" / "list.csv"
+    shutil.copytree(elsewhere.parent, other.parent)
+    lines = [line.split(",") for line in elsewhere.read_text().splitlines()]
+    column = lines[0].index("sex")
+    other.write_text("\n".join(",".join(x[:column] + x[column + 1 :]) for x in lines) + "\n")
+    words = ("--dataset", f"manifest:{other}", "--map", "uncommon=rare,other=")
+    capsys.readouterr()
+    assert run_lmf_jax(monkeypatch, "evaluate", tmp_path / "run", *words) == 0
+    assert "metadata unknown, of 60 images: sex of 60" in capsys.readouterr().out
+    (external,) = read_external(tmp_path / "run", NAMES)
+    assert external.record["images"] == NUM_IMAGES
