@@ -111,7 +111,8 @@ def create_train_state(
             nonfinite_step=jnp.full((), -1, jnp.int32),
         )
 
-    return create(pretrained or {})
+    # The computation may read the memory of the NumPy arrays, which the caller may change.
+    return jax.block_until_ready(create(pretrained or {}))
 
 
 def train_state_shapes(
