@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lmf_jax.config import with_defaults
+
 DIFFERS = "How these runs differ from the paper's"
 """The heading of the list from :func:`differences_from_paper`."""
 
@@ -41,6 +43,8 @@ _TRANSFORMS = "code, train.py: Resize and ToTensor alone"
 RECIPE: Mapping[str, Stated] = {
     "split": Stated("paper", "text, Datasets", "70:15:15 of each class, image by image"),
     "image_size": Stated(224, "text, Datasets; code, config.ini"),
+    "resize": Stated("stretch", _TRANSFORMS, "to a square"),
+    "channels": Stated(3, "text, Models; code, dl_models.py", "RGB"),
     "pretrained": Stated("imagenet", "text, Models; code, dl_models.py", "torchvision's ImageNet"),
     "freeze_backbone": Stated(False, "code, config.ini"),
     "head": Stated("linear", "text, LMF loss; code, dl_models.py"),
@@ -105,8 +109,9 @@ def differences_from_paper(
     if config["model"] in OTHER_ARCHITECTURES:
         architecture = OTHER_ARCHITECTURES[config["model"]]
         found.append(f"model: {architecture} (paper: torchvision's ResNet-50).")
+    settings = with_defaults(config)
     for name, stated in {**RECIPE, "epochs": Stated(epochs, "text")}.items():
-        value = config[name]
+        value = settings[name]
         # None becomes the paper's value when the loss is made.
         if value is not None and value != stated.value:
             shown = Path(value).name if name == "pretrained" else value

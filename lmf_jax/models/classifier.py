@@ -151,7 +151,7 @@ class Classifier(nn.Module):
         return self._backbone_maps(images, train)
 
     def _backbone_maps(
-        self, images: Float[Array, "batch height width 3"], train: bool
+        self, images: Float[Array, "batch height width channels"], train: bool
     ) -> Float[Array, "batch map_height map_width features"]:
         if self.freeze_backbone:
             return lax.stop_gradient(self.backbone(images, False))

@@ -81,7 +81,7 @@ def test_every_setting_of_a_classifier_that_changes_a_result_is_compared():
     other_losses = {"delta", "weight", "background_weight", "tau", "effective_number_beta"}
     other_losses |= {"drw_start", "momentum"}
     other_data = {"imbalance_ratio", "patch_size", "overlap", "foreground_share", "where"}
-    other_data |= {"folds", "fold"}
+    other_data |= {"folds", "fold", "metadata", "pair_by"}
     names = set(Config().record())
     left = names - run_only_keys() - set(RECIPE) - NOT_TRAINED - other_losses - other_data
     assert left == set()

@@ -241,7 +241,8 @@ def test_a_run_of_the_earlier_method_finds_its_rows(
     for part in PARTS:
         np.testing.assert_array_equal(found.rows[part], earlier.rows[part])
     assert dataset_of_run(now.fingerprint).split_version == 2
-    assert load_for_classification(config, earlier.fingerprint).split_version == 1  # --resume
+    recorded = {"fingerprint": earlier.fingerprint}  # --resume
+    assert load_for_classification(config, recorded).split_version == 1
     assert load_for_classification(config).split_version == 2
     with pytest.raises(UserError, match="not those that the run was trained with"):
         dataset_of_run("another")

@@ -212,5 +212,5 @@ def test_long_names_are_shortened_only_in_the_table(tmp_path, write_run):
     ]
     text = format_comparison(compare_runs(runs))
     assert max(map(len, text.split("\n"))) <= 100
-    assert "class-balanced, learning rate 0.00123, effective number beta 0.99999, seed 3" in text
+    assert "class-balanced, effective number beta 0.99999, learning rate 0.00123, seed 3" in text
     assert "1  class-balanc" in text and "…" in text

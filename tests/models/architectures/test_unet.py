@@ -360,7 +360,9 @@ def test_other_images_are_refused(array, sentence, monkeypatch):
 def test_what_does_not_apply_is_refused():
     assert isinstance(create_model("unet", num_classes=2), UNet)
     for settings in ({"head": "cosine"}, {"freeze_backbone": True}):
-        with pytest.raises(ValueError, match="linear head, and no backbone"):
+        with pytest.raises(
+            ValueError, match="linear head, no backbone to freeze, and takes images alone"
+        ):
             create_model("unet", num_classes=2, **settings)
     with pytest.raises(ValueError, match="resnet50 classifies images"):
         create_model("resnet50", num_classes=2, spatial_dims=3)
