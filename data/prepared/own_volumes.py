@@ -53,7 +53,7 @@ CROPPED_SIZE = 0.75
 
 @dataclass(frozen=True, eq=False)
 class CaseFacts:
-    """What a plan is made from.
+    """Properties of a case that the plan depends on.
 
     Attributes:
         shape: Voxels along z, y, x.

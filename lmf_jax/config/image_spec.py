@@ -31,7 +31,7 @@ def format_size(size: ImageSize | None) -> str:
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What images are decoded to for a model: uint8 RGB or gray of one size.
+    """Form in which images are decoded for a model: uint8 RGB or gray of one size.
 
     Attributes:
         height: Height in pixels.

@@ -28,7 +28,7 @@ class ResolvedData(DataConfig):
 
     @property
     def image_spec(self) -> ImageSpec:
-        """What the images are decoded to."""
+        """Size, resizing and channels of the decoded images."""
         return ImageSpec.of_size(self.image_size, self.resize, self.channels)
 
     @property
