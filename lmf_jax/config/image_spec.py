@@ -1,4 +1,4 @@
-"""What images are decoded to for the model: their size, and how they are resized to it."""
+"""Form of the decoded images: their size, channels and the way they are resized."""
 
 from dataclasses import dataclass
 from typing import Literal

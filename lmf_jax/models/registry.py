@@ -50,7 +50,7 @@ class KerasWeights:
     """Keras' weights of a model, and its names of our modules."""
 
     owner: str
-    """What Keras calls the model, for messages."""
+    """Name of the model in Keras, for messages."""
     first_layer: str
     """A layer that no other model has, by which a file is recognized."""
     renames: Renames

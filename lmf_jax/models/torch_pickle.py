@@ -252,7 +252,7 @@ def _are_sizes(values: Any) -> bool:
 
 @dataclass(frozen=True)
 class _Constructor:
-    """What REDUCE may call.
+    """A function that REDUCE may call.
 
     Attributes:
         build: The function.
@@ -271,7 +271,7 @@ GLOBALS: Mapping[str, np.dtype | _Constructor] = {
     "torch._utils _rebuild_tensor_v2": _Constructor(_rebuild_tensor_v2, (6,)),
     "torch._utils _rebuild_parameter": _Constructor(_rebuild_parameter, (3,)),
 }
-"""What each name stands for that a pickle may import."""
+"""Object for each name that a pickle may import."""
 
 
 def _text(machine: _Machine, text: str) -> None:

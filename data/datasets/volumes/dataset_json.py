@@ -29,7 +29,7 @@ _MOST_MODALITIES = 10_000
 
 @dataclass(frozen=True)
 class DatasetJson:
-    """What ``dataset.json`` declares.
+    """Declarations of ``dataset.json``.
 
     Attributes:
         class_names: Name of every class, by class id; the background is the first.
