@@ -14,7 +14,7 @@ from lmf_jax.evaluation.classification.external import read_external
 from lmf_jax.evaluation.classification.metrics import confusion_matrix, predicted_classes
 from lmf_jax.evaluation.classification.run import FinishedRun
 from lmf_jax.evaluation.classification.run import read_run as read_classification
-from lmf_jax.evaluation.classification.subgroups import read_test_subgroups
+from lmf_jax.evaluation.classification.subgroups import SUBGROUP_METRICS
 from lmf_jax.evaluation.conformal.file import fits_calibrator, read_sets
 from lmf_jax.evaluation.operating.file import fits_calibrator as is_of_calibrator
 from lmf_jax.evaluation.operating.file import read_points
@@ -130,7 +130,7 @@ def _read_optional(run_dir: Path, run: RunFiles) -> dict[str, JsonFile]:
         is_current = sets is not None and fits_calibrator(sets, run.calibrator)
         found[PREDICTION_SETS] = sets if is_current else None  # else of other probabilities
         found[OPERATING_POINTS] = _read_points(run_dir, run)
-        found[SUBGROUPS] = read_test_subgroups(run_dir, len(run.labels))
+        found[SUBGROUPS] = SUBGROUP_METRICS.read(run_dir, len(run.labels))
     return {name: JsonFile(name, value) for name, value in found.items() if value is not None}
 
 

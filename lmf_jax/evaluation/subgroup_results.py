@@ -3,6 +3,7 @@
 import json
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,54 @@ def _texts(
         "difference": "n/a" if p_value is None else format_difference(subgroup["difference"]),
         "p_value": "n/a" if p_value is None else format_p(p_value),
     }
+
+
+@dataclass(frozen=True)
+class SubgroupMetrics:
+    """The metrics of the subgroups of a task, which are read and printed alike.
+
+    Attributes:
+        titles: Titles of the metrics by name.
+        interval_of: The metric whose interval is printed.
+        by_class: Whether an example has one class, and subgroups are compared class by class.
+    """
+
+    titles: Mapping[str, str]
+    interval_of: str
+    by_class: bool = True
+
+    def read(self, folder: Path, num_examples: int) -> dict[str, Any] | None:
+        """Read ``subgroups.json`` of a test; None if it has none.
+
+        Args:
+            folder: The folder of a run, or of a test on another dataset.
+            num_examples: Number of its test images or cases.
+
+        Raises:
+            UserError: If the file is broken, or is of another test.
+        """
+        return read_subgroups(folder, tuple(self.titles), num_examples)
+
+    def format(self, folder: Path, num_examples: int, columns: Sequence[str]) -> str:
+        """Format the subgroups of a test as plain text.
+
+        Args:
+            folder: The folder of a run, or of a test on another dataset.
+            num_examples: Number of its test images or cases.
+            columns: Names of the columns of metadata.
+
+        Returns:
+            A table for each column, and notes, at most 80 columns wide; no newline at the end.
+
+        Raises:
+            UserError: If the test has no subgroups or not these, or the file is broken.
+        """
+        content = self.read(folder, num_examples)
+        if content is None:
+            raise UserError(f"{folder} has no subgroups: the test images have no metadata.")
+        return format_subgroups(
+            content, columns, self.titles, self.interval_of, by_class=self.by_class
+        )
 
 
 def format_subgroups(

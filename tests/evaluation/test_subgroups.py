@@ -8,8 +8,8 @@ import pytest
 
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.classification.subgroups import (
+    SUBGROUP_METRICS,
     SUBGROUP_TITLES,
-    read_test_subgroups,
     summarize_test_subgroups,
 )
 from lmf_jax.evaluation.posterior import metric_intervals
@@ -143,7 +143,7 @@ def test_degenerate_columns_are_written_read_and_printed(kind: str, tmp_path: Pa
     metadata = {kind: DEGENERATE[kind], "class": labels.astype(str)}  # no class on both sides
     content = summarize_test_subgroups(labels, logits, metadata)
     write_subgroups(tmp_path, content)
-    again = read_test_subgroups(tmp_path, N)
+    again = SUBGROUP_METRICS.read(tmp_path, N)
     assert again == content
     text = format_subgroups(again, list(metadata), SUBGROUP_TITLES, "balanced_accuracy")
     assert nonsense_in(text) == []
@@ -166,7 +166,7 @@ def test_without_metadata_there_is_no_file_and_an_old_one_goes(tmp_path: Path) -
     assert summarize_test_subgroups(labels, logits, {}) is None
     (tmp_path / "subgroups.json").write_text("{}")
     write_subgroups(tmp_path, None)
-    assert read_test_subgroups(tmp_path, N) is None
+    assert SUBGROUP_METRICS.read(tmp_path, N) is None
 
 
 BROKEN = {
@@ -195,5 +195,5 @@ def test_a_broken_file_is_refused(way: str, tmp_path: Path) -> None:
     BROKEN[way](content)
     (tmp_path / "subgroups.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"subgroups\.json is broken") as error:
-        read_test_subgroups(tmp_path, N)
+        SUBGROUP_METRICS.read(tmp_path, N)
     assert "\n" not in str(error.value)

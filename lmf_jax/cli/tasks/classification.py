@@ -28,7 +28,7 @@ from lmf_jax.evaluation.classification.run import (
 )
 from lmf_jax.evaluation.classification.scores import log_probabilities
 from lmf_jax.evaluation.classification.subgroups import (
-    format_test_subgroups,
+    SUBGROUP_METRICS,
     summarize_test_subgroups,
 )
 from lmf_jax.evaluation.classification.summary import summarize_test
@@ -212,5 +212,5 @@ CLASSIFICATION = Task(
     explain=_explain,
     predict=predict_classes,
     class_parts=class_parts,
-    format_subgroups=format_test_subgroups,
+    format_subgroups=SUBGROUP_METRICS.format,
 )

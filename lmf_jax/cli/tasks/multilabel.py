@@ -38,7 +38,7 @@ from lmf_jax.evaluation.multilabel.run import (
 )
 from lmf_jax.evaluation.multilabel.scores import logits_of
 from lmf_jax.evaluation.multilabel.subgroups import (
-    format_test_subgroups,
+    SUBGROUP_METRICS,
     summarize_test_subgroups,
 )
 from lmf_jax.evaluation.multilabel.thresholds import (
@@ -233,5 +233,5 @@ MULTILABEL_TASK = Task(
     explain=_explain,
     predict=predict_labels,
     class_parts=label_parts,
-    format_subgroups=format_test_subgroups,
+    format_subgroups=SUBGROUP_METRICS.format,
 )

@@ -19,7 +19,7 @@ from lmf_jax.evaluation.segmentation.folds import format_folds, join_folds
 from lmf_jax.evaluation.segmentation.report import format_test_table
 from lmf_jax.evaluation.segmentation.run import read_run, read_tested
 from lmf_jax.evaluation.segmentation.subgroups import (
-    format_case_subgroups,
+    SUBGROUP_METRICS,
     summarize_case_subgroups,
 )
 from lmf_jax.evaluation.subgroup_results import write_subgroups
@@ -146,5 +146,5 @@ SEGMENTATION = Task(
     explain=None,
     predict=predict_masks,
     class_parts=None,
-    format_subgroups=format_case_subgroups,
+    format_subgroups=SUBGROUP_METRICS.format,
 )

@@ -18,7 +18,7 @@ from lmf_jax.evaluation.classification.run import (
     write_test,
 )
 from lmf_jax.evaluation.classification.subgroups import (
-    read_test_subgroups,
+    SUBGROUP_METRICS,
     summarize_test_subgroups,
 )
 from lmf_jax.evaluation.classification.transfer import (
@@ -104,7 +104,7 @@ def read_external(run_dir: str | Path, class_names: Sequence[str]) -> list[Exter
     for path, record in read_records(run_dir):
         _check_record(path, record, class_names)
         tested, test = read_tested(path.parent, class_names)
-        subgroups = read_test_subgroups(path.parent, len(tested["labels"]))
+        subgroups = SUBGROUP_METRICS.read(path.parent, len(tested["labels"]))
         tests.append(
             ExternalTest(name=path.parent.name, record=record, test=test, subgroups=subgroups)
         )

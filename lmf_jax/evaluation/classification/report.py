@@ -19,7 +19,7 @@ from lmf_jax.evaluation.classification.metrics import confusion_matrix, predicte
 from lmf_jax.evaluation.classification.mistakes import Mistakes
 from lmf_jax.evaluation.classification.run import FOLD_METRICS, FinishedRun, read_run
 from lmf_jax.evaluation.classification.scores import reliability_bins
-from lmf_jax.evaluation.classification.subgroups import SUBGROUP_TITLES, read_test_subgroups
+from lmf_jax.evaluation.classification.subgroups import SUBGROUP_METRICS, SUBGROUP_TITLES
 from lmf_jax.evaluation.classification.summary import class_notes
 from lmf_jax.evaluation.conformal.file import fits_calibrator, read_sets
 from lmf_jax.evaluation.conformal.summary import report_section
@@ -83,7 +83,7 @@ def write_report(run_dir: str | Path) -> Path:
     curves = class_curves(run.labels, run.calibrator.probabilities(run.logits), names, run.groups)
     figures = _draw_figures(run, confusion)
     figures |= curve_figures(curves, current_points(points, run.calibrator))
-    subgroups = read_test_subgroups(run_dir, len(run.labels))
+    subgroups = SUBGROUP_METRICS.read(run_dir, len(run.labels))
     externals = read_external(run_dir, names)
     return write_page(
         run_dir,

@@ -1,13 +1,11 @@
 """Subgroups of a classification test."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Integer, Shaped
 
-from lmf_jax.errors import UserError
 from lmf_jax.evaluation.classification.metrics import (
     classification_metrics,
     confusion_matrix,
@@ -15,7 +13,7 @@ from lmf_jax.evaluation.classification.metrics import (
 )
 from lmf_jax.evaluation.posterior import metric_intervals
 from lmf_jax.evaluation.resampling import Groups
-from lmf_jax.evaluation.subgroup_results import format_subgroups, read_subgroups
+from lmf_jax.evaluation.subgroup_results import SubgroupMetrics
 from lmf_jax.evaluation.subgroups import Measures, summarize_subgroups
 from lmf_jax.evaluation.summary import SEED
 
@@ -25,6 +23,8 @@ SUBGROUP_TITLES = {
     "macro_f1": "macro F1",
 }
 """Metrics of a subgroup and their titles; the means are over the classes that it has."""
+
+SUBGROUP_METRICS = SubgroupMetrics(SUBGROUP_TITLES, "balanced_accuracy")
 
 
 def summarize_test_subgroups(
@@ -76,33 +76,3 @@ def summarize_test_subgroups(
         compared="macro recall",
         groups=groups,
     )
-
-
-def read_test_subgroups(folder: Path, num_images: int) -> dict[str, Any] | None:
-    """Read ``subgroups.json`` of a classification test; None if it has none.
-
-    Args:
-        folder: The folder of a run, or of a test on another dataset.
-        num_images: Number of its test images.
-
-    Raises:
-        UserError: If the file is broken, or is of another test.
-    """
-    return read_subgroups(folder, tuple(SUBGROUP_TITLES), num_images)
-
-
-def format_test_subgroups(folder: Path, num_images: int, columns: Sequence[str]) -> str:
-    """Format the subgroups of a test for the terminal, see :func:`format_subgroups`.
-
-    Args:
-        folder: The folder of a run, or of a test on another dataset.
-        num_images: Number of the test images.
-        columns: Names of the columns of metadata.
-
-    Raises:
-        UserError: If the test has no subgroups or not these, or the file is broken.
-    """
-    content = read_test_subgroups(folder, num_images)
-    if content is None:
-        raise UserError(f"{folder} has no subgroups: the test images have no metadata.")
-    return format_subgroups(content, columns, SUBGROUP_TITLES, "balanced_accuracy")

@@ -30,7 +30,7 @@ from lmf_jax.evaluation.multilabel.run import (
     summarize,
 )
 from lmf_jax.evaluation.multilabel.subgroups import (
-    read_test_subgroups,
+    SUBGROUP_METRICS,
     summarize_test_subgroups,
 )
 from lmf_jax.evaluation.multilabel.summary import to_json
@@ -103,7 +103,7 @@ def read_external(run_dir: str | Path, label_names: Sequence[str]) -> list[Exter
     for path, record in read_records(run_dir):
         _check_record(path, record, label_names)
         tested, test = read_tested(path.parent, label_names)
-        subgroups = read_test_subgroups(path.parent, len(tested["labels"]))
+        subgroups = SUBGROUP_METRICS.read(path.parent, len(tested["labels"]))
         tests.append(
             ExternalTest(name=path.parent.name, record=record, test=test, subgroups=subgroups)
         )

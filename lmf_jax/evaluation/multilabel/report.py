@@ -24,7 +24,7 @@ from lmf_jax.evaluation.multilabel.run import (
     read_run,
 )
 from lmf_jax.evaluation.multilabel.scores import has_both_values
-from lmf_jax.evaluation.multilabel.subgroups import SUBGROUP_TITLES, read_test_subgroups
+from lmf_jax.evaluation.multilabel.subgroups import SUBGROUP_METRICS, SUBGROUP_TITLES
 from lmf_jax.evaluation.operating.curves import PrecisionRecallCurve, precision_recall_curve
 from lmf_jax.evaluation.operating.file import read_points
 from lmf_jax.evaluation.operating.section import operating_section
@@ -65,7 +65,7 @@ def write_report(run_dir: str | Path) -> Path:
     run_dir = Path(run_dir)
     run = read_run(run_dir)
     curves = _curves(run)
-    subgroups = read_test_subgroups(run_dir, len(run.labels))
+    subgroups = SUBGROUP_METRICS.read(run_dir, len(run.labels))
     points = read_points(run_dir, run.dataset["class_names"])
     externals = read_external(run_dir, run.dataset["class_names"])
     return write_page(

@@ -1,23 +1,23 @@
 """Subgroups of a multi-label test."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from lmf_jax.errors import UserError
 from lmf_jax.evaluation.multilabel.scores import Labels, Logits, score_labels, sigmoid
 from lmf_jax.evaluation.multilabel.statistics import ranking_intervals
 from lmf_jax.evaluation.multilabel.summary import to_json
 from lmf_jax.evaluation.resampling import Groups
-from lmf_jax.evaluation.subgroup_results import format_subgroups, read_subgroups
+from lmf_jax.evaluation.subgroup_results import SubgroupMetrics
 from lmf_jax.evaluation.subgroups import Measures, summarize_subgroups
 from lmf_jax.evaluation.summary import SEED
 
 SUBGROUP_TITLES = {"mean_average_precision": "mAP", "mean_auroc": "macro AUROC"}
 """Metrics of a subgroup and their titles; the means are over the labels that are defined in it."""
+
+SUBGROUP_METRICS = SubgroupMetrics(SUBGROUP_TITLES, "mean_average_precision", by_class=False)
 
 
 def summarize_test_subgroups(
@@ -62,36 +62,4 @@ def summarize_test_subgroups(
         examples="images",
         compared="mean fraction of correct labels",
         groups=groups,
-    )
-
-
-def read_test_subgroups(folder: Path, num_images: int) -> dict[str, Any] | None:
-    """Read ``subgroups.json`` of a multi-label test; None if it has none.
-
-    Args:
-        folder: The folder of a run, or of a test on another dataset.
-        num_images: Number of its test images.
-
-    Raises:
-        UserError: If the file is broken, or is of another test.
-    """
-    return read_subgroups(folder, tuple(SUBGROUP_TITLES), num_images)
-
-
-def format_test_subgroups(folder: Path, num_images: int, columns: Sequence[str]) -> str:
-    """Format the subgroups of a test for the terminal, see :func:`format_subgroups`.
-
-    Args:
-        folder: The folder of a run, or of a test on another dataset.
-        num_images: Number of the test images.
-        columns: Names of the columns of metadata.
-
-    Raises:
-        UserError: If the test has no subgroups or not these, or the file is broken.
-    """
-    content = read_test_subgroups(folder, num_images)
-    if content is None:
-        raise UserError(f"{folder} has no subgroups: the test images have no metadata.")
-    return format_subgroups(
-        content, columns, SUBGROUP_TITLES, "mean_average_precision", by_class=False
     )

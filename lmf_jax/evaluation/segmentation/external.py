@@ -26,7 +26,7 @@ from lmf_jax.evaluation.resampling import (
 from lmf_jax.evaluation.segmentation.metrics import overlap_metrics
 from lmf_jax.evaluation.segmentation.run import CaseResults, FinishedSegmentation, read_tested
 from lmf_jax.evaluation.segmentation.subgroups import (
-    read_case_subgroups,
+    SUBGROUP_METRICS,
     summarize_case_subgroups,
 )
 from lmf_jax.evaluation.segmentation.summary import bootstrap_means, true_sizes
@@ -125,7 +125,7 @@ def read_external(run_dir: str | Path, class_names: Sequence[str]) -> list[Exter
             check(path, all(is_number(x, 0, 1) for x in fractions), "its fractions are impossible")
             check_change(path, row["dsc"])
         tested, test = read_tested(path.parent, class_names)
-        subgroups = read_case_subgroups(path.parent, len(tested.ids))
+        subgroups = SUBGROUP_METRICS.read(path.parent, len(tested.ids))
         tests.append(
             ExternalTest(name=path.parent.name, record=record, test=test, subgroups=subgroups)
         )

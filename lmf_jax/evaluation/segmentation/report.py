@@ -24,7 +24,7 @@ from lmf_jax.evaluation.segmentation.external import read_external
 from lmf_jax.evaluation.segmentation.metrics import CASE_METRICS, overlap_metrics
 from lmf_jax.evaluation.segmentation.overlays import Overlays
 from lmf_jax.evaluation.segmentation.run import FOLD_METRICS, FinishedSegmentation, read_run
-from lmf_jax.evaluation.segmentation.subgroups import SUBGROUP_TITLES, read_case_subgroups
+from lmf_jax.evaluation.segmentation.subgroups import SUBGROUP_METRICS, SUBGROUP_TITLES
 from lmf_jax.evaluation.segmentation.summary import class_notes, true_sizes
 from lmf_jax.evaluation.subgroup_results import subgroup_tables
 from lmf_jax.runs.files import best_epoch
@@ -71,7 +71,7 @@ def write_report(run_dir: str | Path) -> Path:
         folds=fold_rows(run.test, FOLD_METRICS),
         class_notes=class_notes(run.test),
         calibration=[] if run.calibration is None else calibration_lines(run.calibration),
-        subgroups=_subgroup_tables(read_case_subgroups(run_dir, len(run.ids))),
+        subgroups=_subgroup_tables(SUBGROUP_METRICS.read(run_dir, len(run.ids))),
         externals=externals,
         external_subgroups={test.name: _subgroup_tables(test.subgroups) for test in externals},
         unit=run.test["hd95_unit"],

@@ -1,13 +1,11 @@
 """Subgroups of a segmentation test, by the mean DSC and IoU of its cases."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Integer, Shaped
 
-from lmf_jax.errors import UserError
 from lmf_jax.evaluation.resampling import (
     LEVEL,
     Groups,
@@ -17,11 +15,13 @@ from lmf_jax.evaluation.resampling import (
 )
 from lmf_jax.evaluation.segmentation.metrics import overlap_metrics
 from lmf_jax.evaluation.segmentation.summary import bootstrap_means
-from lmf_jax.evaluation.subgroup_results import format_subgroups, read_subgroups
+from lmf_jax.evaluation.subgroup_results import SubgroupMetrics
 from lmf_jax.evaluation.subgroups import Measures, summarize_subgroups
 
 SUBGROUP_TITLES = {"dsc": "DSC", "iou": "IoU"}
 """Metrics of a subgroup and their titles; the means are over cases and foreground classes."""
+
+SUBGROUP_METRICS = SubgroupMetrics(SUBGROUP_TITLES, "dsc", by_class=False)
 
 
 def summarize_case_subgroups(
@@ -69,33 +69,3 @@ def summarize_case_subgroups(
         compared="mean DSC",
         groups=groups,
     )
-
-
-def read_case_subgroups(folder: Path, num_cases: int) -> dict[str, Any] | None:
-    """Read ``subgroups.json`` of a segmentation test; None if it has none.
-
-    Args:
-        folder: The folder of a run, or of a test on another dataset.
-        num_cases: Number of its test cases.
-
-    Raises:
-        UserError: If the file is broken, or is of another test.
-    """
-    return read_subgroups(folder, tuple(SUBGROUP_TITLES), num_cases)
-
-
-def format_case_subgroups(folder: Path, num_cases: int, columns: Sequence[str]) -> str:
-    """Format the subgroups of a test for the terminal, see :func:`format_subgroups`.
-
-    Args:
-        folder: The folder of a run, or of a test on another dataset.
-        num_cases: Number of the test cases.
-        columns: Names of the columns of metadata.
-
-    Raises:
-        UserError: If the test has no subgroups or not these, or the file is broken.
-    """
-    content = read_case_subgroups(folder, num_cases)
-    if content is None:
-        raise UserError(f"{folder} has no subgroups: the test images have no metadata.")
-    return format_subgroups(content, columns, SUBGROUP_TITLES, "dsc", by_class=False)

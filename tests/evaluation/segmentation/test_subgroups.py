@@ -10,8 +10,7 @@ from lmf_jax.evaluation import write_report
 from lmf_jax.evaluation.segmentation.metrics import overlap_metrics
 from lmf_jax.evaluation.segmentation.run import read_run
 from lmf_jax.evaluation.segmentation.subgroups import (
-    format_case_subgroups,
-    read_case_subgroups,
+    SUBGROUP_METRICS,
     summarize_case_subgroups,
 )
 from lmf_jax.evaluation.subgroup_results import write_subgroups
@@ -91,7 +90,7 @@ def test_degenerate_tests_are_written_read_and_printed(kind: str, classes: int, 
     groups = np.full(n, "one patient") if kind == "all equal" else None
     content = summarize_case_subgroups(make_counts(hits, classes), metadata, groups)
     write_subgroups(tmp_path, content)
-    again = read_case_subgroups(tmp_path, n)
+    again = SUBGROUP_METRICS.read(tmp_path, n)
     assert again == content
     for subgroup in (row for column in again["columns"].values() for row in column["subgroups"]):
         low, high = subgroup["intervals"]["dsc"]
@@ -99,7 +98,7 @@ def test_degenerate_tests_are_written_read_and_printed(kind: str, classes: int, 
         if kind not in ("one case", "two cases"):  # equal scores
             assert subgroup["difference"] == pytest.approx(0, abs=1e-12)
             assert subgroup["corrected_p_value"] == 1
-    text = format_case_subgroups(tmp_path, n, list(metadata))
+    text = SUBGROUP_METRICS.format(tmp_path, n, list(metadata))
     assert "classes of both" not in text
     assert nonsense_in(text) == []
     assert max(map(len, text.splitlines())) <= 80
