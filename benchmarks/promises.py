@@ -20,7 +20,7 @@ from benchmarks.record import record
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.calibration import Calibrator, fit_calibrator
 from lmf_jax.evaluation.calibration.scaling import fit_temperature
-from lmf_jax.evaluation.classification.run import FinishedRun, Predictions, read_run
+from lmf_jax.evaluation.classification.run import FinishedRun, read_run
 from lmf_jax.evaluation.conformal.coverage import SetCoverage, measure_sets
 from lmf_jax.evaluation.conformal.summary import Part
 from lmf_jax.evaluation.conformal.thresholds import SetThresholds, fit_sets
@@ -32,6 +32,7 @@ from lmf_jax.evaluation.operating.effective_size import (
 from lmf_jax.evaluation.operating.point import ClassPart, predicted_sensitivity
 from lmf_jax.evaluation.operating.rates import beta_binomial
 from lmf_jax.evaluation.operating.thresholds import GUARANTEE_LEVEL, Target, choose_threshold
+from lmf_jax.evaluation.predictions import Predictions
 from lmf_jax.evaluation.resampling import unit_codes
 
 LEVELS = (0.8, 0.9, 0.95)

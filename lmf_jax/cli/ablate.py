@@ -9,7 +9,7 @@ from lmf_jax.cli.supported_tasks import require_task
 from lmf_jax.cli.tasks import TASKS
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.classification.ablation import format_ablation, summarize_ablation
-from lmf_jax.evaluation.classification.run import check_finite
+from lmf_jax.evaluation.predictions import check_finite
 from lmf_jax.runs.files import CLASSIFICATION
 
 

@@ -55,7 +55,7 @@ def cross_validate(config: Config, train_run: Callable[[Config], Run]) -> Run:
         print(f"folds that are not finished: {', '.join(map(str, missing))}")
     else:
         _join(run_dir, task)
-        print(task.format_folds(run_dir))
+        print(task.format_folds(task.read_run(run_dir)))
         print(f"report: {run_dir / REPORT}")
     if config.data.fold is None:
         return Run(run_dir)
@@ -77,7 +77,7 @@ def evaluate_folds(run_dir: Path, task: Task, test_run: Callable[[Path], Any]) -
         test_run(folder)
     task.join_folds(run_dir)
     write_report(run_dir)
-    print(task.format_folds(run_dir))
+    print(task.format_folds(task.read_run(run_dir)))
     print(f"report: {run_dir / REPORT}")
 
 

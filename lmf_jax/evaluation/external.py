@@ -1,12 +1,13 @@
 """Tests of a run on other datasets, in the subfolders ``external/<name>`` of its folder."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lmf_jax.errors import UserError
+from lmf_jax.evaluation.subgroup_results import SubgroupMetrics
 from lmf_jax.runs.atomic_files import write_atomically
 from lmf_jax.runs.files import check, is_fraction, is_whole, parse, read_text, require
 
@@ -86,6 +87,36 @@ def read_records(run_dir: str | Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         averaged = record.get("predictions_per_image", 1)  # earlier records lack it
         check(path, is_whole(averaged, 1), "its predictions_per_image are not a count")
         yield path, record
+
+
+def read_tests(
+    run_dir: str | Path,
+    class_names: Sequence[str],
+    check_record: Callable[[Path, Mapping[str, Any], Sequence[str]], None],
+    read_tested: Callable[[Path, Sequence[str]], tuple[Any, dict[str, Any]]],
+    subgroup_metrics: SubgroupMetrics,
+) -> list[ExternalTest]:
+    """Read all external tests of a run, sorted by name; none if there are none.
+
+    Args:
+        run_dir: The folder of the run.
+        class_names: Names of the classes or labels of the run.
+        check_record: Raises UserError unless ``external.json`` is complete and possible.
+        read_tested: Reads the examples and ``test.json`` of the folder of a test.
+        subgroup_metrics: Those of the task.
+
+    Raises:
+        UserError: If a file is missing or broken; the message names it.
+    """
+    tests = []
+    for path, record in read_records(run_dir):
+        check_record(path, record, class_names)
+        examples, test = read_tested(path.parent, class_names)
+        subgroups = subgroup_metrics.read(path.parent, len(examples.ids))
+        tests.append(
+            ExternalTest(name=path.parent.name, record=record, test=test, subgroups=subgroups)
+        )
+    return tests
 
 
 def check_change(path: Path, change: Any, *, is_optional: bool = False) -> None:

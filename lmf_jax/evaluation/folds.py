@@ -1,6 +1,6 @@
 """Results of the folds of a cross-validation: metrics of each, their mean and deviation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from lmf_jax.evaluation.formatting import format_count, format_fraction
 from lmf_jax.evaluation.resampling import Groups
+from lmf_jax.runs.atomic_files import write_results
 from lmf_jax.runs.files import RunFiles, check, is_number, is_whole, require
 
 
@@ -32,6 +33,36 @@ def join_arrays(
     }
     groups = [run.groups for run in runs if run.groups is not None]
     return arrays, np.concatenate(groups) if len(groups) == len(runs) else None
+
+
+def write_joint_results(
+    run_dir: Path,
+    name: str,
+    arrays: Mapping[str, np.ndarray],
+    groups: Groups | None,
+    results: Mapping[str, Any],
+    runs: Sequence[RunFiles],
+    metrics: Iterable[str],
+) -> dict[str, Any]:
+    """Write the predictions of all folds and ``test.json`` with their metrics.
+
+    Args:
+        run_dir: The folder of the cross-validation.
+        name: Name of the npz file, without suffix.
+        arrays: Those of the file.
+        groups: Lesion or patient of each example; None if unknown.
+        results: The metrics over all examples.
+        runs: The contents of the folders of the folds, in their order.
+        metrics: The metrics of each fold to list.
+
+    Returns:
+        The contents of ``test.json``: the results, and ``folds``, see :func:`summarize_folds`.
+    """
+    sizes = [len(run.ids) for run in runs]
+    folds = summarize_folds([run.test for run in runs], sizes, list(metrics))
+    test = {**results, "folds": folds}
+    write_results(run_dir, name, arrays, groups, test)
+    return test
 
 
 def summarize_folds(
@@ -99,15 +130,18 @@ def check_folds(
         check(path, are_valid, "its folds have an impossible value of a metric")
 
 
-def fold_lines(folds: Mapping[str, Any], titles: Mapping[str, str], examples: str) -> list[str]:
-    """Return a line of text per fold, and one with mean and standard deviation.
+def append_folds(
+    table: str, test: Mapping[str, Any], titles: Mapping[str, str], examples: str
+) -> str:
+    """Append to a table a line per fold, and one with mean and standard deviation.
 
     Args:
-        folds: From :func:`summarize_folds`.
+        table: The table of the metrics over all folds.
+        test: The contents of ``test.json``.
         titles: Metrics and their titles.
         examples: Plural noun for the examples.
     """
-    lines = []
+    folds, lines = test["folds"], [table, ""]
     for fold in folds["each"]:
         texts = (f"{title} {format_fraction(fold[name])}" for name, title in titles.items())
         size = f"{format_count(fold['size'])} {examples}"
@@ -117,7 +151,7 @@ def fold_lines(folds: Mapping[str, Any], titles: Mapping[str, str], examples: st
         f"{title} {format_fraction(mean[name])} ± {format_fraction(deviation[name])}"
         for name, title in titles.items()
     )
-    return [*lines, f"mean ± standard deviation of the folds: {', '.join(texts)}"]
+    return "\n".join([*lines, f"mean ± standard deviation of the folds: {', '.join(texts)}"])
 
 
 def fold_rows(test: Mapping[str, Any], titles: Mapping[str, str]) -> dict[str, Any] | None:

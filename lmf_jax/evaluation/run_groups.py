@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 
 from lmf_jax.config import run_only_keys, with_defaults
 from lmf_jax.errors import UserError
@@ -127,6 +127,27 @@ def read_runs(
         run.groups[order] for run, order in zip(runs, orders, strict=True) if run.groups is not None
     )
     return ComparableRuns(folders, runs, orders, next(groups, None))
+
+
+def shared_labels(comparable: ComparableRuns[Any]) -> Integer[np.ndarray, "n ..."]:
+    """Return the labels of the test images in the common order of the runs.
+
+    Args:
+        comparable: Runs with ``labels``.
+
+    Raises:
+        UserError: If two runs used different labels of the same images.
+    """
+    labels, *others = (
+        run.labels[order] for run, order in zip(comparable.runs, comparable.orders, strict=True)
+    )
+    for folder, other in zip(comparable.run_dirs[1:], others, strict=True):
+        if not np.array_equal(other, labels):
+            raise UserError(
+                f"The runs in {comparable.run_dirs[0]} and {folder} used other labels of the same "
+                "images; compare runs of one dataset."
+            )
+    return labels
 
 
 def group_runs(

@@ -10,9 +10,9 @@ import pytest
 from benchmarks import promises
 from benchmarks.promises import check_sensitivity, check_sets, halve
 from lmf_jax.evaluation.calibration import Calibrator
-from lmf_jax.evaluation.classification.run import Predictions
 from lmf_jax.evaluation.conformal.thresholds import fit_sets
 from lmf_jax.evaluation.operating.thresholds import choose_threshold
+from lmf_jax.evaluation.predictions import Predictions
 
 NAMES = ["common", "usual", "rare"]
 CALIBRATOR = replace(Calibrator.identity(3), method="temperature")

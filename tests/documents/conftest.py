@@ -7,13 +7,14 @@ import pytest
 
 from lmf_jax.evaluation.classification.external import write_external
 from lmf_jax.evaluation.classification.folds import join_folds
-from lmf_jax.evaluation.classification.run import Predictions, class_parts, read_run
+from lmf_jax.evaluation.classification.run import class_parts, read_run
 from lmf_jax.evaluation.classification.subgroups import summarize_test_subgroups
 from lmf_jax.evaluation.conformal.file import write_sets
 from lmf_jax.evaluation.conformal.summary import Part, summarize_sets
 from lmf_jax.evaluation.operating.file import write_point
 from lmf_jax.evaluation.operating.point import operating_point
 from lmf_jax.evaluation.operating.thresholds import Target
+from lmf_jax.evaluation.predictions import Predictions
 from lmf_jax.evaluation.segmentation.external import write_comparison
 from lmf_jax.evaluation.segmentation.run import CaseResults
 from lmf_jax.evaluation.segmentation.run import read_run as read_masks

@@ -13,12 +13,9 @@ from matplotlib.text import Text
 
 from lmf_jax.evaluation.calibration import fit_calibrator
 from lmf_jax.evaluation.classification.mistakes import Mistakes, confident_mistakes, write_mistakes
-from lmf_jax.evaluation.classification.run import (
-    Predictions,
-    write_test_calibration,
-    write_validation,
-)
+from lmf_jax.evaluation.classification.run import write_test_calibration
 from lmf_jax.evaluation.classification.summary import summarize_test
+from lmf_jax.evaluation.predictions import Predictions, write_validation
 from lmf_jax.evaluation.report import write_report
 from tests.helpers.page import Page
 

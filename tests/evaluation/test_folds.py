@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lmf_jax.evaluation.folds import check_folds, fold_lines, fold_rows, summarize_folds
+from lmf_jax.evaluation.folds import append_folds, check_folds, fold_rows, summarize_folds
 from lmf_jax.runs.folds import joint_dataset, try_lock
 
 TITLES = {"macro_f1": "macro F1", "accuracy": "accuracy"}
@@ -21,9 +21,10 @@ def test_the_summary_has_each_fold_the_mean_and_the_deviation_of_a_sample(tmp_pa
     assert folds["standard_deviation"]["macro_f1"] == pytest.approx(0.2)
     assert [fold["size"] for fold in folds["each"]] == [10, 10, 9]
     check_folds(tmp_path, json.loads(json.dumps(folds)), list(TITLES), 29)
-    lines = fold_lines(folds, TITLES, "images")
-    assert lines[2] == "fold 3: macro F1 0.900, accuracy 1.000 (9 images)"
-    assert lines[3].endswith("macro F1 0.700 ± 0.200, accuracy 0.900 ± 0.100")
+    lines = append_folds("table", {"folds": folds}, TITLES, "images").splitlines()
+    assert lines[:2] == ["table", ""]
+    assert lines[4] == "fold 3: macro F1 0.900, accuracy 1.000 (9 images)"
+    assert lines[5].endswith("macro F1 0.700 ± 0.200, accuracy 0.900 ± 0.100")
     assert fold_rows({"folds": folds}, TITLES)["mean"] == pytest.approx([0.7, 0.9])
     assert fold_rows({}, TITLES) is None
 

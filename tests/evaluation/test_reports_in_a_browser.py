@@ -6,7 +6,7 @@ from lmf_jax.cli.operate import Operate, run_operate
 from lmf_jax.cli.sets import Sets, run_sets
 from lmf_jax.evaluation import read_run, write_report
 from lmf_jax.evaluation.classification.external import write_external
-from lmf_jax.evaluation.classification.run import Predictions
+from lmf_jax.evaluation.predictions import Predictions
 from tests.helpers.browser import CHROMIUM, WITHOUT_CHROMIUM, open_browser
 from tests.helpers.degenerate import classifier_tests, nonsense_in, write_classifier_run
 from tests.helpers.degenerate_segmentation import segmenter_tests, write_segmenter_run

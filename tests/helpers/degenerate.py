@@ -18,11 +18,10 @@ from lmf_jax.config import Config
 from lmf_jax.evaluation.calibration import fit_calibrator
 from lmf_jax.evaluation.classification.report import format_test_table
 from lmf_jax.evaluation.classification.run import (
-    Predictions,
     write_test,
     write_test_calibration,
-    write_validation,
 )
+from lmf_jax.evaluation.predictions import Predictions, write_validation
 from lmf_jax.evaluation.report import write_report
 from lmf_jax.inference.classifier import TrainedClassifier, explain_mistakes
 from lmf_jax.models.normalization import NORMALIZATIONS
@@ -135,8 +134,8 @@ def write_classifier_run(folder: Path, test: ClassifierTest, loss: str = "lmf") 
     )
     rows = np.arange(len(test.labels))
     ids = np.array([f"{number}.png" for number in rows])
-    results = write_test(run_dir, ids, test.labels, test.logits, test.class_names, test.groups)
     part = Predictions(ids=ids, labels=test.labels, logits=test.logits, groups=test.groups)
+    results = write_test(run_dir, part, test.class_names)
     write_validation(run_dir, part)
     calibrator = fit_calibrator(test.labels, test.logits)
     calibration = write_test_calibration(run_dir, test.class_names, calibrator, part)

@@ -7,6 +7,7 @@ import pytest
 from lmf_jax.config import Config
 from lmf_jax.errors import UserError
 from lmf_jax.evaluation.classification.run import write_test
+from lmf_jax.evaluation.predictions import Predictions
 from lmf_jax.runs.atomic_files import read_json_lines, write_json_lines
 from lmf_jax.runs.folder import open_run, read_config
 
@@ -148,7 +149,8 @@ def test_a_folder_without_a_run_is_named(tmp_path):
 def test_test_results_are_written_and_can_be_read_back(tmp_path):
     ids, labels = np.array(["a", "b", "c"]), np.array([0, 0, 1])
     logits = np.array([[1.0, 0.0], [0.0, 2.0], [0.0, 1.0]], np.float32)
-    results = write_test(tmp_path, ids, labels, logits, ["zero", "one"])
+    predictions = Predictions(ids=ids, labels=labels, logits=logits)
+    results = write_test(tmp_path, predictions, ["zero", "one"])
     assert results["accuracy"] == pytest.approx(2 / 3)
     assert json.loads((tmp_path / "test.json").read_text()) == results
     with np.load(tmp_path / "predictions.npz") as saved:
@@ -160,7 +162,9 @@ def test_test_results_are_written_and_can_be_read_back(tmp_path):
 
 def test_known_groups_are_drawn_and_kept(tmp_path):
     ids, labels, groups = np.array(["a", "b", "c"]), np.array([0, 0, 1]), np.array(["x", "x", ""])
-    results = write_test(tmp_path, ids, labels, np.eye(2)[labels], ["zero", "one"], groups)
+    logits = np.eye(2)[labels]
+    predictions = Predictions(ids=ids, labels=labels, logits=logits, groups=groups)
+    results = write_test(tmp_path, predictions, ["zero", "one"])
     assert results["intervals"]["drawn"] == "groups"
     with np.load(tmp_path / "predictions.npz") as saved:
         assert saved["groups"].tolist() == ["x", "x", ""]

@@ -8,6 +8,13 @@ from typing import Any
 import jax
 
 from lmf_jax.cli.predict_classes import predict_classes
+from lmf_jax.cli.tasks.images import (
+    append_members,
+    metadata_widths,
+    open_inputs,
+    predict_ensemble,
+    predict_part,
+)
 from lmf_jax.cli.tasks.task import Task
 from lmf_jax.config import Config, ResolvedConfig
 from lmf_jax.distributed.devices import Batch, Variables
@@ -18,13 +25,10 @@ from lmf_jax.evaluation.classification.folds import format_folds, join_folds
 from lmf_jax.evaluation.classification.members import compare_members
 from lmf_jax.evaluation.classification.report import format_test_table
 from lmf_jax.evaluation.classification.run import (
-    Predictions,
-    check_finite,
     class_parts,
     read_run,
     write_test,
     write_test_calibration,
-    write_validation,
 )
 from lmf_jax.evaluation.classification.scores import log_probabilities
 from lmf_jax.evaluation.classification.subgroups import (
@@ -32,7 +36,7 @@ from lmf_jax.evaluation.classification.subgroups import (
     summarize_test_subgroups,
 )
 from lmf_jax.evaluation.classification.summary import summarize_test
-from lmf_jax.evaluation.members import format_members
+from lmf_jax.evaluation.predictions import Predictions, check_finite, write_validation
 from lmf_jax.evaluation.subgroup_results import write_subgroups
 from lmf_jax.inference.classifier import TrainedClassifier, explain_mistakes, load_classifier
 from lmf_jax.inference.classifier_ensemble import ClassifierEnsemble
@@ -46,16 +50,9 @@ def _load_dataset(config: Config, recorded: Mapping[str, Any] | None) -> Any:
     return load_for_classification(config, recorded)
 
 
-def _open_inputs(dataset: Any, config: ResolvedConfig, shard: Any) -> Any:
-    from data.inputs.classification import open_classification
-
-    return open_classification(dataset, config, shard)
-
-
 def _make_program(config: ResolvedConfig, inputs: Any) -> Program:
-    dataset = inputs.dataset
-    widths = dataset.encoding.widths if dataset.encoding else ()
-    return make_classification(config, dataset.class_counts("train"), metadata_widths=widths)
+    counts = inputs.dataset.class_counts("train")
+    return make_classification(config, counts, metadata_widths=metadata_widths(inputs))
 
 
 def _trained_model(
@@ -77,7 +74,7 @@ def _calibrate(
 ) -> TrainedClassifier:
     stored = read_calibration(run_dir, len(model.class_names))
     method = method or (stored["method"] if stored else "temperature")
-    validation = _predict_part(model, inputs, "validation")
+    validation = predict_part(model, inputs, "validation")
     check_finite(validation.logits, "validation")
     if jax.process_index() == 0:
         write_validation(run_dir, validation)
@@ -86,11 +83,11 @@ def _calibrate(
 
 
 def _test(model: TrainedClassifier, run_dir: Path, inputs: Any) -> dict[str, Any]:
-    test = _predict_part(model, inputs, "test")
+    test = predict_part(model, inputs, "test")
     if jax.process_index() > 0:
         return {}
     dataset, names = inputs.dataset, inputs.dataset.class_names
-    results = write_test(run_dir, test.ids, test.labels, test.logits, names, test.groups)
+    results = write_test(run_dir, test, names)
     if model.calibrator is not None:
         calibration = write_test_calibration(run_dir, names, model.calibrator, test)
         results = {**results, "calibration": calibration}
@@ -109,20 +106,13 @@ def _test(model: TrainedClassifier, run_dir: Path, inputs: Any) -> dict[str, Any
     return results
 
 
-def _predict_part(model: TrainedClassifier, inputs: Any, part: str) -> Predictions:
-    dataset = inputs.dataset
-    logits, labels = model.predict(inputs.batches(part))
-    ids, groups = dataset.ids[dataset.rows[part]], dataset.groups_of(part)
-    return Predictions(ids=ids, labels=labels, logits=logits, groups=groups)
-
-
 def _summarize(
     model: TrainedClassifier | ClassifierEnsemble, inputs: Any, part: str
 ) -> dict[str, Any]:
     if isinstance(model, ClassifierEnsemble):
         predicted, members = _predict_ensemble(model, inputs, part)
     else:
-        predicted, members = _predict_part(model, inputs, part), {}
+        predicted, members = predict_part(model, inputs, part), {}
     names = inputs.dataset.class_names
     results = summarize_test(predicted.labels, predicted.logits, names, predicted.groups)
     return {**results, **members}
@@ -131,17 +121,7 @@ def _summarize(
 def _predict_ensemble(
     model: ClassifierEnsemble, inputs: Any, part: str
 ) -> tuple[Predictions, dict[str, Any]]:
-    """Return the predictions of an ensemble and, if it has several models, a comparison of them."""
-    dataset = replace(inputs.dataset, encoding=model.encoding)
-    inputs = replace(inputs, dataset=dataset)
-    probabilities, labels = model.predict_members(inputs.batches(part))
-    groups = dataset.groups_of(part)
-    logits = log_probabilities(probabilities.mean(axis=0))
-    ids = dataset.ids[dataset.rows[part]]
-    predictions = Predictions(ids=ids, labels=labels, logits=logits, groups=groups)
-    if len(model.members) == 1:
-        return predictions, {}
-    return predictions, {"members": compare_members(labels, probabilities, groups)}
+    return predict_ensemble(model, inputs, part, log_probabilities, compare_members)
 
 
 def _format_table(results: dict[str, Any], inputs: Any, part: str) -> str:
@@ -150,9 +130,7 @@ def _format_table(results: dict[str, Any], inputs: Any, part: str) -> str:
 
 def _format_results(results: dict[str, Any], train_counts: Sequence[int], part: str) -> str:
     table = format_test_table(results, train_counts, part, results.get("calibration"))
-    if "members" not in results:
-        return table
-    return f"{table}\n{format_members(results['members'], 'macro_f1', 'macro F1')}"
+    return append_members(table, results, "macro_f1", "macro F1")
 
 
 def _open_external(
@@ -195,7 +173,7 @@ CLASSIFICATION = Task(
     name="classification",
     read_run=read_run,
     load_dataset=_load_dataset,
-    open_inputs=_open_inputs,
+    open_inputs=open_inputs,
     make_program=_make_program,
     trained_model=_trained_model,
     load_model=load_classifier,

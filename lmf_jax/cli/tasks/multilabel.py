@@ -11,11 +11,17 @@ from jaxtyping import Float
 
 from lmf_jax.cli.predict_labels import predict_labels
 from lmf_jax.cli.supported_tasks import refuse_flag
+from lmf_jax.cli.tasks.images import (
+    append_members,
+    metadata_widths,
+    open_inputs,
+    predict_ensemble,
+    predict_part,
+)
 from lmf_jax.cli.tasks.task import Task
 from lmf_jax.config import Config, ResolvedConfig
 from lmf_jax.distributed.devices import Batch, Variables
 from lmf_jax.evaluation.calibration import Method
-from lmf_jax.evaluation.members import format_members
 from lmf_jax.evaluation.multilabel.calibration import (
     LabelCalibrator,
     LabelMethod,
@@ -28,13 +34,10 @@ from lmf_jax.evaluation.multilabel.folds import format_folds, join_folds
 from lmf_jax.evaluation.multilabel.members import METRIC, TITLE, compare_members
 from lmf_jax.evaluation.multilabel.report import format_test_table
 from lmf_jax.evaluation.multilabel.run import (
-    LabelPredictions,
-    check_finite,
     label_parts,
     read_run,
     summarize,
     write_test,
-    write_validation,
 )
 from lmf_jax.evaluation.multilabel.scores import logits_of
 from lmf_jax.evaluation.multilabel.subgroups import (
@@ -46,6 +49,7 @@ from lmf_jax.evaluation.multilabel.thresholds import (
     f1_thresholds,
     write_thresholds,
 )
+from lmf_jax.evaluation.predictions import Predictions, check_finite, write_validation
 from lmf_jax.evaluation.subgroup_results import write_subgroups
 from lmf_jax.inference.labeler import TrainedLabeler, load_labeler
 from lmf_jax.inference.labeler_ensemble import LabelerEnsemble
@@ -63,17 +67,10 @@ def _load_dataset(config: Config, recorded: Mapping[str, Any] | None) -> Any:
     return load_for_multilabel(config, recorded)
 
 
-def _open_inputs(dataset: Any, config: ResolvedConfig, shard: Any) -> Any:
-    from data.inputs.classification import open_classification
-
-    return open_classification(dataset, config, shard)
-
-
 def _make_program(config: ResolvedConfig, inputs: Any) -> Program:
     dataset = inputs.dataset
-    widths = dataset.encoding.widths if dataset.encoding else ()
     counts, num_images = dataset.label_counts("train"), len(dataset.rows["train"])
-    return make_multilabel(config, counts, num_images, metadata_widths=widths)
+    return make_multilabel(config, counts, num_images, metadata_widths=metadata_widths(inputs))
 
 
 def _trained_model(
@@ -95,7 +92,7 @@ def _calibrate(
 ) -> TrainedLabeler:
     if method is not None and method not in METHODS:
         raise refuse_flag(f"--calibration {method}", MULTILABEL)
-    validation = _predict_part(model, inputs, "validation")
+    validation = predict_part(model, inputs, "validation")
     check_finite(validation.logits, "validation")
     names = model.class_names
     chosen = _stored_method(run_dir, names) if method is None else METHODS[method]
@@ -115,7 +112,7 @@ def _stored_method(run_dir: Path, names: Sequence[str]) -> LabelMethod:
 
 
 def _test(model: TrainedLabeler, run_dir: Path, inputs: Any) -> dict[str, Any]:
-    test = _predict_part(model, inputs, "test")
+    test = predict_part(model, inputs, "test")
     if jax.process_index() > 0:
         return {}
     assert model.calibrator is not None and model.thresholds is not None
@@ -127,18 +124,11 @@ def _test(model: TrainedLabeler, run_dir: Path, inputs: Any) -> dict[str, Any]:
     return results
 
 
-def _predict_part(model: TrainedLabeler, inputs: Any, part: str) -> LabelPredictions:
-    dataset = inputs.dataset
-    logits, labels = model.predict(inputs.batches(part))
-    ids, groups = dataset.ids[dataset.rows[part]], dataset.groups_of(part)
-    return LabelPredictions(ids=ids, labels=labels, logits=logits, groups=groups)
-
-
 def _summarize(model: TrainedLabeler | LabelerEnsemble, inputs: Any, part: str) -> dict[str, Any]:
     if isinstance(model, LabelerEnsemble):
         predictions, members = _predict_ensemble(model, inputs, part)
     else:
-        predictions, members = _predict_part(model, inputs, part), {}
+        predictions, members = predict_part(model, inputs, part), {}
     check_finite(predictions.logits, part)
     names = model.class_names
     # A run has none before the end of its training, as of thresholds.
@@ -155,16 +145,8 @@ def _thresholds(model: TrainedLabeler | LabelerEnsemble) -> Float[np.ndarray, " 
 
 def _predict_ensemble(
     model: LabelerEnsemble, inputs: Any, part: str
-) -> tuple[LabelPredictions, dict[str, Any]]:
-    """Return the predictions of an ensemble and, if it has several models, a comparison of them."""
-    dataset = replace(inputs.dataset, encoding=model.encoding)
-    inputs = replace(inputs, dataset=dataset)
-    probabilities, labels = model.predict_members(inputs.batches(part))
-    groups = dataset.groups_of(part)
-    logits, ids = logits_of(probabilities.mean(axis=0)), dataset.ids[dataset.rows[part]]
-    predictions = LabelPredictions(ids=ids, labels=labels, logits=logits, groups=groups)
-    members = compare_members(labels, probabilities, groups) if len(probabilities) > 1 else None
-    return predictions, {} if members is None else {"members": members}
+) -> tuple[Predictions, dict[str, Any]]:
+    return predict_ensemble(model, inputs, part, logits_of, compare_members)
 
 
 def _format_table(results: dict[str, Any], inputs: Any, part: str) -> str:
@@ -173,9 +155,7 @@ def _format_table(results: dict[str, Any], inputs: Any, part: str) -> str:
 
 def _format_results(results: dict[str, Any], positives: Sequence[int], part: str) -> str:
     table = format_test_table(results, positives, part, results.get("calibration"))
-    if "members" not in results:
-        return table
-    return f"{table}\n{format_members(results['members'], METRIC, TITLE)}"
+    return append_members(table, results, METRIC, TITLE)
 
 
 def _explain(
@@ -216,7 +196,7 @@ MULTILABEL_TASK = Task(
     name=MULTILABEL,
     read_run=read_run,
     load_dataset=_load_dataset,
-    open_inputs=_open_inputs,
+    open_inputs=open_inputs,
     make_program=_make_program,
     trained_model=_trained_model,
     load_model=load_labeler,

@@ -65,8 +65,8 @@ class Task:
     """``compare(run_dirs)`` returns the tables of a comparison of runs."""
     join_folds: Callable[[Path], Any]
     """``join_folds(run_dir)`` writes the joint results of a cross-validation into its folder."""
-    format_folds: Callable[[Path], str]
-    """``format_folds(run_dir)`` formats the joint results for the terminal."""
+    format_folds: Callable[[Any], str]
+    """``format_folds(run)`` formats the joint results of a finished run for the terminal."""
     explain: Callable[[Any, Batch], Sequence[Sequence[tuple[int, float, Any]]]] | None
     """``explain(model, batch)`` returns, for each image, the index, the probability and the
     Grad-CAM map of every class or label to show; None if the task has no such maps."""

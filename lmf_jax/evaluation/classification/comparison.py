@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from lmf_jax.errors import UserError
 from lmf_jax.evaluation.classification.metrics import macro_f1, predicted_classes
 from lmf_jax.evaluation.classification.run import FinishedRun, read_run
 from lmf_jax.evaluation.classification.summary import class_notes
@@ -28,6 +27,7 @@ from lmf_jax.evaluation.run_groups import (
     group_runs,
     pair_groups,
     read_runs,
+    shared_labels,
 )
 from lmf_jax.evaluation.statistics import (
     McNemar,
@@ -107,13 +107,7 @@ def _compare_groups(
     comparable: ComparableRuns[FinishedRun], members: Sequence[Sequence[int]]
 ) -> tuple[ClassificationPair, ...]:
     runs, orders, groups = comparable.runs, comparable.orders, comparable.groups
-    labels = runs[0].labels[orders[0]].astype(int)
-    for folder, run, order in zip(comparable.run_dirs, runs, orders, strict=True):
-        if not np.array_equal(run.labels[order], labels):
-            raise UserError(
-                f"The runs in {comparable.run_dirs[0]} and {folder} used other labels of the same "
-                "images; compare runs of one dataset."
-            )
+    labels = shared_labels(comparable).astype(int)
     predictions = np.stack(
         [predicted_classes(run.logits)[order] for run, order in zip(runs, orders, strict=True)]
     )

@@ -11,12 +11,7 @@ from jaxtyping import Shaped
 from lmf_jax.errors import printable
 from lmf_jax.evaluation.calibration import probability_metrics
 from lmf_jax.evaluation.classification.metrics import predicted_classes
-from lmf_jax.evaluation.classification.run import (
-    FinishedRun,
-    Predictions,
-    read_tested,
-    write_test,
-)
+from lmf_jax.evaluation.classification.run import FinishedRun, read_tested, write_test
 from lmf_jax.evaluation.classification.subgroups import (
     SUBGROUP_METRICS,
     summarize_test_subgroups,
@@ -30,10 +25,11 @@ from lmf_jax.evaluation.external import (
     ExternalTest,
     check_change,
     make_folder,
-    read_records,
+    read_tests,
     write_record,
 )
 from lmf_jax.evaluation.formatting import format_difference, format_fraction, format_interval
+from lmf_jax.evaluation.predictions import Predictions
 from lmf_jax.evaluation.subgroup_results import write_subgroups
 from lmf_jax.runs.files import check, is_fraction, is_number, require
 
@@ -63,14 +59,7 @@ def write_external(
     """
     class_names = run.dataset["class_names"]
     make_folder(folder)
-    test = write_test(
-        folder,
-        calibrated.ids,
-        calibrated.labels,
-        calibrated.logits,
-        class_names,
-        calibrated.groups,
-    )
+    test = write_test(folder, calibrated, class_names)
     own_logits = run.calibrator.calibrate(run.logits)
     transfer = explain_transfer(
         Outcomes(run.labels, predicted_classes(own_logits), run.groups),
@@ -100,15 +89,7 @@ def read_external(run_dir: str | Path, class_names: Sequence[str]) -> list[Exter
     Raises:
         UserError: If a file is missing or broken; the message names it.
     """
-    tests = []
-    for path, record in read_records(run_dir):
-        _check_record(path, record, class_names)
-        tested, test = read_tested(path.parent, class_names)
-        subgroups = SUBGROUP_METRICS.read(path.parent, len(tested["labels"]))
-        tests.append(
-            ExternalTest(name=path.parent.name, record=record, test=test, subgroups=subgroups)
-        )
-    return tests
+    return read_tests(run_dir, class_names, _check_record, read_tested, SUBGROUP_METRICS)
 
 
 def _check_record(path: Path, record: Mapping[str, Any], class_names: Sequence[str]) -> None:

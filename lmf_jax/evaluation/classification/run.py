@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Integer, Shaped
+from jaxtyping import Float, Integer
 
-from lmf_jax.errors import UserError
 from lmf_jax.evaluation.calibration import (
     Calibrator,
     calibrator_of,
@@ -20,8 +19,14 @@ from lmf_jax.evaluation.classification.mistakes import Mistakes, read_mistakes
 from lmf_jax.evaluation.classification.summary import summarize_test
 from lmf_jax.evaluation.folds import check_folds
 from lmf_jax.evaluation.operating.point import ClassPart
-from lmf_jax.evaluation.result_files import MetricRules, read_test, read_test_arrays
-from lmf_jax.runs.atomic_files import write_arrays, write_results
+from lmf_jax.evaluation.predictions import (
+    VALIDATION_FILE,
+    Predictions,
+    check_finite,
+    read_predictions,
+)
+from lmf_jax.evaluation.result_files import MetricRules, read_test
+from lmf_jax.runs.atomic_files import write_results
 from lmf_jax.runs.files import (
     CLASSIFICATION,
     RunFiles,
@@ -53,27 +58,7 @@ METRIC_RULES = MetricRules(
 )
 FOLD_METRICS = {"macro_f1": "macro F1", "accuracy": "accuracy"}
 """Metrics of each fold of a cross-validation, and their titles."""
-VALIDATION_FILE = "validation_predictions.npz"
 HISTORY_KEYS = ("epoch", "train_loss", "val_loss", "val_accuracy", "val_macro_f1", "learning_rate")
-MAX_PREDICTIONS_BYTES = 2**32
-"""Maximum size of ``predictions.npz``: a million images of a thousand classes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Predictions:
-    """Predictions of the images of one part of the data, in the order of their rows.
-
-    Attributes:
-        ids: Names of the images ``[n]``, unicode.
-        labels: Class ids ``[n]``.
-        logits: Output of the model ``[n, C]``, not calibrated.
-        groups: Lesion or patient of each image ``[n]``; None if unknown.
-    """
-
-    ids: Shaped[np.ndarray, " n"]
-    labels: Integer[np.ndarray, " n"]
-    logits: Float[np.ndarray, "n classes"]
-    groups: Shaped[np.ndarray, " n"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,22 +103,22 @@ def read_run(run_dir: str | Path) -> FinishedRun:
     predictions, test = read_tested(run_dir, class_names)
     if num_folds(files) is not None or "folds" in test:
         require(run_dir / "test.json", test, ("folds",))
-        n = len(predictions["labels"])
+        n = len(predictions.ids)
         check_folds(run_dir / "test.json", test["folds"], list(FOLD_METRICS), n)
     calibration = _read_calibration(run_dir, class_names)
     calibrator = Calibrator.identity(len(class_names))
     return FinishedRun(
         **files,
-        **predictions,
+        **vars(predictions),
         calibrator=calibrator if calibration is None else calibrator_of(calibration),
         calibration=calibration,
         validation=read_validation(run_dir, len(class_names)),
         test=test,
-        mistakes=read_mistakes(run_dir, len(predictions["labels"])),
+        mistakes=read_mistakes(run_dir, len(predictions.ids)),
     )
 
 
-def read_tested(folder: Path, class_names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_tested(folder: Path, class_names: Sequence[str]) -> tuple[Predictions, dict[str, Any]]:
     """Read ``predictions.npz`` and ``test.json`` of a test.
 
     Args:
@@ -141,13 +126,13 @@ def read_tested(folder: Path, class_names: Sequence[str]) -> tuple[dict[str, Any
         class_names: Names by class id.
 
     Returns:
-        The arrays, and the contents of ``test.json``.
+        The predictions, and the contents of ``test.json``.
 
     Raises:
         UserError: If a file is missing or broken, or the files do not match.
     """
     predictions = _read_predictions(folder / "predictions.npz", len(class_names))
-    counts = np.bincount(predictions["labels"], minlength=len(class_names)).tolist()
+    counts = np.bincount(predictions.labels, minlength=len(class_names)).tolist()
     support = dict(zip(class_names, counts, strict=True))
     return predictions, read_test(folder / "test.json", METRIC_RULES, support, "predictions.npz")
 
@@ -185,7 +170,7 @@ def read_validation(run_dir: str | Path, num_classes: int) -> Predictions | None
         UserError: If the file is broken.
     """
     path = Path(run_dir) / VALIDATION_FILE
-    return Predictions(**_read_predictions(path, num_classes)) if path.exists() else None
+    return _read_predictions(path, num_classes) if path.exists() else None
 
 
 def _read_calibration(run_dir: Path, class_names: Sequence[str]) -> dict[str, Any] | None:
@@ -197,59 +182,30 @@ def _read_calibration(run_dir: Path, class_names: Sequence[str]) -> dict[str, An
     return calibration
 
 
-def _read_predictions(path: Path, num_classes: int) -> dict[str, Any]:
-    arrays = read_test_arrays(
-        path,
-        ("labels", ()),
-        ("logits", (num_classes,)),
-        num_classes=num_classes,
-        max_bytes=MAX_PREDICTIONS_BYTES,
-    )
-    labels = arrays["labels"]
-    are_ids = len(labels) > 0 and bool(np.all((labels >= 0) & (labels < num_classes)))
+def _read_predictions(path: Path, num_classes: int) -> Predictions:
+    predictions = read_predictions(path, (), num_classes)
+    labels = predictions.labels
+    are_ids = bool(np.all((labels >= 0) & (labels < num_classes)))
     check(path, are_ids, f"its labels are not class ids from 0 to {num_classes - 1}")
-    check(path, bool(np.isfinite(arrays["logits"]).all()), "its logits contain NaN or infinity")
-    return arrays
+    return predictions
 
 
-def write_test(
-    run_dir: Path,
-    ids: Shaped[np.ndarray, " n"],
-    labels: Int[np.ndarray, " n"],
-    logits: Float[np.ndarray, "n classes"],
-    class_names: Sequence[str],
-    groups: Shaped[np.ndarray, " n"] | None = None,
-) -> dict[str, Any]:
+def write_test(run_dir: Path, test: Predictions, class_names: Sequence[str]) -> dict[str, Any]:
     """Write ``predictions.npz`` and ``test.json``, and return the contents of the latter.
 
     Args:
         run_dir: The folder of the run.
-        ids: Name of each test image, unicode.
-        labels: Class id of each.
-        logits: Output of the model for each.
+        test: The predictions of the test images.
         class_names: Names by class id.
-        groups: Lesion or patient of each, if known.
 
     Raises:
         UserError: If a logit is NaN or infinite.
     """
-    check_finite(logits, "test")
+    check_finite(test.logits, "test")
     # The slow part comes first, so that both files are written together.
-    results = summarize_test(labels, logits, class_names, groups)
-    arrays = {"ids": ids, "labels": labels, "logits": logits}
-    write_results(run_dir, "predictions", arrays, groups, results)
+    results = summarize_test(test.labels, test.logits, class_names, test.groups)
+    write_results(run_dir, "predictions", test.arrays(), test.groups, results)
     return results
-
-
-def write_validation(run_dir: Path, validation: Predictions) -> None:
-    """Write ``validation_predictions.npz``.
-
-    Args:
-        run_dir: The folder of the run.
-        validation: The predictions of its validation images.
-    """
-    arrays = {name: getattr(validation, name) for name in ("ids", "labels", "logits")}
-    write_arrays(run_dir / VALIDATION_FILE, arrays, validation.groups)
 
 
 def write_test_calibration(
@@ -279,13 +235,3 @@ def write_test_calibration(
     calibration = summarize_calibration(calibrator, class_names, **parts)
     write_calibration(run_dir, calibration)
     return calibration
-
-
-def check_finite(logits: Float[np.ndarray, "n classes"], part: str) -> None:
-    """Raise UserError if a logit of this part of the data is NaN or infinite."""
-    undefined = int((~np.isfinite(logits)).any(axis=-1).sum())
-    if undefined:
-        raise UserError(
-            f"The model gives NaN or infinity for {undefined} of {len(logits)} {part} images; "
-            "train again with a lower --learning-rate or in float32."
-        )

@@ -27,6 +27,7 @@ from lmf_jax.evaluation.run_groups import (
     group_runs,
     pair_groups,
     read_runs,
+    shared_labels,
 )
 from lmf_jax.evaluation.statistics import PairedDifference, holm
 
@@ -87,13 +88,7 @@ def _compare_groups(
     comparable: ComparableRuns[FinishedMultilabel], members: Sequence[Sequence[int]]
 ) -> tuple[MultilabelPair, ...]:
     runs, orders, groups = comparable.runs, comparable.orders, comparable.groups
-    labels = runs[0].labels[orders[0]]
-    for folder, run, order in zip(comparable.run_dirs, runs, orders, strict=True):
-        if not np.array_equal(run.labels[order], labels):
-            raise UserError(
-                f"The runs in {comparable.run_dirs[0]} and {folder} used other labels of the same "
-                "images; compare runs of one dataset."
-            )
+    labels = shared_labels(comparable)
     logits = [run.logits[order] for run, order in zip(runs, orders, strict=True)]
     scores = np.array([score_labels(labels, x).mean_average_precision for x in logits])
     if np.isnan(scores).any():

@@ -14,7 +14,7 @@ from lmf_jax.evaluation.external import (
     ExternalTest,
     check_change,
     make_folder,
-    read_records,
+    read_tests,
     write_record,
 )
 from lmf_jax.evaluation.formatting import format_difference, format_fraction, format_interval
@@ -22,19 +22,14 @@ from lmf_jax.evaluation.multilabel.calibration import (
     LabelCalibrator,
     label_probability_metrics,
 )
-from lmf_jax.evaluation.multilabel.run import (
-    FinishedMultilabel,
-    LabelPredictions,
-    check_finite,
-    read_tested,
-    summarize,
-)
+from lmf_jax.evaluation.multilabel.run import FinishedMultilabel, read_tested, summarize
 from lmf_jax.evaluation.multilabel.subgroups import (
     SUBGROUP_METRICS,
     summarize_test_subgroups,
 )
 from lmf_jax.evaluation.multilabel.summary import to_json
 from lmf_jax.evaluation.multilabel.transfer import LabelScores, LabelTransfer, explain_transfer
+from lmf_jax.evaluation.predictions import Predictions, check_finite
 from lmf_jax.evaluation.subgroup_results import write_subgroups
 from lmf_jax.runs.atomic_files import write_results
 from lmf_jax.runs.files import check, is_number, require
@@ -45,7 +40,7 @@ PREVALENCES = ("own_prevalence", "other_prevalence")
 def write_external(
     folder: Path,
     run: FinishedMultilabel,
-    calibrated: LabelPredictions,
+    calibrated: Predictions,
     thresholds: Float[np.ndarray, " labels"],
     facts: Mapping[str, Any],
     metadata: Mapping[str, Shaped[np.ndarray, " n"]],
@@ -86,8 +81,7 @@ def write_external(
         },
     }
     subgroups = summarize_test_subgroups(labels, logits, thresholds, metadata, groups)
-    arrays = {name: getattr(calibrated, name) for name in ("ids", "labels", "logits")}
-    write_results(folder, "predictions", arrays, groups, test)
+    write_results(folder, "predictions", calibrated.arrays(), groups, test)
     write_subgroups(folder, subgroups)
     write_record(folder, record)
     return ExternalTest(name=folder.name, record=record, test=test, subgroups=subgroups)
@@ -99,15 +93,7 @@ def read_external(run_dir: str | Path, label_names: Sequence[str]) -> list[Exter
     Raises:
         UserError: If a file is missing or broken; the message names it.
     """
-    tests = []
-    for path, record in read_records(run_dir):
-        _check_record(path, record, label_names)
-        tested, test = read_tested(path.parent, label_names)
-        subgroups = SUBGROUP_METRICS.read(path.parent, len(tested["labels"]))
-        tests.append(
-            ExternalTest(name=path.parent.name, record=record, test=test, subgroups=subgroups)
-        )
-    return tests
+    return read_tests(run_dir, label_names, _check_record, read_tested, SUBGROUP_METRICS)
 
 
 def _check_record(path: Path, record: Mapping[str, Any], label_names: Sequence[str]) -> None:

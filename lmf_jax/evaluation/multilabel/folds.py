@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from lmf_jax.evaluation.folds import fold_lines, join_arrays, summarize_folds
+from lmf_jax.evaluation.folds import append_folds, join_arrays, write_joint_results
 from lmf_jax.evaluation.multilabel.report import format_test_table
-from lmf_jax.evaluation.multilabel.run import FOLD_METRICS, read_run
+from lmf_jax.evaluation.multilabel.run import FOLD_METRICS, FinishedMultilabel, read_run
 from lmf_jax.evaluation.multilabel.summary import summarize_test
-from lmf_jax.runs.atomic_files import write_results
 from lmf_jax.runs.folds import fold_dirs
 
 
@@ -39,20 +38,16 @@ def join_folds(run_dir: str | Path) -> dict[str, Any]:
     thresholds = np.repeat([run.thresholds for run in runs], sizes, axis=0)
     names = runs[0].dataset["class_names"]
     results = summarize_test(arrays["labels"], arrays["logits"], names, thresholds, groups)
-    results["folds"] = summarize_folds([run.test for run in runs], sizes, list(FOLD_METRICS))
-    write_results(Path(run_dir), "predictions", arrays, groups, results)
-    return results
+    return write_joint_results(
+        Path(run_dir), "predictions", arrays, groups, results, runs, FOLD_METRICS
+    )
 
 
-def format_folds(run_dir: str | Path) -> str:
+def format_folds(run: FinishedMultilabel) -> str:
     """Return the table of the metrics over all folds, and a line per fold.
 
     Args:
-        run_dir: The folder of a cross-validation with its joint results.
-
-    Raises:
-        UserError: If a file of the folder is missing or broken.
+        run: The contents of the folder of a cross-validation with its joint results.
     """
-    run = read_run(run_dir)
     table = format_test_table(run.test, run.dataset["class_counts"]["train"])
-    return "\n".join([table, "", *fold_lines(run.test["folds"], FOLD_METRICS, "images")])
+    return append_folds(table, run.test, FOLD_METRICS, "images")

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Integer, Shaped
+from jaxtyping import Float, Integer
 
-from lmf_jax.errors import UserError
 from lmf_jax.evaluation.calibration.file import write_calibration
 from lmf_jax.evaluation.folds import check_folds
 from lmf_jax.evaluation.multilabel.calibration import (
@@ -20,8 +19,13 @@ from lmf_jax.evaluation.multilabel.calibration import (
 from lmf_jax.evaluation.multilabel.summary import summarize_test
 from lmf_jax.evaluation.multilabel.thresholds import read_thresholds
 from lmf_jax.evaluation.operating.point import ClassPart
-from lmf_jax.evaluation.result_files import read_test_arrays
-from lmf_jax.runs.atomic_files import write_arrays, write_results
+from lmf_jax.evaluation.predictions import (
+    VALIDATION_FILE,
+    Predictions,
+    check_finite,
+    read_predictions,
+)
+from lmf_jax.runs.atomic_files import write_results
 from lmf_jax.runs.files import (
     MULTILABEL,
     RunFiles,
@@ -37,7 +41,6 @@ from lmf_jax.runs.files import (
 )
 
 MISSING_LABEL = -1
-VALIDATION_FILE = "validation_predictions.npz"
 HISTORY_KEYS = ("epoch", "train_loss", "val_loss", "val_map", "val_auroc", "learning_rate")
 RANKING_METRICS = ("mean_average_precision", "mean_auroc")
 """Means over the labels, with intervals; null if undefined."""
@@ -47,25 +50,6 @@ LABEL_F1_METRICS = ("f1", "precision", "recall", "threshold")
 FOLD_METRICS = {"mean_average_precision": "mAP", "mean_auroc": "macro AUROC"}
 """Metrics of each fold of a cross-validation, and their titles."""
 ODIR_METRICS = ("kappa", "f1", "auc", "final")
-MAX_PREDICTIONS_BYTES = 2**32
-"""Maximum size of ``predictions.npz``: a million images of several hundred labels."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelPredictions:
-    """Predictions of the images of one part of the data, in the order of their rows.
-
-    Attributes:
-        ids: Names of the images ``[n]``, unicode.
-        labels: 0, 1 or -1 for a missing label ``[n, C]``.
-        logits: Output of the model ``[n, C]``, not calibrated.
-        groups: Patient of each image ``[n]``; None if unknown.
-    """
-
-    ids: Shaped[np.ndarray, " n"]
-    labels: Integer[np.ndarray, "n labels"]
-    logits: Float[np.ndarray, "n labels"]
-    groups: Shaped[np.ndarray, " n"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +72,7 @@ class FinishedMultilabel(RunFiles):
     calibrator: LabelCalibrator
     calibration: Mapping[str, Any] | None = None
     thresholds: Float[np.ndarray, " labels"] | None = None
-    validation: LabelPredictions | None = None
+    validation: Predictions | None = None
 
 
 def read_run(run_dir: str | Path) -> FinishedMultilabel:
@@ -107,15 +91,13 @@ def read_run(run_dir: str | Path) -> FinishedMultilabel:
     run_dir = Path(run_dir)
     files = read_training_files(run_dir, MULTILABEL, HISTORY_KEYS)
     names = files["dataset"]["class_names"]
-    is_whole = num_folds(files) is not None
-    arrays, test = read_tested(run_dir, names, of_folds=is_whole)
-    if is_whole:
-        nothing = LabelCalibrator.identity(len(names))
-        return FinishedMultilabel(**files, **arrays, test=test, calibrator=nothing)
+    of_folds = num_folds(files) is not None
+    predictions, test = read_tested(run_dir, names, of_folds=of_folds)
+    files |= {**vars(predictions), "test": test}
+    if of_folds:
+        return FinishedMultilabel(**files, calibrator=LabelCalibrator.identity(len(names)))
     return FinishedMultilabel(
         **files,
-        **arrays,
-        test=test,
         calibrator=read_label_calibrator(run_dir, names),
         calibration=_read_calibration(run_dir / "calibration.json"),
         thresholds=read_thresholds(run_dir, names),
@@ -125,7 +107,7 @@ def read_run(run_dir: str | Path) -> FinishedMultilabel:
 
 def read_tested(
     folder: Path, label_names: Sequence[str], *, of_folds: bool = False
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[Predictions, dict[str, Any]]:
     """Read ``predictions.npz`` and ``test.json`` of a test.
 
     Args:
@@ -134,14 +116,14 @@ def read_tested(
         of_folds: Whether the folder is that of a cross-validation.
 
     Returns:
-        The arrays, and the contents of ``test.json``.
+        The predictions, and the contents of ``test.json``.
 
     Raises:
         UserError: If a file is missing or broken, or the files do not match.
     """
-    arrays = _read_predictions(folder / "predictions.npz", len(label_names))
-    test = _read_test(folder / "test.json", label_names, arrays["labels"], of_folds)
-    return arrays, test
+    predictions = _read_predictions(folder / "predictions.npz", len(label_names))
+    test = _read_test(folder / "test.json", label_names, predictions.labels, of_folds)
+    return predictions, test
 
 
 def label_parts(run: FinishedMultilabel, label: int) -> tuple[ClassPart, ClassPart]:
@@ -164,7 +146,7 @@ def label_parts(run: FinishedMultilabel, label: int) -> tuple[ClassPart, ClassPa
     return validation, test
 
 
-def read_validation(run_dir: str | Path, num_labels: int) -> LabelPredictions:
+def read_validation(run_dir: str | Path, num_labels: int) -> Predictions:
     """Read the predictions of the validation images of a run.
 
     Args:
@@ -174,23 +156,12 @@ def read_validation(run_dir: str | Path, num_labels: int) -> LabelPredictions:
     Raises:
         UserError: If the file is missing or broken.
     """
-    return LabelPredictions(**_read_predictions(Path(run_dir) / VALIDATION_FILE, num_labels))
-
-
-def write_validation(run_dir: Path, validation: LabelPredictions) -> None:
-    """Write ``validation_predictions.npz``.
-
-    Args:
-        run_dir: The folder of the run.
-        validation: The predictions of its validation images.
-    """
-    arrays = {name: getattr(validation, name) for name in ("ids", "labels", "logits")}
-    write_arrays(run_dir / VALIDATION_FILE, arrays, validation.groups)
+    return _read_predictions(Path(run_dir) / VALIDATION_FILE, num_labels)
 
 
 def write_test(
     run_dir: Path,
-    test: LabelPredictions,
+    test: Predictions,
     label_names: Sequence[str],
     calibrator: LabelCalibrator,
     thresholds: Float[np.ndarray, " labels"],
@@ -214,14 +185,13 @@ def write_test(
     # The slow part comes first, so that all files are written together.
     results = summarize(test, label_names, calibrator, thresholds)
     calibration = summarize_label_calibration(calibrator, label_names, test.labels, test.logits)
-    arrays = {name: getattr(test, name) for name in ("ids", "labels", "logits")}
-    write_results(run_dir, "predictions", arrays, test.groups, results)
+    write_results(run_dir, "predictions", test.arrays(), test.groups, results)
     write_calibration(run_dir, calibration)
     return {**results, "calibration": calibration}
 
 
 def summarize(
-    predictions: LabelPredictions,
+    predictions: Predictions,
     label_names: Sequence[str],
     calibrator: LabelCalibrator,
     thresholds: Float[np.ndarray, " labels"],
@@ -231,31 +201,11 @@ def summarize(
     return summarize_test(predictions.labels, logits, label_names, thresholds, predictions.groups)
 
 
-def check_finite(logits: Float[np.ndarray, "n labels"], part: str) -> None:
-    """Raise UserError if a logit of this part of the data is NaN or infinite."""
-    undefined = int((~np.isfinite(logits)).any(axis=-1).sum())
-    if undefined:
-        raise UserError(
-            f"The model gives NaN or infinity for {undefined} of {len(logits)} {part} images; "
-            "train again with a lower --learning-rate or in float32."
-        )
-
-
-def _read_predictions(path: Path, num_labels: int) -> dict[str, Any]:
-    if not path.exists():
-        raise missing(path)
-    arrays = read_test_arrays(
-        path,
-        ("labels", (num_labels,)),
-        ("logits", (num_labels,)),
-        num_classes=num_labels,
-        max_bytes=MAX_PREDICTIONS_BYTES,
-    )
-    labels = arrays["labels"]
-    check(path, len(labels) > 0, "it has no image")
-    check(path, bool(np.isin(labels, (-1, 0, 1)).all()), "its labels are not 0, 1 or -1")
-    check(path, bool(np.isfinite(arrays["logits"]).all()), "its logits contain NaN or infinity")
-    return arrays
+def _read_predictions(path: Path, num_labels: int) -> Predictions:
+    predictions = read_predictions(path, (num_labels,), num_labels)
+    are_labels = bool(np.isin(predictions.labels, (-1, 0, 1)).all())
+    check(path, are_labels, "its labels are not 0, 1 or -1")
+    return predictions
 
 
 def _read_calibration(path: Path) -> dict[str, Any]:

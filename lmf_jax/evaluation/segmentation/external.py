@@ -12,7 +12,7 @@ from lmf_jax.errors import printable
 from lmf_jax.evaluation.external import (
     ExternalTest,
     check_change,
-    read_records,
+    read_tests,
     write_record,
 )
 from lmf_jax.evaluation.formatting import format_difference, format_fraction, format_interval
@@ -112,24 +112,21 @@ def read_external(run_dir: str | Path, class_names: Sequence[str]) -> list[Exter
     Raises:
         UserError: If a file is missing or broken; the message names it.
     """
-    tests = []
-    for path, record in read_records(run_dir):
-        require(path, record["transfer"], ("dsc", "per_class"), "its transfer")
-        check_change(path, record["transfer"]["dsc"])
-        per_class = record["transfer"]["per_class"]
-        has_classes = isinstance(per_class, Mapping) and list(per_class) == list(class_names)
-        check(path, has_classes, "its classes are not those of config.json")
-        for row in per_class.values():
-            require(path, row, ("own_fraction", "other_fraction", "dsc"), "its transfer")
-            fractions = (row["own_fraction"], row["other_fraction"])
-            check(path, all(is_number(x, 0, 1) for x in fractions), "its fractions are impossible")
-            check_change(path, row["dsc"])
-        tested, test = read_tested(path.parent, class_names)
-        subgroups = SUBGROUP_METRICS.read(path.parent, len(tested.ids))
-        tests.append(
-            ExternalTest(name=path.parent.name, record=record, test=test, subgroups=subgroups)
-        )
-    return tests
+    return read_tests(run_dir, class_names, _check_record, read_tested, SUBGROUP_METRICS)
+
+
+def _check_record(path: Path, record: Mapping[str, Any], class_names: Sequence[str]) -> None:
+    transfer = record["transfer"]
+    require(path, transfer, ("dsc", "per_class"), "its transfer")
+    check_change(path, transfer["dsc"])
+    per_class = transfer["per_class"]
+    has_classes = isinstance(per_class, Mapping) and list(per_class) == list(class_names)
+    check(path, has_classes, "its classes are not those of config.json")
+    for row in per_class.values():
+        require(path, row, ("own_fraction", "other_fraction", "dsc"), "its transfer")
+        fractions = (row["own_fraction"], row["other_fraction"])
+        check(path, all(is_number(x, 0, 1) for x in fractions), "its fractions are impossible")
+        check_change(path, row["dsc"])
 
 
 def format_external(external: ExternalTest) -> str:

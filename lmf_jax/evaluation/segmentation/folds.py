@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from lmf_jax.evaluation.folds import fold_lines, join_arrays, summarize_folds
+from lmf_jax.evaluation.folds import append_folds, join_arrays, write_joint_results
 from lmf_jax.evaluation.segmentation.report import format_test_table
-from lmf_jax.evaluation.segmentation.run import FOLD_METRICS, read_run
+from lmf_jax.evaluation.segmentation.run import FOLD_METRICS, FinishedSegmentation, read_run
 from lmf_jax.evaluation.segmentation.summary import summarize_test
-from lmf_jax.runs.atomic_files import write_results
 from lmf_jax.runs.folds import fold_dirs
 
 
@@ -26,26 +25,19 @@ def join_folds(run_dir: str | Path) -> dict[str, Any]:
         UserError: If a fold is not finished, or one of its files is missing or broken.
     """
     runs = [read_run(folder) for folder in fold_dirs(run_dir)]
-    sizes = [len(run.ids) for run in runs]
     values = {"counts": [run.counts for run in runs], "hd95": [run.hd95 for run in runs]}
     arrays, groups = join_arrays(runs, values)
     names, unit = runs[0].dataset["class_names"], runs[0].test["hd95_unit"]
     cases = {name: arrays[name] for name in ("ids", "counts", "hd95")}
     results = summarize_test(**cases, class_names=names, groups=groups, hd95_unit=unit)
-    results["folds"] = summarize_folds([run.test for run in runs], sizes, list(FOLD_METRICS))
-    write_results(Path(run_dir), "cases", arrays, groups, results)
-    return results
+    return write_joint_results(Path(run_dir), "cases", arrays, groups, results, runs, FOLD_METRICS)
 
 
-def format_folds(run_dir: str | Path) -> str:
+def format_folds(run: FinishedSegmentation) -> str:
     """Return the table of the metrics over all folds, and a line per fold.
 
     Args:
-        run_dir: The folder of a cross-validation with its joint results.
-
-    Raises:
-        UserError: If a file of the folder is missing or broken.
+        run: The contents of the folder of a cross-validation with its joint results.
     """
-    run = read_run(run_dir)
-    lines = fold_lines(run.test["folds"], FOLD_METRICS, "cases")
-    return "\n".join([format_test_table(run.test), "", *lines])
+    table = format_test_table(run.test)
+    return append_folds(table, run.test, FOLD_METRICS, "cases")

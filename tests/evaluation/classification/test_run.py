@@ -229,7 +229,7 @@ def test_incomplete_epoch_is_named_by_its_line(run_dir):
         (lambda arrays: arrays | {"ids": arrays["labels"]}, "wrong types"),
         (lambda arrays: arrays | {"ids": arrays["ids"].astype(object)}, "as pickled"),
         (lambda arrays: {"labels": arrays["labels"]}, "has no (ids|logits)"),
-        (lambda arrays: {name: array[:0] for name, array in arrays.items()}, "class ids"),
+        (lambda arrays: {name: array[:0] for name, array in arrays.items()}, "no image"),
     ],
 )
 def test_inconsistent_predictions_are_refused(run_dir, change, message):
