@@ -1,7 +1,7 @@
 """Specification of a dataset of volumes, and the files of its cases."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -12,19 +12,26 @@ from jaxtyping import Float32
 
 from lmf_jax.errors import UserError
 
+ENDINGS = (".nii.gz", ".nii")
+"""Endings of NIfTI files; of two files with the same name, the first is read."""
+
+IMAGE_ENDINGS = (*ENDINGS, ".dcm", "")
+"""Endings of the user's images: NIfTI, an enhanced DICOM file, and the folder of a series."""
+
 VolumeArray = Float32[np.ndarray, "depth height width"]
 
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """Files of a case in a download.
+    """Files of a case in a download, or of the user.
 
     Attributes:
         id: Name of the case.
         folder: Folder of the files.
-        images: File name of each modality, without ``.nii`` or ``.nii.gz``.
+        images: File name of each modality, without its ending.
         labels: File name of the label map, likewise; None for a case without labels.
         labels_folder: Folder of the label map; None if it lies beside the images.
+        endings: Endings of the images; "" is that of the folder of a DICOM series.
     """
 
     id: str
@@ -32,6 +39,7 @@ class CaseFiles:
     images: tuple[str, ...]
     labels: str | None
     labels_folder: Path | None = None
+    endings: tuple[str, ...] = ENDINGS
 
     def image_paths(self) -> list[Path]:
         """Return the paths of the images.
@@ -39,7 +47,7 @@ class CaseFiles:
         Raises:
             UserError: If an image is missing.
         """
-        return [_existing(self.folder, name) for name in self.images]
+        return [_existing(self.folder, name, self.endings) for name in self.images]
 
     def labels_path(self) -> Path:
         """Return the path of the label map.
@@ -50,38 +58,44 @@ class CaseFiles:
         """
         if self.labels is None:
             raise ValueError(f"The case {self.id} has no label map.")
-        return _existing(self.labels_folder or self.folder, self.labels)
+        return _existing(self.labels_folder or self.folder, self.labels, ENDINGS)
 
     def has(self, name: str) -> bool:
-        """Return whether there is a file of this name, compressed or not."""
-        return any(path.exists() for path in _candidates(self.folder, name))
+        """Return whether there is an image of this name."""
+        return bool(_found(self.folder, name, self.endings))
 
     def has_labels(self) -> bool:
         """Return whether there is a label map."""
         folder = self.labels_folder or self.folder
-        return self.labels is not None and any(p.exists() for p in _candidates(folder, self.labels))
+        return self.labels is not None and bool(_found(folder, self.labels, ENDINGS))
 
     def existing_paths(self) -> list[Path]:
-        """Return the existing files of the case, including the label map."""
-        files = [path for name in self.images for path in _candidates(self.folder, name)]
+        """Return the existing files of the case, or folders, including the label map."""
+        paths = [path for name in self.images for path in _found(self.folder, name, self.endings)]
         if self.labels is not None:
-            files += _candidates(self.labels_folder or self.folder, self.labels)
-        return [path for path in files if path.exists()]
+            paths += _found(self.labels_folder or self.folder, self.labels, ENDINGS)
+        return paths
 
 
-ENDINGS = (".nii.gz", ".nii")
-"""Endings of the files of volumes; of two files with the same name, the first is read."""
+def files_of(path: Path) -> list[Path]:
+    """Return the files of an image, sorted: those in the folder of a series, or the file itself.
+
+    Args:
+        path: File of a case, or folder of a DICOM series.
+    """
+    return sorted(filter(Path.is_file, path.iterdir())) if path.is_dir() else [path]
 
 
-def _existing(folder: Path, name: str) -> Path:
-    for path in _candidates(folder, name):
-        if path.exists():
-            return path
-    raise UserError(f"{folder} has no {name}.nii.gz or {name}.nii; expected one of them.")
+def _existing(folder: Path, name: str, endings: Sequence[str]) -> Path:
+    if found := _found(folder, name, endings):
+        return found[0]
+    others = "" if endings == ENDINGS else ", or DICOM in a folder of this name or .dcm"
+    raise UserError(f"{folder} has no {name}.nii.gz or {name}.nii; expected one of them{others}.")
 
 
-def _candidates(folder: Path, name: str) -> list[Path]:
-    return [folder / f"{name}{ending}" for ending in ENDINGS]
+def _found(folder: Path, name: str, endings: Sequence[str]) -> list[Path]:
+    paths = (folder / f"{name}{ending}" for ending in endings)
+    return [path for path in paths if (path.exists() if path.name != name else path.is_dir())]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-import data.formats.nifti
+import data.formats.volume_file
 from benchmarks.fuzzing.harness import Files, Target
 from benchmarks.fuzzing.mutations import changed_bytes, changed_files, changed_json
 from benchmarks.fuzzing.npz import changed_npz
@@ -58,7 +58,7 @@ def _bad_volumes() -> SearchStrategy[Files]:
 
 def _read_nifti(folder: Path) -> None:
     """Read as a preparation does: finite numbers, and class ids."""
-    with mock.patch.object(data.formats.nifti, "LARGEST_VOLUME", 2**20):
+    with mock.patch.object(data.formats.volume_file, "LARGEST_VOLUME", 2**20):
         file = open_nifti(folder / VOLUME)
         assert np.all(np.isfinite(file.affine))
         image = file.read_image()

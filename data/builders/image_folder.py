@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from data.formats.dicom.file import is_dicom
+from data.formats.dicom.file import INDEX_NAME, is_dicom
 from data.labels import PART_NAMES, PARTS
 from lmf_jax.errors import UserError
 
@@ -12,9 +12,6 @@ SUFFIXES = frozenset(
     (".bmp", ".dcm", ".dicom", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 )
 """Suffixes of image files, in lower case."""
-
-_DICOM_INDEX = "dicomdir"
-"""Name, in lower case, of the DICOM file that lists the others of a folder."""
 
 
 def images_in(folder: Path) -> list[str]:
@@ -80,7 +77,7 @@ def is_image(path: Path) -> bool:
         return False
     if suffix_of(path.name):
         return path.suffix.lower() in SUFFIXES
-    if path.name.lower() == _DICOM_INDEX or not path.is_file():
+    if path.name.lower() == INDEX_NAME or not path.is_file():
         return False
     try:
         with path.open("rb") as file:

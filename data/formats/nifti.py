@@ -7,7 +7,6 @@ file before they are used, so a small file cannot take much memory or time.
 import contextlib
 import gzip
 import io
-import itertools
 import math
 import struct
 from collections.abc import Iterator, Sequence
@@ -16,16 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Shaped, UInt8, UInt16
+from jaxtyping import Float32, Shaped, UInt8, UInt16
 
+from data.formats.volume_file import VolumeFile, check_shape, check_spacing, reorient
 from data.storage import replacing
 from lmf_jax.errors import UserError
-
-LARGEST_VOLUME = 2**29
-"""Maximum number of voxels: 2 GiB as float32, twice the largest scan of a whole trunk."""
-
-SPACINGS = (0.05, 50.0)
-"""Range of the size of a voxel, in mm."""
 
 LABEL_TOLERANCE = 1e-3
 """Tolerance of stored labels, which scaling by slope and intercept rounds."""
@@ -40,57 +34,26 @@ _DEFLATE_RATIO = 1032
 
 
 @dataclass(frozen=True, eq=False)
-class NiftiFile:
+class NiftiFile(VolumeFile):
     """NIfTI file with a header that was read and checked.
 
     Attributes:
-        path: The file.
-        shape: Voxels along the stored axes.
         dtype: Type of the stored values.
         offset: Bytes before the first voxel.
         scaling: Slope and intercept of the stored values; None for each without effect.
-        orientation: Orientation as in nibabel: axis of the body and direction of every stored axis.
-        affine: Transformation from voxels of the reoriented volume to mm, both in the order x (to
-            the right), y (to the front), z (upwards).
     """
 
-    path: Path
-    shape: tuple[int, int, int]
     dtype: np.dtype
     offset: int
     scaling: tuple[float | None, float | None]
-    orientation: Float64[np.ndarray, "3 2"]
-    affine: Float64[np.ndarray, "4 4"]
-
-    @property
-    def oriented_shape(self) -> tuple[int, int, int]:
-        """Voxels along z, y, x."""
-        sizes = dict(zip(self.orientation[:, 0].astype(int).tolist(), self.shape, strict=True))
-        return sizes[2], sizes[1], sizes[0]
-
-    @property
-    def spacing(self) -> tuple[float, float, float]:
-        """Size of a voxel along z, y, x in mm."""
-        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
-        return z, y, x
 
     def read_image(self) -> Float32[np.ndarray, "depth height width"]:
-        """Read the values of an image.
-
-        Returns:
-            float32, with the axes z (upwards), y (to the front) and x (to the right).
-
-        Raises:
-            UserError: If the file is damaged, or a value is not finite.
-        """
+        """Read the values of an image, see :meth:`VolumeFile.read_image`."""
         image = np.empty(math.prod(self.shape), np.float32)
         for part, values in self._chunks():
             with np.errstate(over="ignore", invalid="ignore"):
                 image[part] = values
-            if not np.isfinite(image[part]).all():
-                raise UserError(
-                    f"{self.path} has a value that is not finite; repair it or download it again."
-                )
+            self._check_finite(image[part])
         return self._oriented(image)
 
     def read_labels(self, values: Sequence[int]) -> UInt8[np.ndarray, "depth height width"]:
@@ -169,12 +132,6 @@ class NiftiFile:
             if stream.read(1):  # gzip compares its checksum only at the end
                 raise ValueError("it continues after its last voxel")
 
-    def _oriented(self, values: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, "d h w"]:
-        from nibabel.orientations import apply_orientation
-
-        stored = values.reshape(self.shape, order="F")
-        return np.ascontiguousarray(apply_orientation(stored, self.orientation).T)
-
 
 def open_nifti(path: Path) -> NiftiFile:
     """Read the header of a NIfTI file, compressed by gzip or not.
@@ -187,7 +144,7 @@ def open_nifti(path: Path) -> NiftiFile:
             not fit the file or is implausible, or nibabel is not installed.
     """
     try:
-        import nibabel
+        import nibabel  # noqa: F401
     except ImportError:
         raise UserError(
             "Reading NIfTI files needs nibabel, which is not installed; run: "
@@ -198,28 +155,28 @@ def open_nifti(path: Path) -> NiftiFile:
         shape, dtype = header.get_data_shape(), header.get_data_dtype()
         while len(shape) > 3 and shape[-1] == 1:  # one volume of a series
             shape = shape[:-1]
-        _check_values(path, shape, dtype)
+        check_shape(path, shape)
+        if dtype.kind not in "iuf":
+            raise UserError(f"{path} has {dtype.name} values; expected one real number per voxel.")
         offset = header.get_data_offset()
         _check_size(path, shape, dtype, offset, header.single_vox_offset, type(stream))
         affine = np.asarray(header.get_best_affine(), np.float64)
-        _check_spacing(path, affine)
-        orientation = nibabel.io_orientation(affine)
-        turned = affine @ nibabel.orientations.inv_ornt_aff(orientation, shape)
+        check_spacing(path, affine)
         return NiftiFile(
-            path, shape, dtype, offset, header.get_slope_inter(), orientation, np.asarray(turned)
+            path, shape, *reorient(affine, shape), dtype, offset, header.get_slope_inter()
         )
 
 
 def write_label_map(
     path: Path,
     values: UInt8[np.ndarray, "depth height width"] | UInt16[np.ndarray, "depth height width"],
-    like: NiftiFile,
+    like: VolumeFile,
 ) -> None:
     """Write a label map with the grid and the stored orientation of a volume.
 
     Args:
         path: File to write, compressed by gzip.
-        values: Label of every voxel, with the axes of :meth:`NiftiFile.read_image`.
+        values: Label of every voxel, with the axes of :meth:`VolumeFile.read_image`.
         like: The volume.
     """
     from nibabel import Nifti1Image, orientations
@@ -235,33 +192,6 @@ def write_label_map(
     image.set_qform(image.affine, code="scanner")
     with replacing(path) as file:
         file.write(gzip.compress(image.to_bytes(), mtime=0))
-
-
-def check_same_space(file: NiftiFile, other: NiftiFile) -> None:
-    """Reject two volumes with different grids.
-
-    The corners may be half a voxel apart, since headers are rounded and represent a rotation in two
-    ways.
-
-    Args:
-        file: File of a case.
-        other: Another file of the same case.
-
-    Raises:
-        UserError: If shapes or positions differ.
-    """
-    shape = file.oriented_shape
-    if other.oriented_shape != shape:
-        raise UserError(
-            f"{other.path} has {_by(other.oriented_shape)} voxels and {file.path.name} "
-            f"{_by(shape)}; expected the same grid."
-        )
-    corners = np.array([[*c, 1] for c in itertools.product(*((0, n - 1) for n in shape[::-1]))])
-    apart = np.linalg.norm(corners @ (file.affine - other.affine).T, axis=1).max()
-    if not apart <= min(file.spacing) / 2:
-        raise UserError(
-            f"{other.path} is up to {apart:.3g} mm from {file.path.name}; expected the same grid."
-        )
 
 
 def _parse_header(stream: io.BufferedIOBase) -> Any:
@@ -280,19 +210,6 @@ def _parse_header(stream: io.BufferedIOBase) -> Any:
     raise ValueError("it has no NIfTI header")
 
 
-def _check_values(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    if len(shape) != 3 or min(shape) < 1:
-        raise UserError(
-            f"{path} has {_by(shape) or 'no'} values; expected one volume of three dimensions."
-        )
-    if math.prod(shape) > LARGEST_VOLUME:
-        raise UserError(
-            f"{path} claims {_by(shape)} voxels; expected at most {LARGEST_VOLUME} in all."
-        )
-    if dtype.kind not in "iuf":
-        raise UserError(f"{path} has {dtype.name} values; expected one real number per voxel.")
-
-
 def _check_size(
     path: Path, shape: tuple[int, ...], dtype: np.dtype, offset: int, least: int, kind: type
 ) -> None:
@@ -308,22 +225,6 @@ def _check_size(
             f"{path} is truncated: its header claims {claimed} bytes, more than {size} bytes can "
             "hold; download it again."
         )
-
-
-def _check_spacing(path: Path, affine: Float64[np.ndarray, "4 4"]) -> None:
-    edges = np.linalg.norm(affine[:3, :3], axis=0)
-    if not (np.isfinite(affine).all() and np.all((edges >= SPACINGS[0]) & (edges <= SPACINGS[1]))):
-        raise UserError(
-            f"{path} claims voxels of {' x '.join(f'{edge:.3g}' for edge in edges)} mm; expected "
-            f"{SPACINGS[0]} to {SPACINGS[1]:g} mm along each axis."
-        )
-    # Volume of a voxel relative to a box with the same edges: 1 for right angles.
-    if not abs(np.linalg.det(affine[:3, :3] / edges)) > 0.5:
-        raise UserError(f"{path} claims axes that do not span three dimensions; repair its header.")
-
-
-def _by(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))
 
 
 @contextlib.contextmanager

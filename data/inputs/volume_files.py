@@ -8,9 +8,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from data.builders.unused_files import non_case_lines, non_image_lines, unused_entries, unused_line
+from data.builders.unused_files import (
+    is_same,
+    non_case_lines,
+    non_image_lines,
+    unused_entries,
+    unused_line,
+)
 from data.datasets.volumes.plan import parse_plan
-from data.formats.nifti import NiftiFile, write_label_map
+from data.formats.nifti import write_label_map
+from data.formats.volume_file import VolumeFile
 from data.prepared.prepare_volumes import (
     bounding_box,
     kept_voxels,
@@ -46,11 +53,11 @@ def find_inference_cases(spec: VolumeSpec, path: str | Path) -> list[CaseFiles]:
     """Return the case in a folder, or the cases in its sub-folders, sorted by name.
 
     A folder is a case if it has at least one image of it; a label map is not needed. If cases of
-    the dataset share a folder, they are the cases in this folder.
+    the dataset share a folder, they are the cases in this folder, or it is a DICOM series.
 
     Args:
         spec: Specification of the dataset of the model.
-        path: The folder.
+        path: The folder, or an enhanced DICOM file.
 
     Raises:
         UserError: If there is no case, or the folder cannot be listed.
@@ -80,6 +87,8 @@ def skipped_lines(path: str | Path, cases: Sequence[CaseFiles], output: Path) ->
         output: Folder of the results, which is left out of the lines.
     """
     folder = Path(path).expanduser()
+    if any(is_same(folder, image) for image in cases[0].existing_paths()):
+        return []
     if cases[0].folder != folder:
         return non_case_lines(folder, cases, [output])
     used = {path for case in cases for path in case.existing_paths()}
@@ -108,7 +117,7 @@ class InferenceVolume:
     image: Float32[np.ndarray, "depth height width modalities"]
     shape: tuple[int, ...]
     box: tuple[slice, ...]
-    file: NiftiFile
+    file: VolumeFile
 
     def save_labels(
         self, probabilities: Float32[np.ndarray, "depth height width classes"], path: Path

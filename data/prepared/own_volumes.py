@@ -23,7 +23,8 @@ from data.datasets.volumes.rules import (
     resampled_shapes,
     target_spacing,
 )
-from data.formats.nifti import NiftiFile, check_same_space, open_nifti
+from data.formats.nifti import open_nifti
+from data.formats.volume_file import VolumeFile, check_same_space
 from data.names import parse_volumes_name
 from data.prepared.prepare import prepare_command
 from data.prepared.prepare_volumes import (
@@ -161,7 +162,7 @@ def examine_case(
 
 
 def _examine_image(
-    file: NiftiFile,
+    file: VolumeFile,
     scheme: Scheme,
     foreground: Bool[np.ndarray, "d h w"],
     inside: Bool[np.ndarray, "d h w"],

@@ -13,7 +13,9 @@ from jaxtyping import Bool, Float32, Shaped
 from tqdm import tqdm
 
 from data.builders.images import SKIPPED_FILE
-from data.formats.nifti import LARGEST_VOLUME, NiftiFile, check_same_space, open_nifti
+from data.formats.dicom.volume import open_dicom_volume
+from data.formats.nifti import open_nifti
+from data.formats.volume_file import LARGEST_VOLUME, VolumeFile, check_same_space
 from data.prepared.case_file import CaseFile, Volume, open_case, write_case
 from data.prepared.prepare import prepare_command
 from data.prepared.volumes import (
@@ -26,7 +28,7 @@ from data.prepared.volumes import (
     write_index,
 )
 from data.storage import build_lock, replacing
-from data.volume_spec import CaseFiles, VolumeSpec, volume_spec
+from data.volume_spec import ENDINGS, CaseFiles, VolumeSpec, files_of, volume_spec
 from lmf_jax.errors import UserError
 
 
@@ -151,7 +153,8 @@ def _completed_case(path: Path, spec: VolumeSpec, state: str) -> CaseFile | None
 def _state(case: CaseFiles, spec: VolumeSpec) -> str:
     """Return a hash of the state of the raw files and of the method of preparation."""
     try:
-        stats = [path.stat() for path in (*case.image_paths(), case.labels_path())]
+        paths = (*case.image_paths(), case.labels_path())
+        stats = [file.stat() for path in paths for file in files_of(path)]
     except (UserError, OSError):
         return "missing"  # reported by name when the case is prepared
     known = [[stat.st_size, stat.st_mtime_ns] for stat in stats]
@@ -201,23 +204,27 @@ def prepare_case(spec: VolumeSpec, case: CaseFiles) -> Volume:
     return Volume(np.ascontiguousarray(image[box]), np.ascontiguousarray(label_map[box]))
 
 
-def open_images(case: CaseFiles) -> list[NiftiFile]:
+def open_images(case: CaseFiles) -> list[VolumeFile]:
     """Open the images of a case, one for each modality.
 
     Args:
         case: Files of the case.
 
     Raises:
-        UserError: If one is missing or not a valid NIfTI file, or they have different grids.
+        UserError: If one is missing or not a valid NIfTI file or DICOM volume, or they have
+            different grids.
     """
-    files = [open_nifti(path) for path in case.image_paths()]
+    files = [
+        open_nifti(path) if path.name.endswith(ENDINGS) else open_dicom_volume(path)
+        for path in case.image_paths()
+    ]
     for other in files[1:]:
         check_same_space(files[0], other)
     return files
 
 
 def read_image(
-    spec: VolumeSpec, files: Sequence[NiftiFile]
+    spec: VolumeSpec, files: Sequence[VolumeFile]
 ) -> Float32[np.ndarray, "depth height width modalities"]:
     """Read the modalities of a case, normalized and resampled.
 
@@ -255,7 +262,7 @@ def kept_voxels(
     return kept
 
 
-def _resampled_shape(file: NiftiFile, target: Sequence[float]) -> tuple[int, ...]:
+def _resampled_shape(file: VolumeFile, target: Sequence[float]) -> tuple[int, ...]:
     shape = _new_shape(file.oriented_shape, file.spacing, target)
     if math.prod(shape) > LARGEST_VOLUME:
         raise UserError(

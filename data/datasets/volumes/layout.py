@@ -1,11 +1,12 @@
 """Files of the user's volumes: nnU-Net's layout, or a folder of images and one of label maps.
 
 An image is ``CASE.nii.gz``, or ``CASE_0000.nii.gz``, ``CASE_0001.nii.gz`` and so on for the
-modalities of a case; its label map is ``CASE.nii.gz``.
+modalities of a case; its label map is ``CASE.nii.gz``. In place of ``.nii.gz``, an image has
+``.dcm`` if it is an enhanced DICOM file, and no ending if it is the folder of a DICOM series.
 """
 
+import itertools
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +20,9 @@ from data.builders.unused_files import (
     unused_line,
 )
 from data.datasets.volumes.dataset_json import FILE, DatasetJson, read_dataset_json
+from data.formats.dicom.series import is_dicom_volume, is_series_folder
 from data.names import FolderPair, RawFolder
-from data.volume_spec import ENDINGS, CaseFiles
+from data.volume_spec import ENDINGS, IMAGE_ENDINGS, CaseFiles, files_of
 from lmf_jax.errors import UserError
 
 IMAGES, LABELS, TEST_IMAGES = "imagesTr", "labelsTr", "imagesTs"
@@ -68,7 +70,8 @@ class OwnVolumes:
         if self.declared is not None:
             yield self.json_path
         for case in self.cases:
-            yield from case.existing_paths()
+            for path in case.existing_paths():
+                yield from files_of(path)
 
 
 def find_own_volumes(raw: RawFolder) -> OwnVolumes:
@@ -78,8 +81,8 @@ def find_own_volumes(raw: RawFolder) -> OwnVolumes:
         raw: Folder in nnU-Net's layout, or two folders.
 
     Raises:
-        UserError: If a folder cannot be listed or has no NIfTI file, the names of files are
-            ambiguous, or ``dataset.json`` is missing from nnU-Net's layout or not valid.
+        UserError: If a folder cannot be listed or has no volume, the names of files are ambiguous,
+            or ``dataset.json`` is missing from nnU-Net's layout or not valid.
     """
     if isinstance(raw, FolderPair):
         root, images, labels, json_path = None, raw.images, raw.masks, raw.masks / FILE
@@ -96,7 +99,7 @@ def find_own_volumes(raw: RawFolder) -> OwnVolumes:
             )
     declared = read_dataset_json(json_path) if json_path.exists() else None
     expected = None if declared is None else len(declared.modalities)
-    image_names, label_names = nifti_names(images), nifti_names(labels)
+    image_names, label_names = volume_names(images, IMAGE_ENDINGS), volume_names(labels, ENDINGS)
     is_numbered = not set(image_names).intersection(label_names) and _any_numbered(image_names)
     found = _cases(images, image_names, expected) if is_numbered else _plain(images, image_names)
     if expected is not None and expected != 1 and not is_numbered:
@@ -121,15 +124,17 @@ def find_images(folder: Path, modalities: Sequence[str], *, is_numbered: bool) -
     """Return the cases in a folder of images without label maps, sorted by name.
 
     Args:
-        folder: The folder.
+        folder: The folder; of one modality also a DICOM series, or an enhanced DICOM file.
         modalities: Name of every modality.
         is_numbered: Whether the names of images end in the number of the modality.
 
     Raises:
-        UserError: If the folder cannot be listed, has no NIfTI file, or the names of files are
+        UserError: If the folder cannot be listed, has no volume, or the names of files are
             ambiguous.
     """
-    names = nifti_names(folder)
+    if is_dicom_volume(folder):
+        return [_single(folder.resolve(), modalities, is_numbered)]
+    names = volume_names(folder, IMAGE_ENDINGS)
     if not is_numbered:
         return _plain(folder, names)
     if not _any_numbered(names):
@@ -141,36 +146,39 @@ def find_images(folder: Path, modalities: Sequence[str], *, is_numbered: bool) -
     return _cases(folder, names, len(modalities))
 
 
-def nifti_names(folder: Path) -> list[str]:
-    """Return the names of the NIfTI files directly in a folder, sorted, without their endings.
+def volume_names(folder: Path, endings: Sequence[str]) -> list[str]:
+    """Return the names of the volumes directly in a folder, sorted, without their endings.
 
     Args:
         folder: The folder.
+        endings: ``ENDINGS`` for NIfTI files, or ``IMAGE_ENDINGS`` for those and DICOM.
 
     Raises:
-        UserError: If it cannot be listed, has no NIfTI file, has one compressed and not, or a name
-            cannot be the name of a case.
+        UserError: If it cannot be listed, has no volume, has one of a name twice, or a name cannot
+            be the name of a case.
     """
     try:
-        files = sorted(entry.name for entry in folder.iterdir() if not is_hidden(entry.name))
+        entries = sorted(entry for entry in folder.iterdir() if not is_hidden(entry.name))
     except OSError as error:
         raise UserError(f"{folder} cannot be listed ({error.strerror}).") from error
-    names = [file.removesuffix(end) for end in ENDINGS for file in files if file.endswith(end)]
-    if not names:
+    found: dict[str, list[str]] = {}
+    for ending, entry in itertools.product(endings, entries):
+        if entry.name.endswith(ending) if ending else is_series_folder(entry):
+            found.setdefault(entry.name.removesuffix(ending), []).append(entry.name)
+    if not found:
+        others = ", or folders with a DICOM series" if "" in endings else ""
         raise UserError(
-            f"{folder} has no NIfTI file; expected files such as CASE_0000{ENDINGS[0]}."
+            f"{folder} has no NIfTI file; expected files such as CASE_0000{ENDINGS[0]}{others}."
         )
-    for name, count in Counter(names).items():
-        if count > 1:
-            raise UserError(
-                f"{folder} has {name}{ENDINGS[0]} and {name}{ENDINGS[1]}; expected one of them."
-            )
+    for name, files in found.items():
+        if len(files) > 1:
+            raise UserError(f"{folder} has {' and '.join(files)}; expected one of them.")
         if not name.isprintable() or len(name.encode(errors="replace")) > LONGEST_CASE:
             raise UserError(
                 f"{folder} has the file {name[:50]!r}; expected a name without control characters "
                 f"of at most {LONGEST_CASE} bytes."
             )
-    return sorted(names)
+    return sorted(found)
 
 
 def remark_lines(found: OwnVolumes) -> list[str]:
@@ -198,7 +206,9 @@ def remark_lines(found: OwnVolumes) -> list[str]:
         if labels:
             advice = f"a label map has the name of a case, such as {min(names)}"
             lines.append(unused_line(folder, labels, "NIfTI file", advice))
-        lines += non_image_lines(folder, others, "volumes have to be NIfTI")
+        is_images = folder == found.images
+        advice = f"volumes have to be NIfTI{' or DICOM' if is_images else ''}"
+        lines += non_image_lines(folder, others, advice)
         if below:
             advice = "files have to be directly in the folder"
             lines.append(unused_line(folder, below, "folder", advice))
@@ -219,7 +229,21 @@ def _any_numbered(names: Sequence[str]) -> bool:
 
 
 def _plain(folder: Path, names: Sequence[str]) -> list[CaseFiles]:
-    return [CaseFiles(name, folder, (name,), None) for name in names]
+    return [CaseFiles(name, folder, (name,), None, endings=IMAGE_ENDINGS) for name in names]
+
+
+def _single(path: Path, modalities: Sequence[str], is_numbered: bool) -> CaseFiles:
+    """Return the case of one DICOM volume, whose name need not have the number of a modality."""
+    if len(modalities) > 1:
+        raise UserError(
+            f"{path} is one DICOM volume; expected a folder with {', '.join(modalities[:5])} of "
+            f"each case in CASE_0000 to CASE_{len(modalities) - 1:04d}."
+        )
+    ending = path.suffix if path.is_file() else ""
+    name = path.name.removesuffix(ending)
+    match = _NUMBERED.fullmatch(name) if is_numbered else None
+    case = match[1] if match else name
+    return CaseFiles(case, path.parent, (name,), None, endings=(ending,))
 
 
 def _cases(folder: Path, names: Sequence[str], expected: int | None) -> list[CaseFiles]:
@@ -242,6 +266,12 @@ def _cases(folder: Path, names: Sequence[str], expected: int | None) -> list[Cas
             f"{count - 1}; expected files of these alone."
         )
     return [
-        CaseFiles(case, folder, tuple(f"{case}_{n:04d}" for n in range(count)), None)
+        CaseFiles(
+            case,
+            folder,
+            tuple(f"{case}_{n:04d}" for n in range(count)),
+            None,
+            endings=IMAGE_ENDINGS,
+        )
         for case in sorted(numbers)
     ]

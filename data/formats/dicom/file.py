@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 LARGEST_INFLATED = 2**30
 """Maximum bytes of a deflated header and image, as of an image file."""
 
+INDEX_NAME = "dicomdir"
+"""Name, in lower case, of the DICOM file that lists the others of a folder."""
+
 _PREAMBLE, _MAGIC = 128, b"DICM"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _CHUNK = 2**24

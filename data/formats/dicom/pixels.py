@@ -71,31 +71,38 @@ class _Layout:
     rows: int
     columns: int
     samples: int
+    frames: int
     allocated: int
     bits: int
     high_bit: int
     is_signed: bool
 
+    def num_bytes(self, frames: int) -> int:
+        """Return the bytes of a number of decoded frames."""
+        return -(-frames * self.rows * self.columns * self.samples * self.allocated // 8)
+
     @property
-    def num_bytes(self) -> int:
-        """Bytes of the decoded pixels."""
-        return -(-self.rows * self.columns * self.samples * self.allocated // 8)
+    def described(self) -> str:
+        """The size in words."""
+        size = f"{self.columns} x {self.rows} pixels"
+        return size if self.frames == 1 else f"{self.frames} frames of {size}"
 
 
-def read_stored(dataset: "Dataset") -> StoredImage:
+def read_stored(dataset: "Dataset", frame: int | None = None) -> StoredImage:
     """Decode the stored values of an image.
 
     Args:
         dataset: Elements of a file, at least :data:`PIXEL_ELEMENTS`.
+        frame: Index of the frame to decode; None refuses several frames.
 
     Raises:
         DicomError: If there is no image, or its description is incomplete, too large or not
             supported, its data are damaged, or a decoder is missing.
     """
     with without_details("the description of its pixels is damaged"):
-        layout = _read_layout(dataset)
+        layout = _read_layout(dataset, is_single=frame is None)
     with without_details("its pixel data are damaged"):
-        decoded, photometric = _decode(dataset, layout)
+        decoded, photometric = _decode(dataset, layout, frame or 0)
     return StoredImage(
         decoded,
         photometric,
@@ -105,7 +112,7 @@ def read_stored(dataset: "Dataset") -> StoredImage:
     )
 
 
-def _read_layout(dataset: "Dataset") -> _Layout:
+def _read_layout(dataset: "Dataset", *, is_single: bool) -> _Layout:
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
         raise DicomError("floating-point pixels have no fixed range; save it with 8 or 16 bits")
     if "PixelData" not in dataset or not dataset["PixelData"].value:
@@ -118,7 +125,7 @@ def _read_layout(dataset: "Dataset") -> _Layout:
             f"{', '.join(_GRAY)} with one sample per pixel, or of {', '.join(_COLOR)} with three"
         )
     frames = _number(dataset, "NumberOfFrames", range(2**31), default=1)
-    if frames > 1:
+    if is_single and frames > 1:
         raise DicomError(f"it has {frames} frames; expected one, so save each as a file")
     allocated = _number(dataset, "BitsAllocated", (1, 8, 16, 32) if samples == 1 else (8, 16))
     bits = _number(dataset, "BitsStored", range(1, allocated + 1), default=allocated)
@@ -128,6 +135,7 @@ def _read_layout(dataset: "Dataset") -> _Layout:
         rows=_number(dataset, "Rows", range(1, 2**16)),
         columns=_number(dataset, "Columns", range(1, 2**16)),
         samples=samples,
+        frames=max(1, frames),
         allocated=allocated,
         bits=bits,
         high_bit=_number(dataset, "HighBit", range(bits - 1, allocated), default=bits - 1),
@@ -183,38 +191,31 @@ def _check_size(layout: _Layout, num_bytes: int) -> None:
         raise DicomError(
             f"it claims {layout.columns} x {layout.rows} pixels; expected {most} at most"
         )
-    expected = layout.num_bytes
     if layout.syntax in _NATIVE:
+        expected = layout.num_bytes(layout.frames)
         if layout.photometric == "YBR_FULL_422":  # two pixels share their colors
             expected = expected // 3 * 2
         if num_bytes < expected:
             raise DicomError(
-                f"its pixel data have {num_bytes} bytes; expected {expected} for "
-                f"{layout.columns} x {layout.rows} pixels"
+                f"its pixel data have {num_bytes} bytes; expected {expected} for {layout.described}"
             )
-    elif layout.syntax == _RLE and num_bytes > 2 * expected + 2**12:
-        # At worst, RLE adds a byte to 128; more could unpack to 64 times its size.
-        raise DicomError(
-            f"its RLE data have {num_bytes} bytes; expected {2 * expected + 2**12} at most for "
-            f"{layout.columns} x {layout.rows} pixels"
-        )
 
 
 def _decode(
-    dataset: "Dataset", layout: _Layout
+    dataset: "Dataset", layout: _Layout, index: int
 ) -> tuple[Integer[np.ndarray, "height width *channels"], str]:
-    """Return the values, as RGB if they are colors, and their photometric interpretation."""
-    from pydicom.encaps import get_frame
-
+    """Return the values of a frame, as RGB if they are colors, and what they are then."""
     _check_decoder(layout.syntax)
     is_rgb = False
+    if layout.syntax == _RLE:
+        _check_rle_size(len(_codestream(dataset, layout, index)), layout)
     if layout.syntax in (*_JPEG, *_JPEG_LOSSLESS, *_JPEG_LS, *_JPEG_2000):
-        codestream = get_frame(dataset.PixelData, 0, number_of_frames=1)
+        codestream = _codestream(dataset, layout, index)
         frame = _check_codestream(codestream, layout)
         is_rgb = layout.syntax in _JPEG and layout.samples == 3 and _has_adobe_marker(codestream)
         if layout.syntax in (*_JPEG_LOSSLESS, *_JPEG_LS):
             return _decode_lossless(codestream, frame, layout)
-    decoded, photometric = _decode_with_pydicom(dataset, layout, raw=is_rgb)
+    decoded, photometric = _decode_with_pydicom(dataset, layout, index, raw=is_rgb)
     photometric = "RGB" if is_rgb else photometric
     shape = (layout.rows, layout.columns, *((3,) if layout.samples == 3 else ()))
     if decoded.shape != shape or photometric not in (*_GRAY, "RGB"):
@@ -238,8 +239,28 @@ def _check_decoder(syntax: str) -> None:
         )
 
 
+def _check_rle_size(num_bytes: int, layout: _Layout) -> None:
+    """Refuse RLE data that could unpack to far more than a frame, up to 64 times their size.
+
+    At worst, RLE adds a byte to 128.
+    """
+    most = 2 * layout.num_bytes(1) + 2**12
+    if num_bytes > most:
+        raise DicomError(
+            f"its RLE data have {num_bytes} bytes; expected {most} at most for "
+            f"{layout.columns} x {layout.rows} pixels"
+        )
+
+
+def _codestream(dataset: "Dataset", layout: _Layout, index: int) -> bytes:
+    """Return the compressed data of a frame, the same that pydicom decodes."""
+    from pydicom.encaps import get_frame
+
+    return get_frame(dataset.PixelData, index, number_of_frames=layout.frames)
+
+
 def _decode_with_pydicom(
-    dataset: "Dataset", layout: _Layout, *, raw: bool
+    dataset: "Dataset", layout: _Layout, index: int, *, raw: bool
 ) -> tuple[Shaped[np.ndarray, "height width *channels"], str]:
     """Return the values, with YBR converted to RGB unless raw, and what they are then."""
     from pydicom.pixels import get_decoder
@@ -247,7 +268,7 @@ def _decode_with_pydicom(
 
     decoded, properties = get_decoder(UID(layout.syntax)).as_array(
         dataset,
-        index=0,
+        index=index,
         raw=raw,
         decoding_plugin=_PLUGINS.get(layout.syntax, ""),
         # pydicom annotates every option as a whole set of options.

@@ -19,8 +19,11 @@ from data.formats.dicom.pixels import StoredImage
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+MODALITY_ELEMENTS = ("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept")
+"""Elements that describe the values of the modality, such as Hounsfield units."""
+
 RENDERING_ELEMENTS = (
-    *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
+    *MODALITY_ELEMENTS,
     *("VOILUTSequence", "VOILUTFunction", "WindowCenter", "WindowWidth"),
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "PresentationLUTShape"),
 )
@@ -153,7 +156,7 @@ def read_rendering(dataset: "Dataset", stored: StoredImage) -> Rendering:
         Exception: Any exception of pydicom for values that it cannot parse.
     """
     shape = str(dataset.get("PresentationLUTShape") or "").strip()
-    modality = _read_modality(dataset, stored)
+    modality = read_modality(dataset, stored)
     extremes = modality(np.array([stored.values.min(), stored.values.max()], np.int64))
     return Rendering(
         modality=modality,
@@ -163,7 +166,17 @@ def read_rendering(dataset: "Dataset", stored: StoredImage) -> Rendering:
     )
 
 
-def _read_modality(dataset: "Dataset", stored: StoredImage) -> LookupTable | Rescale:
+def read_modality(dataset: "Dataset", stored: StoredImage) -> LookupTable | Rescale:
+    """Return the transformation from stored values to those of the modality.
+
+    Args:
+        dataset: Elements with the modality LUT, or the rescale slope and intercept.
+        stored: The stored values.
+
+    Raises:
+        DicomError: If they are damaged.
+        Exception: Any exception of pydicom for values that it cannot parse.
+    """
     if table := _first_table(dataset, "ModalityLUTSequence", stored, is_signed=stored.is_signed):
         return table
     slope, intercept = _first(dataset, "RescaleSlope"), _first(dataset, "RescaleIntercept")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import data.formats.nifti
-from data.formats.nifti import check_same_space, open_nifti
+from data.formats.nifti import open_nifti
+from data.formats.volume_file import check_same_space
 from lmf_jax.errors import UserError
 from tests.helpers.volume_downloads import save_nifti
 
