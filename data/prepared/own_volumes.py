@@ -23,8 +23,11 @@ from data.datasets.volumes.rules import (
     resampled_shapes,
     target_spacing,
 )
+from data.formats.dicom.identity import patient_groups
+from data.formats.dicom.volume import volume_identity
 from data.formats.nifti import open_nifti
 from data.formats.volume_file import VolumeFile, check_same_space
+from data.labels import fill_groups
 from data.names import parse_volumes_name
 from data.prepared.prepare import prepare_command
 from data.prepared.prepare_volumes import (
@@ -42,7 +45,7 @@ from data.prepared.volumes import (
     volumes_folder,
 )
 from data.storage import replacing
-from data.volume_spec import CaseFiles
+from data.volume_spec import ENDINGS, CaseFiles
 from lmf_jax.errors import UserError
 
 MOST_UNNAMED = 32
@@ -123,7 +126,25 @@ def _plan_cases(
         np.savez(file, ids=ids, values=values)
     with replacing(folder / PLAN_FILE) as file:
         file.write(json.dumps(plan.record(), indent=1).encode() + b"\n")
-    return RawCases(plan.spec(), cases, broken)
+    return RawCases(plan.spec(), cases, broken, case_patients(cases))
+
+
+def case_patients(cases: Sequence[CaseFiles]) -> dict[str, str]:
+    """Return the patient of every case as a salted hash, by the name of the case.
+
+    Args:
+        cases: Cases that were examined.
+
+    Returns:
+        The hashes of the Patient IDs, see :func:`data.formats.dicom.identity.patient_groups`; empty
+        if an image is not DICOM, or Patient IDs tell nothing about patients.
+    """
+    images = [case.image_paths()[0] for case in cases]
+    if any(path.name.endswith(ENDINGS) for path in images):
+        return {}
+    names = [case.id for case in cases]
+    groups = patient_groups([volume_identity(path) for path in images])
+    return {} if groups is None else dict(zip(names, fill_groups(groups, names), strict=True))
 
 
 def examine_case(

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,13 @@ class RawCases:
         spec: Specification of the dataset.
         cases: Files of the cases.
         broken: Why other cases cannot be used, by name.
+        groups: Patient of every case, by name; empty if every case is another patient.
     """
 
     spec: VolumeSpec
     cases: Sequence[CaseFiles]
     broken: dict[str, str]
+    groups: Mapping[str, str] = field(default_factory=dict)
 
 
 def build_volumes(
@@ -116,7 +118,7 @@ def build_volumes(
                 file.write("".join(f"{case}\n" for case in broken).encode())
         else:
             (folder / SKIPPED_FILE).unlink(missing_ok=True)
-        write_index(folder, spec, files)
+        write_index(folder, spec, files, found.groups)
     return open_prepared_volumes(name, folder)
 
 

@@ -44,6 +44,7 @@ class PreparedVolumes:
         digests: SHA-256, in hex, over the voxels of every case, unicode [n].
         fingerprint: SHA-256, in hex, over everything.
         folder: Folder of the dataset.
+        groups: Patient of every case, unicode [n]; None if every case is another patient.
     """
 
     spec: VolumeSpec
@@ -53,6 +54,7 @@ class PreparedVolumes:
     digests: Shaped[np.ndarray, " n"]
     fingerprint: str
     folder: Path
+    groups: Shaped[np.ndarray, " n"] | None = None
 
 
 def volumes_folder(name: str, data_dir: Path) -> Path:
@@ -144,13 +146,16 @@ def case_path(folder: Path, case: str) -> Path:
     return folder / f"{case}.volume"
 
 
-def write_index(folder: Path, spec: VolumeSpec, cases: Sequence[CaseFile]) -> None:
+def write_index(
+    folder: Path, spec: VolumeSpec, cases: Sequence[CaseFile], groups: Mapping[str, str]
+) -> None:
     """Write the index, which completes a prepared dataset.
 
     Args:
         folder: Folder of the prepared dataset.
         spec: Specification of the dataset.
         cases: All cases, in order.
+        groups: Patient of every case, by name; empty if every case is another patient.
     """
     index: dict[str, Any] = {
         "ids": np.array([case.path.stem for case in cases]),
@@ -158,6 +163,8 @@ def write_index(folder: Path, spec: VolumeSpec, cases: Sequence[CaseFile]) -> No
         "voxel_counts": np.array([case.voxel_counts for case in cases], np.int64),
         "digests": np.array([case.digest for case in cases]),
     }
+    if groups:
+        index["groups"] = np.array([groups[case] for case in index["ids"].tolist()])
     index["fingerprint"] = np.array(_fingerprint(spec, index))
     with replacing(folder / INDEX_FILE) as file:
         np.savez(file, **index)
@@ -175,11 +182,12 @@ def open_prepared_volumes(name: str, folder: Path) -> PreparedVolumes:
     """
     spec = prepared_spec(name, folder)
     names = ("ids", "shapes", "voxel_counts", "digests", "fingerprint")
-    index = read_arrays(folder / INDEX_FILE, largest=_LARGEST_INDEX, names=names)
+    path = folder / INDEX_FILE
+    index = read_arrays(path, largest=_LARGEST_INDEX, names=names, optional=("groups",))
     if not _fits(spec, index):
         raise UserError(
-            f"{folder / INDEX_FILE} does not have the fingerprint recorded in it; remove {folder} "
-            "and prepare the dataset again."
+            f"{path} does not have the fingerprint recorded in it; remove {folder} and prepare the "
+            "dataset again."
         )
     return PreparedVolumes(
         spec=spec,
@@ -189,6 +197,7 @@ def open_prepared_volumes(name: str, folder: Path) -> PreparedVolumes:
         digests=index["digests"],
         fingerprint=str(index["fingerprint"]),
         folder=folder,
+        groups=index.get("groups"),
     )
 
 
@@ -216,7 +225,7 @@ def _fits(spec: VolumeSpec, index: Mapping[str, np.ndarray]) -> bool:
         and shapes.dtype == counts.dtype == np.int64
         and shapes.shape == (len(ids), 3)
         and counts.shape == (len(ids), len(spec.class_names))
-        and index["digests"].shape == ids.shape
+        and index["digests"].shape == index.get("groups", ids).shape == ids.shape
         and str(index["fingerprint"]) == _fingerprint(spec, index)
     )
 
@@ -228,7 +237,7 @@ def _is_file_name(case: str) -> bool:
 
 def _fingerprint(spec: VolumeSpec, index: Mapping[str, np.ndarray]) -> str:
     """Return the SHA-256, in hex, over the specification and the contents of the cases."""
-    names = ("ids", "shapes", "voxel_counts", "digests")
+    names = ("ids", "shapes", "voxel_counts", "digests", *(["groups"] if "groups" in index else []))
     known: list[Any] = [
         spec.class_names,
         spec.modalities,

@@ -16,6 +16,7 @@ from data.prepared.case_file import CaseFile, open_case
 from data.prepared.case_file import Volume as Volume
 from data.prepared.images import INDEX_FILE
 from data.prepared.prepare import prepare_command
+from data.prepared.volume_lines import patient_lines
 from data.prepared.volumes import (
     PreparedVolumes,
     case_path,
@@ -24,15 +25,14 @@ from data.prepared.volumes import (
     volumes_folder,
 )
 from data.registry import default_settings
-from data.splits.folds import Fold, fold_split
-from data.splits.methods import check_seed
-from data.splits.paper import paper_split
+from data.splits.folds import Fold, default_fold_split
+from data.splits.methods import check_seed, make_split, possible_splits
 from data.splits.split_file import stored_split
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError
 
 SPLITS = ("paper", "grouped")
-"""Splits of volumes. Both are the same, since every case is a different patient."""
+"""Splits of volumes. Both are the same if every case is a different patient, as by default."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +92,7 @@ class VolumeDataset:
         return (
             parse_plan(self.prepared.spec.plan).line,
             *([intensities] if statistics else []),
+            *patient_lines(self.prepared),
             *([] if raw is None else remark_lines(find_own_volumes(raw))),
         )
 
@@ -100,6 +101,8 @@ class VolumeDataset:
         """Record of the data in ``config.json``, JSON-serializable."""
         plan = self.prepared.spec.plan
         own = {} if plan is None else {"plan": dict(plan), "intensity": _listed(self.intensity)}
+        if self.prepared.groups is not None:
+            own["num_patients"] = len(np.unique(self.prepared.groups))
         return {
             "name": self.name,
             "fingerprint": self.fingerprint,
@@ -183,8 +186,9 @@ def load_volumes(
     Args:
         name: Name of the dataset, such as kits19, or volumes:DIR, which is prepared first.
         data_dir: Folder of prepared datasets; "~" is the home folder.
-        split: "paper" or "grouped", which are the same, since every case is a different patient.
-            None takes "paper".
+        split: "paper" (by case) or "grouped" (no patient in two parts), which are the same if every
+            case is a different patient. None takes "grouped" if patients are known from DICOM
+            files and are enough, else "paper".
         split_seed: Seed of the split; any whole number from 0.
         fold: The fold of a cross-validation that is the test part; None makes a single split.
 
@@ -197,19 +201,19 @@ def load_volumes(
     """
     parsed = parse_volumes_name(name)
     check_seed(split_seed)
-    split = split or SPLITS[0]
-    if split not in SPLITS:
+    if split not in (None, *SPLITS):
         raise UserError(
             f"--split {split} is not possible for volumes; choose {' or '.join(SPLITS)}."
         )
     data_dir = Path(data_dir).expanduser()
     prepared = _open(parsed, name, data_dir)
-    labels = Labels(WHOLE_IMAGE, prepared.ids, np.zeros(len(prepared.ids), np.int32))
+    whole = np.zeros(len(prepared.ids), np.int32)
+    labels = Labels(WHOLE_IMAGE, prepared.ids, whole, prepared.groups)
+    split = split or _default_split(labels, fold)
+    method = "paper" if prepared.groups is None else split
 
     def make() -> Rows:
-        if fold is None:
-            return paper_split(labels.labels, split_seed)
-        return fold_split(labels, "paper", split_seed, fold)
+        return make_split(labels, method, split_seed, fold=fold)
 
     of_fold = "" if fold is None else fold.suffix
     rows, fingerprint = stored_split(f"{split}-seed{split_seed}{of_fold}", prepared, make)
@@ -223,7 +227,7 @@ def load_volumes(
         spacing=spec.spacing,
         padding=spec.padding,
         ids=prepared.ids,
-        groups=prepared.ids,
+        groups=prepared.ids if prepared.groups is None else prepared.groups,
         shapes=prepared.shapes,
         rows=rows,
         defaults={**default_settings(name), **own_defaults, "split": split},
@@ -232,6 +236,12 @@ def load_volumes(
         prepared=prepared,
         intensity=None if spec.plan is None else _training_intensity(prepared, rows["train"]),
     )
+
+
+def _default_split(labels: Labels, fold: Fold | None) -> str:
+    if fold is not None:
+        return default_fold_split(labels)
+    return "grouped" if "grouped" in possible_splits(labels) else "paper"
 
 
 def _open(parsed: DatasetName, name: str, data_dir: Path) -> PreparedVolumes:

@@ -29,6 +29,7 @@ SPLITS_OF_FOLDS = {
     "paper": f"paper (images are assigned to folds at random; {_OF_FOLDS})",
 }
 SPLIT_OF_VOLUMES = "{} (cases are split 70 : 15 : 15 at random)"
+SPLIT_OF_PATIENTS = "grouped (patients are assigned to the parts as a whole, about 70 : 15 : 15)"
 
 DISJOINT = {
     "grouped": "no lesion or patient is in two parts (split grouped)",
@@ -43,6 +44,13 @@ DISJOINT = {
 }
 DISJOINT_VOLUMES = "no case is in two parts, and every case is another patient (split {})"
 DISJOINT_OWN_VOLUMES = "no case is in two parts; the patients of the cases are unknown (split {})"
+DISJOINT_PATIENTS = {
+    "grouped": "no patient is in two parts (split grouped)",
+    "paper": (
+        "no case is in two parts, but cases of one patient can be in different parts (split paper)"
+    ),
+}
+"""Of volumes whose patients are known from DICOM files."""
 
 NORMALIZATIONS = {
     "imagenet": (
@@ -156,9 +164,13 @@ def split_notes(run: DocumentedRun) -> Blocks:
 
 
 def _method(run: DocumentedRun) -> Callable[[str], str]:
+    is_of_patients = run.config.get("dataset", "num_patients") is not None
+
     def describe(split: str) -> str:
         if run.setting("folds") is not None:
             return SPLITS_OF_FOLDS.get(split, split)
+        if run.has_volumes and split == "grouped" and is_of_patients:
+            return SPLIT_OF_PATIENTS
         if run.has_volumes:
             return SPLIT_OF_VOLUMES.format(split)
         of_masks = SPLITS_OF_MASKS if run.is_segmentation else {}
@@ -173,6 +185,8 @@ def disjoint(run: DocumentedRun) -> Blocks:
     def describe(split: str) -> str:
         if not run.has_volumes:
             return DISJOINT.get(split, split)
+        if run.config.get("dataset", "num_patients") is not None:
+            return DISJOINT_PATIENTS.get(split, split)
         is_own = run.config.get("dataset", "plan") is not None
         return (DISJOINT_OWN_VOLUMES if is_own else DISJOINT_VOLUMES).format(split)
 

@@ -110,7 +110,7 @@ def is_dicom_volume(path: Path) -> bool:
     """
     if not path.is_dir():
         return path.is_file() and path.suffix.lower() in SUFFIXES
-    if not is_series_folder(path) or any(path.glob("*.nii")) or any(path.glob("*.nii.gz")):
+    if any(path.glob("*.nii")) or any(path.glob("*.nii.gz")) or not is_series_folder(path):
         return False
     with contextlib.suppress(DicomError):
         dataset = read_file(series_files(path)[0], ("NumberOfFrames",), pixels=False)
