@@ -13,6 +13,8 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 from PIL import Image
+from pydicom.datadict import dictionary_VR
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import (
     UID,
@@ -27,14 +29,18 @@ from pydicom.uid import (
     RLELossless,
 )
 
+import data.formats.volume_file
 from benchmarks.fuzzing.harness import Files, Target
 from benchmarks.fuzzing.mutations import changed_bytes
 from data.formats.dicom.file import DicomError
 from data.formats.dicom.identity import patient_groups, read_identity
+from data.formats.dicom.series import is_dicom_volume
+from data.formats.dicom.volume import open_dicom_volume, volume_identity
 from data.formats.image_file import read_image_file
 from data.formats.images import open_rgb
 from lmf_jax.errors import UserError
 from tests.helpers.dicom_files import SENTINEL, dicom_dataset, encode, encode_with
+from tests.helpers.dicom_series import enhanced, series
 
 DICOM = "image.dcm"
 
@@ -106,12 +112,17 @@ def _frames() -> dict[UID, bytes]:
     return frames
 
 
+def _set(dataset: Dataset, keyword: str, value: Any) -> None:
+    """Set an element with a fixed VR: pydicom refuses to write one that does not fit the pixels."""
+    dataset.add_new(keyword, dictionary_VR(keyword).partition(" or ")[0], value)
+
+
 @st.composite
 def _changed_elements(draw: DrawFn) -> bytes:
     """Draw a file whose elements have other values, which fit together or not."""
     dataset = dicom_dataset(draw(st.sampled_from(_pixels())))
     for keyword in draw(st.lists(st.sampled_from(list(_ELEMENTS)), min_size=1, max_size=4)):
-        setattr(dataset, keyword, draw(st.sampled_from(_ELEMENTS[keyword])))
+        _set(dataset, keyword, draw(st.sampled_from(_ELEMENTS[keyword])))
     if draw(st.integers(0, 4)) == 0:
         delattr(dataset, draw(st.sampled_from(("Rows", "HighBit", "PixelRepresentation"))))
     return encode_with(dataset, draw(st.sampled_from((*_NATIVE, DeflatedExplicitVRLittleEndian))))
@@ -137,6 +148,90 @@ def _bad_lossless_files() -> SearchStrategy[Files]:
     return _changed_frame(_IN_A_PROCESS).map(lambda content: {DICOM: content})
 
 
+SERIES = "case"
+"""Folder of a volume: slices, or one enhanced file."""
+
+_GEOMETRY: dict[str, tuple[Any, ...]] = {
+    "ImagePositionPatient": ([0, 0, 0], [1e9, 0, "1e300"], ["-1e999", 0, 0], [0, 0], None),
+    "ImageOrientationPatient": ([0] * 6, [1, 0, 0, 0, 0, 1], [1, 0, 0, 1, 0, 0], [1], None),
+    "PixelSpacing": ([0, 0], [-1, 1], ["1e-300", "1e300"], [1], None),
+    "ImageType": ("LOCALIZER", ["ORIGINAL", "PRIMARY", "LOCALIZER"], SENTINEL),
+    "SeriesInstanceUID": (SENTINEL, "", "1.2.3"),
+    "SOPClassUID": ("1.2.840.10008.5.1.4.1.1.66.4", SENTINEL),
+}
+"""Values of the elements of slices that lie or are odd."""
+
+
+def _slice_pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(-1000, 1000, (3, 12, 10)).astype(np.int16)
+
+
+@functools.cache
+def _valid_slices() -> tuple[bytes, ...]:
+    """Return the files of a series, in several transfer syntaxes."""
+    datasets = series(_slice_pixels(), SeriesInstanceUID="1.2.3", slopes=(2, 0.5))
+    return tuple(map(encode, datasets, (*_NATIVE[:2], RLELossless)))
+
+
+@functools.cache
+def _valid_enhanced() -> tuple[bytes, ...]:
+    return tuple(encode(enhanced(_slice_pixels()), syntax) for syntax in (*_NATIVE, RLELossless))
+
+
+@st.composite
+def _changed_slices(draw: DrawFn) -> Files:
+    """Draw a series with other elements, changed bytes, or without a slice or with one twice."""
+    elements = _GEOMETRY | _ELEMENTS
+    datasets = series(_slice_pixels(), SeriesInstanceUID="1.2.3")
+    for keyword in draw(st.lists(st.sampled_from(list(elements)), max_size=3)):
+        for dataset in draw(st.lists(st.sampled_from(datasets), min_size=1, max_size=3)):
+            _set(dataset, keyword, draw(st.sampled_from(elements[keyword])))
+    syntax = draw(st.sampled_from((*_NATIVE, DeflatedExplicitVRLittleEndian)))
+    files = [encode_with(dataset, syntax) for dataset in datasets]
+    for number in draw(st.lists(st.integers(0, 2), max_size=2)):
+        files[number] = draw(changed_bytes(_valid_slices()))
+    names = draw(st.permutations(("IM1", "IM2.dcm", "1.2.3.4", "notes.txt", "DICOMDIR")))
+    return {f"{SERIES}/{name}": content for name, content in zip(names, files, strict=False)}
+
+
+@st.composite
+def _changed_frames(draw: DrawFn) -> Files:
+    """Draw an enhanced file with other elements, in the file or a functional group."""
+    dataset = enhanced(_slice_pixels(), slopes=(2, 0.5))
+    groups = [*dataset.SharedFunctionalGroupsSequence, *dataset.PerFrameFunctionalGroupsSequence]
+    places = [dataset, *groups, *(value[0] for group in groups for value in group.values())]
+    elements = _GEOMETRY | _ELEMENTS
+    for place in draw(st.lists(st.sampled_from(places), min_size=1, max_size=3)):
+        keyword = draw(st.sampled_from(list(elements)))
+        _set(place, keyword, draw(st.sampled_from(elements[keyword])))
+    if draw(st.integers(0, 4)) == 0:
+        del groups[draw(st.integers(0, 3))][:]
+    content = encode_with(dataset, draw(st.sampled_from(_NATIVE)))
+    return {f"{SERIES}/file": content}
+
+
+def _bad_volumes() -> SearchStrategy[Files]:
+    frames = changed_bytes(_valid_enhanced()).map(lambda content: {f"{SERIES}/file.dcm": content})
+    return st.one_of(_changed_slices(), _changed_frames(), frames)
+
+
+def _read_volume(folder: Path) -> None:
+    """Read as a preparation and a prediction do; neither quotes the header."""
+    path = folder / SERIES
+    with mock.patch.object(data.formats.volume_file, "LARGEST_VOLUME", 2**18):
+        try:
+            assert isinstance(is_dicom_volume(path), bool)
+            volume = open_dicom_volume(path)
+            image = volume.read_image()
+        except UserError as error:
+            assert SENTINEL not in str(error)
+            raise
+    assert image.shape == volume.oriented_shape and image.dtype == np.float32
+    assert np.isfinite(image).all() and np.isfinite(volume.affine).all()
+    groups = patient_groups([volume_identity(path), None])
+    assert groups is None or SENTINEL not in "".join(groups)
+
+
 def _read_dicom(folder: Path) -> None:
     """Read as a preparation and a prediction do; neither quotes the header."""
     path = folder / DICOM
@@ -154,5 +249,6 @@ def _read_dicom(folder: Path) -> None:
 
 TARGETS = (
     Target("dicom", _bad_files, _read_dicom),
+    Target("dicom-volume", _bad_volumes, _read_volume, cost=3),
     Target("dicom-lossless", _bad_lossless_files, _read_dicom, cost=50),
 )

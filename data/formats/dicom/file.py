@@ -61,11 +61,33 @@ def read_elements(
     """
     with extra_packages("dicom", needed_by="Reading DICOM files"):
         from pydicom import dcmread
-    stream = io.BytesIO(file) if isinstance(file, bytes) else file
+    stream = io.BytesIO(file) if isinstance(file, bytes) else _BoundedFile(file)
     with without_details("its DICOM header is damaged"):
         _check_inflated_size(stream)
         stream.seek(0)
         return dcmread(stream, stop_before_pixels=not pixels, specific_tags=list(keywords))
+
+
+class _BoundedFile(io.BufferedIOBase):
+    """Open file of which no more is read than it has.
+
+    Python allocates the bytes to read before it reads them, and their number may be a false length
+    in the header.
+    """
+
+    def __init__(self, file: io.BufferedIOBase) -> None:
+        self._file = file
+        self._size = file.seek(0, io.SEEK_END)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(0, self._size - self._file.tell())
+        return self._file.read(left if size is None or size < 0 else min(size, left))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from data.formats.dicom.volume import open_dicom_volume
 from lmf_jax.errors import UserError
 from lmf_jax.extras import MissingPackageError
 from tests.helpers.dicom_files import SENTINEL, encode_with
-from tests.helpers.dicom_series import Grid, enhanced, series, write_enhanced, write_series
+from tests.helpers.dicom_series import enhanced, series, write_enhanced, write_series
 
 PIXELS = np.arange(5 * 6 * 7, dtype=np.int16).reshape(5, 6, 7)
 SLICES = range(len(PIXELS))
