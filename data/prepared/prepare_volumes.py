@@ -216,7 +216,7 @@ def open_images(case: CaseFiles) -> list[VolumeFile]:
         UserError: If one is missing or not a valid NIfTI file or DICOM volume, or they have
             different grids.
     """
-    files = [
+    files: list[VolumeFile] = [
         open_nifti(path) if path.name.endswith(ENDINGS) else open_dicom_volume(path)
         for path in case.image_paths()
     ]
