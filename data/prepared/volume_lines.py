@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from data.builders.images import SKIPPED_FILE
-from data.builders.unused_files import counted, non_case_lines
+from data.builders.unused_files import non_case_lines
 from data.datasets.volumes.layout import find_own_volumes, remark_lines
 from data.datasets.volumes.plan import parse_plan
 from data.names import parse_volumes_name
@@ -33,21 +31,8 @@ def volume_lines(prepared: PreparedVolumes, name: str, raw_dir: Path | None) -> 
         lines.append(f"{len(skipped.read_bytes().splitlines())} cases left out: {skipped}")
     raw = parse_volumes_name(name).raw
     if prepared.spec.plan is not None and raw is not None:
-        lines += [parse_plan(prepared.spec.plan).line, *patient_lines(prepared)]
+        lines += [parse_plan(prepared.spec.plan).line, *prepared.patient_lines]
         lines += remark_lines(find_own_volumes(raw))
     if raw_dir is not None:
         lines += non_case_lines(raw_dir, prepared.spec.find_cases(raw_dir), [])
     return lines
-
-
-def patient_lines(prepared: PreparedVolumes) -> list[str]:
-    """Return a line on the patients of DICOM files; none if they are not known.
-
-    Args:
-        prepared: The dataset.
-    """
-    if prepared.groups is None:
-        return []
-    patients = counted(len(np.unique(prepared.groups)), "patient")
-    cases = counted(len(prepared.ids), "case")
-    return [f"{cases} of {patients}, which were found by Patient ID and hashed"]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
+from data.builders.unused_files import counted
 from data.datasets.volumes.layout import find_own_volumes
 from data.datasets.volumes.plan import parse_plan
 from data.names import parse_volumes_name
@@ -55,6 +56,19 @@ class PreparedVolumes:
     fingerprint: str
     folder: Path
     groups: Shaped[np.ndarray, " n"] | None = None
+
+    @property
+    def num_patients(self) -> int | None:
+        """Number of patients; None if every case is another patient."""
+        return None if self.groups is None else len(np.unique(self.groups))
+
+    @property
+    def patient_lines(self) -> list[str]:
+        """Line of the terminal on patients; none if every case is another patient."""
+        if self.num_patients is None:
+            return []
+        cases, patients = counted(len(self.ids), "case"), counted(self.num_patients, "patient")
+        return [f"{cases} of {patients}, which were found by Patient ID and hashed"]
 
 
 def volumes_folder(name: str, data_dir: Path) -> Path:

@@ -16,7 +16,6 @@ from data.prepared.case_file import CaseFile, open_case
 from data.prepared.case_file import Volume as Volume
 from data.prepared.images import INDEX_FILE
 from data.prepared.prepare import prepare_command
-from data.prepared.volume_lines import patient_lines
 from data.prepared.volumes import (
     PreparedVolumes,
     case_path,
@@ -92,7 +91,7 @@ class VolumeDataset:
         return (
             parse_plan(self.prepared.spec.plan).line,
             *([intensities] if statistics else []),
-            *patient_lines(self.prepared),
+            *self.prepared.patient_lines,
             *([] if raw is None else remark_lines(find_own_volumes(raw))),
         )
 
@@ -101,8 +100,8 @@ class VolumeDataset:
         """Record of the data in ``config.json``, JSON-serializable."""
         plan = self.prepared.spec.plan
         own = {} if plan is None else {"plan": dict(plan), "intensity": _listed(self.intensity)}
-        if self.prepared.groups is not None:
-            own["num_patients"] = len(np.unique(self.prepared.groups))
+        if self.prepared.num_patients is not None:
+            own["num_patients"] = self.prepared.num_patients
         return {
             "name": self.name,
             "fingerprint": self.fingerprint,
