@@ -27,9 +27,9 @@ from data.prepared.prepare import is_prepared, open_dataset, prepare
 from data.prepared.recorded_metadata import record_missing_metadata
 from data.prepared.recorded_range import update_recorded_range
 from data.registry import default_settings, find_dataset, registered_datasets
-from data.splits.dataset import open_split
 from data.splits.given_split import read_split, split_csv
 from data.splits.methods import make_split, possible_splits
+from data.splits.opened_split import open_split
 from data.splits.selection import Selection, select_rows, where_key
 from data.splits.validation_cut import lacks_validation
 from data.storage import build_lock, replacing

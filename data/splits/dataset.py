@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
@@ -20,12 +20,10 @@ from data.registry import default_settings
 from data.sources import ImageSource
 from data.splits.folds import Fold
 from data.splits.image_pairs import ABSENT, Pairs, pair_images
-from data.splits.methods import check_seed, default_split, make_split, split_versions
+from data.splits.methods import check_seed, default_split
 from data.splits.notes import split_notes
-from data.splits.paper import long_tail
+from data.splits.opened_split import open_split
 from data.splits.selection import Selection, select_rows
-from data.splits.split_file import stored_split
-from data.splits.validation_cut import lacks_validation
 from lmf_jax.config import DEFAULT_DATA_DIR
 from lmf_jax.errors import UserError
 from lmf_jax.metadata_encoding import MetadataEncoding
@@ -334,84 +332,6 @@ def check_is_of_run(name: str, found: str, fingerprint: str) -> None:
             f"The images, intensity range, labels or split of {name} are not those that the run "
             "was trained with; give the --data-dir that has them."
         )
-
-
-class OpenedSplit(NamedTuple):
-    """Split of a dataset.
-
-    Attributes:
-        rows: Sorted row numbers of every part.
-        fingerprint: SHA-256, in hex, over the dataset and these rows.
-        version: Version of the split method.
-    """
-
-    rows: Rows
-    fingerprint: str
-    version: int
-
-
-def open_split(
-    prepared: Prepared,
-    split: str,
-    split_seed: int,
-    imbalance_ratio: float | None = None,
-    fingerprint: str | None = None,
-    fold: Fold | None = None,
-    selection: Selection | None = None,
-) -> OpenedSplit:
-    """Return the rows of every part and their fingerprint; compute the split the first time.
-
-    Args:
-        prepared: The dataset.
-        split: "paper", "grouped" or "official".
-        split_seed: Seed of the split; the official one has none.
-        imbalance_ratio: Imbalance ratio of training and validation rows; None keeps all rows.
-        fingerprint: Fingerprint recorded by a run, which selects the version of the split method.
-            None, or a fingerprint of no version, takes the present version.
-        fold: The fold of a cross-validation that is the test part; None makes a single split.
-        selection: The images to split; None takes all.
-
-    Raises:
-        UserError: If the dataset does not have this split.
-    """
-
-    def open_version(version: int) -> OpenedSplit:
-        return _open_version(prepared, split, split_seed, imbalance_ratio, version, fold, selection)
-
-    versions = split_versions(split, fold)
-    present = open_version(versions[0])
-    if fingerprint in (None, present.fingerprint):
-        return present
-    earlier = map(open_version, versions[1:])
-    return next((opened for opened in earlier if opened.fingerprint == fingerprint), present)
-
-
-def _open_version(
-    prepared: Prepared,
-    split: str,
-    split_seed: int,
-    imbalance_ratio: float | None,
-    version: int,
-    fold: Fold | None,
-    selection: Selection | None,
-) -> OpenedSplit:
-    def make() -> Rows:
-        labels = prepared if selection is None else prepared.only(selection.rows)
-        rows = make_split(labels, split, split_seed, version, fold)
-        if imbalance_ratio is not None:
-            for part in ("train", "validation"):
-                rows[part] = long_tail(rows[part], labels.labels, imbalance_ratio, split_seed)
-        return rows if selection is None else selection.in_dataset(rows)
-
-    method = split if version == 1 else f"{split}-v{version}"
-    is_fixed = split == "official" and not lacks_validation(prepared)
-    seeded = method if is_fixed else f"{method}-seed{split_seed}"
-    thinned = "" if imbalance_ratio is None else f"-ratio{imbalance_ratio!r}"
-    of_fold = "" if fold is None else fold.suffix
-    selected = "" if selection is None else f"-where-{selection.key}"
-    name = f"{seeded}{thinned}{of_fold}{selected}"
-    rows, fingerprint = stored_split(name, prepared, make, version)
-    return OpenedSplit(rows, fingerprint, version)
 
 
 def _check_parts(prepared: Prepared, rows: Rows, split: str) -> None:

@@ -232,39 +232,57 @@ def _read_test(
         require(path, test, ("folds",))
         check_folds(path, test["folds"], list(FOLD_METRICS), len(labels), nullable=True)
     require(path, test, (*RANKING_METRICS, *F1_METRICS, "odir", "per_label", "intervals"))
-    intervals, per_label = test["intervals"], test["per_label"]
+    _check_overall(path, test)
+    for name, column in zip(label_names, labels.T, strict=True):
+        counts = {"positives": int((column == 1).sum()), "negatives": int((column == 0).sum())}
+        _check_label(path, test, name, counts, of_folds)
+    return test
+
+
+def _check_overall(path: Path, test: Mapping[str, Any]) -> None:
+    intervals = test["intervals"]
     keys = ("level", "resamples", "drawn", "units", "per_label", *RANKING_METRICS)
     require(path, intervals, keys, "its intervals")
     is_described = is_number(intervals["level"], 0, 1) and is_whole(intervals["resamples"])
     is_described = is_described and isinstance(intervals["drawn"], str)
     check(path, is_described, "the settings of its intervals are not a level, counts and names")
-    require(path, test["odir"], ODIR_METRICS, "its odir")
     for name in F1_METRICS:
         check(path, is_number(test[name], 0, 1), f"its {name} is not a fraction")
         _check_metric(path, name, test[name], intervals.get(name))  # earlier runs have none
-    for name in ODIR_METRICS:
-        _check_metric(path, f"odir {name}", test["odir"][name], None)
     for name in RANKING_METRICS:
         _check_metric(path, name, test[name], intervals[name])
-    for name, column in zip(label_names, labels.T, strict=True):
-        owner = f"label {name}"
-        require(path, per_label, (name,), "its per_label")
-        require(path, intervals["per_label"], (name,), "its intervals of labels")
-        of_label, ends = per_label[name], intervals["per_label"][name]
-        counted = ("positives", "negatives")
-        require(path, of_label, (*LABEL_RANKING_METRICS, *LABEL_F1_METRICS, *counted), owner)
-        require(path, ends, LABEL_RANKING_METRICS, f"the intervals of {owner}")
-        for metric in LABEL_RANKING_METRICS:
-            _check_metric(path, f"{metric} of {owner}", of_label[metric], ends[metric])
-        for metric in LABEL_F1_METRICS:
-            is_valid = is_number(of_label[metric], 0, 1)
-            is_valid |= of_folds and metric == "threshold" and of_label[metric] is None
-            check(path, is_valid, f"the {metric} of {owner} is not a fraction")
-            _check_metric(path, f"{metric} of {owner}", of_label[metric], ends.get(metric))
-        counts = [of_label["positives"], of_label["negatives"]]
-        expected = [int((column == value).sum()) for value in (1, 0)]
-        check(path, counts == expected, f"{owner} has other images than in predictions.npz")
-    return test
+    require(path, test["odir"], ODIR_METRICS, "its odir")
+    for name in ODIR_METRICS:
+        _check_metric(path, f"odir {name}", test["odir"][name], None)
+
+
+def _check_label(
+    path: Path, test: Mapping[str, Any], name: str, counts: Mapping[str, int], of_folds: bool
+) -> None:
+    """Raise UserError unless the metrics of a label are complete and possible.
+
+    Args:
+        path: The file, for the error.
+        test: Its contents.
+        name: Name of the label.
+        counts: Number of test images with and without the label.
+        of_folds: Whether the label has several thresholds, of which the file has none.
+    """
+    owner, per_label, intervals = f"label {name}", test["per_label"], test["intervals"]["per_label"]
+    require(path, per_label, (name,), "its per_label")
+    require(path, intervals, (name,), "its intervals of labels")
+    of_label, ends = per_label[name], intervals[name]
+    require(path, of_label, (*LABEL_RANKING_METRICS, *LABEL_F1_METRICS, *counts), owner)
+    require(path, ends, LABEL_RANKING_METRICS, f"the intervals of {owner}")
+    for metric in LABEL_RANKING_METRICS:
+        _check_metric(path, f"{metric} of {owner}", of_label[metric], ends[metric])
+    for metric in LABEL_F1_METRICS:
+        is_valid = is_number(of_label[metric], 0, 1)
+        is_valid |= of_folds and metric == "threshold" and of_label[metric] is None
+        check(path, is_valid, f"the {metric} of {owner} is not a fraction")
+        _check_metric(path, f"{metric} of {owner}", of_label[metric], ends.get(metric))
+    is_same = all(of_label[key] == count for key, count in counts.items())
+    check(path, is_same, f"{owner} has other images than in predictions.npz")
 
 
 def _check_metric(path: Path, name: str, value: Any, interval: Any) -> None:

@@ -221,7 +221,7 @@ def test_a_run_of_the_earlier_method_finds_its_rows(
 ) -> None:
     name, data_dir = f"manifest:{manifest}", tmp_path / "data"
     config = Config.of(dataset=name, data_dir=str(data_dir), split="grouped", split_seed=0)
-    monkeypatch.setattr("data.splits.dataset.split_versions", lambda *arguments: (1,))
+    monkeypatch.setattr("data.splits.opened_split.split_versions", lambda *arguments: (1,))
     seed, earlier = next(
         (seed, dataset)
         for seed in range(20)

@@ -30,7 +30,7 @@ def test_a_split_is_made_only_once(split_file: Path, tmp_path: Path, monkeypatch
     def make_split(*_):
         raise AssertionError("the split was made again")
 
-    monkeypatch.setattr("data.splits.dataset.make_split", make_split)
+    monkeypatch.setattr("data.splits.opened_split.make_split", make_split)
     again = load_dataset("digits_lt", data_dir=tmp_path)
     assert again.fingerprint == digits.fingerprint
     for part, rows in digits.rows.items():
