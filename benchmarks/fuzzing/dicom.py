@@ -32,7 +32,7 @@ from pydicom.uid import (
 import data.formats.volume_file
 from benchmarks.fuzzing.harness import Files, Target
 from benchmarks.fuzzing.mutations import changed_bytes
-from data.formats.dicom.file import DicomError
+from data.formats.dicom.file import DicomError, is_dicom
 from data.formats.dicom.identity import patient_groups, read_identity
 from data.formats.dicom.series import is_dicom_volume
 from data.formats.dicom.volume import open_dicom_volume, volume_identity
@@ -240,7 +240,7 @@ def _read_dicom(folder: Path) -> None:
     with mock.patch.object(Image, "MAX_IMAGE_PIXELS", 2**18):
         try:
             encoded = read_image_file(path)
-            if encoded.startswith(b"\x89PNG"):
+            if is_dicom(path.read_bytes()):
                 assert np.asarray(open_rgb(encoded)).shape[2] == 3
         except DicomError as error:
             assert SENTINEL not in str(error)

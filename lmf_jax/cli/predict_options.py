@@ -13,7 +13,8 @@ class Predict:
     """Predict with the best epoch of a run: a line of CSV per image, or a mask.
 
     A run of volumes takes the folder of a case with the files of its dataset, such as
-    imaging.nii.gz, or a folder of such folders; no label map is needed.
+    imaging.nii.gz, or a folder of such folders; of volumes of your own, the folder of the images,
+    or one DICOM series or enhanced file. No label map is needed.
     """
 
     run: RunDir

@@ -2,9 +2,7 @@
 
 import dataclasses
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 
 import nibabel
@@ -18,9 +16,8 @@ from lmf_jax.inference.segmenter_ensemble import SegmenterEnsemble
 from lmf_jax.inference.views import VIEWS
 from lmf_jax.models.normalization import VolumeNormalization
 from lmf_jax.training import segmentation
-from lmf_jax.training.progress import Progress
 from tests.cli.test_segment import lines_of, results_of, train, type_in
-from tests.helpers.tiny_training import tiny_models, tiny_unet
+from tests.helpers.tiny_training import stop_after, tiny_models, tiny_unet
 from tests.helpers.volume_downloads import make_folders, make_nnunet
 
 tiny = tiny_models(tiny_unet, segmentation, segmenter)
@@ -78,16 +75,9 @@ def check_plan(run: Path, printed: list[str]) -> None:
 def test_volumes_in_nnunets_layout_train_resume_and_predict_in_their_geometry(
     root: Path, whole: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
-    real, steps = Progress.add, iter(range(1, 100))
-
-    def add_and_stop(progress) -> None:
-        real(progress)
-        if next(steps) == 3:  # in the middle of the second epoch
-            os.kill(os.getpid(), signal.SIGTERM)
-
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "add", add_and_stop)
+        stop_after(patch, 3)  # in the middle of the second epoch
         assert train(run, root / "data", *nnunet(root)) == 143
     shutil.rmtree(root / "data")  # prepared again, by the same plan
     capsys.readouterr()

@@ -1,10 +1,8 @@
 """``train.py --task segmentation`` to the report, on images and volumes, with a tiny U-Net."""
 
 import json
-import os
 import runpy
 import shutil
-import signal
 import sys
 
 import jax
@@ -21,9 +19,8 @@ from lmf_jax.config import ImageSpec
 from lmf_jax.inference import segmenter
 from lmf_jax.inference.segmenter import load_segmenter
 from lmf_jax.training import segmentation
-from lmf_jax.training.progress import Progress
 from tests.helpers.tiny_commands import TRAIN, run_lmf_jax
-from tests.helpers.tiny_training import tiny_models, tiny_unet
+from tests.helpers.tiny_training import stop_after, tiny_models, tiny_unet
 from tests.helpers.volume_downloads import make_brats20, make_kits19
 
 IMAGES = ["--dataset", "digits_masks", "--image-size", "32", "--batch-size", "16"]
@@ -124,15 +121,8 @@ def test_a_run_stopped_within_an_epoch_ends_as_one_that_was_not(
     whole, name, data_dir, tmp_path, monkeypatch
 ):
     """The third step is in the middle of an epoch of every dataset."""
-    real, steps = Progress.add, iter(range(1, 100))
-
-    def add_and_stop(progress):
-        real(progress)
-        if next(steps) == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "add", add_and_stop)
+        stop_after(patch, 3)
         assert train(tmp_path / "run", data_dir, *RUNS[name]) == 143
     assert train(tmp_path / "run", data_dir, *RUNS[name], "--resume") == 0
     assert lines_of(tmp_path / "run") == lines_of(whole / name)

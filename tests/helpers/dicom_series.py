@@ -9,7 +9,8 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, generate_uid
 
-from tests.helpers.dicom_files import dicom_dataset, encode
+from tests.helpers.dicom_files import SENTINEL, dicom_dataset, encode
+from tests.helpers.volume_downloads import make_nnunet, own_case
 
 Vector = tuple[float, float, float]
 
@@ -151,3 +152,37 @@ def write_enhanced(path: Path, dataset: Dataset, **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encode(dataset, **options))
     return path
+
+
+def make_dicom_nnunet(root: Path, num_cases: int, num_patients: int) -> Path:
+    """Make the folder of ``make_nnunet`` with one modality, whose images are DICOM series.
+
+    Every third case is an enhanced file. The last cases are further scans of the first patients.
+
+    Args:
+        root: The folder; it is made.
+        num_cases: How many cases.
+        num_patients: How many patients have them.
+
+    Returns:
+        The folder.
+    """
+    make_nnunet(root, num_cases)
+    for number in range(num_cases):
+        ((image,), _, spacing) = own_case(number, 1)
+        height, width = image.shape[1:]
+        # Rows go to the back and columns to the left; the last of each is at (-5, 7) in RAS.
+        back, left = -7 - (height - 1) * spacing[1], 5 - (width - 1) * spacing[2]
+        grid = Grid("axial", spacing, (left, back, 11))
+        pixels = np.rint(4 * (image[:, ::-1, ::-1] + 1024)).astype(np.uint16)
+        options = dict(slopes=(0.25,), intercepts=(-1024,))
+        patient = f"{SENTINEL}{number % num_patients}"
+        file = root / "imagesTr" / f"scan-{number:02d}_0000.nii.gz"
+        file.unlink()
+        name = file.with_name(file.name.removesuffix(".nii.gz"))
+        if number % 3 == 2:
+            dataset = enhanced(pixels, grid, PatientID=patient, **options)
+            write_enhanced(name.with_suffix(".dcm"), dataset)
+        else:
+            write_series(name, series(pixels, grid, PatientID=patient, **options))
+    return root

@@ -1,5 +1,8 @@
 """A model and batches small enough to compile in a second."""
 
+import itertools
+import os
+import signal
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -14,6 +17,7 @@ from lmf_jax.models.architectures.unet import SpatialDims, UNet
 from lmf_jax.models.classifier import Classifier, LinearHead
 from lmf_jax.models.layers import parameter_dtype
 from lmf_jax.models.metadata_branch import MetadataBranch
+from lmf_jax.training.progress import Progress
 
 NUM_CLASSES = 3
 SIDE = 16
@@ -77,3 +81,15 @@ def tiny_models(model: Callable[..., Any], *modules: ModuleType) -> Any:
             yield
 
     return replaced_models
+
+
+def stop_after(patch: pytest.MonkeyPatch, last_step: int) -> None:
+    """Send SIGTERM to the training in this process after a number of steps."""
+    real, steps = Progress.add, itertools.count(1)
+
+    def add_and_stop(progress: Progress) -> None:
+        real(progress)
+        if next(steps) == last_step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    patch.setattr(Progress, "add", add_and_stop)

@@ -4,7 +4,7 @@ from data.registry import DatasetSpec
 
 DATASET = DatasetSpec(
     name="volumes",
-    summary="your volumes and label maps in NIfTI files, also volumes:IMAGES,LABELS",
+    summary="your volumes in NIfTI or DICOM, with label maps, also volumes:IMAGES,LABELS",
     task="segmentation",
     kind="own-volumes",
     paths=("folder", "folder"),

@@ -103,14 +103,16 @@ def is_series_folder(path: Path) -> bool:
 def is_dicom_volume(path: Path) -> bool:
     """Return whether a path is a single volume: the folder of a series, or a DICOM file.
 
-    A folder with other volumes is none: NIfTI files, or enhanced files, each of which is a volume.
+    A folder with other volumes is none: NIfTI files, folders of series, or enhanced files, each of
+    which is a volume.
 
     Args:
         path: The path.
     """
     if not path.is_dir():
         return path.is_file() and path.suffix.lower() in SUFFIXES
-    if any(path.glob("*.nii")) or any(path.glob("*.nii.gz")) or not is_series_folder(path):
+    has_others = any(path.glob("*.nii*")) or any(map(is_series_folder, path.glob("*/")))
+    if has_others or not is_series_folder(path):
         return False
     with contextlib.suppress(DicomError):
         dataset = read_file(series_files(path)[0], ("NumberOfFrames",), pixels=False)

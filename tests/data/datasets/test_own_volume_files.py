@@ -192,3 +192,38 @@ def test_images_to_predict_are_named_as_in_training(tmp_path: Path) -> None:
         find_images(root / "labelsTr", ("T1", "T2"), is_numbered=True)
     (case,) = find_images(root / "labelsTr", ("CT",), is_numbered=False)
     assert case.id == "a"
+
+
+def test_images_may_be_folders_of_series_or_enhanced_files(tmp_path: Path) -> None:
+    images = ["a_0000.nii.gz", "b_0000.dcm"]
+    root = layout(tmp_path, images, ["a.nii.gz", "b.nii.gz", "c.nii.gz"])
+    folder = root / "imagesTr"
+    for name in ("c_0000", "empty"):
+        (folder / name).mkdir()
+    (folder / "c_0000" / "1.dcm").touch()
+    (folder / "empty" / "notes.txt").touch()
+    found = find_own_volumes(root)
+    paths = [case.image_paths()[0].name for case in found.cases]
+    assert paths == ["a_0000.nii.gz", "b_0000.dcm", "c_0000"]
+    assert folder / "c_0000" / "1.dcm" in found.files()
+    (line,) = remark_lines(found)
+    assert "1 folder in" in line and "empty" in line
+    (folder / "c_0000.nii").touch()
+    with pytest.raises(UserError, match=r"imagesTr has c_0000.nii and c_0000; expected one"):
+        find_own_volumes(root)
+
+
+def test_one_dicom_volume_is_a_case_of_a_model_with_one_modality(tmp_path: Path) -> None:
+    folder = tmp_path / "scan_0000"
+    folder.mkdir()
+    (folder / "1.dcm").touch()
+    for path in (folder, shutil.copy(folder / "1.dcm", tmp_path / "scan_0000.dcm")):
+        (case,) = find_images(path, ("CT",), is_numbered=True)
+        assert case.id == "scan" and case.image_paths() == [path]
+        (case,) = find_images(path, ("CT",), is_numbered=False)
+        assert case.id == "scan_0000" and case.image_paths() == [path]
+        with pytest.raises(UserError, match="is one DICOM volume; expected a folder with T1, T2"):
+            find_images(path, ("T1", "T2"), is_numbered=True)
+    (tmp_path / "scan_0000.dcm").unlink()
+    (case,) = find_images(tmp_path, ("CT",), is_numbered=True)  # a folder of a series is no series
+    assert case.id == "scan" and case.folder == tmp_path
