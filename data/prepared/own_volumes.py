@@ -139,11 +139,11 @@ def case_patients(cases: Sequence[CaseFiles]) -> dict[str, str]:
         The hashes of the Patient IDs, see :func:`data.formats.dicom.identity.patient_groups`; empty
         if an image is not DICOM, or Patient IDs tell nothing about patients.
     """
-    images = [case.image_paths()[0] for case in cases]
-    if any(path.name.endswith(ENDINGS) for path in images):
+    images = [case.image_paths() for case in cases]
+    if any(path.name.endswith(ENDINGS) for paths in images for path in paths):
         return {}
     names = [case.id for case in cases]
-    groups = patient_groups([volume_identity(path) for path in images])
+    groups = patient_groups([volume_identity(first) for first, *_ in images])
     return {} if groups is None else dict(zip(names, fill_groups(groups, names), strict=True))
 
 

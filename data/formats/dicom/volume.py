@@ -152,9 +152,9 @@ def _check_alike(path: Path, slices: Sequence[Slice]) -> None:
 
 
 def _sorted(path: Path, slices: Sequence[Slice]) -> list[Slice]:
-    """Return the slices by position along the normal, from which and from equal gaps none is away.
+    """Return the slices sorted along the normal; reject duplicates, uneven gaps and shifts.
 
-    The normal points so that rows, columns and slices are right-handed.
+    The directions along a row, along a column and from slice to slice are right-handed.
     """
     normal = np.cross(*slices[0].orientation)
     ordered = sorted(slices, key=lambda one: float(one.position @ normal))
@@ -164,8 +164,8 @@ def _sorted(path: Path, slices: Sequence[Slice]) -> list[Slice]:
     num_positions = 1 + int((gaps >= SPACINGS[0]).sum())
     if num_positions < len(slices):
         raise UserError(
-            f"{path} has {len(slices)} slices at {num_positions} positions; expected one at each: "
-            "keep one time point, echo or reconstruction."
+            f"{path} has more slices than positions ({len(slices)} and {num_positions}); expected "
+            "one slice at each: keep one time point, echo or reconstruction."
         )
     gap = depths[-1] / (len(slices) - 1)
     if not np.abs(depths - gap * np.arange(len(slices))).max() <= GAP_TOLERANCE * gap:

@@ -69,11 +69,11 @@ SERIES: dict[str, tuple[Callable[[], list[Dataset]], str]] = {
     ),
     "two at a position": (
         lambda: [*changed(), *changed()[:2]],
-        "has 7 slices at 5 positions; expected one at each",
+        r"has more slices than positions \(7 and 5\); expected one slice at each",
     ),
     "all at a position": (
         lambda: moved([(0, 0, 3)] * 5),
-        "has 5 slices at 1 positions",
+        r"has more slices than positions \(5 and 1\)",
     ),
     "two series": (
         lambda: changed(3, 4, SeriesInstanceUID="1.2.4"),
