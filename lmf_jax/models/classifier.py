@@ -1,4 +1,4 @@
-"""Image classifiers, a backbone with a head, and the two heads."""
+"""Classifiers of images and volumes, a backbone with a head, and the two heads."""
 
 from typing import get_args
 
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from lmf_jax.models.image_pairs import join_maps, pool_pairs, split_pairs
 from lmf_jax.models.layers import Dropout, Initializer, parameter_dtype
 from lmf_jax.models.metadata_branch import MetadataBranch
-from lmf_jax.models.registry import HeadName, ModelOptions
+from lmf_jax.models.registry import HeadName, ModelOptions, SpatialDims
 
 
 class LinearHead(nn.Module):
@@ -78,12 +78,12 @@ def _unit_vectors(vectors: Float[Array, "rows columns"], axis: int) -> Float[Arr
 
 
 class Classifier(nn.Module):
-    """An image classifier: backbone, mean over the map, dropout, head.
+    """A classifier of images or volumes: backbone, mean over the map, dropout, head.
 
     With a metadata branch, its features are concatenated to the pooled ones before the head.
 
     Attributes:
-        backbone: Module ``(images, train) -> [batch, height, width, features]``.
+        backbone: Module ``(images, train) -> [batch, *space, features]``.
         head: Module ``[batch, features] -> [batch, num_classes]``.
         dropout_rate: Probability that a pooled feature is dropped in training.
         axis_name: The mapped axis over whose devices the batch is spread, or None.
@@ -91,6 +91,7 @@ class Classifier(nn.Module):
         metadata: Module ``(metadata, train) -> [batch, features]``; None for images alone.
         pairs: Whether each image is two images side by side, which go through the same backbone;
             the head gets the features of both. See :mod:`lmf_jax.models.image_pairs`.
+        spatial_dims: 2 for images, 3 for volumes.
 
     The parameters are under ``"backbone"``, ``"head"`` and, with the branch, ``"metadata"``. A call
     is ``classify(features(images))``; Grad-CAM and embeddings use the maps between the two.
@@ -103,6 +104,7 @@ class Classifier(nn.Module):
     freeze_backbone: bool = False
     metadata: nn.Module | None = None
     pairs: bool = False
+    spatial_dims: SpatialDims = 2
 
     def setup(self) -> None:
         """Create the dropout layer."""
@@ -110,14 +112,15 @@ class Classifier(nn.Module):
 
     def __call__(
         self,
-        images: Float[Array, "batch height width channels"],
+        images: Float[Array, "batch *space channels"],
         train: bool = False,
         metadata: Float[Array, "batch columns"] | None = None,
     ) -> Float[Array, "batch classes"]:
         """Return the logits of the images.
 
         Args:
-            images: ``[batch, height, width, channels]``, float, already normalized.
+            images: ``[batch, *space, channels]``, float, already normalized; the space is height
+                and width, before which a volume has its depth.
             train: Whether to normalize by the batch's statistics, update the running ones (the
                 collection ``"batch_stats"`` must be mutable) and drop at random (the random stream
                 ``"dropout"`` is needed if a rate is not zero).
@@ -127,23 +130,24 @@ class Classifier(nn.Module):
             Logits ``[batch, num_classes]``, float32 (float64 if the model computes in float64).
 
         Raises:
-            ValueError: If the images are not float ``[batch, height, width, channels]`` with 3
-                channels or 1, or metadata are missing, or given to a model without a branch.
+            ValueError: If the images are not float ``[batch, *space, channels]`` with 3 channels
+                or 1, or metadata are missing, or given to a model without a branch.
         """
         return self.classify(self.features(images, train), train, metadata)
 
     def features(
-        self, images: Float[Array, "batch height width channels"], train: bool = False
-    ) -> Float[Array, "batch map_height map_width features"]:
+        self, images: Float[Array, "batch *space channels"], train: bool = False
+    ) -> Float[Array, "batch *map_space features"]:
         """Return the last map of the backbone."""
+        space = ("depth", "height", "width")[-self.spatial_dims :]
         if (
-            images.ndim != 4
+            images.ndim != 2 + len(space)
             or images.shape[-1] not in (1, 3)
             or not jnp.issubdtype(images.dtype, jnp.floating)
         ):
             raise ValueError(
                 f"Images have shape {images.shape} and dtype {images.dtype}; expected normalized "
-                "floating-point images [batch, height, width, channels] with 3 channels or 1."
+                f"floating-point images [batch, {', '.join(space)}, channels] with 3 channels or 1."
             )
         if self.pairs:
             halves, has_image = split_pairs(images)
@@ -151,15 +155,15 @@ class Classifier(nn.Module):
         return self._backbone_maps(images, train)
 
     def _backbone_maps(
-        self, images: Float[Array, "batch height width channels"], train: bool
-    ) -> Float[Array, "batch map_height map_width features"]:
+        self, images: Float[Array, "batch *space channels"], train: bool
+    ) -> Float[Array, "batch *map_space features"]:
         if self.freeze_backbone:
             return lax.stop_gradient(self.backbone(images, False))
         return self.backbone(images, train)
 
     def classify(
         self,
-        features: Float[Array, "batch map_height map_width features"],
+        features: Float[Array, "batch *map_space features"],
         train: bool = False,
         metadata: Float[Array, "batch columns"] | None = None,
     ) -> Float[Array, "batch classes"]:
@@ -169,7 +173,8 @@ class Classifier(nn.Module):
                 "Metadata are given to a model without a branch for them, or lack for one with it."
             )
         maps = features.astype(parameter_dtype(features.dtype))
-        pooled = self.dropout(pool_pairs(maps) if self.pairs else maps.mean((1, 2)), train)
+        means = pool_pairs(maps) if self.pairs else maps.mean(tuple(range(1, maps.ndim - 1)))
+        pooled = self.dropout(means, train)
         if self.metadata is not None:
             pooled = jnp.concatenate([pooled, self.metadata(metadata, train)], axis=1)
         return self.head(pooled)
@@ -214,4 +219,5 @@ def make_classifier(
         freeze_backbone=options.freeze_backbone,
         metadata=MetadataBranch(widths, dtype, options.axis_name) if widths else None,
         pairs=options.pairs,
+        spatial_dims=options.spatial_dims,
     )

@@ -16,6 +16,9 @@ from lmf_jax.models.instance_norm import normalize_instances
 
 Initializer = Callable[..., Array]
 
+PerAxis = int | tuple[int, ...]
+"""A number for every axis of space, or one for each: slices, rows and columns."""
+
 ImageBatch = Float[Array, "batch height width channels"]
 """Images of a batch, normalized."""
 InputMap = Float[Array, "batch height width channels"]
@@ -45,7 +48,7 @@ class DistributedModule(nn.Module, kw_only=True):
 
 
 class Conv(nn.Module):
-    """Convolution with equal kernel sides and zero padding, as ``torch.nn.Conv2d`` and ``Conv3d``.
+    """Convolution with zero padding, as ``torch.nn.Conv2d`` and ``Conv3d``.
 
     The padding keeps the size of the map at stride 1: ``(kernel_size - 1) // 2`` on each side.
     TensorFlow's SAME is different at a larger stride: it adds no more zeros than the outputs need,
@@ -53,8 +56,8 @@ class Conv(nn.Module):
 
     Attributes:
         features: Number of output channels.
-        kernel_size: Side of the kernel, in pixels.
-        stride: Step between outputs, in pixels; 1 for volumes.
+        kernel_size: Side of the kernel, in pixels; or its slices, rows and columns.
+        stride: Step between outputs, in pixels; or along slices, rows and columns.
         depthwise: Whether each channel is convolved separately; not for volumes.
         use_bias: Whether a learned bias is added to each output channel.
         same_padding: Whether images are padded as by TensorFlow's SAME.
@@ -63,8 +66,8 @@ class Conv(nn.Module):
     """
 
     features: int
-    kernel_size: int = 1
-    stride: int = 1
+    kernel_size: PerAxis = 1
+    stride: PerAxis = 1
     depthwise: bool = False
     use_bias: bool = False
     same_padding: bool = False
@@ -78,36 +81,44 @@ class Conv(nn.Module):
         """Convolve the images or volumes and add the bias, if there is one.
 
         Raises:
-            ValueError: If volumes have a stride other than 1 or a depthwise kernel.
+            ValueError: If volumes have a depthwise kernel.
         """
         dims = images.ndim - 2
-        if dims == 3 and (self.stride != 1 or self.depthwise):
-            raise ValueError(
-                "Volumes are convolved with stride 1 and over all channels; "
-                f"stride={self.stride} and depthwise={self.depthwise} were given."
-            )
+        if dims == 3 and self.depthwise:
+            raise ValueError("Volumes are convolved over all channels; depthwise=True was given.")
         channels = 1 if self.depthwise else images.shape[-1]
-        shape = (*(self.kernel_size,) * dims, channels, self.features)
+        sides, strides = (_per_axis(size, dims) for size in (self.kernel_size, self.stride))
+        shape = (*sides, channels, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, parameter_dtype(self.dtype))
         images, weights = images.astype(self.dtype), kernel.astype(self.dtype)
+        padding = list(map(self._padding, images.shape[1:-1], sides, strides))
         if dims == 3:
-            side = (self.kernel_size - 1) // 2
-            outputs = convolve_volumes(images, weights, padding=((side, side),) * 3)
+            depth, height, width = padding
+            outputs = convolve_volumes(
+                images,
+                weights,
+                stride=(strides[0], strides[1], strides[2]),
+                padding=(depth, height, width),
+            )
         else:
-            height, width = (self._padding(size) for size in images.shape[1:3])
-            outputs = convolve(images, weights, stride=self.stride, padding=(height, width))
+            height, width = padding
+            outputs = convolve(images, weights, stride=strides[0], padding=(height, width))
         if not self.use_bias:
             return outputs
         bias = self.param("bias", nn.initializers.zeros, (self.features,), kernel.dtype)
         return outputs + bias.astype(self.dtype).reshape(*(1,) * (dims + 1), -1)
 
-    def _padding(self, size: int) -> tuple[int, int]:
+    def _padding(self, size: int, side: int, stride: int) -> tuple[int, int]:
         """Return the zeros before and after an axis of an image."""
         if not self.same_padding:
-            return (self.kernel_size - 1) // 2, (self.kernel_size - 1) // 2
-        last = (size - 1) // self.stride * self.stride  # where the last window begins
-        zeros = max(last + self.kernel_size - size, 0)
+            return (side - 1) // 2, (side - 1) // 2
+        last = (size - 1) // stride * stride  # where the last window begins
+        zeros = max(last + side - size, 0)
         return zeros // 2, zeros - zeros // 2
+
+
+def _per_axis(size: PerAxis, dims: int) -> tuple[int, ...]:
+    return size if isinstance(size, tuple) else (size,) * dims
 
 
 class BatchNorm(nn.Module):
@@ -226,22 +237,24 @@ class ConvNorm(DistributedModule):
 
     Attributes:
         features: Number of output channels.
-        kernel_size: Rows and columns of the kernel, in pixels.
-        stride: Step between outputs, in pixels.
+        kernel_size: As in :class:`Conv`.
+        stride: As in :class:`Conv`.
         depthwise: Whether each channel is convolved separately.
         same_padding: Whether images are padded as by TensorFlow's SAME.
         epsilon: Added to the variance in the batch norm.
     """
 
     features: int
-    kernel_size: int = 1
-    stride: int = 1
+    kernel_size: PerAxis = 1
+    stride: PerAxis = 1
     depthwise: bool = False
     same_padding: bool = False
     epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(self, inputs: InputMap, train: bool) -> OutputMap:
+    def __call__(
+        self, inputs: Float[Array, "batch *space channels"], train: bool
+    ) -> Float[Array, "batch *out_space features"]:
         """Convolve and normalize."""
         conv = Conv(
             self.features,

@@ -169,18 +169,19 @@ def create_model(
     head: HeadName = "linear",
     remat: bool = False,
     freeze_backbone: bool = False,
-    spatial_dims: SpatialDims = 2,
+    spatial_dims: SpatialDims | None = None,
     metadata_widths: Sequence[int] = (),
     pairs: bool = False,
 ) -> nn.Module:
-    """Create an image classifier or a U-Net.
+    """Create a classifier of images or volumes, or a U-Net.
 
     ``model.init(key, images)`` gives the variables of a classifier,
     ``{"params", "batch_stats"}``; ``model.apply(variables, images)`` the logits in evaluation, and
     ``model.apply(variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key})``
     the logits in training and the new batch statistics. Images are float
     ``[batch, height, width, channels]`` with 3 channels or 1, already normalized; logits are
-    ``[batch, num_classes]``.
+    ``[batch, num_classes]``. A classifier of volumes takes ``[batch, depth, height, width,
+    channels]``.
 
     The U-Net has the variables ``{"params"}`` alone, takes ``[batch, *space, channels]`` with any
     number of channels and gives ``[batch, *space, num_classes]``, in training and in evaluation.
@@ -189,7 +190,8 @@ def create_model(
         name: ``"resnet50"``, ``"densenet121"`` or ``"efficientnet_v2_s"``, with torchvision's
             architecture, constants and initializers; ``"tf_efficientnetv2_s"``, with those of timm;
             ``"resnet50_v1"`` and ``"resnet50_keras"``, with those of Keras until 2.2 and since 2.3;
-            or ``"unet"``, see :class:`lmf_jax.models.architectures.unet.UNet`.
+            ``"resnet18_3d"``, with torchvision's of ``r3d_18``, for volumes; or ``"unet"``, see
+            :class:`lmf_jax.models.architectures.unet.UNet`.
         num_classes: Number of classes.
         dtype: Dtype of the computation. Parameters, statistics and logits stay float32 at
             ``jnp.bfloat16``, and are float64 at ``jnp.float64``.
@@ -202,7 +204,8 @@ def create_model(
             same variables.
         freeze_backbone: Whether a classifier's backbone is a fixed function in training too: it
             normalizes by its running statistics, keeps them, and passes no gradient.
-        spatial_dims: 2 for images, or 3 for volumes, which only the U-Net takes.
+        spatial_dims: 2 for images, or 3 for volumes (default: that of the model; the U-Net takes
+            both, by default images).
         metadata_widths: Features of each metadata column that a classifier gets beside the images,
             see :class:`lmf_jax.models.metadata_branch.MetadataBranch`; empty for images alone.
         pairs: Whether each image is two images side by side, such as both eyes of a patient: a
@@ -221,12 +224,12 @@ def create_model(
             f"metadata_widths={tuple(metadata_widths)}; it has the linear head, no backbone to "
             "freeze, and takes images alone."
         )
+    if spatial_dims is None:
+        spatial_dims = spec.spatial_dims[0]
     if spatial_dims not in spec.spatial_dims:
-        verb = "classifies" if spec.task == "classification" else "segments"
         others = [other.name for other in registered_models() if spatial_dims in other.spatial_dims]
         raise ValueError(
-            f"{name} {verb} images and takes no spatial_dims={spatial_dims}; choose one of "
-            f"{', '.join(others)}."
+            f"{name} takes no spatial_dims={spatial_dims}; choose one of {', '.join(others)}."
         )
     return spec.build(
         ModelOptions(

@@ -16,6 +16,13 @@ FORMS = {
     "many channels": ((2, 3, 5, 5, 40), (3, 3, 3, 40, 8), SAME),
     "pointwise": ((2, 3, 5, 5, 3), (1, 1, 1, 3, 4), {}),
     "uneven": ((2, 4, 3, 5, 2), (2, 3, 1, 2, 3), {"padding": ((1, 0), (0, 2), (0, 0))}),
+    "strided": ((2, 5, 7, 6, 3), (3, 3, 3, 3, 4), {**SAME, "stride": (2, 2, 2)}),
+    "slices not strided": (
+        (2, 4, 9, 8, 1),
+        (3, 7, 7, 1, 4),
+        {"padding": ((1, 1), (3, 3), (3, 3)), "stride": (1, 2, 2)},
+    ),
+    "strided pointwise": ((2, 5, 4, 4, 8), (1, 1, 1, 8, 4), {"stride": (2, 2, 2)}),
     "one slice": ((2, 1, 5, 5, 3), (3, 3, 3, 3, 4), SAME),
 }
 every_form = pytest.mark.parametrize(
@@ -28,11 +35,9 @@ def arrays(*shapes):
     return [jnp.asarray(generator.normal(size=shape), jnp.float32) for shape in shapes]
 
 
-def reference(volumes, kernel, *, padding=((0, 0),) * 3):
+def reference(volumes, kernel, *, stride=(1, 1, 1), padding=((0, 0),) * 3):
     dimensions = ("NDHWC", "DHWIO", "NDHWC")
-    return lax.conv_general_dilated(
-        volumes, kernel, (1, 1, 1), padding, dimension_numbers=dimensions
-    )
+    return lax.conv_general_dilated(volumes, kernel, stride, padding, dimension_numbers=dimensions)
 
 
 def value_and_gradients(convolution, volumes, kernel):
@@ -107,3 +112,8 @@ def test_kernel_for_other_channels_is_refused(monkeypatch):
     monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
     with pytest.raises(ValueError, match=r"does not fit 6 channels"):
         convolve_volumes(*arrays((2, 5, 5, 5, 6), (3, 3, 3, 2, 6)))
+
+
+def test_strides_that_differ_within_a_slice_are_refused():
+    with pytest.raises(ValueError, match=r"stride is \(1, 1, 2\); expected the same along rows"):
+        convolve_volumes(*arrays((2, 5, 5, 5, 2), (3, 3, 3, 2, 6)), stride=(1, 1, 2))

@@ -91,7 +91,7 @@ def test_a_registered_model_is_built_and_checked_like_any_other(own_registry):
     assert config.resolve({}).model.normalization == "imagenet"
     with pytest.raises(UserError, match="--model one-layer is for --task segmentation"):
         parse_config(["--model", "one-layer"])
-    with pytest.raises(ValueError, match=r"one-layer segments images.*spatial_dims=3.*unet"):
+    with pytest.raises(ValueError, match=r"one-layer takes no spatial_dims=3.*unet"):
         create_model("one-layer", num_classes=3, spatial_dims=3)
     with pytest.raises(ValueError, match=r"named 'unet' is registered by lmf_jax\..*\.unet\.unet;"):
         register_model("unet", task="segmentation", summary="", source="")(one_layer)

@@ -364,5 +364,5 @@ def test_what_does_not_apply_is_refused():
             ValueError, match="linear head, no backbone to freeze, and takes images alone"
         ):
             create_model("unet", num_classes=2, **settings)
-    with pytest.raises(ValueError, match="resnet50 classifies images"):
+    with pytest.raises(ValueError, match="resnet50 takes no spatial_dims=3"):
         create_model("resnet50", num_classes=2, spatial_dims=3)
