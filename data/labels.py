@@ -16,6 +16,7 @@ from jaxtyping import Int32, Int64, Shaped
 from data.file_names import to_nfc
 from data.formats.csv_files import Row, check_values, is_missing, read_csv, without_decimals
 from data.formats.metadata import Metadata, make_metadata, read_columns
+from data.volume_spec import are_volumes
 from lmf_jax.errors import UserError
 
 PARTS = ("train", "validation", "test")
@@ -73,6 +74,11 @@ class Labels:
     metadata: Metadata = field(default_factory=dict)
     label_names: tuple[str, ...] = ()
     label_vectors: Int32[np.ndarray, "n labels"] | None = None
+
+    @property
+    def whole_volumes(self) -> bool:
+        """Whether the examples are volumes in NIfTI files instead of images."""
+        return are_volumes(self.ids)
 
     def without(self, names: Collection[str]) -> "Labels":
         """Return the labels of all other images.

@@ -1,7 +1,7 @@
 """Specification of a dataset of volumes, and the files of its cases."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -84,6 +84,16 @@ def files_of(path: Path) -> list[Path]:
         path: File of a case, or folder of a DICOM series.
     """
     return sorted(filter(Path.is_file, path.iterdir())) if path.is_dir() else [path]
+
+
+def is_volume(name: str) -> bool:
+    """Return whether a file is a volume, by the end of its name."""
+    return name.lower().endswith(ENDINGS)
+
+
+def are_volumes(names: Iterable[str]) -> bool:
+    """Return whether files are volumes; False if there are none."""
+    return {is_volume(str(name)) for name in names} == {True}
 
 
 def _existing(folder: Path, name: str, endings: Sequence[str]) -> Path:

@@ -3,7 +3,8 @@
 Two images are near-identical if their perceptual hashes differ in at most :data:`MAX_DISTANCE` of
 512 bits. Half of the bits describe the whole image and half its central part, since each alone
 gives false matches: whole fundus photographs share their black border, and the centers of many
-dermoscopic images are one small dark spot.
+dermoscopic images are one small dark spot. Slices of different patients look alike too, so volumes
+are compared byte for byte alone.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from data.formats.images import open_image, to_rgb
 from data.formats.intensity import FULL_RANGE, IntensityRange
+from data.formats.volumes import is_nifti
 from data.labels import PARTS
 from data.sources import ImageSource
 
@@ -58,7 +60,8 @@ class ImageHashes:
         digests: SHA-256 of the encoded bytes in hex, unicode [n].
         perceptual: Perceptual hash, [n, 8]; zeros for broken and flat images.
         broken: Whether the image cannot be decoded, [n].
-        flat: Whether the image has a single color, [n], so that its perceptual hash is useless.
+        flat: Whether a perceptual hash is useless, [n]: the image has a single color, or is a
+            volume.
     """
 
     digests: Shaped[np.ndarray, " n"]
@@ -188,6 +191,8 @@ class _ImageHash(NamedTuple):
 def _hash_image(encoded: bytes, intensity_range: IntensityRange) -> _ImageHash:
     digest = hashlib.sha256(encoded).hexdigest()
     no_hash = np.zeros(8, np.uint64)
+    if is_nifti(encoded):
+        return _ImageHash(digest, no_hash, flat=True)
     try:
         with open_image(encoded) as image:
             image.draft(None, (256, 256))  # decodes a large JPEG at a fraction of its size

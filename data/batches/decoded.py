@@ -67,11 +67,11 @@ class DecodedImages(Decoded[SplitDataset]):
     NOUN: ClassVar[str] = "Image"
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """Shape of the array of all images, (n, height, width, channels)."""
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array of all images or volumes, (n, *space, channels)."""
         return (len(self.dataset.ids), *self.spec.shape)
 
-    def read(self, row: int) -> UInt8[np.ndarray, "height width channels"]:
+    def read(self, row: int) -> UInt8[np.ndarray, "*space channels"]:
         """Decode the image of a row; see :func:`data.formats.images.decode_image`."""
         return decode_image(self.dataset.source[row], self.spec, self.dataset.intensity_range)
 

@@ -115,7 +115,16 @@ def open_images(
         spec: Size of the result.
         cache: "disk" decodes them once, as :func:`cached_images`; "none" on every read.
         data_dir: Folder of prepared datasets and image caches.
+
+    Raises:
+        UserError: If the size is of volumes and the dataset has images, or the other way round; or
+            as :func:`cached_images`.
     """
+    if (spec.depth is not None) != dataset.whole_volumes:
+        has, expected = ("volumes", "images") if dataset.whole_volumes else ("images", "volumes")
+        raise UserError(
+            f"{dataset.name} has {has}, and the model takes {expected}; give {expected}."
+        )
     if cache == "none":
         return decoded_images(dataset, spec)
     return cached_images(dataset, spec, data_dir)

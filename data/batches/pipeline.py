@@ -39,7 +39,7 @@ FurtherInputs = Mapping[str, Shaped[np.ndarray, "n ..."]]
 class TrainBatch(TypedDict):
     """One process's block of a global training batch."""
 
-    image: UInt8[np.ndarray, "batch height width channels"]
+    image: UInt8[np.ndarray, "batch *space channels"]
     label: BatchTargets
     metadata: NotRequired[Float32[np.ndarray, "batch features"]]
 
@@ -47,7 +47,7 @@ class TrainBatch(TypedDict):
 class EvaluationBatch(TypedDict):
     """One process's block of a global evaluation batch; ``mask`` is False for padding."""
 
-    image: UInt8[np.ndarray, "batch height width channels"]
+    image: UInt8[np.ndarray, "batch *space channels"]
     label: BatchTargets
     mask: Bool[np.ndarray, " batch"]
     metadata: NotRequired[Float32[np.ndarray, "batch features"]]

@@ -6,6 +6,7 @@ from pathlib import Path, PurePath
 
 from data.formats.dicom.file import INDEX_NAME, is_dicom
 from data.labels import PART_NAMES, PARTS
+from data.volume_spec import ENDINGS, is_volume
 from lmf_jax.errors import UserError
 
 SUFFIXES = frozenset(
@@ -33,6 +34,27 @@ def images_in(folder: Path) -> list[str]:
             f"{', '.join(sorted(SUFFIXES))}."
         )
     return sorted(names)
+
+
+def volumes_in(folder: Path) -> list[str]:
+    """Return the names of the NIfTI files directly in a folder, sorted, without hidden ones.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        UserError: If the folder cannot be read or contains no NIfTI file.
+    """
+    try:
+        names = [entry.name for entry in folder.iterdir() if is_volume(entry.name)]
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({error.strerror}).") from error
+    if not (names := sorted(name for name in names if not is_hidden(name))):
+        raise UserError(
+            f"There is no volume in {folder}{_contents(folder)}; expected files that end in "
+            f"{' or '.join(ENDINGS)}."
+        )
+    return names
 
 
 def folders_in(folder: Path) -> list[str]:
@@ -88,7 +110,7 @@ def is_image(path: Path) -> bool:
 
 def suffix_of(name: str) -> str:
     """Return the suffix of a file name; "" for a number, as at the end of a DICOM UID."""
-    match = re.search(r"(?<=.)\.[a-zA-Z][a-zA-Z0-9]{0,9}$", name)
+    match = re.search(r"(?<=.)(\.nii)?\.[a-zA-Z][a-zA-Z0-9]{0,9}$", name)
     return match[0] if match else ""
 
 

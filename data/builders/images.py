@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from data.builders.dicom_files import DicomSummary, with_patients, write_summary
-from data.builders.intensity_search import IntensityCounts
+from data.builders.intensity_search import IntensityCounts, VolumeCounts
 from data.file_names import on_disk
 from data.formats.image_file import read_image_file
 from data.formats.images import reason
@@ -155,9 +155,14 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
         """Intensity counts of images of more than 8 bits, filled by the checks."""
         return IntensityCounts()
 
+    @cached_property
+    def examples(self) -> IntensityCounts | VolumeCounts:
+        """What decodes the examples for the checks, and counts their intensities."""
+        return VolumeCounts() if self.labels.whole_volumes else self.counts
+
     def find_intensities(self) -> Intensities | None:
         """Return the intensity range of the images, after they were checked."""
-        return self.counts.find()
+        return self.examples.find()
 
     def read_labels(self) -> Labels:
         """Return the labels of all images; patients of DICOM files are groups if none are given."""
@@ -189,7 +194,7 @@ class ImageFilesBuilder(RawBuilder, skip_registration=True):  # type: ignore[cal
     def find_fault(self, name: str) -> str | None:
         """Return why an image is broken, in a few words, or None if it is not."""
         try:
-            self.counts.decode(read_image_file(self.image_path(name)))
+            self.examples.decode(read_image_file(self.image_path(name)))
         except Exception as error:  # Pillow raises exceptions of many types
             return reason(error)
         return None

@@ -5,6 +5,9 @@ to 8 bits would leave 17 of their 4,096 gray levels. The range is therefore 0 to
 where ``bits`` is what the files declare (PNG's sBIT, TIFF's MaxSampleValue or BitsPerSample) if all
 of them declare it and no value needs more, else the bits of the largest value of all images, at
 least 8. A declaration of 16 bits counts as none: it is the size of the storage.
+
+Volumes of CT have a unit, and with it one range. Of other volumes each has its own range, since the
+values of an MRI differ from scanner to scanner.
 """
 
 import contextlib
@@ -18,10 +21,24 @@ from jaxtyping import Int64
 from PIL import Image, TiffImagePlugin
 
 from data.formats.images import is_deep, open_image, to_rgb
-from data.formats.intensity import LARGEST_VALUE, Intensities
+from data.formats.intensity import (
+    EACH_VOLUME,
+    FULL_RANGE,
+    HOUNSFIELD,
+    LARGEST_VALUE,
+    Intensities,
+    IntensityRange,
+)
+from data.formats.volumes import read_values
 from data.sources import ImageSource
 
 _MAX_SAMPLE_VALUE = 281
+
+AIR = -500
+"""Value below which a volume has air in Hounsfield units; other modalities have no such values."""
+
+HOUNSFIELD_RANGE = IntensityRange(-1000, 1000)
+"""Range of CT: from air to dense bone."""
 
 
 @dataclass
@@ -77,6 +94,35 @@ class IntensityCounts:
         if self.declared is not None and bits <= self.declared:
             bits, source = self.declared, "bits declared by the files"
         return Intensities(0, 2**bits - 1, source, self.images, largest, (low, high))
+
+
+@dataclass
+class VolumeCounts:
+    """Smallest values of volumes; threads may add to it.
+
+    Attributes:
+        lowest: Smallest value of each volume.
+    """
+
+    lowest: list[float] = field(default_factory=list)
+
+    def decode(self, encoded: bytes) -> None:
+        """Read a volume, and add its smallest value.
+
+        Args:
+            encoded: Bytes of the file.
+
+        Raises:
+            UserError: If it cannot be read.
+        """
+        self.lowest.append(float(read_values(encoded).min()))
+
+    def find(self) -> Intensities:
+        """Return :data:`HOUNSFIELD_RANGE` if most volumes are CT, else the rule of each volume."""
+        is_ct = np.median(self.lowest) <= AIR
+        low, high = HOUNSFIELD_RANGE if is_ct else FULL_RANGE
+        source = HOUNSFIELD if is_ct else EACH_VOLUME
+        return Intensities(low, high, source, len(self.lowest), high, (low, high))
 
 
 def declared_bits(image: Image.Image, encoded: bytes) -> int | None:

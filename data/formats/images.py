@@ -12,6 +12,7 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from data.formats.intensity import FULL_RANGE, LARGEST_VALUE, IntensityRange, scale
 from data.formats.placement import place
 from data.formats.unsupported import FLOATING_POINT, describe_unknown_format
+from data.formats.volumes import decode_volume
 from lmf_jax.config import ImageSpec
 
 METHOD_VERSION = 2
@@ -30,8 +31,8 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 def decode_image(
     encoded: bytes, spec: ImageSpec, intensity_range: IntensityRange = FULL_RANGE
-) -> UInt8[np.ndarray, "height width channels"]:
-    """Decode an image to RGB or gray of one size, as a viewer displays it.
+) -> UInt8[np.ndarray, "*space channels"]:
+    """Decode an image to RGB or gray of one size, as a viewer displays it; or a volume.
 
     The EXIF rotation is applied; grayscale and palette images become RGB; transparent parts are
     blended with white; grayscale of more than 8 bits is scaled from its intensity range. The image
@@ -46,12 +47,15 @@ def decode_image(
         intensity_range: Range that maps to black and white in images of more than 8 bits.
 
     Returns:
-        uint8, [height, width, channels].
+        uint8, [height, width, channels]; with a depth in ``spec``, a volume [depth, height, width,
+        1] from :func:`data.formats.volumes.decode_volume`.
 
     Raises:
         Exception: Any exception of Pillow for bytes it cannot decode, such as
             ``DecompressionBombError`` for more pixels, before any is decoded.
     """
+    if spec.depth is not None:
+        return decode_volume(encoded, spec, intensity_range)
     rgb = open_rgb(encoded, intensity_range)
     image = rgb if spec.channels == 3 else rgb.convert("L")
     resized = place(spec, image.size).resize(image, Image.Resampling.BILINEAR)

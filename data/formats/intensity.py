@@ -1,4 +1,4 @@
-"""Intensity range of grayscale images of more than 8 bits: scaling of their values to 0..255."""
+"""Intensity range of volumes, and of images of more than 8 bits, which is scaled to 0..255."""
 
 import functools
 import hashlib
@@ -15,6 +15,9 @@ from data.storage import replacing
 from lmf_jax.errors import UserError
 from lmf_jax.json_text import parse_json
 
+LOWEST_VALUE = -32768
+"""Lowest end of a range; only volumes have negative values."""
+
 LARGEST_VALUE = 65535
 """Largest value of an image of 16 bits."""
 
@@ -25,7 +28,11 @@ FEW_LEVELS = 64
 """Number of gray levels, of 256, below which a remark is printed."""
 
 _FIELDS = ("low", "high", "source", "images", "largest", "used")
-_SOURCES = ("bits in use", "bits declared by the files", "given")
+HOUNSFIELD = "Hounsfield units"
+EACH_VOLUME = "each volume"
+GIVEN_FOR_VOLUMES = "given for volumes"
+_VOLUME_SOURCES = (HOUNSFIELD, EACH_VOLUME, GIVEN_FOR_VOLUMES)
+_SOURCES = ("bits in use", "bits declared by the files", "given", *_VOLUME_SOURCES)
 
 
 class IntensityRange(NamedTuple):
@@ -44,7 +51,8 @@ class IntensityRange(NamedTuple):
 
 
 FULL_RANGE = IntensityRange(0, LARGEST_VALUE)
-"""Range of 16-bit images without a recorded range."""
+"""Range of 16-bit images without a recorded range. Volumes without one have each its own, see
+:func:`data.formats.volumes.read_volume`."""
 
 
 def checked_range(low: int, high: int) -> IntensityRange:
@@ -55,10 +63,12 @@ def checked_range(low: int, high: int) -> IntensityRange:
         high: Value that becomes white.
 
     Raises:
-        ValueError: Unless ``0 <= low < high <= LARGEST_VALUE``.
+        ValueError: Unless ``LOWEST_VALUE <= low < high <= LARGEST_VALUE``.
     """
-    if not 0 <= low < high <= LARGEST_VALUE:
-        raise ValueError(f"expected an intensity range 0 <= LOW < HIGH <= {LARGEST_VALUE}")
+    if not LOWEST_VALUE <= low < high <= LARGEST_VALUE:
+        raise ValueError(
+            f"expected an intensity range {LOWEST_VALUE} <= LOW < HIGH <= {LARGEST_VALUE}"
+        )
     return IntensityRange(low, high)
 
 
@@ -71,15 +81,15 @@ def parse_range(text: str) -> IntensityRange:
     Raises:
         UserError: If it is not an intensity range.
     """
-    numbers = re.fullmatch(r"\s*(\d{1,6})\s*,\s*(\d{1,6})\s*", text, re.ASCII)
+    numbers = re.fullmatch(r"\s*(-?\d{1,6})\s*,\s*(-?\d{1,6})\s*", text, re.ASCII)
     try:
         if numbers is None:
             raise ValueError("it is not two whole numbers with a comma between them")
         return checked_range(int(numbers[1]), int(numbers[2]))
     except ValueError:
         raise UserError(
-            f"--intensity-range is {text!r}; expected LOW,HIGH, two whole numbers from 0 to "
-            f"{LARGEST_VALUE}, such as 0,4095."
+            f"--intensity-range is {text!r}; expected LOW,HIGH, two whole numbers from "
+            f"{LOWEST_VALUE} to {LARGEST_VALUE}, such as 0,4095."
         ) from None
 
 
@@ -137,8 +147,10 @@ class Intensities:
     Attributes:
         low: Value that becomes 0.
         high: Value that becomes 255.
-        source: "bits in use", "bits declared by the files" or "given".
-        images: Number of images of more than 8 bits.
+        source: "bits in use", "bits declared by the files" or "given"; of volumes,
+            :data:`HOUNSFIELD`, :data:`EACH_VOLUME` (each by its own range) or
+            :data:`GIVEN_FOR_VOLUMES`.
+        images: Number of volumes, or of images of more than 8 bits.
         largest: Largest value in these images.
         used: Range of the central 99.9 % of their pixels.
     """
@@ -158,6 +170,17 @@ class Intensities:
     @property
     def line(self) -> str:
         """Line of text with the range and its source."""
+        if self.source == EACH_VOLUME:
+            return (
+                f"{self.images:,} volumes without Hounsfield units: 0 to 255 are the percentiles "
+                "0.5 and 99.5 of each volume"
+            )
+        if self.source in _VOLUME_SOURCES:
+            origin = "as given" if self.source == GIVEN_FOR_VOLUMES else "in Hounsfield units"
+            return (
+                f"intensities {self.low} to {self.high} of {self.images:,} volumes become 0 to 255 "
+                f"({origin})"
+            )
         is_given = self.source == "given"
         origin = "as given" if is_given else f"{self.high.bit_length()} {self.source}"
         text = (
@@ -194,7 +217,8 @@ def with_range(
         raise UserError(
             f"No image of {name} has more than 8 bits; leave --intensity-range {given} out."
         )
-    return replace(found, low=given.low, high=given.high, source="given")
+    source = GIVEN_FOR_VOLUMES if found.source in _VOLUME_SOURCES else "given"
+    return replace(found, low=given.low, high=given.high, source=source)
 
 
 def write_intensities(folder: Path, found: Intensities | None) -> None:

@@ -41,11 +41,13 @@ class NiftiFile(VolumeFile):
         dtype: Type of the stored values.
         offset: Bytes before the first voxel.
         scaling: Slope and intercept of the stored values; None for each without effect.
+        content: Bytes of the file, if they were read before.
     """
 
     dtype: np.dtype
     offset: int
     scaling: tuple[float | None, float | None]
+    content: bytes | None = None
 
     def read_image(self) -> Float32[np.ndarray, "depth height width"]:
         """Read the values of an image, see :meth:`VolumeFile.read_image`."""
@@ -118,7 +120,7 @@ class NiftiFile(VolumeFile):
 
         count = math.prod(self.shape)
         most = _CHUNK // self.dtype.itemsize
-        with _open_stream(self.path) as stream:
+        with _open_stream(self.path, self.content) as stream:
             stream.read(self.offset)
             for start in range(0, count, most):
                 part = slice(start, min(count, start + most))
@@ -133,11 +135,12 @@ class NiftiFile(VolumeFile):
                 raise ValueError("it continues after its last voxel")
 
 
-def open_nifti(path: Path) -> NiftiFile:
+def open_nifti(path: Path, content: bytes | None = None) -> NiftiFile:
     """Read the header of a NIfTI file, compressed by gzip or not.
 
     Args:
         path: The file.
+        content: Its bytes; with them, the path only names it in errors.
 
     Raises:
         UserError: If it cannot be read, is not a NIfTI file of one volume, has a header that does
@@ -150,7 +153,7 @@ def open_nifti(path: Path) -> NiftiFile:
             "Reading NIfTI files needs nibabel, which is not installed; run: "
             "pip install -e '.[volumes]'"
         ) from None
-    with _open_stream(path) as stream, np.errstate(all="ignore"):
+    with _open_stream(path, content) as stream, np.errstate(all="ignore"):
         header = _parse_header(stream)
         shape, dtype = header.get_data_shape(), header.get_data_dtype()
         while len(shape) > 3 and shape[-1] == 1:  # one volume of a series
@@ -159,12 +162,13 @@ def open_nifti(path: Path) -> NiftiFile:
         if dtype.kind not in "iuf":
             raise UserError(f"{path} has {dtype.name} values; expected one real number per voxel.")
         offset = header.get_data_offset()
-        _check_size(path, shape, dtype, offset, header.single_vox_offset, type(stream))
+        size = path.stat().st_size if content is None else len(content)
+        _check_size(path, size, shape, dtype, offset, header.single_vox_offset, type(stream))
         affine = np.asarray(header.get_best_affine(), np.float64)
         check_spacing(path, affine)
-        return NiftiFile(
-            path, shape, *reorient(affine, shape), dtype, offset, header.get_slope_inter()
-        )
+        orientation, turned = reorient(affine, shape)
+        scaling = header.get_slope_inter()
+        return NiftiFile(path, shape, orientation, turned, dtype, offset, scaling, content)
 
 
 def write_label_map(
@@ -211,14 +215,19 @@ def _parse_header(stream: io.BufferedIOBase) -> Any:
 
 
 def _check_size(
-    path: Path, shape: tuple[int, ...], dtype: np.dtype, offset: int, least: int, kind: type
+    path: Path,
+    size: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    offset: int,
+    least: int,
+    kind: type,
 ) -> None:
     if not least <= offset <= _LONGEST_EXTENSIONS:
         raise UserError(
             f"{path} claims that its voxels begin at byte {offset}; expected {least} to "
             f"{_LONGEST_EXTENSIONS}."
         )
-    size = path.stat().st_size
     claimed = offset + math.prod(shape) * dtype.itemsize
     if claimed > size * (_DEFLATE_RATIO if kind is gzip.GzipFile else 1):
         raise UserError(
@@ -228,10 +237,10 @@ def _check_size(
 
 
 @contextlib.contextmanager
-def _open_stream(path: Path) -> Iterator[io.BufferedIOBase]:
+def _open_stream(path: Path, content: bytes | None) -> Iterator[io.BufferedIOBase]:
     """Open a file, with gzip if it is compressed; convert every exception to ``UserError``."""
     try:
-        with path.open("rb") as file:
+        with path.open("rb") if content is None else io.BytesIO(content) as file:
             is_compressed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             if not is_compressed:

@@ -14,6 +14,7 @@ SIGNATURES = (
     (0, b"\x1f\x8b", "a gzip archive"),
     (0, b"version https://git-lfs", "a Git LFS pointer in place of the file"),
     (128, b"DICM", "a DICOM file"),
+    (344, b"n+1", "a NIfTI file"),
 )
 """Offset and magic bytes of file types often mistaken for images."""
 

@@ -11,7 +11,7 @@ from jaxtyping import Float32, Shaped, UInt8
 from data.batches.pipeline import EvaluationBatch
 from data.batches.stream import DECODE_OPTIONS, Stream
 from data.builders.dicom_files import burned_in_lines
-from data.builders.image_folder import images_in
+from data.builders.image_folder import images_in, volumes_in
 from data.builders.unused_files import non_image_lines, unused_entries, unused_line
 from data.formats.dicom.file import is_dicom
 from data.formats.dicom.identity import identity_in
@@ -19,6 +19,7 @@ from data.formats.image_file import without_header
 from data.formats.images import decode_image, is_deep, open_image, read_encoded, reason
 from data.formats.intensity import FULL_RANGE, IntensityRange
 from data.inputs.image_list import ListedImages, is_list, joined, read_image_list
+from data.volume_spec import is_volume
 from lmf_jax.config import ImageSpec
 from lmf_jax.errors import UserError
 
@@ -35,38 +36,47 @@ def image_files(path: str | Path) -> list[Path]:
     return given_images([path]).files
 
 
-def given_images(paths: Sequence[str | Path]) -> ListedImages:
+def given_images(paths: Sequence[str | Path], spec: ImageSpec | None = None) -> ListedImages:
     """Return the images of some files, folders and lists, with the metadata of the lists.
 
     Args:
         paths: As for :func:`image_files`, at least one.
+        spec: Images of the model; with a depth, the volumes of a folder are returned.
 
     Raises:
         UserError: As :func:`image_files`.
     """
-    return joined([_images_of(Path(path).expanduser()) for path in paths])
+    takes_volumes = spec is not None and spec.depth is not None
+    return joined([_images_of(Path(path).expanduser(), takes_volumes) for path in paths])
 
 
-def _images_of(path: Path) -> ListedImages:
+def _images_of(path: Path, takes_volumes: bool) -> ListedImages:
     if path.is_file():
         return read_image_list(path) if is_list(path) else ListedImages([path], {})
     if not path.exists():
         raise UserError(f"{path} does not exist; expected an image or a folder of images.")
-    return ListedImages([path / name for name in images_in(path)], {})
+    names = volumes_in(path) if takes_volumes else images_in(path)
+    return ListedImages([path / name for name in names], {})
 
 
-def skipped_lines(path: str | Path, output: Path) -> list[str]:
-    """Return a line for each type of file, and for folders, that :func:`image_files` skips.
+def skipped_lines(path: str | Path, output: Path, spec: ImageSpec | None = None) -> list[str]:
+    """Return a line for each type of file, and for folders, that :func:`given_images` skips.
 
     Args:
         path: Folder, or an image file, for which there are no lines.
         output: File or folder of the results, which is left out of the lines.
+        spec: Images of the model.
     """
+    takes_volumes = spec is not None and spec.depth is not None
     folder = Path(path).expanduser()
     if not folder.is_dir():
         return []
     files, folders = unused_entries(folder, [output])
-    lines = non_image_lines(folder, files)
+    if takes_volumes:
+        others = [file for file in files if not is_volume(file.name)]
+        lines = [unused_line(folder, others, "file", "volumes are NIfTI files")] if others else []
+    else:
+        lines = non_image_lines(folder, files)
     if folders:
         lines.append(unused_line(folder, folders, "folder", "name a folder to use its images"))
     return lines
@@ -132,29 +142,30 @@ class InferenceImages:
         return batch
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Shape of an image, (height, width, channels)."""
+    def shape(self) -> tuple[int, ...]:
+        """Shape of an image or volume, (*space, channels)."""
         return self.spec.shape
 
-    def decode(self, index: int) -> UInt8[np.ndarray, "height width channels"]:
+    def decode(self, index: int) -> UInt8[np.ndarray, "*space channels"]:
         """Return an image; raise any exception of Pillow."""
         return self.decode_file(self.files[index], index)
 
-    def decode_file(self, file: Path, index: int) -> UInt8[np.ndarray, "height width channels"]:
+    def decode_file(self, file: Path, index: int) -> UInt8[np.ndarray, "*space channels"]:
         """Return the image in a file, and record what is known of it under an index."""
         encoded = read_encoded(file)
         if is_dicom(encoded):
             burned_in = identity_in(encoded).burned_in
             encoded = without_header(encoded)
             self.dicom[index] = burned_in or self.dicom.get(index, False)
-        with open_image(encoded) as image:
-            if is_deep(image):
-                self.deep.add(index)
+        if self.spec.depth is None:
+            with open_image(encoded) as image:
+                if is_deep(image):
+                    self.deep.add(index)
         return decode_image(encoded, self.spec, self.intensity_range or FULL_RANGE)
 
     def parts(
-        self, index: int, array: Shaped[np.ndarray, "height width"]
-    ) -> list[tuple[Path, Shaped[np.ndarray, "height width"]]]:
+        self, index: int, array: Shaped[np.ndarray, "*space"]
+    ) -> list[tuple[Path, Shaped[np.ndarray, "*space"]]]:
         """Return the files of an example, each with its part of a map of the whole example."""
         return [(self.files[index], array)]
 

@@ -24,7 +24,9 @@ from data.splits.methods import check_seed, default_split
 from data.splits.notes import split_notes
 from data.splits.opened_split import open_split
 from data.splits.selection import Selection, select_rows
+from data.volume_spec import are_volumes
 from lmf_jax.config import DEFAULT_DATA_DIR
+from lmf_jax.config.volume_settings import VOLUME_DEFAULTS
 from lmf_jax.errors import UserError
 from lmf_jax.metadata_encoding import MetadataEncoding
 
@@ -90,6 +92,11 @@ class SplitDataset:
             *self.split_notes,
         )
 
+    @property
+    def whole_volumes(self) -> bool:
+        """Whether the examples are volumes in NIfTI files instead of images."""
+        return are_volumes(self.ids)
+
     def groups_of(self, part: str) -> Shaped[np.ndarray, " n"] | None:
         """Return the patient or lesion of every example of a part, or None if unknown.
 
@@ -150,6 +157,10 @@ class SplitDataset:
         return replace(self, rows={**self.rows, part: rows})
 
     @property
+    def _scales_each_volume(self) -> bool:
+        return self.whole_volumes and self.intensity_range == FULL_RANGE
+
+    @property
     def description(self) -> dict[str, Any]:
         """Record of the data in ``config.json``, JSON-serializable."""
         known = {
@@ -159,7 +170,9 @@ class SplitDataset:
             "split_notes": list(self.split_notes),
             "class_names": list(self.class_names),
         }
-        if self.intensity_note is not None:
+        if self.whole_volumes:
+            known["intensities"] = self.intensity_note
+        if self.intensity_note is not None and not self._scales_each_volume:
             known["intensity_range"] = list(self.intensity_range)
         if self.encoding is not None:
             known["metadata"] = self.encoding.record
@@ -303,7 +316,11 @@ def open_parts(
         "groups": prepared.groups,
         "source": prepared.source,
         "rows": opened.rows,
-        "defaults": {**default_settings(name), "split": split},
+        "defaults": {
+            **default_settings(name),
+            **(VOLUME_DEFAULTS if prepared.whole_volumes else {}),
+            "split": split,
+        },
         "content_fingerprint": fingerprint_with_range(prepared.fingerprint, intensity_range),
         "fingerprint": fingerprint_with_range(opened.fingerprint, intensity_range),
         "intensity_range": intensity_range,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Int64, Shaped
@@ -73,6 +73,8 @@ class VolumeDataset:
     prepared: PreparedVolumes
     intensity: tuple[dict[str, float] | None, ...] | None = None
     _files: dict[int, CaseFile] = field(default_factory=dict)
+
+    whole_volumes: ClassVar[bool] = False  # an example is a patch
 
     @property
     def notes(self) -> tuple[str, ...]:

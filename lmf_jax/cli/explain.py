@@ -18,7 +18,7 @@ from lmf_jax.cli.image_batches import (
 from lmf_jax.cli.members import load_predictor
 from lmf_jax.cli.tasks import TASKS
 from lmf_jax.errors import UserError
-from lmf_jax.evaluation.classification.gradcam import resize_heat
+from lmf_jax.evaluation.classification.gradcam import hottest_slices, resize_heat
 from lmf_jax.output_files import make_folder, plan_outputs
 from lmf_jax.runs.files import common_task
 
@@ -59,10 +59,7 @@ def run_explain(options: Explain) -> None:
 
     if not options.images:
         raise UserError("No image was given; name images or folders of images.")
-    files, metadata = given_images(options.images)
-    check_stems(files)
     output = Path(options.output).expanduser()
-    make_folder(output)
     task = TASKS[common_task((options.run, *options.ensemble))]
     if task.explain is None:
         raise UserError(
@@ -70,6 +67,10 @@ def run_explain(options: Explain) -> None:
             "run with classes or labels of images."
         )
     model = load_predictor(task, (options.run, *options.ensemble), options.tta)
+    spec = model.config.data.image_spec
+    files, metadata = given_images(options.images, spec)
+    check_stems(files)
+    make_folder(output)
     batches = open_batches(files, model.config, model.dataset, model.encoding, metadata)
     explained = []
     for batch in batches:
@@ -87,7 +88,7 @@ def run_explain(options: Explain) -> None:
     for (file, name, probability, heat), picture in zip(explained, pictures, strict=True):
         _draw_heat(file, heat, picture, batches)
         print(f"{file}: {name} ({probability:.3f}), {picture}")
-    print_lines(line for path in options.images for line in skipped_lines(path, output))
+    print_lines(line for path in options.images for line in skipped_lines(path, output, spec))
     print_lines(batches.remarks())
     refuse_broken(batches.files, batches.broken)
 
@@ -95,7 +96,8 @@ def run_explain(options: Explain) -> None:
 def _draw_heat(file: Path, heat: np.ndarray, picture: Path, batches: "InferenceImages") -> None:
     """Overlay a Grad-CAM map in [0, 1] on an image in its own size, up to that of a screen.
 
-    What the model did not see, because it was cut off, has no heat.
+    Of a volume, it is the axial slice with the most heat. What the model did not see, because it
+    was cut off, has no heat.
     """
     from PIL import Image
 
@@ -103,10 +105,17 @@ def _draw_heat(file: Path, heat: np.ndarray, picture: Path, batches: "InferenceI
     from data.formats.images import open_rgb
     from data.formats.intensity import FULL_RANGE
     from data.formats.placement import place
+    from data.formats.volumes import axial_picture, read_volume
     from data.storage import replacing
     from lmf_jax.evaluation.classification.explanations import overlay
 
-    image = open_rgb(read_image_file(file), batches.intensity_range or FULL_RANGE)
+    encoded, intensity_range = read_image_file(file), batches.intensity_range or FULL_RANGE
+    if batches.spec.depth is None:
+        image = open_rgb(encoded, intensity_range)
+    else:
+        volume = read_volume(encoded, intensity_range)
+        (index,), heats = hottest_slices(heat[None], len(volume))
+        image, heat = axial_picture(volume, int(index)).convert("RGB"), np.asarray(heats)[0, ::-1]
     image.thumbnail((LARGEST_PICTURE, LARGEST_PICTURE))
     placement = place(batches.spec, image.size)
     left, top, right, bottom = placement.frame

@@ -37,7 +37,8 @@ def predict_classes(model: TrainedClassifier | ClassifierEnsemble, options: Pred
     from data.inputs.image_files import given_images, skipped_lines
 
     table = table_path(options.output)
-    files, metadata = given_images([options.images])
+    spec = model.config.data.image_spec
+    files, metadata = given_images([options.images], spec)
     read = [*files, Path(options.images).expanduser()]
     check_outputs([table], inputs=read, overwrite=options.overwrite)
     names = model.class_names
@@ -74,7 +75,7 @@ def predict_classes(model: TrainedClassifier | ClassifierEnsemble, options: Pred
     print(f"calibration: {_describe(model, calibrator)}")
     if thresholds is not None:
         print(_sets_line(thresholds, names))
-    print_lines(skipped_lines(options.images, table))
+    print_lines(skipped_lines(options.images, table, spec))
     print_lines(batches.remarks())
     refuse_broken(files, batches.broken)
 

@@ -8,8 +8,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from lmf_jax.config import Config, ResolvedConfig
+from lmf_jax.config import Config, ResolvedConfig, format_size
 from lmf_jax.config.recipes import RECIPES, TrainingPart
+from lmf_jax.config.volume_settings import fit_to_dims
 from lmf_jax.models.starting_weights import (
     StartingWeights,
     find_starting_weights,
@@ -39,6 +40,7 @@ def resolve_settings(config: Config, dataset: Any) -> Resolution:
     """
     if isinstance(config, ResolvedConfig):
         return Resolution(config)
+    config = fit_to_dims(config, 3 if dataset.whole_volumes else 2)
     if config.run.resume and has_record(config.run.run_dir):
         recorded = read_config(config.run.run_dir).settings()
         kept = {name: recorded[name] for name in ResolvedConfig.resolved_names()}
@@ -48,13 +50,13 @@ def resolve_settings(config: Config, dataset: Any) -> Resolution:
     spec, recipe = find_dataset(config.dataset_name), RECIPES[config.training.recipe]
     is_own_data = spec is not None and spec.settings_by_size
     weights = None
-    if is_own_data and recipe.finds_weights:
+    if is_own_data and recipe.finds_weights and not dataset.whole_volumes:  # none are known
         weights = _starting_weights(config)
     pretrained = config.model.pretrained if weights is None else weights.pretrained
     part = TrainingPart(
         num_images=len(dataset.rows["train"]),
         num_classes=len(dataset.class_names),
-        image_size=config.data.image_size,
+        image_size=config.data.image_size or dataset.defaults.get("image_size"),
         pretrained=pretrained not in (None, "none"),
         is_own_data=is_own_data,
     )
@@ -97,11 +99,11 @@ def _is_same_everywhere(text: str) -> bool:
 def _describe(config: Config, chosen: Mapping[str, Any], part: TrainingPart) -> str:
     """Return the line on the settings that the recipe has chosen."""
     given = config.settings()
+    texts = {
+        name: f"{value:g}" if isinstance(value, float) else str(value)
+        for name, value in {**chosen, "image_size": format_size(chosen["image_size"])}.items()
+    }
     flags = " ".join(
-        f"--{name.replace('_', '-')} {value:g}"
-        if isinstance(value, float)
-        else f"--{name.replace('_', '-')} {value}"
-        for name, value in chosen.items()
-        if given[name] is None
+        f"--{name.replace('_', '-')} {text}" for name, text in texts.items() if given[name] is None
     )
     return f"--recipe {config.training.recipe} for {part.num_images:,} training images: {flags}"

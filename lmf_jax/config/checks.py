@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_type_hints
 
-from lmf_jax.config.image_spec import format_size, height_and_width
+from lmf_jax.config.image_spec import ImageSize, format_size, height_and_width, is_of_volumes
 from lmf_jax.config.recipes import RECIPES
 from lmf_jax.config.sections import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from lmf_jax.config.task_settings import TASK_SETTINGS
@@ -21,12 +21,17 @@ def _at_least(low: int) -> Callable[[Any], bool]:
     return lambda value: low <= value < math.inf
 
 
+def _is_large_enough(size: ImageSize) -> bool:
+    has_slices = not isinstance(size, tuple) or len(size) == 2 or size[0] >= 8
+    return has_slices and min(height_and_width(size)) >= 32
+
+
 RANGES: dict[str, tuple[tuple[str, ...], Callable[[Any], bool]]] = {
     "at least 0": (("gamma",), _at_least(0)),
     "at least 1": (("imbalance_ratio",), _at_least(1)),
-    "at least 32 pixels": (
+    "at least 32 pixels, and 8 slices of a volume": (
         ("image_size",),
-        lambda size: min(height_and_width(size)) >= 32,
+        _is_large_enough,
     ),
     "3 (RGB) or 1 (gray), which are the channels that images are read with": (
         ("channels",),
@@ -131,7 +136,9 @@ def check_combinations(
         raise UserError("--freeze-backbone would keep random weights; give --pretrained with it.")
     if training.mixup and training.cutmix:
         raise UserError("--mixup and --cutmix were both given; choose one.")
-    if training.augment == "dihedral" and isinstance(data.image_size, tuple):
+    if is_of_volumes(data.image_size):
+        _check_volumes(data, training)
+    elif training.augment == "dihedral" and isinstance(data.image_size, tuple):
         raise UserError(
             f"--augment dihedral turns images by 90 degrees, and --image-size "
             f"{format_size(data.image_size)} is not a square; use --augment flip or a square."
@@ -141,6 +148,22 @@ def check_combinations(
         raise UserError("--resume needs --run-dir, the folder of the run to continue.")
     _check_folds(data, run)
     _check_processes(run)
+
+
+def _check_volumes(data: DataConfig, training: TrainingConfig) -> None:
+    """Refuse settings that have no meaning for whole volumes."""
+    if training.augment == "dihedral":
+        raise UserError(
+            "--augment dihedral turns images by 90 degrees within a plane, which is not defined "
+            "for volumes; use --augment flip, shift or mirror."
+        )
+    if training.cutmix:
+        raise UserError("--cutmix pastes boxes of images, not of volumes; use --mixup.")
+    if data.resize != "stretch":
+        raise UserError(
+            f"--resize {data.resize} is for images; volumes are resampled to --image-size, so "
+            "leave it out."
+        )
 
 
 def _check_batch(training: TrainingConfig, has_batch_norm: bool) -> None:

@@ -32,10 +32,10 @@ class ResolvedData(DataConfig):
         return ImageSpec.of_size(self.image_size, self.resize, self.channels)
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
+    def input_shape(self) -> tuple[int, ...]:
         """Shape of an example; the images of a pair are side by side."""
-        height, width, channels = self.image_spec.shape
-        return (height, width if self.pair_by is None else 2 * width, channels)
+        *space, width, channels = self.image_spec.shape
+        return (*space, width if self.pair_by is None else 2 * width, channels)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,14 +74,15 @@ class DataConfig:
     imbalance_ratio: float | None = setting(None, tasks=("classification",))
     """Balanced datasets: size of the largest training class over that of the smallest."""
     image_size: ImageSize | None = setting(None, common=True)
-    """Size of the images in pixels: the side of a square, or height and width, such as 512,384
-    (paper: 224)."""
+    """Size of the images in pixels: the side of a square, or height and width, such as 512,384;
+    of volumes, the side of a cube, or depth, height and width, such as 32,64,64 (paper: 224)."""
     resize: Resize = setting("stretch", common=True)
     """How images of another aspect ratio are resized. stretch: to the size, whatever their aspect
     ratio. pad: they keep it, and the rest is black. crop: they keep it, and what does not fit is
     cut off on both sides."""
     channels: int = setting(3, common=True)
-    """Channels of the images for the model. 3: RGB. 1: gray, to which colors are converted."""
+    """Channels of the images for the model. 3: RGB. 1: gray, to which colors are converted.
+    Volumes always have one."""
     patch_size: PatchSize | None = setting(None, common=True, tasks=("segmentation",))
     """Volumes: voxels of a patch along each axis (default: from the dataset)."""
     overlap: float = setting(0.5, tasks=("segmentation",))
@@ -156,9 +157,9 @@ class TrainingConfig:
     accumulate: int = setting(1)
     """Micro-batches per step, to save memory."""
     augment: Augmentation | None = setting(None, common=True)
-    """Random augmentation on the device. shift: by up to 1/8 of the side. flip: mirror images.
-    dihedral: mirror images and quarter turns. mirror: along every axis, for volumes too (paper:
-    none)."""
+    """Random augmentation on the device. shift: by up to 1/8 of the side. flip: mirror left to
+    right. dihedral: mirror images and quarter turns, not for volumes. mirror: along every axis
+    (paper: none)."""
     mixup: float = setting(0.0, common=True, tasks=IMAGE_TASKS)
     """Mixup with a coefficient from Beta(mixup, mixup); 0: off."""
     cutmix: float = setting(0.0, tasks=IMAGE_TASKS)

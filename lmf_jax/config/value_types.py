@@ -35,7 +35,7 @@ def fits(value: Any, kind: Any) -> bool:
 def shown(kind: Any) -> str:
     """Return the description of a type."""
     if kind == ImageSize:
-        return "a whole number, or height and width such as 512,384"
+        return "a whole number, height and width such as 512,384, or a depth before them"
     if get_origin(kind) is Literal:
         return f"one of {', '.join(get_args(kind))}"
     if get_origin(kind) is tuple:

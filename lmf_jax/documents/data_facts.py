@@ -222,6 +222,18 @@ def preprocessing(run: DocumentedRun) -> Blocks:
                 config.fact("config", "overlap", show=format_setting),
             ),
         )
+    if config.get("dataset", "intensities") is not None:  # whole volumes
+        return (
+            *sentence(
+                "Volumes are read along the axes of the body and resampled with antialiased linear "
+                "interpolation to this depth, height and width in voxels: {}.",
+                config.fact("config", "image_size", show=_format_size),
+            ),
+            *sentence(
+                "Values as bytes: {}.", config.fact("dataset", "intensities", show=format_setting)
+            ),
+            *_normalization(run),
+        )
     is_gray = config.get("config", "channels") == 1
     resize = config.fact("config", "resize", show=lambda name: RESIZING.get(name, name))
     return (
@@ -237,13 +249,15 @@ def preprocessing(run: DocumentedRun) -> Blocks:
             "depth: {}.",
             config.fact("dataset", "intensity_range", show=format_setting),
         ),
-        *sentence(
-            "Normalization: {}.",
-            config.fact(
-                "config", "normalisation", show=lambda name: NORMALIZATIONS.get(name, name)
-            ),
-        ),
+        *_normalization(run),
     )
+
+
+def _normalization(run: DocumentedRun) -> Blocks:
+    def describe(name: str) -> str:
+        return NORMALIZATIONS.get(name, name)
+
+    return sentence("Normalization: {}.", run.config.fact("config", "normalisation", show=describe))
 
 
 _UNRECORDED_RESIZE = ", whatever their aspect ratio"
@@ -257,8 +271,7 @@ RESIZING = {
 
 
 def _format_size(size: int | Sequence[int]) -> str:
-    height, width = (size, size) if isinstance(size, int) else size
-    return f"{height} x {width}"
+    return " x ".join(map(str, (size, size) if isinstance(size, int) else size))
 
 
 def _intensity(run: DocumentedRun) -> Blocks:

@@ -6,7 +6,7 @@ Sharing a run or its report shares these images.
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,7 +35,8 @@ class ShownImages:
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by their names in the file."""
-        return {_file_name(name): array for name, array in vars(self).items()}
+        arrays = {_file_name(name): array for name, array in vars(self).items()}
+        return {name: array for name, array in arrays.items() if array is not None}
 
 
 def as_rgb(
@@ -71,7 +72,7 @@ def read_shown_images(
 
     Args:
         path: The npz file.
-        kind: Their class.
+        kind: Their class; arrays with a default may be missing.
         are_valid: Called with the arrays by their names in the class; returns whether types, shapes
             and values are possible.
         expected: Description of valid contents, for error messages.
@@ -81,10 +82,12 @@ def read_shown_images(
     """
     if not path.exists():
         return None
-    names = {field.name: _file_name(field.name) for field in fields(kind)}
-    found = read_arrays(path, largest=MAX_BYTES, names=tuple(names.values()))
+    names = {_file_name(field.name): field.name for field in fields(kind)}
+    optional = {field.name for field in fields(kind) if field.default is not MISSING}
+    required = tuple(file_name for file_name, name in names.items() if name not in optional)
+    found = read_arrays(path, largest=MAX_BYTES, names=required, optional=optional)
     shapes = ", ".join(f"{name} {array.shape}" for name, array in found.items())
-    arrays = {name: found[file_name] for name, file_name in names.items()}
+    arrays = {names[file_name]: array for file_name, array in found.items()}
     check(path, are_valid(arrays), f"its arrays {shapes} are not {expected}")
     return kind(**arrays)
 

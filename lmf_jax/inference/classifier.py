@@ -8,8 +8,13 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, Integer, UInt8
 
 from lmf_jax.evaluation.calibration import Calibrator, calibrator_of, read_calibration
+from lmf_jax.evaluation.classification.gradcam import hottest_slices
 from lmf_jax.evaluation.classification.metrics import predicted_classes
-from lmf_jax.evaluation.classification.mistakes import Mistakes, confident_mistakes, write_mistakes
+from lmf_jax.evaluation.classification.mistakes import (
+    Mistakes,
+    confident_mistakes,
+    write_mistakes,
+)
 from lmf_jax.evaluation.shown_images import as_rgb
 from lmf_jax.inference.image_model import ImageModel, read_image_model
 from lmf_jax.runs.files import CLASSIFICATION
@@ -34,12 +39,12 @@ class TrainedClassifier(ImageModel):
 
     def explain(
         self,
-        images: UInt8[np.ndarray, "batch h w channels"],
+        images: UInt8[np.ndarray, "batch *space channels"],
         metadata: Float32[np.ndarray, "batch columns"] | None = None,
     ) -> tuple[
         Int[np.ndarray, " batch"],
         Float[np.ndarray, " batch"],
-        Float[np.ndarray, "batch map_height map_width"],
+        Float[np.ndarray, "batch ..."],
     ]:
         """Return the predicted class of each image, its probability and its Grad-CAM map."""
         probabilities = self.probabilities(images, metadata)
@@ -87,4 +92,29 @@ def explain_mistakes(
         classifier.heat(pictures, class_ids[indices], of_pictures)
         for class_ids in (predicted_classes(logits), labels)
     )
-    write_mistakes(run_dir, Mistakes(indices, as_rgb(pictures), *heats))
+    if pictures.ndim == 5:
+        write_mistakes(run_dir, _mistakes_of_volumes(indices, pictures, *heats))
+    else:
+        write_mistakes(run_dir, Mistakes(indices, as_rgb(pictures), *heats))
+
+
+def _mistakes_of_volumes(
+    indices: Int[np.ndarray, " k"],
+    volumes: UInt8[np.ndarray, "k depth h w 1"],
+    heat_of_predicted: Float[np.ndarray, "k map_d map_h map_w"],
+    heat_of_true: Float[np.ndarray, "k map_d map_h map_w"],
+) -> Mistakes:
+    """Return the slices of volumes to show, with the front of the body on top.
+
+    Args:
+        indices: Index of each volume among the test examples.
+        volumes: The volumes.
+        heat_of_predicted: Grad-CAM of the predicted class.
+        heat_of_true: Grad-CAM of the true class.
+    """
+    depth = volumes.shape[1]
+    upright = as_rgb(volumes[:, :, ::-1])
+    hottest = [hottest_slices(heat, depth) for heat in (heat_of_predicted, heat_of_true)]
+    heats = [np.asarray(heat)[:, ::-1] for _, heat in hottest]
+    slices = [upright[np.arange(len(indices)), np.asarray(index)] for index, _ in hottest]
+    return Mistakes(indices, upright[:, depth // 2], *heats, *slices)

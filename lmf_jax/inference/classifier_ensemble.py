@@ -35,12 +35,12 @@ class ClassifierEnsemble(ImageEnsemble[TrainedClassifier]):
 
     def explain(
         self,
-        images: UInt8[np.ndarray, "batch h w channels"],
+        images: UInt8[np.ndarray, "batch *space channels"],
         metadata: Float32[np.ndarray, "batch columns"] | None = None,
     ) -> tuple[
         Int[np.ndarray, " batch"],
         Float[np.ndarray, " batch"],
-        Float[np.ndarray, "batch h w"],
+        Float[np.ndarray, "batch *space"],
     ]:
         """Return the predicted class of each image, its probability and the mean Grad-CAM map."""
         probabilities = self.probabilities(images, metadata)

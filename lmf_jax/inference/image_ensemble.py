@@ -50,7 +50,7 @@ class ImageEnsemble(Ensemble[ImageMember]):
 
     def probabilities(
         self,
-        images: UInt8[np.ndarray, "batch h w channels"],
+        images: UInt8[np.ndarray, "batch *space channels"],
         metadata: Float32[np.ndarray, "batch columns"] | None = None,
     ) -> Float[np.ndarray, "batch classes"]:
         """Return the mean probabilities of images in 0 to 255, in the size of training."""
@@ -63,16 +63,16 @@ class ImageEnsemble(Ensemble[ImageMember]):
 
     def heat(
         self,
-        images: UInt8[np.ndarray, "batch h w channels"],
+        images: UInt8[np.ndarray, "batch *space channels"],
         class_ids: Int[np.ndarray, " batch"],
         metadata: Float32[np.ndarray, "batch columns"] | None = None,
-    ) -> Float[np.ndarray, "batch h w"]:
+    ) -> Float[np.ndarray, "batch *space"]:
         """Return the mean Grad-CAM map of one class in each image.
 
         The map of each model and view is divided by its maximum, so that all have equal weight.
         """
         maps = [
-            view.undo(np.asarray(resize_heat(heat, *images.shape[1:3]))[..., None])[..., 0]
+            view.undo(np.asarray(resize_heat(heat, *images.shape[1:-1]))[..., None])[..., 0]
             for member, own in self._with_metadata(metadata)
             for view in self.views
             for heat in [member.heat(view.apply(images), class_ids, own)]

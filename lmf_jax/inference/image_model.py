@@ -96,7 +96,7 @@ class ImageModel(ABC):
 
     def probabilities(
         self,
-        images: UInt8[np.ndarray, "batch h w channels"],
+        images: UInt8[np.ndarray, "batch *space channels"],
         metadata: Float32[np.ndarray, "batch columns"] | None = None,
     ) -> Float[np.ndarray, "batch classes"]:
         """Return calibrated probabilities of images in 0 to 255, in the training size.
@@ -127,10 +127,10 @@ class ImageModel(ABC):
 
     def heat(
         self,
-        images: UInt8[np.ndarray, "batch height width channels"],
+        images: UInt8[np.ndarray, "batch *space channels"],
         class_ids: Int[np.ndarray, " batch"],
         metadata: Float32[np.ndarray, "batch columns"] | None = None,
-    ) -> Float[np.ndarray, "batch map_height map_width"]:
+    ) -> Float[np.ndarray, "batch ..."]:
         """Return the Grad-CAM map of one class in each image, see :func:`grad_cam`.
 
         Args:

@@ -14,7 +14,7 @@ from lmf_jax.evaluation.multilabel.thresholds import read_thresholds
 from lmf_jax.inference.image_model import ImageModel, read_image_model
 from lmf_jax.runs.files import MULTILABEL
 
-LabelHeat = tuple[int, float, Float[np.ndarray, "map_height map_width"]]
+LabelHeat = tuple[int, float, Float[np.ndarray, "..."]]
 """Index of a label, its probability, and its Grad-CAM map."""
 
 
@@ -48,7 +48,7 @@ class TrainedLabeler(ImageModel):
 
     def explain_labels(
         self,
-        images: UInt8[np.ndarray, "batch h w channels"],
+        images: UInt8[np.ndarray, "batch *space channels"],
         metadata: Float32[np.ndarray, "batch columns"] | None = None,
     ) -> list[list[LabelHeat]]:
         """Return, for each image, the predicted labels with probability and Grad-CAM map.
@@ -76,7 +76,7 @@ def decide(
 def explain_labels(
     probabilities: Float[np.ndarray, "n labels"],
     predicted: Bool[np.ndarray, "n labels"],
-    heat: Callable[[Int[np.ndarray, " n"]], Float[np.ndarray, "n map_height map_width"]],
+    heat: Callable[[Int[np.ndarray, " n"]], Float[np.ndarray, "n ..."]],
 ) -> list[list[LabelHeat]]:
     """Return the predicted labels of each image, or else its most probable one, with their maps.
 

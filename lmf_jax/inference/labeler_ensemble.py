@@ -47,7 +47,7 @@ class LabelerEnsemble(ImageEnsemble[TrainedLabeler]):
 
     def explain_labels(
         self,
-        images: UInt8[np.ndarray, "batch h w channels"],
+        images: UInt8[np.ndarray, "batch *space channels"],
         metadata: Float32[np.ndarray, "batch columns"] | None = None,
     ) -> list[list[LabelHeat]]:
         """Return the predicted labels of each image, see :meth:`TrainedLabeler.explain_labels`."""

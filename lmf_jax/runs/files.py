@@ -195,10 +195,10 @@ def _check_dataset(path: Path, dataset: Mapping[str, Any], task: str) -> None:
     are_printable = are_lines and all(map(str.isprintable, notes))
     check(path, are_printable, "its split_notes are not printable lines")
     limits = dataset.get("intensity_range", [0, 1])  # 8-bit images have none.
-    are_limits = isinstance(limits, list) and len(limits) == 2 and all(map(is_whole, limits))
+    are_limits = isinstance(limits, list) and [type(limit) for limit in limits] == [int, int]
     check(
         path,
-        are_limits and limits[0] < limits[1] < 2**16,
+        are_limits and -(2**15) <= limits[0] < limits[1] < 2**16,
         "its intensity_range is not a pair of 16-bit integers in increasing order",
     )
     if task == MULTILABEL:

@@ -14,24 +14,23 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 
 
 def shift(
-    key: Key[Array, ""], image: Shaped[Array, "h w channels"]
-) -> Shaped[Array, "h w channels"]:
-    """Shift one image along both axes by up to 1/8 of its side, repeating its edge."""
-    height, width, _ = image.shape
-    reach = (height // 8, width // 8)
-    padded = jnp.pad(image, [(reach[0],) * 2, (reach[1],) * 2, (0, 0)], mode="edge")
-    top, left = (
+    key: Key[Array, ""], image: Shaped[Array, "*space channels"]
+) -> Shaped[Array, "*space channels"]:
+    """Shift one image or volume along each axis by up to 1/8 of its side, repeating its edge."""
+    reach = [side // 8 for side in image.shape[:-1]]
+    padded = jnp.pad(image, [*((r, r) for r in reach), (0, 0)], mode="edge")
+    starts = [
         jax.random.randint(k, (), 0, 2 * r + 1)
-        for k, r in zip(jax.random.split(key), reach, strict=True)
-    )
-    return jax.lax.dynamic_slice(padded, (top, left, jnp.zeros_like(top)), image.shape)
+        for k, r in zip(jax.random.split(key, len(reach)), reach, strict=True)
+    ]
+    return jax.lax.dynamic_slice(padded, (*starts, jnp.zeros_like(starts[0])), image.shape)
 
 
 def flip(
-    key: Key[Array, ""], image: Shaped[Array, "h w channels"]
-) -> Shaped[Array, "h w channels"]:
-    """Mirror one image left to right with probability 1/2."""
-    return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
+    key: Key[Array, ""], image: Shaped[Array, "*space width channels"]
+) -> Shaped[Array, "*space width channels"]:
+    """Mirror one image or volume left to right with probability 1/2."""
+    return jnp.where(jax.random.bernoulli(key), jnp.flip(image, -2), image)
 
 
 def dihedral(
@@ -90,16 +89,16 @@ def augment_pairs(
 
 def mixup(
     key: Key[Array, ""],
-    images: Float[Array, "batch h w channels"],
-    partners: Float[Array, "batch h w channels"],
+    images: Float[Array, "batch *space channels"],
+    partners: Float[Array, "batch *space channels"],
     strength: float,
-) -> tuple[Float[Array, "batch h w channels"], Float[Array, ""]]:
+) -> tuple[Float[Array, "batch *space channels"], Float[Array, ""]]:
     """Return a blend of images with their partners, and the coefficient of the images' labels.
 
     Args:
         key: The same on all devices: one coefficient for the whole batch.
-        images: ``[B, H, W, channels]``.
-        partners: ``[B, H, W, channels]``.
+        images: ``[B, *space, channels]``.
+        partners: ``[B, *space, channels]``.
         strength: The coefficient is drawn from Beta(strength, strength).
 
     Reference:

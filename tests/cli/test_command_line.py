@@ -65,9 +65,10 @@ WRONG = {
     "an unknown dataset": ("--dataset imagenet", "no dataset named 'imagenet'"),
     "images too small": ("--image-size 8", "--image-size is 8; expected at least 32 pixels"),
     "a width too small": ("--image-size 64,8", "--image-size is 64,8; expected at least 32 pixels"),
-    "three sides": (
-        "--image-size 32,32,32",
-        "--image-size is 32,32,32; expected a whole number, or height and width such as 512,384.",
+    "four sides": (
+        "--image-size 32,32,32,32",
+        "--image-size is 32,32,32,32; expected a whole number, height and width such as 512,384, "
+        "or a depth before them.",
     ),
     "quarter turns of a rectangle": (
         "--image-size 64,32 --augment dihedral",
@@ -322,7 +323,7 @@ def test_settings_are_checked_wherever_they_come_from():
 
 
 MODELS = (
-    "one of densenet121, efficientnet_v2_s, resnet50, resnet50_keras, resnet50_v1, "
+    "one of densenet121, efficientnet_v2_s, resnet18_3d, resnet50, resnet50_keras, resnet50_v1, "
     "tf_efficientnetv2_s, unet or nothing."
 )
 WRONG_TYPES = [
@@ -333,10 +334,14 @@ WRONG_TYPES = [
     ("resume", "yes", "true or false."),
     ("split", "other", "one of paper, grouped, official or nothing."),
     ("model", ["resnet50"], MODELS),
-    ("image-size", "64", "a whole number or 2 whole numbers or nothing."),
-    ("image-size", (64,), "a whole number or 2 whole numbers or nothing."),
-    ("image-size", (64, 32.0), "a whole number or 2 whole numbers or nothing."),
-    ("image-size", ("64", "64"), "a whole number or 2 whole numbers or nothing."),
+    ("image-size", "64", "a whole number or 2 whole numbers or 3 whole numbers or nothing."),
+    ("image-size", (64,), "a whole number or 2 whole numbers or 3 whole numbers or nothing."),
+    ("image-size", (64, 32.0), "a whole number or 2 whole numbers or 3 whole numbers or nothing."),
+    (
+        "image-size",
+        ("64", "64"),
+        "a whole number or 2 whole numbers or 3 whole numbers or nothing.",
+    ),
 ]
 
 

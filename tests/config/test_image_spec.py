@@ -20,6 +20,14 @@ def test_a_size_is_the_same_after_it_was_recorded():
         assert ResolvedConfig.from_record(record).data.image_spec.size == size
 
 
+def test_a_size_of_volumes_begins_with_the_depth():
+    record = record_of("24,64,48")
+    assert record["image_size"] == [24, 64, 48]
+    spec = ResolvedConfig.from_record(record).data.image_spec
+    assert (spec.depth, spec.size, spec.shape) == (24, (64, 48), (24, 64, 48, 3))
+    assert record_of("32,32,32")["image_size"] == [32, 32, 32]
+
+
 def test_a_square_has_one_record():
     assert record_of("64,64")["image_size"] == 64
     assert Config.of(image_size=(64, 64)) == Config.of(image_size=64)
@@ -39,5 +47,6 @@ def test_files_of_images_of_one_size_keep_their_names():
         ImageSpec(64, 32, "pad"),
         ImageSpec(64, 32, "crop"),
     ]
+    specs += [ImageSpec(64, 32, depth=8), ImageSpec(64, 64, depth=64)]
     specs += [ImageSpec(64, 32, channels=1), ImageSpec(64, 32, "pad", channels=1)]
     assert len({spec.key for spec in specs}) == len(specs)

@@ -34,6 +34,17 @@ def test_flip_mirrors_half_of_the_images():
     assert 0.4 < share < 0.6
 
 
+def test_shift_and_flip_of_a_volume_move_it_along_the_axes_of_the_body():
+    volume = jnp.asarray(np.random.default_rng(0).integers(0, 256, (8, 16, 4, 1), np.uint8))
+    keys = jax.random.split(KEY, 300)
+    shifted = jax.vmap(augment.shift, (0, None))(keys, volume)
+    padded = np.pad(volume, ((1, 1), (2, 2), (0, 0), (0, 0)), mode="edge")
+    expected = [padded[z : z + 8, y : y + 16] for z in range(3) for y in range(5)]
+    assert distinct(shifted) == distinct(expected)
+    flipped = jax.vmap(augment.flip, (0, None))(keys, volume)
+    assert distinct(flipped) == distinct([volume, volume[:, :, ::-1]])
+
+
 def test_dihedral_gives_all_eight_ways_to_lay_a_square():
     turned = [np.rot90(IMAGE, k) for k in range(4)]
     expected = [*turned, *(image[:, ::-1] for image in turned)]

@@ -7,6 +7,7 @@ from data.file_names import below
 from data.formats.csv_files import Row, check_values, read_csv
 from data.formats.metadata import read_columns
 from data.labels import PART_NAMES, Labels, make_labels
+from data.volume_spec import is_volume
 from lmf_jax.errors import UserError
 
 COLUMNS: tuple[str, ...] = ("path", "label", "group", "split")
@@ -25,8 +26,8 @@ def read_labels(raw: Path) -> Labels:
 
     Raises:
         UserError: If the file cannot be read or contradicts itself, a label is missing, a path
-            leads out of its folder, a split is not train, val or test, or there are fewer than two
-            classes.
+            leads out of its folder, a split is not train, val or test, there are fewer than two
+            classes, or volumes (NIfTI files) and images.
     """
     rows = read_csv(raw, ("path", "label"))
     check_values(raw, rows, "label", may_be_empty=False)
@@ -37,10 +38,18 @@ def read_labels(raw: Path) -> Labels:
     columns: Mapping[str, str] = rows[0] if rows else {}
     if "group" in columns:
         check_values(raw, rows, "group", may_be_empty=True)
+    names = [image_name(raw, row["path"].strip()) for row in rows]
+    volumes = [name for name in names if is_volume(name)]
+    if 0 < len(volumes) < len(names):
+        image = next(name for name in names if not is_volume(name))
+        raise UserError(
+            f"{raw} lists the volume {volumes[0]} and the image {image}; expected volumes alone or "
+            "images alone, so make a manifest of each."
+        )
     return make_labels(
         raw,
         classes,
-        [image_name(raw, row["path"].strip()) for row in rows],
+        names,
         labels,
         groups=[row["group"].strip() for row in rows] if "group" in columns else None,
         parts=[part_of(raw, row) for row in rows] if "split" in columns else None,

@@ -11,6 +11,7 @@ from data.datasets.manifest import labels as manifest
 from data.formats.csv_files import Row, check_values, read_csv
 from data.formats.metadata import read_columns
 from data.labels import Labels
+from data.volume_spec import is_volume
 from lmf_jax.errors import UserError
 
 PREFIX = "label:"
@@ -37,6 +38,11 @@ def read_labels(raw: Path) -> Labels:
     columns: Mapping[str, str] = rows[0] if rows else {}
     of_labels = [column for column in columns if column.startswith(PREFIX)]
     ids = [manifest.image_name(raw, row["path"].strip()) for row in rows]
+    if any(map(is_volume, ids)):
+        raise UserError(
+            f"{raw} lists volumes (NIfTI files), which have one class each; expected images, or "
+            "--task classification with a column label."
+        )
     label_names, vectors = _read_vectors(raw, rows, of_labels, ids)
     if "group" in columns:
         check_values(raw, rows, "group", may_be_empty=True)

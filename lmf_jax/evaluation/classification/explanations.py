@@ -36,11 +36,14 @@ class Explanation:
         heat: Heat relative to its maximum ``[height, width]``, in the size of the image.
         class_name: The explained class.
         probability: Predicted probability of this class, in [0, 1].
+        image: RGB ``[height, width, 3]`` below the heat, such as the slice of a volume; None for
+            that of the row.
     """
 
     heat: Float[np.ndarray, "height width"]
     class_name: str
     probability: float
+    image: UInt8[np.ndarray, "height width 3"] | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,8 @@ def _columns(examples: Sequence[ExplainedImage]) -> list[str]:
 def _draw_explanation(
     axes: Axes, example: ExplainedImage, explanation: Explanation, letters: int
 ) -> None:
-    _draw_picture(axes, overlay(example.image, explanation.heat), example.mask)
+    image = example.image if explanation.image is None else explanation.image
+    _draw_picture(axes, overlay(image, explanation.heat), example.mask)
     is_wrong = example.true_class not in (None, explanation.class_name)
     number = f" {explanation.probability:.2f}"
     name = ("✗ " if is_wrong else "") + explanation.class_name

@@ -1,7 +1,8 @@
 """Grad-CAM: the image regions that a classifier's score depends on, and their overlap with a mask.
 
 The heat of a class is the last feature map of the backbone, its channels weighted by their
-gradient of the class score. It has the resolution of that map (7x7 for images of 224 pixels).
+gradient of the class score. It has the resolution of that map (7x7 for images of 224 pixels). Of a
+volume, the axial slice with the most heat is shown.
 """
 
 from collections.abc import Callable
@@ -22,10 +23,10 @@ from lmf_jax.models.layers import parameter_dtype
 def grad_cam(
     model: Classifier,
     variables: PyTree,
-    images: Float[Array, "batch height width channels"],
+    images: Float[Array, "batch *space channels"],
     class_ids: Int[Array, " batch"],
     metadata: Float[Array, "batch columns"] | None = None,
-) -> Float[Array, "batch map_height map_width"]:
+) -> Float[Array, "batch ..."]:
     """Compute the heat of one class in each image, on the last map of the backbone.
 
     With the maps ``A_k`` and the class's logit ``y_c``::
@@ -40,12 +41,12 @@ def grad_cam(
     Args:
         model: Any classifier of this package.
         variables: Its ``{"params", "batch_stats"}``.
-        images: Normalized images ``[batch, height, width, channels]``.
+        images: Normalized images or volumes ``[batch, *space, channels]``.
         class_ids: The class to explain in each image.
         metadata: Encoded metadata of the images, if the model has a branch for them.
 
     Returns:
-        Nonnegative heat ``[batch, map_height, map_width]``, in logits; float32, or float64 if the
+        Nonnegative heat ``[batch, *map_space]``, in logits; float32, or float64 if the
         model computes in float64. It is zero if nothing in the image supports the class, and NaN
         for an invalid class id, since a compiled function cannot raise.
 
@@ -61,28 +62,42 @@ def grad_cam(
     class_range = jnp.arange(logits.shape[-1], dtype=class_ids.dtype)
     is_class = class_range[None] == class_ids[:, None]
     (gradients,) = backwards(is_class.astype(logits.dtype))
-    weights = gradients.mean((1, 2))
-    heat = jnp.einsum("bhwk,bk->bhw", maps, weights, precision=jax.lax.Precision.HIGHEST)
-    return jnp.where(is_class.any(1)[:, None, None], jax.nn.relu(heat), jnp.nan)
+    space = tuple(range(1, maps.ndim - 1))
+    weights = gradients.mean(space)
+    heat = jnp.einsum("b...k,bk->b...", maps, weights, precision=jax.lax.Precision.HIGHEST)
+    is_valid = jnp.expand_dims(is_class.any(1), space)
+    return jnp.where(is_valid, jax.nn.relu(heat), jnp.nan)
 
 
-def resize_heat(
-    heat: Float[ArrayLike, "batch map_height map_width"], height: int, width: int
-) -> Float[Array, "batch {height} {width}"]:
-    """Resize heat bilinearly to the size of the images, and divide it by the maximum of each image.
+def resize_heat(heat: Float[ArrayLike, "batch ..."], *sides: int) -> Float[Array, "batch *space"]:
+    """Resize heat linearly to the size of the images, and divide it by the maximum of each image.
 
     Args:
         heat: Output of :func:`grad_cam`.
-        height: Height of the images in pixels.
-        width: Width of the images in pixels.
+        *sides: Height and width of the images in pixels; of volumes, depth, height and width.
 
     Returns:
-        Heat in [0, 1], ``[batch, height, width]``; all-zero heat stays zero.
+        Heat in [0, 1], ``[batch, *sides]``; all-zero heat stays zero.
     """
     heat = jnp.asarray(heat)
-    enlarged = jax.image.resize(heat, (len(heat), height, width), "bilinear")
-    largest = enlarged.max((1, 2), keepdims=True)
+    enlarged = jax.image.resize(heat, (len(heat), *sides), "linear")
+    largest = enlarged.max(tuple(range(1, heat.ndim)), keepdims=True)
     return enlarged / jnp.where(largest == 0, 1, largest)
+
+
+def hottest_slices(
+    heat: Float[ArrayLike, "batch map_depth map_height map_width"], depth: int
+) -> tuple[Int[Array, " batch"], Float[Array, "batch map_height map_width"]]:
+    """Return the axial slice of each volume with the largest sum of the heat, and its heat.
+
+    Args:
+        heat: Output of :func:`grad_cam` for volumes.
+        depth: Slices of the volumes.
+    """
+    heat = jnp.asarray(heat)
+    slices = jax.image.resize(heat, (len(heat), depth, *heat.shape[2:]), "linear")
+    hottest = slices.sum((2, 3)).argmax(1)
+    return hottest, jax.vmap(lambda of_volume, index: of_volume[index])(slices, hottest)
 
 
 def energy_inside(

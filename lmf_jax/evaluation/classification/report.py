@@ -247,10 +247,18 @@ def _explained_mistakes(run: FinishedRun, mistakes: Mistakes) -> list["Explained
     logits = run.logits[mistakes.indices]
     probabilities = run.calibrator.probabilities(logits)
     columns = {
-        "why the predicted class": (mistakes.heat_of_predicted, predicted_classes(logits)),
-        "why the true class": (mistakes.heat_of_true, run.labels[mistakes.indices]),
+        "why the predicted class": (
+            mistakes.heat_of_predicted,
+            mistakes.slices_of_predicted,
+            predicted_classes(logits),
+        ),
+        "why the true class": (
+            mistakes.heat_of_true,
+            mistakes.slices_of_true,
+            run.labels[mistakes.indices],
+        ),
     }
-    heats = {title: np.asarray(resize_heat(heat, *sides)) for title, (heat, _) in columns.items()}
+    heats = {title: np.asarray(resize_heat(heat, *sides)) for title, (heat, *_) in columns.items()}
     if mistakes.map_size == (1, 1):  # A single cell has no location.
         heats = {title: np.zeros_like(heat) for title, heat in heats.items()}
     return [
@@ -259,9 +267,12 @@ def _explained_mistakes(run: FinishedRun, mistakes: Mistakes) -> list["Explained
             image=mistakes.images[i],
             explanations={
                 title: Explanation(
-                    heats[title][i], names[class_ids[i]], float(probabilities[i, class_ids[i]])
+                    heats[title][i],
+                    names[class_ids[i]],
+                    float(probabilities[i, class_ids[i]]),
+                    image=None if slices is None else slices[i],
                 )
-                for title, (_, class_ids) in columns.items()
+                for title, (_, slices, class_ids) in columns.items()
             },
             true_class=names[run.labels[index]],
         )

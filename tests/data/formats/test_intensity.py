@@ -291,10 +291,12 @@ def test_images_with_masks_have_a_range(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "4095", "a,b", "5,5", "9,3", "-1,5", "0,65536", "0,1,2", "0;9"]
+    "text", ["", "4095", "a,b", "5,5", "9,3", "-32769,5", "0,65536", "0,1,2", "0;9"]
 )
 def test_a_wrong_range_is_one_clear_error(text: str) -> None:
-    with pytest.raises(UserError, match="expected LOW,HIGH, two whole numbers from 0 to 65535"):
+    with pytest.raises(
+        UserError, match="expected LOW,HIGH, two whole numbers from -32768 to 65535"
+    ):
         parse_range(text)
 
 

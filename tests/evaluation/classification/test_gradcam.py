@@ -14,6 +14,7 @@ from PIL import Image
 from lmf_jax.evaluation.classification.gradcam import (
     energy_inside,
     grad_cam,
+    hottest_slices,
     pointing_game,
     resize_heat,
 )
@@ -86,6 +87,24 @@ def test_heat_of_every_model_is_that_of_the_definition(name):
     pairs = zip(np.asarray(maps), np.asarray(gradients), strict=True)
     assert np.isfinite(heat).all()
     assert_same_heat(heat, np.stack([weighted_channels(*pair) for pair in pairs]))
+
+
+def test_heat_of_volumes_is_that_of_the_definition():
+    model = create_model("resnet18_3d", num_classes=NUM_CLASSES)
+    model = model.clone(backbone=model.backbone.clone(stage_sizes=(1, 1), width=4))
+    volumes = jnp.asarray(np.random.RandomState(0).normal(size=(3, 8, 16, 16, 1)), jnp.float32)
+    variables = random_variables(model, volumes)
+    maps = model.apply(variables, volumes, method=Classifier.features)
+
+    def scores(maps):
+        logits = model.apply(variables, maps, method=Classifier.classify)
+        return jnp.take_along_axis(logits, CLASS_IDS[:, None], 1).sum()
+
+    weights = np.asarray(jax.grad(scores)(maps)).mean((1, 2, 3), keepdims=True)
+    expected = np.maximum((np.asarray(maps) * weights).sum(-1), 0)
+    heat = grad_cam_of(model, variables, volumes)
+    assert heat.shape == (3, 4, 4, 4) and expected.max() > 0
+    np.testing.assert_allclose(heat, expected, rtol=1e-4, atol=1e-5 * expected.max())
 
 
 def test_heat_is_that_of_finite_differences():
@@ -182,6 +201,18 @@ def test_heat_is_enlarged_as_images_are_and_scaled():
     for mine, map_ in zip(shares, heat, strict=True):
         expected = np.asarray(Image.fromarray(map_).resize((40, 24), Image.Resampling.BILINEAR))
         np.testing.assert_allclose(mine, expected / expected.max(), rtol=1e-5)
+
+
+def test_the_hottest_slice_of_a_volume_is_that_with_the_largest_sum():
+    heat = np.zeros((2, 2, 3, 4), np.float32)
+    heat[0, 0] = 0.5
+    heat[0, 1, 1, 1] = 4  # the maximum, but not the largest sum
+    heat[1, 1, 0] = 1
+    index, slices = hottest_slices(heat, 8)
+    assert index.tolist() == [0, 6]
+    np.testing.assert_allclose(slices, [heat[0, 0], heat[1, 1]])
+    none, empty = hottest_slices(heat[:0], 8)
+    assert none.shape == (0,) and empty.shape == (0, 3, 4)
 
 
 def test_heat_of_zeros_stays_zero():
