@@ -37,7 +37,7 @@ class LossConfig:
     """combo, modified-focal, mixed-focal: weight of the background against the other classes."""
     scale: float | None = None
     """ldam, ldam-drw, lmf: scale of the logits (default: 30 as released, and with the cosine head;
-    1 as printed)."""
+    1 as printed, and of several labels)."""
     max_margin: float = 0.5
     """ldam, ldam-drw, focal, lmf: margin of the rarest class."""
     tau: float = 1.0

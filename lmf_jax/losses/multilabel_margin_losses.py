@@ -28,8 +28,6 @@ from lmf_jax.losses.label_weights import (
 from lmf_jax.losses.loss_config import HeadName, LossConfig
 from lmf_jax.losses.margin_losses import (
     LDAM_PAPER,
-    drw_scale,
-    ldam_scale,
     lmf_logit_scale,
     scaled,
 )
@@ -92,6 +90,16 @@ def _focal_part(margins: Array | None, config: LossConfig) -> Callable[..., Arra
     return partial(sigmoid_focal_loss, label_weights=label_weights, gamma=gamma)
 
 
+def _label_scale(config: LossConfig, head: HeadName) -> float:
+    """Return the scale of the logits: 1, and 30 for cosines.
+
+    A sigmoid of 30 z trains badly on a linear head; docs/multilabel.md has the comparison.
+    """
+    if config.scale is not None:
+        return config.scale
+    return 30.0 if head == "cosine" else 1.0
+
+
 def _margins(label_counts: np.ndarray, config: LossConfig) -> Array:
     return label_margins(label_counts[:, 1], label_counts[:, 0], max_margin=config.max_margin)
 
@@ -101,7 +109,7 @@ def sigmoid_ldam_loss(
     labels: Integer[ArrayLike, "*batch labels"],
     margins: Float[ArrayLike, "labels 2"],
     *,
-    scale: Scalar = 30.0,
+    scale: Scalar = 1.0,
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch labels"]:
     r"""Label-distribution-aware margin loss of each label.
@@ -139,14 +147,14 @@ def sigmoid_ldam_loss(
     summary="label-distribution-aware margins of each label",
     paper=f"{LDAM_PAPER}; {LMF_PAPER}, Eq. 5",
     options=["scale", "max_margin"],
-    logit_scale=ldam_scale,
+    logit_scale=_label_scale,
 )
 def _ldam_terms(label_counts: np.ndarray, config: LossConfig, head: HeadName) -> list[LabelTerm]:
     return [_ldam_part(1.0, _margins(label_counts, config), config, head)]
 
 
 def _ldam_part(coefficient: float, margins: Array, config: LossConfig, head: HeadName) -> LabelTerm:
-    loss = partial(sigmoid_ldam_loss, margins=margins, scale=ldam_scale(config, head))
+    loss = partial(sigmoid_ldam_loss, margins=margins, scale=_label_scale(config, head))
     return LabelTerm(coefficient, loss, margins if config.form == "released" else None)
 
 
@@ -156,14 +164,14 @@ def _ldam_part(coefficient: float, margins: Array, config: LossConfig, head: Hea
     summary="LDAM of each label with deferred re-weighting by effective number",
     paper=LDAM_PAPER,
     options=["scale", "max_margin", "effective_number_beta", "drw_start"],
-    logit_scale=drw_scale,
+    logit_scale=_label_scale,
 )
 def _ldam_drw_terms(
     label_counts: np.ndarray, config: LossConfig, head: HeadName
 ) -> list[LabelTerm]:
     check_fraction(drw_start=config.drw_start)
     margins = _margins(label_counts, config)
-    loss = partial(sigmoid_ldam_loss, margins=margins, scale=drw_scale(config, head))
+    loss = partial(sigmoid_ldam_loss, margins=margins, scale=_label_scale(config, head))
     weights = label_effective_number_weights(
         label_counts[:, 1],
         label_counts[:, 0],
@@ -180,7 +188,7 @@ def sigmoid_lmf_loss(
     alpha: Scalar = 1.0,
     beta: Scalar = 1.0,
     gamma: Scalar = 1.5,
-    scale: Scalar = 30.0,
+    scale: Scalar = 1.0,
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch labels"]:
     r"""Large margin aware focal loss of each label, :math:`\alpha L_{LDAM} + \beta L_{focal}`.
@@ -228,7 +236,7 @@ def _lmf_terms(label_counts: np.ndarray, config: LossConfig, head: HeadName) -> 
     margins = _margins(label_counts, config)
     focal = _focal_part(margins, config)
     if head == "cosine":  # the focal part needs logits wider than [-1, 1] too
-        focal = partial(scaled, focal, ldam_scale(config, head))
+        focal = partial(scaled, focal, _label_scale(config, head))
     return [_ldam_part(config.alpha, margins, config, head), LabelTerm(config.beta, focal)]
 
 

@@ -82,8 +82,8 @@ def distribution_balanced(z, y, *, gamma=2.0, scale=2.0):
     return weights * sigmoid(d) ** gamma * softplus(d) / np.where(y == 1, 1, scale)
 
 
-def lmf(z, y, **settings):
-    ldam = focal(z, y, margins=MARGINS, scale=30.0)
+def lmf(z, y, *, scale=1.0):
+    ldam = focal(z, y, margins=MARGINS, scale=scale)
     return 1.5 * ldam + 0.5 * focal(z, y, gamma=1.5, weights=MARGINS)
 
 
@@ -99,9 +99,17 @@ LOSSES = {
     ),
     "ldam": (
         partial(sigmoid_ldam_loss, margins=MARGINS),
+        partial(focal, margins=MARGINS),
+    ),
+    "ldam, other scale": (
+        partial(sigmoid_ldam_loss, margins=MARGINS, scale=30.0),
         partial(focal, margins=MARGINS, scale=30.0),
     ),
     "lmf": (partial(sigmoid_lmf_loss, margins=MARGINS, alpha=1.5, beta=0.5), lmf),
+    "lmf, other scale": (
+        partial(sigmoid_lmf_loss, margins=MARGINS, alpha=1.5, beta=0.5, scale=30.0),
+        partial(lmf, scale=30.0),
+    ),
     "logit adjustment": (
         counted(sigmoid_logit_adjusted_loss, tau=0.7),
         lambda z, y: focal(z + 0.7 * np.log(POSITIVE / NEGATIVE), y),
@@ -169,7 +177,8 @@ def test_values_and_gradients_follow_the_formula_for_all_logits(loss, reference,
 GOLDEN = {  # of the first example, whose labels are 1, 0, 0, 0
     "bce": [0.126928011, 0.974076984, 0.313261688, 3.048587352],
     "wbce": [2.41163221, 0.974076984, 0.313261688, 3.048587352],
-    "ldam": [0.0, 20.964530467, 0.0, 95.684022971],
+    "ldam": [0.183503916, 1.102396194, 0.382539208, 3.229835375],
+    "ldam, other scale": [0.0, 20.964530467, 0.0, 95.684022971],
     "asl": [0.126928011, 0.091253004, 0.000567798, 1.545390539],
     "ral": [0.02548676, 0.033274935, 3.6348e-05, 1.076680766],
 }

@@ -147,7 +147,7 @@ def test_effective_number_weights_follow_the_definition():
 
 def test_deferred_reweighting_starts_when_it_is_due():
     drw = make("ldam-drw", drw_start=0.8)
-    plain = make("ldam", form="paper", scale=30.0)(LOGITS, LABELS)
+    plain = make("ldam", form="paper")(LOGITS, LABELS)
     weights = make("ldam-drw", drw_start=0.0)(LOGITS, LABELS)
     assert abs(plain - weights) > 0.1
     for step, expected in ((79, plain), (80, weights)):
