@@ -11,6 +11,7 @@ from benchmarks.paper.recipe import differences_from_paper
 from benchmarks.record import table as markdown
 from data.registry import default_settings
 from data.splits.dataset import load_dataset
+from data.splits.multilabel import load_multilabel_dataset
 from lmf_jax.cli.command_line import parse_config
 from lmf_jax.config.own_data import FEW_IMAGES, FINE_TUNING, FROM_RANDOM, IMAGE_SIZE
 from lmf_jax.config.recipes import PAPER_SETTINGS
@@ -196,6 +197,13 @@ def test_a_recorded_table_compares_lmf_with_the_figures_of_its_own_weights(size)
     for row in differences:
         if row["losses"].startswith("LMF 1,0.5"):
             assert row["printed"] == row["printed is possible"] == ""
+
+
+def test_the_table_of_multilabel_losses_is_that_of_the_file(tmp_path):
+    page = section((ROOT / "docs/multilabel.md").read_text(), "Losses side by side")
+    assert claims.tables(page) == [claims.multilabel_table()]
+    rows = load_multilabel_dataset("digits_multilabel", data_dir=tmp_path).rows
+    assert f"{len(rows['test'])} test images" in prose(page)
 
 
 def test_the_tables_of_intervals_and_tests_are_those_of_the_file():

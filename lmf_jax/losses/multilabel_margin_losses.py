@@ -91,12 +91,10 @@ def _focal_part(margins: Array | None, config: LossConfig) -> Callable[..., Arra
 
 
 def _label_scale(config: LossConfig, head: HeadName) -> float:
-    """Return the scale of the logits: 1, and 30 for cosines.
-
-    A sigmoid of 30 z trains badly on a linear head; docs/multilabel.md has the comparison.
-    """
+    """Return the scale of the logits: 1, and 30 for cosines."""
     if config.scale is not None:
         return config.scale
+    # A linear head learns its own scale; with 30, the mAP on the drawn digits was far lower.
     return 30.0 if head == "cosine" else 1.0
 
 

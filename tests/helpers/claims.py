@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from statistics import mean
 
 from benchmarks.paper import printed
 from benchmarks.record import table as markdown
@@ -157,6 +158,19 @@ def segmentation_table():
         last = f"{after_1[loss]['dsc']} {after_1[loss]['interval of dsc']}"
         dsc = f"{row['dsc']} {row['interval of dsc']}"
         found.append([title, dsc, row["iou"], row["hd95, pixels"], less, p, last])
+    return found
+
+
+def multilabel_table():
+    """Return the multi-label losses side by side: means over seeds, and differences to BCE."""
+    recorded = result("multilabel_losses-digits_multilabel-*.json")
+    differences = {row["loss"]: list(row.values())[1:] for row in recorded["differences"]}
+    metrics = ("mAP", "macro AUROC", "macro F1")
+    found = [["loss", *metrics, "less BCE", "over images", "over seeds", "p"]]
+    for loss in dict.fromkeys(row["run"].split(",")[0] for row in recorded["rows"]):
+        runs = [row for row in recorded["rows"] if row["run"].startswith(f"{loss}, ")]
+        means = [f"{mean(run[name] for run in runs):.3f}" for name in metrics]
+        found.append([f"`{loss}`", *means, *differences.get(loss, [""] * 4)])
     return found
 
 
