@@ -95,8 +95,7 @@ def counts(run: DocumentedRun) -> Blocks:
     for part in PARTS:
         key = ("dataset", "class_counts", part)
         sums.append(config.tell(format_count(sum(config.get(*key))), *key))
-    unit = ("voxels" if run.has_volumes else "pixels") if run.is_segmentation else "images"
-    header = ("class", *(f"{part} ({unit})" for part in PARTS))
+    header = ("class", *(f"{part} ({run.classified}s)" for part in PARTS))
     return table(header, [*rows, ("all", *sums)])
 
 
@@ -106,7 +105,7 @@ def proportions(run: DocumentedRun) -> Blocks:
     key = ("dataset", "num_cases" if is_cases else "class_counts")
     found = run.config.get(*key)
     sizes = [found[part] if is_cases else sum(found[part]) for part in PARTS]
-    unit = "cases" if is_cases else "images"
+    unit = f"{run.example}s"
     if run.is_cross_validation:
         return sentence(
             f"Number of {unit}: {{}}, each tested once; of a fold, on average {{}} for training "
@@ -135,8 +134,7 @@ def imbalance(run: DocumentedRun) -> Blocks:
     if min(train) < 1:
         return ()
     ratio = run.config.tell(format_ratio(max(train) / min(train)), *key)
-    unit = ("voxels" if run.has_volumes else "pixels") if run.is_segmentation else "images"
-    words = f"The largest training class has {{}} times the {unit} of the smallest."
+    words = f"The largest training class has {{}} times the {run.classified}s of the smallest."
     return sentence(words, ratio)
 
 

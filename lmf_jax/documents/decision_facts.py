@@ -40,7 +40,6 @@ def calibration(run: DocumentedRun) -> Blocks:
     if file is None:
         return (Missing("calibration", CALIBRATION, "python -m lmf_jax evaluate RUN"),)
     method = file.get("method")
-    unit = ("Voxels" if run.has_volumes else "Pixels") if run.is_segmentation else "Images"
     return (
         *sentence(
             "Calibration, fitted on the validation part: {}.",
@@ -52,7 +51,7 @@ def calibration(run: DocumentedRun) -> Blocks:
             else ()
         ),
         *sentence(
-            f"{unit} of this fit: {{}}; independent units among them: {{}}.",
+            f"Number of {run.classified}s of this fit: {{}}; independent units among them: {{}}.",
             file.fact("validation", "images", show=format_count),
             file.fact("validation", "units", show=format_count),
         ),

@@ -95,7 +95,7 @@ def _formula(run: DocumentedRun) -> Blocks:
         return ()
     if run.setting("form") == "paper-v1":
         formula = formula.replace(_FOCAL, FOCAL_WITHOUT_WEIGHTS)
-    unit = ("voxel" if run.has_volumes else "pixel") if run.is_segmentation else "image"
+    unit = run.classified
     symbols = [text.format(f"{unit}s") for symbol, text in SYMBOLS.items() if symbol in formula]
     return sentence(
         f"Loss of one {unit}: {{}}, where y is the true class, {', '.join(symbols)}.",

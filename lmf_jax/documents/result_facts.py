@@ -68,10 +68,9 @@ UNITS = {
 def units(run: DocumentedRun) -> Blocks:
     """Count the independent units of the test."""
     if run.groups is None:
-        unit = "cases" if run.is_segmentation else "images"
         return sentence(
-            f"The test part names no lesions or patients: its {unit} are taken as independent, and "
-            "the intervals are too narrow if they are not."
+            f"The test part names no lesions or patients: its {run.example}s are taken as "
+            "independent, and the intervals are too narrow if they are not."
         )
     number = num_units(len(run.groups), run.groups)
     return sentence(

@@ -67,6 +67,18 @@ class DocumentedRun:
         return self.task == SEGMENTATION
 
     @property
+    def classified(self) -> str:
+        """Noun for what has one class: image, pixel or voxel."""
+        if not self.is_segmentation:
+            return "image"
+        return "voxel" if self.has_volumes else "pixel"
+
+    @property
+    def example(self) -> str:
+        """Noun for an example of the dataset: image, or case of a segmentation."""
+        return "case" if self.is_segmentation else "image"
+
+    @property
     def class_names(self) -> list[str]:
         """Names by class id."""
         names: list[str] = self.config.get("dataset", "class_names")

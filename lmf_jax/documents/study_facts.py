@@ -35,7 +35,7 @@ def inputs(run: DocumentedRun) -> Blocks:
 
 def predictions(run: DocumentedRun) -> Blocks:
     """State how predictions are computed."""
-    unit = ("voxel" if run.has_volumes else "pixel") if run.is_segmentation else "image"
+    unit = run.classified
     return sentence(
         f"The predicted class of {'a' if unit != 'image' else 'an'} {unit} is the one with the "
         "largest probability; `python -m lmf_jax predict RUN` computes the predictions of new "
@@ -83,7 +83,7 @@ def folds(run: DocumentedRun) -> Blocks:
     for row, title in {"mean": "mean", "standard_deviation": "standard deviation"}.items():
         cells = (test.fact("folds", row, name, show=format_fraction) for name in titles)
         rows.append((title, *cells))
-    unit = "cases" if run.is_segmentation else "images"
+    unit = f"{run.example}s"
     return (
         *sentence(
             f"Cross-validation with {{}} folds: all {unit} were tested, each by the model that was "

@@ -42,8 +42,6 @@ SCORES = {"val_macro_f1": "macro F1", "val_dsc": "mean DSC"}
 def model(run: DocumentedRun) -> Blocks:
     """Describe the architecture and its outputs."""
     config = run.config
-    kind = "voxel" if run.has_volumes else "pixel"
-    outputs = f"each {kind}" if run.is_segmentation else "each image"
     return (
         *sentence("Architecture: {}.", config.fact("config", "model", show=_architecture)),
         *sentence(
@@ -51,7 +49,7 @@ def model(run: DocumentedRun) -> Blocks:
             config.fact("config", "head", show=lambda name: HEADS.get(name, name)),
         ),
         *sentence(
-            f"The output is one logit per class for {outputs}; the classes are {{}}.",
+            f"The output is one logit per class for each {run.classified}; the classes are {{}}.",
             config.tell(", ".join(run.class_names), "dataset", "class_names"),
         ),
         *sentence(
