@@ -23,6 +23,8 @@ from tests.helpers.colored_images import draw_images
 from tests.helpers.tiny_commands import run_lmf_jax
 from tests.helpers.tiny_training import tiny_model, tiny_models
 
+pytestmark = pytest.mark.slow  # trains many models, by whole commands
+
 ROOT = Path(__file__).parents[2]
 COUNTS = (40, 20, 12)
 NUM_IMAGES = sum(COUNTS)

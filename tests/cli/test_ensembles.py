@@ -20,6 +20,8 @@ from tests.helpers.colored_images import draw_images
 from tests.helpers.tiny_commands import run_lmf_jax, train
 from tests.helpers.tiny_training import tiny_model, tiny_models
 
+pytestmark = pytest.mark.slow  # trains many models, by whole commands
+
 NAMES = ["blue", "green", "red"]
 
 

@@ -17,6 +17,8 @@ from tests.helpers.image_pairs import draw_pairs
 from tests.helpers.tiny_commands import run_lmf_jax, run_train
 from tests.helpers.tiny_training import tiny_model, tiny_models, tiny_unet
 
+pytestmark = pytest.mark.slow  # trains many models, by whole commands
+
 COUNTS = (20, 14, 10)
 
 tiny_classifiers = tiny_models(tiny_model, classification, image_model)

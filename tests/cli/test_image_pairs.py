@@ -13,6 +13,8 @@ from lmf_jax.training import classification
 from tests.helpers.tiny_commands import run_lmf_jax, run_train
 from tests.helpers.tiny_training import tiny_model, tiny_models
 
+pytestmark = pytest.mark.slow  # trains many models, by whole commands
+
 tiny = tiny_models(tiny_model, classification, image_model)
 
 PATIENTS = 60

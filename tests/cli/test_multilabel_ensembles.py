@@ -25,6 +25,8 @@ from tests.helpers.labeled_images import NUM_IMAGES, draw_labeled_images, vector
 from tests.helpers.tiny_commands import run_lmf_jax, train
 from tests.helpers.tiny_training import tiny_model, tiny_models
 
+pytestmark = pytest.mark.slow  # trains many models, by whole commands
+
 NAMES = ["red", "rare"]
 TASK = TASKS["multilabel"]
 

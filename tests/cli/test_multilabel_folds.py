@@ -23,6 +23,8 @@ from tests.helpers.labeled_images import NUM_IMAGES, draw_labeled_images, vector
 from tests.helpers.tiny_commands import run_lmf_jax
 from tests.helpers.tiny_training import tiny_model, tiny_models
 
+pytestmark = pytest.mark.slow  # trains many models, by whole commands
+
 tiny = tiny_models(tiny_model, classification, image_model)
 
 

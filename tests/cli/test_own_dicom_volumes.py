@@ -21,7 +21,7 @@ from tests.helpers.tiny_training import stop_after, tiny_models, tiny_unet
 from tests.helpers.volume_downloads import make_nnunet
 
 tiny = tiny_models(tiny_unet, segmentation, segmenter)
-pytestmark = pytest.mark.usefixtures("without_pictures")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_pictures")]
 
 NUM_CASES, NUM_PATIENTS = 14, 11
 

@@ -21,7 +21,7 @@ from tests.helpers.tiny_training import stop_after, tiny_models, tiny_unet
 from tests.helpers.volume_downloads import make_folders, make_nnunet
 
 tiny = tiny_models(tiny_unet, segmentation, segmenter)
-pytestmark = pytest.mark.usefixtures("without_pictures")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_pictures")]
 
 QUICK = ["--epochs", "2", "--learning-rate", "1e-2", "--loss", "mixed-focal", "--batch-size", "4"]
 

@@ -23,6 +23,8 @@ from lmf_jax.training import segmentation
 from tests.helpers.tiny_commands import TRAIN, run_lmf_jax
 from tests.helpers.tiny_training import tiny_models, tiny_unet
 
+pytestmark = pytest.mark.slow  # trains many models, by whole commands
+
 COMMON = ("--task", "segmentation", "--image-size", "32", "--batch-size", "16", "--epochs", "1")
 
 

@@ -285,6 +285,7 @@ def test_the_first_step_of_a_share_is_exact(share, total, first):
     assert first_step(share, total) == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [0.8, 0.1, 0.29, 0.57, 0.6666667, 0.333, 0.0, 1.0])
 def test_deferred_weights_begin_exactly_under_jit_for_every_total(start):
     decimal = {0.8: (4, 5), 0.1: (1, 10), 0.29: (29, 100), 0.57: (57, 100), 0.333: (333, 1000)}
